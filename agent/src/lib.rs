@@ -1,0 +1,9 @@
+//! Placeholder door.
+pub mod enforce;
+pub mod evidence;
+pub mod lease;
+pub mod link;
+pub mod sample;
+pub mod socket;
+pub mod state;
+pub mod tpm;
