@@ -1,0 +1,88 @@
+//! Every bound of the forms, in one place, so that a reader sees how they relate.
+//!
+//! A form that is larger, longer or deeper than these is refused before it is parsed.
+
+/// Largest envelope in bytes (wire.md, Forms).
+pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
+/// Largest evidence in bytes: an envelope, a quote, its signature, PCR values.
+pub const EVIDENCE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 16 * 1024;
+/// Most applications in one envelope.
+pub const APPLICATIONS_MAX: usize = 512;
+/// Most metric windows of the host, or of one application, in one envelope.
+pub const WINDOWS_MAX: usize = 512;
+/// Most events in one envelope.
+pub const EVENTS_MAX: usize = 512;
+/// Most enforcement writes in one envelope.
+pub const WRITES_MAX: usize = 1024;
+/// Most pending requests in one envelope.
+pub const REQUESTS_MAX: usize = 256;
+/// Most controllers named in one envelope.
+pub const CONTROLLERS_MAX: usize = 32;
+/// Longest cgroup path, in bytes (the kernel's `PATH_MAX` is 4096; deeper trees are not reported).
+pub const CGROUP_PATH_BYTES_MAX: usize = 512;
+/// Longest name (unit, label, application, tenant, zone, device), in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// Longest kernel control value kept as text, in bytes.
+pub const CONTROL_VALUE_BYTES_MAX: usize = 128;
+/// Longest explanation sent beside a reason code, in bytes.
+pub const DETAIL_BYTES_MAX: usize = 512;
+
+/// Largest `TPMS_ATTEST` accepted, in bytes (a quote of 24 PCRs in one bank is under 200).
+pub const ATTEST_BYTES_MAX: usize = 1024;
+/// Largest `TPMT_SIGNATURE` accepted, in bytes (RSA-4096 needs 518).
+pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// Largest `TPMT_PUBLIC` accepted, in bytes.
+pub const TPM_PUBLIC_BYTES_MAX: usize = 1024;
+/// Most PCR banks in one selection (`TPML_PCR_SELECTION`, implementation limit 16).
+pub const PCR_BANKS_MAX: usize = 16;
+/// Most PCRs of a TPM (PC Client profile).
+pub const PCR_COUNT: usize = 24;
+/// Most certificates in an EK chain.
+pub const EK_CHAIN_MAX: usize = 8;
+/// Largest certificate in bytes.
+pub const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
+
+/// Most grants in one grant set.
+pub const GRANTS_MAX: usize = APPLICATIONS_MAX;
+/// Most setpoints in one plan.
+pub const SETPOINTS_MAX: usize = 4096;
+/// Largest signed grant set or plan in bytes.
+pub const SIGNED_BYTES_MAX: usize = 512 * 1024;
+
+/// Largest leaf in bytes: a C2SP entry bundle prefixes each entry with a 16-bit length.
+pub const LEAF_BYTES_MAX: usize = 65_535;
+/// Most verdicts that share one batch leaf; each takes under 120 bytes.
+pub const BATCH_VERDICTS_MAX: usize = 256;
+/// Most reason codes in one leaf or reply.
+pub const REASONS_MAX: usize = 32;
+
+/// Largest request body on the verifier's routes, in bytes (base64 of the largest evidence, and its frame).
+pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
+/// Largest request body on the local socket, in bytes.
+pub const SOCKET_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Defaults of the timing (design §2); configuration may change them within the same inequalities.
+pub mod defaults {
+    /// One sample, ms.
+    pub const SAMPLE_MS: u64 = 1_000;
+    /// One metric window, ms.
+    pub const WINDOW_MS: u64 = 15_000;
+    /// One evidence, ms.
+    pub const EVIDENCE_MS: u64 = 30_000;
+    /// A nonce's life, ms.
+    pub const NONCE_MS: u64 = 90_000;
+    /// How long a host's trust holds after its last accepted evidence, ms.
+    pub const TRUST_MS: u64 = 120_000;
+    /// A lease, ms.
+    pub const LEASE_MS: u64 = 300_000;
+    /// What the verifier adds to a lease before it gives the capacity to another, ms.
+    pub const LEASE_MARGIN_MS: u64 = 15_000;
+
+    const _: () = assert!(SAMPLE_MS <= WINDOW_MS && WINDOW_MS <= EVIDENCE_MS);
+    const _: () = assert!(EVIDENCE_MS < NONCE_MS && NONCE_MS < TRUST_MS && TRUST_MS < LEASE_MS);
+    const _: () = assert!(LEASE_MARGIN_MS < LEASE_MS);
+}
+
+const _: () = assert!(BATCH_VERDICTS_MAX * 120 < LEAF_BYTES_MAX);
+const _: () = assert!(ENVELOPE_BYTES_MAX < EVIDENCE_BYTES_MAX && EVIDENCE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+const _: () = assert!(REQUESTS_MAX <= GRANTS_MAX);

@@ -1,0 +1,1 @@
+"""Training and evaluation of Quotary's demand model (run `models/train.sh`)."""
