@@ -1,1 +1,165 @@
-//! Written next.
+//! Grant sets: what one reply gives a host, signed, bound to the evidence that it answers.
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor::{Bounded, Version};
+use crate::envelope::{Envelope, Name};
+use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
+use crate::keys::VerifiedKeys;
+use crate::lease::Lease;
+use crate::limits::{GRANTS_MAX, REQUESTS_MAX};
+use crate::reason::{Reason, Refusal};
+use crate::sign::{Signed, SignedForm};
+use crate::units::{Class, Resources};
+
+/// A grant set, version 1: everything that a host may use, as of one evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct GrantSet {
+    /// Form version.
+    #[n(0)]
+    pub version: Version<1>,
+    /// The deployment.
+    #[n(1)]
+    pub deployment: DeploymentId,
+    /// The host.
+    #[n(2)]
+    pub host: HostId,
+    /// The boot that it holds for.
+    #[n(3)]
+    pub boot_id: BootId,
+    /// The sequence number that it answers.
+    #[n(4)]
+    pub sequence: u64,
+    /// SHA-256 of the envelope that it answers.
+    #[n(5)]
+    pub envelope: Digest,
+    /// The host's fencing number.
+    #[n(6)]
+    pub epoch: u64,
+    /// One more for each set given to this host.
+    #[n(7)]
+    pub generation: u64,
+    /// How long the grants hold from the building of that envelope, ms on `CLOCK_BOOTTIME`.
+    #[n(8)]
+    pub lease_ms: u64,
+    /// All grants of the host; one that is missing has ended.
+    #[n(9)]
+    pub grants: Bounded<Grant, GRANTS_MAX>,
+    /// Requests of that envelope that got nothing, and why.
+    #[n(10)]
+    pub refusals: Bounded<RequestRefusal, REQUESTS_MAX>,
+}
+
+impl SignedForm for GrantSet {
+    const FORM: &'static str = "grant-set";
+}
+
+/// One application's grant.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Grant {
+    /// Derived from host and request.
+    #[n(0)]
+    pub id: GrantId,
+    /// The request that it answers.
+    #[n(1)]
+    pub request: RequestId,
+    /// The application, by the verifier's rule.
+    #[n(2)]
+    pub application: Name,
+    /// The tenant who pays.
+    #[n(3)]
+    pub tenant: Name,
+    /// The service class.
+    #[n(4)]
+    pub class: Class,
+    /// What it may use.
+    #[n(5)]
+    pub resources: Resources,
+}
+
+/// A request that got nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct RequestRefusal {
+    /// The request.
+    #[n(0)]
+    pub request: RequestId,
+    /// Why.
+    #[n(1)]
+    pub refusal: Refusal,
+}
+
+/// What an agent accepted last: a later set must not be older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// The epoch of the last set.
+    pub epoch: u64,
+    /// Its generation.
+    pub generation: u64,
+}
+
+/// A grant set that holds for this host, this boot and this envelope: made only by [`verify`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedGrantSet {
+    set: GrantSet,
+    lease: Lease,
+}
+
+impl VerifiedGrantSet {
+    /// The set.
+    pub fn set(&self) -> &GrantSet {
+        &self.set
+    }
+    /// Until when it holds.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+}
+
+/// Checks what came back for `sent` (the envelope, with its digest) against the keys that the root certified.
+///
+/// # Errors
+/// A [`Refusal`]: `grant-signature` when it is not signed by this deployment's verifier, or is not for this
+/// deployment, host, boot or envelope; `epoch` when it is older than what was accepted.
+pub fn verify(
+    signed: &Signed,
+    keys: &VerifiedKeys,
+    sent: (&Envelope, &Digest),
+    last: Accepted,
+) -> Result<VerifiedGrantSet, Refusal> {
+    let (envelope, digest) = sent;
+    let refuse = |what: &str| Refusal::new(Reason::GrantSignature, format!("the grant set is not for us: {what} differs"));
+    let set = signed
+        .verify::<GrantSet>(&keys.certificate().grant_key)
+        .map_err(|error| Refusal::new(Reason::GrantSignature, error.to_string()))?;
+    if set.deployment != envelope.deployment {
+        return Err(refuse("the deployment"));
+    }
+    if set.host != envelope.host {
+        return Err(refuse("the host"));
+    }
+    if set.boot_id != envelope.boot_id {
+        return Err(refuse("the boot"));
+    }
+    if set.sequence != envelope.sequence || set.envelope != *digest {
+        return Err(refuse("the envelope that it answers"));
+    }
+    if set.epoch < last.epoch || (set.epoch == last.epoch && set.generation < last.generation) {
+        return Err(Refusal::new(
+            Reason::Epoch,
+            format!(
+                "the grant set has epoch {} and generation {}, we already hold epoch {} and generation {}",
+                set.epoch, set.generation, last.epoch, last.generation
+            ),
+        ));
+    }
+    let lease = Lease {
+        boot_id: set.boot_id,
+        epoch: set.epoch,
+        start_ms: envelope.built_at_ms,
+        lease_ms: set.lease_ms,
+    };
+    Ok(VerifiedGrantSet { set, lease })
+}

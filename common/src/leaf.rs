@@ -1,1 +1,307 @@
-//! Written next.
+//! Leaves of the audit log: one decision each, with the digest of what it was decided on (design §11).
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor::{self, Bounded, CborError, Text, Version};
+use crate::envelope::{Name, WitnessedCheckpoint};
+use crate::id::{Digest, GrantId, HostId, RequestId, TokenId};
+use crate::limits::{BATCH_VERDICTS_MAX, LEAF_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT, REASONS_MAX};
+use crate::evidence::PcrValue;
+use crate::reason::{Reason, Refusal};
+use crate::sign::PublicKey;
+use crate::units::{Class, Resources};
+
+/// A leaf, version 1.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Leaf {
+    /// Form version.
+    #[n(0)]
+    pub version: Version<1>,
+    /// When it was decided, Unix ms, on the verifier's clock.
+    #[n(1)]
+    pub at_ms: u64,
+    /// Who caused it: `host h-…`, `token t-…`, `verifier`.
+    #[n(2)]
+    pub actor: Text<160>,
+    /// What was decided.
+    #[n(3)]
+    pub decision: Decision,
+}
+
+impl Leaf {
+    /// Canonical bytes: what the tree hashes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        cbor::to_bytes(self)
+    }
+    /// Reads canonical bytes.
+    ///
+    /// # Errors
+    /// [`CborError`] when they are too many or not the canonical form.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CborError> {
+        cbor::from_bytes(bytes, LEAF_BYTES_MAX)
+    }
+}
+
+/// What was decided, per kind. A kind keeps its number and meaning for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Decision {
+    /// The log begins: leaf 0.
+    #[n(1)]
+    Genesis(#[n(0)] Genesis),
+    /// A host was enrolled, or enrolled again with a new attestation key (`replaced`).
+    #[n(2)]
+    Enrolled(#[n(0)] Enrolled),
+    /// Something was refused.
+    #[n(3)]
+    Refused(#[n(0)] Refused),
+    /// A host's verdict or zone changed.
+    #[n(4)]
+    VerdictChanged(#[n(0)] VerdictChanged),
+    /// Evidence accepted in one commit without any change of verdict.
+    #[n(5)]
+    Verdicts(#[n(0)] Verdicts),
+    /// A grant was given, changed in size, or ended.
+    #[n(6)]
+    Granted(#[n(0)] Granted),
+    /// A host's epoch was raised.
+    #[n(7)]
+    EpochRaised(#[n(0)] EpochRaised),
+    /// A token was made.
+    #[n(8)]
+    TokenMade(#[n(0)] TokenMade),
+    /// A zone learned its reference values from its first host.
+    #[n(9)]
+    ZoneLearned(#[n(0)] ZoneLearned),
+    /// The verifier started with this state.
+    #[n(10)]
+    Started(#[n(0)] Started),
+}
+
+/// Leaf 0.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Genesis {
+    /// The deployment's root key.
+    #[n(0)]
+    pub root: PublicKey,
+    /// SHA-256 of the configuration in force.
+    #[n(1)]
+    pub configuration: Digest,
+}
+
+/// An enrolment: it carries the keys, so that an auditor needs no other source for them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Enrolled {
+    /// The host.
+    #[n(0)]
+    pub host: HostId,
+    /// `TPMT_PUBLIC` of the EK.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub ek_public: Vec<u8>,
+    /// `TPMT_PUBLIC` of the AK.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub ak_public: Vec<u8>,
+    /// The TLS key.
+    #[n(3)]
+    pub tls_key: Digest,
+    /// Issuer of the EK certificate, when one was accepted.
+    #[n(4)]
+    pub ek_issuer: Option<Text<512>>,
+    /// The join token.
+    #[n(5)]
+    pub token: TokenId,
+    /// The host was enrolled before, with another attestation key (`ak-replaced`).
+    #[n(6)]
+    pub replaced: bool,
+    /// The epoch from now on.
+    #[n(7)]
+    pub epoch: u64,
+}
+
+/// A refusal of something that concerns a host, a request or a caller.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Refused {
+    /// The host it was about, if known.
+    #[n(0)]
+    pub host: Option<HostId>,
+    /// What was tried: `evidence`, `enrolment`, `activation`, `request`, …
+    #[n(1)]
+    pub what: Text<32>,
+    /// Why.
+    #[n(2)]
+    pub refusal: Refusal,
+    /// SHA-256 of what it was decided on.
+    #[n(3)]
+    pub input: Digest,
+    /// The request, when one was refused.
+    #[n(4)]
+    pub request: Option<RequestId>,
+    /// How many alike were refused since the last leaf of this kind for this host (floods are counted, not listed).
+    #[n(5)]
+    pub count: u64,
+}
+
+/// One accepted evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Verdict {
+    /// The host.
+    #[n(0)]
+    pub host: HostId,
+    /// The envelope's sequence number.
+    #[n(1)]
+    pub sequence: u64,
+    /// SHA-256 of the evidence bytes: its name in the store.
+    #[n(2)]
+    pub evidence: Digest,
+}
+
+/// Unchanged verdicts of one commit.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Verdicts {
+    /// They.
+    #[n(0)]
+    pub accepted: Bounded<Verdict, BATCH_VERDICTS_MAX>,
+}
+
+/// A change of verdict or zone.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct VerdictChanged {
+    /// The evidence it rests on.
+    #[n(0)]
+    pub verdict: Verdict,
+    /// The zone that the host was in.
+    #[n(1)]
+    pub from: Option<Name>,
+    /// The zone that it is in.
+    #[n(2)]
+    pub to: Option<Name>,
+    /// Findings behind it.
+    #[n(3)]
+    pub findings: Bounded<Reason, REASONS_MAX>,
+}
+
+/// A grant's beginning, change or end.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Granted {
+    /// The host.
+    #[n(0)]
+    pub host: HostId,
+    /// The grant.
+    #[n(1)]
+    pub grant: GrantId,
+    /// What happened to it.
+    #[n(2)]
+    pub change: GrantChange,
+    /// The application.
+    #[n(3)]
+    pub application: Name,
+    /// The tenant.
+    #[n(4)]
+    pub tenant: Name,
+    /// The class.
+    #[n(5)]
+    pub class: Class,
+    /// What it may use from now on (empty at its end).
+    #[n(6)]
+    pub resources: Resources,
+    /// The envelope that it was decided on.
+    #[n(7)]
+    pub input: Digest,
+    /// The forecast's method and model that it rests on, when one did.
+    #[n(8)]
+    pub forecast: Option<Text<160>>,
+}
+
+/// What happened to a grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum GrantChange {
+    /// It was given.
+    #[n(1)]
+    Given,
+    /// Its size changed.
+    #[n(2)]
+    Resized,
+    /// The application released it.
+    #[n(3)]
+    Released,
+    /// Its lease ended without news.
+    #[n(4)]
+    Expired,
+    /// It was revoked with the host's epoch.
+    #[n(5)]
+    Revoked,
+}
+
+/// A raised epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct EpochRaised {
+    /// The host.
+    #[n(0)]
+    pub host: HostId,
+    /// The new epoch.
+    #[n(1)]
+    pub epoch: u64,
+    /// Why.
+    #[n(2)]
+    pub refusal: Refusal,
+    /// SHA-256 of the evidence that showed it.
+    #[n(3)]
+    pub input: Digest,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct TokenMade {
+    /// Its public id.
+    #[n(0)]
+    pub token: TokenId,
+    /// What it is for: `join` or `operator`.
+    #[n(1)]
+    pub what: Text<16>,
+    /// Its rights or best zone, as text.
+    #[n(2)]
+    pub scope: Text<256>,
+    /// Until when it holds, Unix ms.
+    #[n(3)]
+    pub not_after_ms: u64,
+}
+
+/// A zone's learned reference values.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ZoneLearned {
+    /// The zone.
+    #[n(0)]
+    pub zone: Name,
+    /// The evidence that they came from.
+    #[n(1)]
+    pub verdict: Verdict,
+    /// The values.
+    #[n(2)]
+    pub values: Bounded<PcrValue, { PCR_BANKS_MAX * PCR_COUNT }>,
+}
+
+/// A start of the verifier.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Started {
+    /// Version of the verifier.
+    #[n(0)]
+    pub version: Name,
+    /// SHA-256 of its configuration.
+    #[n(1)]
+    pub configuration: Digest,
+    /// The highest checkpoint that a host has witnessed, if any.
+    #[n(2)]
+    pub witnessed: Option<WitnessedCheckpoint>,
+}
