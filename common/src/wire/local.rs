@@ -1,0 +1,165 @@
+//! The routes of the agent's local sockets: applications on one, root alone on the other.
+//!
+//! Who asks comes from the kernel (the peer's uid, pid and cgroup), never from a body.
+
+use serde::{Deserialize, Serialize};
+
+use super::route::{Empty, Nothing, routes};
+use crate::envelope::{BackendKind, Hierarchy, Mode, Name};
+use crate::id::{GrantId, HostId, RequestId};
+use crate::units::{Class, Resources};
+
+routes! { LOCAL_ROUTES:
+    AskGrant Post "/v1/requests" Peer (GrantRequest) -> (RequestReply)
+        "Asks for resources: waits until the verifier has answered, at most `wait_ms`.";
+    ShowGrant Get "/v1/grants/{id}" Peer (Nothing) -> (LocalGrant)
+        "The caller's own grant.";
+    ReleaseGrant Delete "/v1/grants/{id}" Peer (Nothing) -> (Empty)
+        "Gives the caller's own grant back.";
+    WatchGrant Get "/v1/grants/{id}/events" Peer (Nothing) -> (LocalGrant)
+        "The caller's own grant each time it changes, one JSON object a line, until it ends.";
+    EnterGrant Post "/v1/grants/{id}/enter" Peer (Nothing) -> (LocalGrant)
+        "Moves the connected peer itself into the grant's cgroup.";
+}
+
+routes! { ADMIN_ROUTES:
+    ShowAgent Get "/v1/agent" Peer (Nothing) -> (AgentView)
+        "What the agent is, how it fares, and what it holds.";
+    RestoreAll Post "/v1/restore" Peer (Nothing) -> (RestoreReply)
+        "Puts back the state before Quotary and enforces nothing until the agent is started again.";
+}
+
+/// Asks for resources.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantRequest {
+    /// What is asked for.
+    pub resources: Resources,
+    /// The service class.
+    #[serde(default)]
+    pub class: Class,
+    /// What the application calls itself: a claim only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// How long to wait for an answer, ms (at most 300 000).
+    pub wait_ms: u64,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum RequestReply {
+    /// It was granted.
+    Granted {
+        /// The grant.
+        grant: LocalGrant,
+    },
+    /// The verifier refused it.
+    Refused {
+        /// The request.
+        request: RequestId,
+        /// Why.
+        error: super::Error,
+    },
+    /// There was no answer in time; the request is withdrawn.
+    NoAnswer {
+        /// The request.
+        request: RequestId,
+        /// Why there may be none.
+        detail: String,
+    },
+}
+
+/// A grant as its application sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalGrant {
+    /// The grant.
+    pub grant: GrantId,
+    /// Its short form.
+    pub id: String,
+    /// The application, by the verifier's rule.
+    pub application: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The class.
+    pub class: Class,
+    /// What it may use.
+    pub resources: Resources,
+    /// What is left of the lease, ms.
+    pub lease_left_ms: u64,
+    /// The cgroup that carries the limits; absent where nothing is enforced.
+    pub cgroup: Option<String>,
+    /// How far the agent goes.
+    pub mode: Mode,
+    /// Whether it still holds.
+    pub state: GrantState,
+    /// Each control's value as asked, as read back, and whether the kernel acts on it.
+    pub controls: Vec<ControlView>,
+}
+
+/// Whether a grant holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GrantState {
+    /// It holds.
+    Running,
+    /// It has ended: released, expired or revoked.
+    Ended,
+}
+
+/// One control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlView {
+    /// The kernel's file name.
+    pub control: String,
+    /// What was asked for.
+    pub requested: String,
+    /// What the kernel shows.
+    pub actual: Option<String>,
+    /// Whether the kernel acts on it.
+    pub effective: bool,
+}
+
+/// The agent, for root on its host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentView {
+    /// The host's id, once enrolled.
+    pub host: Option<HostId>,
+    /// Its short form.
+    pub id: Option<String>,
+    /// Version.
+    pub version: String,
+    /// How far it goes.
+    pub mode: Mode,
+    /// Why it goes no further, where that is so.
+    pub why_not: Option<String>,
+    /// Who writes.
+    pub backend: BackendKind,
+    /// Which hierarchy.
+    pub hierarchy: Hierarchy,
+    /// Last committed sequence number.
+    pub sequence: u64,
+    /// How long since the verifier last accepted evidence, ms.
+    pub last_accepted_ms_ago: Option<u64>,
+    /// What the verifier said last when it refused.
+    pub last_refusal: Option<super::Error>,
+    /// Whether the TPM is in dictionary-attack lockout.
+    pub tpm_in_lockout: bool,
+    /// The TPM's maker.
+    pub tpm_manufacturer: String,
+    /// Pid of the software TPM, if the agent runs one.
+    pub tpm_child_pid: Option<u32>,
+    /// How long the last quotes took, microseconds, oldest first (at most 1024).
+    pub quote_us: Vec<u64>,
+    /// From a request's arrival to its controls being read back, microseconds, oldest first (at most 1024).
+    pub request_to_enforced_us: Vec<u64>,
+    /// Grants held.
+    pub grants: Vec<LocalGrant>,
+}
+
+/// What was put back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreReply {
+    /// How many grants were ended.
+    pub grants: u64,
+}

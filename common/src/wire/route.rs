@@ -1,0 +1,194 @@
+//! What a route is, and the macro that makes one.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::reason::{Reason, Refusal};
+
+/// HTTP methods that the routes use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Reads.
+    Get,
+    /// Creates or does.
+    Post,
+    /// Ends.
+    Delete,
+}
+
+impl Method {
+    /// As on the request line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// What a caller must have to use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Right {
+    /// A join token (in the body), over a TLS connection with a client certificate.
+    Join,
+    /// The enrolled TLS key of the host that the path names.
+    Host,
+    /// An operator token that may read.
+    Read,
+    /// An operator token that may read the audit log and the evidence.
+    Audit,
+    /// An operator token that may change things.
+    Admin,
+    /// A connected peer of the local socket: who it is comes from the kernel.
+    Peer,
+}
+
+impl Right {
+    /// The name, as in tokens and documents.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Join => "join",
+            Self::Host => "host",
+            Self::Read => "read",
+            Self::Audit => "audit",
+            Self::Admin => "admin",
+            Self::Peer => "peer",
+        }
+    }
+}
+
+/// One route.
+pub trait Route {
+    /// Its method.
+    const METHOD: Method;
+    /// Its path, with `{name}` for what varies.
+    const PATH: &'static str;
+    /// What a caller must have.
+    const RIGHT: Right;
+    /// What it does, in a sentence.
+    const DOC: &'static str;
+    /// The JSON body that it takes ([`Nothing`] for none).
+    type Request: Serialize + DeserializeOwned + Send;
+    /// The JSON body that it answers, or [`Base64`] for bytes.
+    type Reply: Serialize + DeserializeOwned + Send;
+}
+
+/// A route's facts as a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The type's name.
+    pub name: &'static str,
+    /// [`Route::METHOD`]
+    pub method: Method,
+    /// [`Route::PATH`]
+    pub path: &'static str,
+    /// [`Route::RIGHT`]
+    pub right: Right,
+    /// [`Route::DOC`]
+    pub doc: &'static str,
+}
+
+macro_rules! routes {
+    ($table:ident: $($name:ident $method:ident $path:literal $right:ident ($request:ty) -> ($reply:ty) $doc:literal;)*) => {
+        $(
+            #[doc = $doc]
+            #[derive(Debug)]
+            pub enum $name {}
+            impl $crate::wire::Route for $name {
+                const METHOD: $crate::wire::Method = $crate::wire::Method::$method;
+                const PATH: &'static str = $path;
+                const RIGHT: $crate::wire::Right = $crate::wire::Right::$right;
+                const DOC: &'static str = $doc;
+                type Request = $request;
+                type Reply = $reply;
+            }
+        )*
+        /// Every route of this table.
+        pub const $table: &[$crate::wire::RouteInfo] = &[$($crate::wire::RouteInfo {
+            name: stringify!($name),
+            method: $crate::wire::Method::$method,
+            path: $path,
+            right: $crate::wire::Right::$right,
+            doc: $doc,
+        }),*];
+    };
+}
+pub(super) use routes;
+
+/// A path with its `{…}` parts filled in, in order. Values keep only what a path segment may have
+/// (`[A-Za-z0-9._~/-]`); anything else is left out, so that a value cannot change the path.
+pub fn path_with(pattern: &str, values: &[&str]) -> String {
+    let mut values = values.iter();
+    let mut out = String::new();
+    let mut rest = pattern;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        let (_, tail) = after.split_once('}').unwrap_or(("", ""));
+        if let Some(value) = values.next() {
+            out.extend(value.chars().filter(|c| c.is_ascii_alphanumeric() || "._~/-".contains(*c)));
+        }
+        rest = tail;
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Bytes as base64 text in JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base64(pub Vec<u8>);
+
+impl Serialize for Base64 {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&data_encoding::BASE64.encode(&self.0))
+    }
+}
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(from)?;
+        data_encoding::BASE64.decode(text.as_bytes()).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// No request body.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// Nothing to say in a reply but that it was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Empty {}
+
+/// The body of every reply that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Error {
+    /// Why, as a code.
+    pub reason: Reason,
+    /// What, where and what to do.
+    pub detail: String,
+    /// Whether the same may succeed later.
+    pub retry: bool,
+}
+
+impl From<&Refusal> for Error {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            reason: refusal.reason,
+            detail: refusal.detail.as_str().to_owned(),
+            retry: refusal.reason.retry(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_cannot_change_the_path() {
+        assert_eq!(path_with("/v1/hosts/{id}/nonce", &["h-abc"]), "/v1/hosts/h-abc/nonce");
+        assert_eq!(path_with("/v1/hosts/{id}", &["a?b#c%2f d"]), "/v1/hosts/abc2fd");
+        assert_eq!(path_with("/v1/a/{x}/b/{y}", &["1"]), "/v1/a/1/b/");
+    }
+}

@@ -1,0 +1,384 @@
+//! The verifier's routes (wire.md, Routes of the first line).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::route::{Base64, Nothing, Right, routes};
+use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
+use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
+use crate::reason::Reason;
+use crate::units::{Class, Resources};
+
+routes! { VERIFIER_ROUTES:
+    BeginEnrolment Post "/v1/enrolments" Join (EnrolmentRequest) -> (EnrolmentChallenge)
+        "Begins an enrolment: checks the EK chain and the AK, and answers a credential that only this TPM can activate.";
+    ActivateEnrolment Post "/v1/enrolments/{id}/activation" Join (ActivationRequest) -> (EnrolmentReply)
+        "Ends an enrolment with the activated credential; a wrong one deletes the enrolment and tells nothing.";
+    AskNonce Post "/v1/hosts/{id}/nonce" Host (Nothing) -> (NonceReply)
+        "A fresh nonce for the host's next evidence, and what that evidence must follow.";
+    SendEvidence Post "/v1/hosts/{id}/evidence" Host (EvidenceRequest) -> (EvidenceReply)
+        "Evidence in; verdict, grant set, plans and the next nonce out.";
+    ListHosts Get "/v1/hosts" Read (Nothing) -> (Vec<HostView>)
+        "All enrolled hosts with their verdicts.";
+    ShowHost Get "/v1/hosts/{id}" Read (Nothing) -> (HostView)
+        "One host.";
+    ShowEvidence Get "/v1/hosts/{id}/evidence/{digest}" Audit (Nothing) -> (EvidenceView)
+        "One evidence as it is kept; `latest` names the last accepted.";
+    ListGrants Get "/v1/grants" Read (Nothing) -> (Vec<GrantView>)
+        "All grants that hold capacity.";
+    ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
+        "The current forecast of each host and application.";
+    ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
+        "What the verifier is, how it fares, and how large its log is.";
+    MakeJoinToken Post "/v1/join-tokens" Admin (JoinTokenRequest) -> (TokenReply)
+        "Makes a join token for one host, with its best zone and its inventory.";
+    MakeOperatorToken Post "/v1/operator-tokens" Admin (OperatorTokenRequest) -> (TokenReply)
+        "Makes an operator token with rights and an end.";
+    ShowCheckpoint Get "/v1/audit/checkpoint" Audit (Nothing) -> (CheckpointView)
+        "The newest signed checkpoint of the audit log (C2SP signed note).";
+    ShowTile Get "/v1/audit/tile/{*path}" Audit (Nothing) -> (Base64)
+        "A tile or entry bundle of the audit log (C2SP tlog-tiles).";
+    ShowLeaf Get "/v1/audit/leaves/{n}" Audit (Nothing) -> (LeafView)
+        "One leaf of the audit log.";
+    ShowOpenApi Get "/v1/openapi.json" Read (Nothing) -> (serde_json::Value)
+        "This table as an OpenAPI document.";
+}
+
+/// Asks for enrolment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnrolmentRequest {
+    /// The join token's secret.
+    pub join_secret: Base64,
+    /// `TPMT_PUBLIC` of the EK.
+    pub ek_public: Base64,
+    /// EK certificate, then its chain, DER.
+    pub ek_certificates: Vec<Base64>,
+    /// `TPMT_PUBLIC` of the AK.
+    pub ak_public: Base64,
+    /// The host id that the agent believes it has: refused when the EK gives another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
+}
+
+/// What only the TPM that holds both keys can answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrolmentChallenge {
+    /// Random; where to send the answer.
+    pub enrolment: EnrolmentId,
+    /// `TPM2B_ID_OBJECT`
+    pub credential_blob: Base64,
+    /// `TPM2B_ENCRYPTED_SECRET`
+    pub encrypted_secret: Base64,
+}
+
+/// The activated credential.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ActivationRequest {
+    /// What `TPM2_ActivateCredential` gave.
+    pub secret: Base64,
+}
+
+/// An enrolment that held.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EnrolmentReply {
+    /// The host's id, for ever.
+    pub host: HostId,
+    /// The deployment's id.
+    pub deployment: DeploymentId,
+    /// The verifier's key certificate, signed by the deployment root (canonical [`crate::sign::Signed`]).
+    pub keys: Base64,
+    /// The host's epoch.
+    pub epoch: u64,
+    /// The host's timing.
+    pub timing: Timing,
+}
+
+/// How often things happen, as the verifier wants them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// One metric window, ms.
+    pub window_ms: u64,
+    /// One evidence, ms.
+    pub evidence_ms: u64,
+    /// How long a lease is, ms.
+    pub lease_ms: u64,
+}
+
+/// PCRs of one bank.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PcrBank {
+    /// TCG algorithm id (11 is SHA-256).
+    pub hash_alg: u16,
+    /// Indices, ascending.
+    pub pcrs: Vec<u8>,
+}
+
+/// A nonce and what the next evidence must follow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NonceReply {
+    /// 32 bytes.
+    pub nonce: Base64,
+    /// Which PCRs the quote must cover, exactly.
+    pub pcr_selection: Vec<PcrBank>,
+    /// The sequence number of the next envelope.
+    pub next_sequence: u64,
+    /// SHA-256 of the last committed envelope; zeros before the first.
+    pub predecessor: Digest,
+    /// The newest checkpoint, as a signed note.
+    pub checkpoint: String,
+    /// Consistency proof from the checkpoint that the host's last committed envelope witnessed (RFC 9162 order).
+    pub consistency: Vec<Digest>,
+}
+
+/// Evidence.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvidenceRequest {
+    /// Canonical bytes of [`crate::evidence::Evidence`].
+    pub evidence: Base64,
+}
+
+/// What accepted evidence brings. (A refusal is a [`super::Error`] with its status.)
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EvidenceReply {
+    /// SHA-256 of the evidence bytes: its name.
+    pub evidence: Digest,
+    /// The zone that the host is in.
+    pub zone: String,
+    /// Findings that did not refuse it.
+    pub findings: Vec<Reason>,
+    /// Until when the host is trusted, Unix ms, without further evidence.
+    pub valid_until_ms: u64,
+    /// The signed grant set (canonical [`crate::sign::Signed`]).
+    pub grant_set: Base64,
+    /// Signed plans (canonical [`crate::sign::Signed`]).
+    pub plans: Vec<Base64>,
+    /// What the next evidence needs.
+    pub next: NonceReply,
+}
+
+/// Asks for a join token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// The best zone that the host may enter.
+    pub zone: String,
+    /// What the operator knows of it.
+    pub inventory: Inventory,
+    /// How long the token may be used, ms.
+    pub valid_for_ms: u64,
+}
+
+/// What the operator knows of a host: the capacity that is granted from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inventory {
+    /// Labels, such as `region = "north"`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it has.
+    pub capacity: Resources,
+}
+
+/// Asks for an operator token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorTokenRequest {
+    /// For whom, as it will stand in the log.
+    pub name: String,
+    /// What it may do: `read`, `audit`, `admin`.
+    pub rights: Vec<Right>,
+    /// How long it holds, ms.
+    pub valid_for_ms: u64,
+}
+
+/// A token that was made: its text is shown once and kept nowhere.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TokenReply {
+    /// Its public id.
+    pub id: TokenId,
+    /// The secret text.
+    pub token: String,
+    /// Until when it holds, Unix ms.
+    pub not_after_ms: u64,
+}
+
+/// A host as operators see it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HostView {
+    /// The id.
+    pub host: HostId,
+    /// Its short form.
+    pub id: String,
+    /// Its name, as it says itself.
+    pub hostname: Option<String>,
+    /// The zone that it is in; absent when it is not trusted now.
+    pub zone: Option<String>,
+    /// The best zone that it may enter.
+    pub zone_best: String,
+    /// `hardware`, `software`, or `uncertified`: by the CA that issued its EK certificate.
+    pub tpm: String,
+    /// Whether its trust holds now.
+    pub trusted: bool,
+    /// Until when it holds, Unix ms.
+    pub valid_until_ms: Option<u64>,
+    /// Last committed sequence number.
+    pub sequence: u64,
+    /// Name of the last accepted evidence.
+    pub evidence: Option<Digest>,
+    /// When it was committed, Unix ms.
+    pub evidence_at_ms: Option<u64>,
+    /// Fencing number.
+    pub epoch: u64,
+    /// Its boot.
+    pub boot_id: Option<BootId>,
+    /// The last refusal, until the next accepted evidence.
+    pub last_refusal: Option<super::Error>,
+    /// Findings of the last accepted evidence.
+    pub findings: Vec<Reason>,
+    /// How it enforces.
+    pub mode: Option<Mode>,
+    /// Who writes its controls.
+    pub backend: Option<BackendKind>,
+    /// Which hierarchy.
+    pub hierarchy: Option<Hierarchy>,
+    /// Agent version.
+    pub agent_version: Option<String>,
+    /// What it has.
+    pub inventory: Inventory,
+    /// What is granted of it.
+    pub granted: Resources,
+    /// Number of accepted evidences since this verifier started.
+    pub accepted: u64,
+    /// Number of refused ones.
+    pub refused: u64,
+}
+
+/// One kept evidence.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EvidenceView {
+    /// Its name.
+    pub digest: Digest,
+    /// The host.
+    pub host: HostId,
+    /// Canonical bytes.
+    pub evidence: Base64,
+}
+
+/// A grant that holds capacity.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GrantView {
+    /// The grant.
+    pub grant: GrantId,
+    /// Its short form.
+    pub id: String,
+    /// The host.
+    pub host: HostId,
+    /// The application.
+    pub application: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The class.
+    pub class: Class,
+    /// What it may use.
+    pub resources: Resources,
+    /// What was asked for.
+    pub requested: Resources,
+    /// How long a lease is, ms.
+    pub lease_ms: u64,
+    /// Until when the capacity is held for it without further evidence, Unix ms.
+    pub held_until_ms: u64,
+    /// The epoch under which it was given.
+    pub epoch: u64,
+    /// Why it has this size.
+    pub why: String,
+}
+
+/// A forecast of one series.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForecastView {
+    /// The host.
+    pub host: HostId,
+    /// The application's cgroup; absent for the host.
+    pub cgroup: Option<String>,
+    /// The grant, if the application runs under one.
+    pub grant: Option<GrantId>,
+    /// What is forecast: `cpu_millicores`, `memory_bytes`, `disk_bytes_per_second`, `network_bits_per_second`.
+    pub resource: String,
+    /// `model`, `ewma`, or `insufficient_history`.
+    pub method: String,
+    /// Name of the model, where one answered.
+    pub model: Option<String>,
+    /// SHA-256 of the model, where one answered.
+    pub model_sha256: Option<String>,
+    /// One step, seconds.
+    pub interval_s: u64,
+    /// Quantile levels of the steps.
+    pub quantile_levels: Vec<f64>,
+    /// Per step, one value for each level.
+    pub steps: Vec<Vec<f64>>,
+    /// Quantile levels of the peaks.
+    pub peak_levels: Vec<f64>,
+    /// Peak over so many seconds from now, one value for each level.
+    pub peaks: BTreeMap<String, Vec<f64>>,
+    /// Points of history it rests on.
+    pub history_rows: u64,
+    /// Age of the oldest, seconds.
+    pub history_age_s: u64,
+}
+
+/// The newest checkpoint.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct CheckpointView {
+    /// The signed note.
+    pub note: String,
+    /// The verifier's key certificate, for the log key (canonical [`crate::sign::Signed`]).
+    pub keys: Base64,
+    /// The deployment root key, hexadecimal: pin it from elsewhere.
+    pub root_key: String,
+}
+
+/// One leaf.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LeafView {
+    /// Its index.
+    pub n: u64,
+    /// Canonical bytes.
+    pub leaf: Base64,
+}
+
+/// What the verifier is and how it fares.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusView {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The verifier's name.
+    pub verifier: String,
+    /// Its version.
+    pub version: String,
+    /// Since when it runs, Unix ms.
+    pub started_at_ms: u64,
+    /// Its clock, Unix ms.
+    pub now_ms: u64,
+    /// Enrolled hosts.
+    pub hosts: u64,
+    /// Hosts whose trust holds.
+    pub hosts_trusted: u64,
+    /// Grants that hold capacity.
+    pub grants: u64,
+    /// Evidence accepted since the start.
+    pub accepted: u64,
+    /// Evidence refused since the start.
+    pub refused: u64,
+    /// The log.
+    pub audit: WitnessedCheckpoint,
+    /// The highest checkpoint that a host has witnessed.
+    pub witnessed: Option<WitnessedCheckpoint>,
+    /// The forecast model, or why there is none.
+    pub model: String,
+    /// After a restart or restore nothing is reallocated before this, Unix ms.
+    pub holds_until_ms: u64,
+}
