@@ -32,6 +32,9 @@ pub struct KeyCertificate {
     /// Until when it holds, Unix ms.
     #[n(5)]
     pub not_after_ms: u64,
+    /// Signs attestation results.
+    #[n(6)]
+    pub result_key: PublicKey,
 }
 
 impl SignedForm for KeyCertificate {
