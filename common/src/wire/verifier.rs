@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
-use crate::reason::Reason;
 use crate::units::{Class, Resources};
 
 routes! { VERIFIER_ROUTES:
@@ -148,8 +147,8 @@ pub struct EvidenceReply {
     pub evidence: Digest,
     /// The zone that the host is in.
     pub zone: String,
-    /// Findings that did not refuse it.
-    pub findings: Vec<Reason>,
+    /// What was noticed and did not refuse it: `clock-unsafe`, `rebooted`, `resumed`.
+    pub findings: Vec<String>,
     /// Until when the host is trusted, Unix ms, without further evidence.
     pub valid_until_ms: u64,
     /// The signed grant set (canonical [`crate::sign::Signed`]).
@@ -238,7 +237,7 @@ pub struct HostView {
     /// The last refusal, until the next accepted evidence.
     pub last_refusal: Option<super::Error>,
     /// Findings of the last accepted evidence.
-    pub findings: Vec<Reason>,
+    pub findings: Vec<String>,
     /// How it enforces.
     pub mode: Option<Mode>,
     /// Who writes its controls.

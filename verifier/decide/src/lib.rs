@@ -12,3 +12,4 @@ pub mod attest;
 pub mod audit;
 pub mod history;
 pub mod profile;
+pub mod registry;

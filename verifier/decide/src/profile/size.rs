@@ -1,0 +1,105 @@
+//! From forecast, class and declared request to the size of a grant.
+
+use std::collections::BTreeMap;
+
+use quotary_common::units::{Class, ResourceKind, Resources};
+
+use super::forecast::Forecast;
+
+/// What an application will need, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The amounts; only what was asked for has one.
+    pub resources: Resources,
+    /// The reason for each amount.
+    pub why: Vec<(ResourceKind, String)>,
+}
+
+/// Room above the forecast peak, in percent: forecasts err, and limits that bite hide the demand behind them.
+const HEADROOM_PERCENT: u64 = 20;
+
+/// The least that a class keeps of its request, in percent, however idle it is.
+const fn floor_percent(class: Class) -> u64 {
+    match class {
+        Class::Guaranteed => 100,
+        Class::Burstable => 50,
+        Class::BestEffort => 25,
+    }
+}
+
+/// The size that `requested` deserves, given the forecasts of what the application uses.
+///
+/// Without a forecast the declared request stands. With one, the 95 % quantile of the coming peak and some
+/// headroom stand, between the class's floor and the request.
+pub fn size(requested: &Resources, class: Class, forecasts: &BTreeMap<ResourceKind, Forecast>) -> Profile {
+    let mut profile = Profile { resources: Resources::default(), why: Vec::new() };
+    for kind in ResourceKind::ALL {
+        let Some(asked) = requested.get(kind) else { continue };
+        let floor = percent(asked, floor_percent(class));
+        let (amount, why) = match forecasts.get(&kind).and_then(|f| f.peak_p95().map(|peak| (f, peak))) {
+            _ if class == Class::Guaranteed => (asked, "guaranteed: as requested".to_owned()),
+            None => (asked, "insufficient_history: as requested".to_owned()),
+            Some((forecast, peak)) => {
+                let need = percent(whole(peak), 100 + HEADROOM_PERCENT);
+                let method = forecast.method.name();
+                let peak = whole(peak);
+                if need >= asked {
+                    (asked, format!("{method}: peak p95 {peak} and {HEADROOM_PERCENT} % headroom reach the request"))
+                } else if need <= floor {
+                    (floor, format!("{method}: peak p95 {peak} is low, the floor of {class} stands"))
+                } else {
+                    (need, format!("{method}: peak p95 {peak} and {HEADROOM_PERCENT} % headroom"))
+                }
+            }
+        };
+        profile.resources.set(kind, Some(amount));
+        profile.why.push((kind, why));
+    }
+    profile
+}
+
+fn percent(amount: u64, percent: u64) -> u64 {
+    u64::try_from(u128::from(amount) * u128::from(percent) / 100).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer casts saturate; NaN gives 0")]
+fn whole(value: f64) -> u64 {
+    value.ceil() as u64
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::profile::ewma_forecast;
+
+    fn cpu(asked: u64, class: Class, used: Option<f64>) -> u64 {
+        let requested = Resources { cpu_millicores: Some(asked), ..Resources::default() };
+        let forecasts = used
+            .map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40], 300).unwrap()))
+            .into_iter()
+            .collect();
+        size(&requested, class, &forecasts).resources.cpu_millicores.unwrap()
+    }
+
+    #[test]
+    fn the_request_stands_without_a_forecast_and_for_the_guaranteed_class() {
+        assert_eq!(cpu(800, Class::Burstable, None), 800);
+        assert_eq!(cpu(800, Class::Guaranteed, Some(10.0)), 800);
+    }
+
+    #[test]
+    fn a_forecast_moves_the_size_between_the_floor_and_the_request() {
+        assert_eq!(cpu(800, Class::Burstable, Some(500.0)), 600);
+        assert_eq!(cpu(800, Class::Burstable, Some(10.0)), 400);
+        assert_eq!(cpu(800, Class::BestEffort, Some(10.0)), 200);
+        assert_eq!(cpu(800, Class::Burstable, Some(799.0)), 800);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_not_given() {
+        let profile = size(&Resources::default(), Class::Burstable, &BTreeMap::new());
+        assert_eq!(profile.resources, Resources::default());
+        assert!(profile.why.is_empty());
+    }
+}

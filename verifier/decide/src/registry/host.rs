@@ -1,0 +1,289 @@
+//! A host: what enrolment fixed, and what each accepted evidence moves.
+
+use minicbor::{Decode, Encode};
+use quotary_common::cbor::{Bounded, Text, Version};
+use quotary_common::envelope::{BackendKind, Hierarchy, Mode, Name, WitnessedCheckpoint};
+use quotary_common::id::{BootId, Digest, HostId, TokenId};
+use quotary_common::tpm::{AkKey, TpmError, TpmPublic, qualified_signer};
+use quotary_common::units::Resources;
+
+use crate::attest::{Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, TpmKind, VerifiedEvidence};
+
+/// What enrolment fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HostRecord {
+    /// Form version.
+    #[n(0)]
+    pub version: Version<1>,
+    /// The host.
+    #[n(1)]
+    pub host: HostId,
+    /// `TPMT_PUBLIC` of the EK.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub ek_public: Vec<u8>,
+    /// `TPMT_PUBLIC` of the AK.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub ak_public: Vec<u8>,
+    /// SHA-256 of the SPKI of its TLS key.
+    #[n(4)]
+    pub tls_key: Digest,
+    /// Issuer of the EK certificate, when one was accepted.
+    #[n(5)]
+    pub ek_issuer: Option<Text<512>>,
+    /// `hardware`, `software` or `uncertified`.
+    #[n(6)]
+    pub tpm: Name,
+    /// The best zone that its admission allows.
+    #[n(7)]
+    pub zone_best: Name,
+    /// Labels.
+    #[n(8)]
+    pub labels: Bounded<(Name, Name), 64>,
+    /// Inventory.
+    #[n(9)]
+    pub capacity: Resources,
+    /// The join token.
+    #[n(10)]
+    pub token: TokenId,
+    /// When, Unix ms.
+    #[n(11)]
+    pub enrolled_at_ms: u64,
+}
+
+/// What accepted evidence moves; one row per host.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HostProgress {
+    /// Form version.
+    #[n(0)]
+    pub version: Version<1>,
+    /// Last committed sequence number.
+    #[n(1)]
+    pub sequence: u64,
+    /// SHA-256 of the last committed envelope.
+    #[n(2)]
+    pub envelope: Digest,
+    /// SHA-256 of the last committed evidence.
+    #[n(3)]
+    pub evidence: Option<Digest>,
+    /// The TPM's reset count, restart count and clock in it.
+    #[n(4)]
+    pub clock: Option<(u32, u32, u64)>,
+    /// Fencing number.
+    #[n(5)]
+    pub epoch: u64,
+    /// Number of the last grant set.
+    #[n(6)]
+    pub generation: u64,
+    /// The zone that it is in.
+    #[n(7)]
+    pub zone: Option<Name>,
+    /// When the last evidence was committed, Unix ms.
+    #[n(8)]
+    pub committed_at_ms: u64,
+    /// Until when the host is trusted without further evidence, Unix ms.
+    #[n(9)]
+    pub valid_until_ms: u64,
+    /// What the last accepted envelope said of the host.
+    #[n(10)]
+    pub seen: Option<Seen>,
+    /// Names of the findings in it.
+    #[n(11)]
+    pub findings: Bounded<Name, 8>,
+}
+
+/// What an operator wants to see of an accepted envelope without reading it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Seen {
+    /// Boot.
+    #[n(0)]
+    pub boot_id: BootId,
+    /// Name.
+    #[n(1)]
+    pub hostname: Name,
+    /// Agent version.
+    #[n(2)]
+    pub agent_version: Name,
+    /// How it enforces.
+    #[n(3)]
+    pub mode: Mode,
+    /// Who writes.
+    #[n(4)]
+    pub backend: BackendKind,
+    /// Which hierarchy.
+    #[n(5)]
+    pub hierarchy: Hierarchy,
+    /// The checkpoint that it witnessed.
+    #[n(6)]
+    pub witnessed: Option<WitnessedCheckpoint>,
+}
+
+/// A host with its keys prepared.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// What enrolment fixed.
+    pub record: HostRecord,
+    /// What evidence moves.
+    pub progress: HostProgress,
+    enrolled: EnrolledHost,
+}
+
+/// A record that does not give a host.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of {host} is unusable: {what}")]
+pub struct LoadError {
+    host: HostId,
+    what: &'static str,
+    #[source]
+    source: TpmError,
+}
+
+/// Verified evidence that no longer follows the record.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the host moved on to sequence {committed} meanwhile")]
+pub struct AcceptError {
+    /// The last committed sequence number.
+    pub committed: u64,
+}
+
+impl Host {
+    /// A host from its records.
+    ///
+    /// # Errors
+    /// [`LoadError`] when a public area in it is unusable.
+    pub fn new(record: HostRecord, progress: HostProgress) -> Result<Self, LoadError> {
+        let fault = |what| move |source| LoadError { host: record.host, what, source };
+        let ek = TpmPublic::parse(&record.ek_public).map_err(fault("its EK"))?;
+        let ak = TpmPublic::parse(&record.ak_public).map_err(fault("its AK"))?;
+        let enrolled = EnrolledHost {
+            host: record.host,
+            tls_key: record.tls_key,
+            ak: AkKey::from_public(&ak).map_err(fault("its AK"))?,
+            qualified_signer: qualified_signer(&ek.name(), &ak.name()).as_bytes().to_vec(),
+            ek_certified: record.ek_issuer.is_some(),
+            best_zone: record.zone_best.clone(),
+            committed: progress.committed(),
+        };
+        Ok(Self { record, progress, enrolled })
+    }
+
+    /// What the attest room needs of it.
+    pub fn enrolled(&self) -> &EnrolledHost {
+        &self.enrolled
+    }
+
+    /// Whether its trust holds at `now_ms`.
+    pub fn is_trusted(&self, now_ms: u64) -> bool {
+        self.progress.zone.is_some() && now_ms < self.progress.valid_until_ms
+    }
+
+    /// The host after accepting `evidence` with `appraisal` at `now_ms`; its trust holds `trust_ms` longer.
+    ///
+    /// # Errors
+    /// [`AcceptError`] when the evidence does not follow what is committed (another one was, meanwhile).
+    pub fn accept(&self, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64, trust_ms: u64) -> Result<Self, AcceptError> {
+        let claims = evidence.claims();
+        let committed = self.progress.committed();
+        if Some(claims.sequence) != committed.sequence.checked_add(1) || claims.predecessor != committed.envelope {
+            return Err(AcceptError { committed: committed.sequence });
+        }
+        let clock = evidence.clock();
+        let progress = HostProgress {
+            version: Version,
+            sequence: claims.sequence,
+            envelope: evidence.envelope_digest(),
+            evidence: Some(evidence.evidence_digest()),
+            clock: Some((clock.reset_count, clock.restart_count, clock.clock_ms)),
+            epoch: self.progress.epoch,
+            generation: self.progress.generation.saturating_add(1),
+            zone: appraisal.zone.clone(),
+            committed_at_ms: now_ms,
+            valid_until_ms: now_ms.saturating_add(trust_ms),
+            seen: Some(Seen {
+                boot_id: claims.boot_id,
+                hostname: claims.facts.hostname.clone(),
+                agent_version: claims.agent_version.clone(),
+                mode: claims.backend.mode,
+                backend: claims.backend.kind,
+                hierarchy: claims.backend.hierarchy,
+                witnessed: claims.checkpoint,
+            }),
+            findings: Bounded::truncating(evidence.findings().iter().map(|f| Name::lossy(finding_name(*f))).collect()).0,
+        };
+        let mut next = Self { record: self.record.clone(), progress, enrolled: self.enrolled.clone() };
+        next.enrolled.committed = next.progress.committed();
+        Ok(next)
+    }
+
+    /// The host with its epoch raised and its trust ended.
+    #[must_use]
+    pub fn fenced(&self) -> Self {
+        let mut next = self.clone();
+        next.progress.epoch = next.progress.epoch.saturating_add(1);
+        next.progress.zone = None;
+        next.progress.valid_until_ms = 0;
+        next
+    }
+}
+
+impl HostProgress {
+    /// Of a new enrolment: nothing committed, no trust yet.
+    pub fn begin(epoch: u64, generation: u64) -> Self {
+        Self {
+            version: Version,
+            sequence: 0,
+            envelope: Committed::NOTHING.envelope,
+            evidence: None,
+            clock: None,
+            epoch,
+            generation,
+            zone: None,
+            committed_at_ms: 0,
+            valid_until_ms: 0,
+            seen: None,
+            findings: Bounded::default(),
+        }
+    }
+
+    /// The last committed evidence.
+    pub fn committed(&self) -> Committed {
+        let clock = self.clock.map(|(reset_count, restart_count, clock_ms)| ClockPosition { reset_count, restart_count, clock_ms });
+        Committed { sequence: self.sequence, envelope: self.envelope, clock }
+    }
+}
+
+impl HostRecord {
+    /// The record of an enrolment that was activated, under what its token allows.
+    pub fn of(checked: &CheckedEnrolment, token: TokenId, admission: (&Name, &Bounded<(Name, Name), 64>, &Resources), now_ms: u64) -> Self {
+        let certified = checked.certified_by();
+        let (zone_best, labels, capacity) = admission;
+        Self {
+            version: Version,
+            host: checked.host_id(),
+            ek_public: checked.ek_public().to_vec(),
+            ak_public: checked.ak_public().to_vec(),
+            tls_key: checked.tls_key(),
+            ek_issuer: certified.map(|by| Text::lossy(&by.issuer)),
+            tpm: Name::lossy(certified.map_or("uncertified", |by| match by.tpm {
+                TpmKind::Hardware => "hardware",
+                TpmKind::Software => "software",
+            })),
+            zone_best: zone_best.clone(),
+            labels: labels.clone(),
+            capacity: *capacity,
+            token,
+            enrolled_at_ms: now_ms,
+        }
+    }
+}
+
+/// A finding's name, as operators see it.
+const fn finding_name(finding: Finding) -> &'static str {
+    match finding {
+        Finding::ClockUnsafe => "clock-unsafe",
+        Finding::Rebooted => "rebooted",
+        Finding::Resumed => "resumed",
+    }
+}
