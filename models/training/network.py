@@ -36,6 +36,8 @@ def initial_parameters(seed: int) -> dict[str, np.ndarray]:
             f"b{i}_down_b": np.zeros(WIDTH, np.float32),
         }
     bias = np.full(STEP_OUTPUTS + PEAK_OUTPUTS, -2.0, np.float32)
+    bias[:STEP_OUTPUTS : len(QUANTILE_LEVELS)] = 0.0  # medians
+    bias[STEP_OUTPUTS :: len(PEAK_LEVELS)] = 0.0
     return parameters | {
         "out_norm_g": np.ones(WIDTH, np.float32),
         "out_norm_b": np.zeros(WIDTH, np.float32),

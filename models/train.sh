@@ -1,0 +1,19 @@
+#!/bin/sh
+# Trains the demand model again: makes a Python environment, installs pinned packages, runs train.py.
+# Usage: train.sh [TRACES_DIR]   (default: traces/ beside this script)
+# Environment: QUOTARY_TRAIN_VENV  where the environment is kept (default: target/train-venv in the repository)
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+traces=${1:-"$here/traces"}
+venv=${QUOTARY_TRAIN_VENV:-"$here/../target/train-venv"}
+
+if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "train.sh: needs python3 3.11 or later with the venv module (Debian: apt install python3-venv)" >&2
+    exit 1
+fi
+if [ ! -x "$venv/bin/python" ]; then
+    echo "train.sh: making a Python environment in $venv"
+    python3 -m venv "$venv"
+fi
+"$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+exec nice -n 10 "$venv/bin/python" -B "$here/train.py" --traces "$traces" --out "$here"
