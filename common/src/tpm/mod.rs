@@ -19,6 +19,9 @@ mod signature;
 mod spki;
 mod verify;
 
+#[cfg(test)]
+mod tests;
+
 pub use attest::{ClockInfo, GENERATED_VALUE, Quote, TYPE_QUOTE};
 pub use cursor::Cursor;
 pub use error::TpmError;
