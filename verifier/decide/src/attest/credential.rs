@@ -80,7 +80,7 @@ pub fn make_credential(
         KeyParameters::Rsa { modulus, exponent, .. } => seal_seed_rsa(ek.name_alg(), modulus, *exponent, random)?,
         KeyParameters::Ecc { curve, point } => agree_seed_ecc(ek.name_alg(), *curve, point, random)?,
     };
-    Ok(Credential { id_object: id_object(ek, ak_name, secret, &seed)?, encrypted_secret })
+    Ok(Credential { id_object: id_object(ek, ak_name.as_bytes(), secret, &seed)?, encrypted_secret })
 }
 
 type Seed = Zeroizing<Vec<u8>>;
@@ -156,29 +156,29 @@ fn coordinates(curve: Curve, point: &[u8]) -> (&[u8], &[u8]) {
     point.get(1..).unwrap_or_default().split_at_checked(curve.coordinate_bytes()).unwrap_or_default()
 }
 
-fn ecc_point(curve: Curve, point: &[u8]) -> Vec<u8> {
+pub(super) fn ecc_point(curve: Curve, point: &[u8]) -> Vec<u8> {
     let (x, y) = coordinates(curve, point);
     [sized(x), sized(y)].concat()
 }
 
-fn seed_from_agreement(hash: HashAlg, curve: Curve, z: &[u8], ephemeral: &[u8], ek: &[u8]) -> Seed {
+pub(super) fn seed_from_agreement(hash: HashAlg, curve: Curve, z: &[u8], ephemeral: &[u8], ek: &[u8]) -> Seed {
     let (ephemeral_x, _) = coordinates(curve, ephemeral);
     let (ek_x, _) = coordinates(curve, ek);
     kdf_e(hash, z, b"IDENTITY\0", ephemeral_x, ek_x)
 }
 
 /// The encrypted secret and its HMAC (Part 1, 24.5).
-fn id_object(ek: &TpmPublic, ak_name: &TpmName, secret: &[u8], seed: &[u8]) -> Result<Vec<u8>, CredentialError> {
+pub(super) fn id_object(ek: &TpmPublic, ak_name: &[u8], secret: &[u8], seed: &[u8]) -> Result<Vec<u8>, CredentialError> {
     let hash = ek.name_alg();
     let Symmetric::AesCfb(bits) = ek.symmetric() else { return Err(CredentialError::NotAStorageKey) };
-    let key = kdf_a(hash, seed, b"STORAGE\0", ak_name.as_bytes(), bits);
+    let key = kdf_a(hash, seed, b"STORAGE\0", ak_name, bits);
     let mut identity = sized(secret);
     encrypt_cfb(&key, &mut identity)?;
     let mac_bits = u16::try_from(hash.length() * 8).map_err(|_| CredentialError::Key)?;
     let mac_key = kdf_a(hash, seed, b"INTEGRITY\0", &[], mac_bits);
     let mut mac = hmac::Context::with_key(&hmac::Key::new(hmac_alg(hash), &mac_key));
     mac.update(&identity);
-    mac.update(ak_name.as_bytes());
+    mac.update(ak_name);
     Ok([sized(mac.sign().as_ref()), identity].concat())
 }
 

@@ -1,1 +1,21 @@
-//! Tests of the room.
+//! Tests of the room: a small software TPM that signs whatever it is told, an authority that certifies whatever it is told,
+//! and quotes, certificates and credentials of real TPMs.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod appraisal;
+mod authority;
+mod certificate;
+mod credential;
+mod enrolment;
+mod hostile;
+mod order;
+mod out_of_order;
+mod scene;
+mod software_tpm;
+
+use std::path::Path;
+
+/// A file of `tests/data/attestation/`.
+fn data(path: &str) -> Vec<u8> {
+    std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/attestation").join(path)).unwrap()
+}
