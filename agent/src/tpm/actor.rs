@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use quotary_common::tpm::PcrSelection as CheckedSelection;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
@@ -12,7 +13,7 @@ use zeroize::Zeroizing;
 use super::connection::{Connection, Credential, TpmIdentity, TpmStatus};
 use super::device::{self, TpmAccess, TpmConfig};
 use super::error::TpmError;
-use super::quote::{CheckedSelection, PcrSelection, RawQuote};
+use super::quote::{self, PcrSelection, RawQuote};
 use super::software::{ChildSlot, SoftwareTpm};
 
 /// Making a software TPM takes 2 s; making an EK on slow hardware, tens of seconds.
@@ -110,7 +111,7 @@ impl TpmHandle {
         qualifying_data: [u8; 32],
         selection: &[PcrSelection],
     ) -> Result<RawQuote, TpmError> {
-        let selection = CheckedSelection::check(selection)?;
+        let selection = quote::check(selection)?;
         self.ask(|reply| Request::Quote(qualifying_data, selection, reply))
             .await
     }

@@ -5,8 +5,6 @@
 //! restartCount and firmwareVersion; and it is exempt from dictionary-attack protection (noDA), because
 //! a few unclean stops of the TPM would otherwise lock it out of quoting.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use data_encoding::BASE64;
@@ -25,9 +23,10 @@ use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 
 use super::ek::LoadedEk;
 use super::error::{Step, TpmError};
+use crate::state::durable::{self, PRIVATE};
 
 /// An AK file is about 1 KiB.
-const MAX_FILE_BYTES: u64 = 16 * 1024;
+const MAX_FILE_BYTES: usize = 16 * 1024;
 const FILE_VERSION: u32 = 1;
 /// What the TPM says to a wrapped key that it did not wrap, or that was altered (TPM 2.0 Part 3, §12.2).
 const DAMAGED: [Tss2ResponseCodeKind; 7] = [
@@ -138,16 +137,9 @@ fn load(context: &mut Context, ek: &LoadedEk, wrapped: WrappedAk) -> Result<KeyH
 
 /// Reads the file; `None` if it must be made anew.
 fn read(path: &Path, ek_name: &[u8]) -> Result<Option<WrappedAk>, TpmError> {
-    let text = match read_bounded(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(TpmError::AkFile {
-                action: "read",
-                path: path.to_owned(),
-                source,
-            });
-        }
+    let read = durable::read(path, MAX_FILE_BYTES);
+    let Some(text) = read.map_err(|source| TpmError::AkFile { source })? else {
+        return Ok(None);
     };
     match parse(&text, ek_name) {
         Ok(found) => Ok(found),
@@ -158,18 +150,7 @@ fn read(path: &Path, ek_name: &[u8]) -> Result<Option<WrappedAk>, TpmError> {
     }
 }
 
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    File::open(path)?
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut text)?;
-    Ok(text)
-}
-
 fn parse(text: &[u8], ek_name: &[u8]) -> Result<Option<WrappedAk>, String> {
-    if u64::try_from(text.len()).map_or(true, |length| length > MAX_FILE_BYTES) {
-        return Err(format!("it is longer than {MAX_FILE_BYTES} bytes"));
-    }
     let file: AkFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if file.version != FILE_VERSION {
         return Err(format!(
@@ -204,81 +185,30 @@ fn write(path: &Path, ek_name: &[u8], wrapped: &WrappedAk) -> Result<(), TpmErro
         public: BASE64.encode(&public),
         private: BASE64.encode(wrapped.private.value()),
     };
-    serde_json::to_vec_pretty(&file)
-        .map_err(io::Error::other)
-        .and_then(|text| write_durably(path, &text))
-        .map_err(|source| TpmError::AkFile {
-            action: "write",
-            path: path.to_owned(),
-            source,
-        })
-}
-
-/// Replaces a file so that after a power cut either the old or the new content stands, mode 0600.
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::fs::{self, DirBuilder, OpenOptions};
-    use std::io::Write as _;
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "not a path of a file",
-        ));
-    };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let mut draft_name = name.to_owned();
-    draft_name.push(".new");
-    let draft = dir.join(draft_name);
-    match fs::remove_file(&draft) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    File::open(dir)?.sync_all()
+    // Strings and a number always have a form in JSON; the error type wants an answer all the same.
+    let text = serde_json::to_vec_pretty(&file).map_err(|error| TpmError::Unexpected {
+        step: Step::CreateAk,
+        detail: error.to_string(),
+    })?;
+    durable::write(path, &text, PRIVATE).map_err(|source| TpmError::AkFile { source })
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn the_file_is_private_and_replaced_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/ak.json");
-        write_durably(&path, b"one").unwrap();
-        write_durably(&path, b"two").unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), b"two");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            std::fs::read_dir(path.parent().unwrap()).unwrap().count(),
-            1
-        );
-    }
 
     #[test]
     fn a_damaged_file_is_made_anew_and_an_unreadable_one_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ak.json");
         assert!(read(&path, b"ek").unwrap().is_none());
-        std::fs::write(&path, vec![b' '; 20_000]).unwrap();
+        std::fs::write(&path, "{}").unwrap();
         assert!(read(&path, b"ek").unwrap().is_none());
-        assert!(matches!(
-            read(dir.path(), b"ek"),
-            Err(TpmError::AkFile { action: "read", .. })
-        ));
+        std::fs::write(&path, vec![b' '; MAX_FILE_BYTES + 1]).unwrap();
+        assert!(matches!(read(&path, b"ek"), Err(TpmError::AkFile { .. })));
     }
 
     proptest! {

@@ -1,10 +1,11 @@
 //! An open TPM with the AK loaded: what lives between connecting and the first thing that goes wrong.
 
+use quotary_common::tpm::{AkKey, PcrSelection};
 use tss_esapi::Context;
 use tss_esapi::constants::{CapabilityType, PropertyTag, StartupType};
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{CapabilityData, EncryptedSecret, IdObject, Public};
+use tss_esapi::structures::{CapabilityData, EncryptedSecret, IdObject};
 use tss_esapi::tcti_ldr::TctiNameConf;
 use tss_esapi::traits::Marshall as _;
 use zeroize::Zeroizing;
@@ -14,7 +15,7 @@ use super::certificates;
 use super::device::{TpmAccess, TpmConfig};
 use super::ek::{self, EkProfile};
 use super::error::{Step, TpmError};
-use super::quote::{self, CheckedSelection, RawQuote};
+use super::quote::{self, RawQuote};
 
 /// Transient objects and loaded sessions (TPM 2.0 Part 2, §7.4).
 const TRANSIENT: (u32, u32) = (0x8000_0000, 0x80ff_ffff);
@@ -82,7 +83,7 @@ pub(super) struct Connection {
     context: Context,
     profile: EkProfile,
     ak: KeyHandle,
-    ak_public: Public,
+    ak_key: AkKey,
     identity: TpmIdentity,
 }
 
@@ -107,19 +108,22 @@ impl Connection {
         let (ak_public, ak_name, _) = context
             .read_public(ak)
             .map_err(TpmError::command(Step::LoadAk))?;
+        let ak_public = ak_public
+            .marshall()
+            .map_err(TpmError::command(Step::LoadAk))?;
+        let ak_key =
+            AkKey::from_public_bytes(&ak_public).map_err(|source| TpmError::AkForm { source })?;
         let identity = TpmIdentity {
             ek_public,
             ek_certificates,
-            ak_public: ak_public
-                .marshall()
-                .map_err(TpmError::command(Step::LoadAk))?,
+            ak_public,
             ak_name: ak_name.value().to_vec(),
         };
         Ok(Self {
             context,
             profile,
             ak,
-            ak_public,
+            ak_key,
             identity,
         })
     }
@@ -174,12 +178,12 @@ impl Connection {
     pub(super) fn quote(
         &mut self,
         qualifying_data: &[u8; 32],
-        selection: &CheckedSelection,
+        selection: &PcrSelection,
     ) -> Result<RawQuote, TpmError> {
         quote::quote(
             &mut self.context,
             self.ak,
-            &self.ak_public,
+            &self.ak_key,
             qualifying_data,
             selection,
         )

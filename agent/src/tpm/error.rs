@@ -5,7 +5,10 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use quotary_common::tpm::SignatureFault;
 use tss_esapi::constants::response_code::Tss2ResponseCodeKind;
+
+use crate::state::StateError;
 
 /// A TPM command, or a group of them, that can fail; shown in [`TpmError::Command`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +117,11 @@ pub enum TpmError {
     #[error(
         "the quote's signature does not verify under the AK; the TPM or the way to it is broken"
     )]
-    QuoteSignature,
+    QuoteSignature {
+        /// What is wrong with it.
+        #[source]
+        source: SignatureFault,
+    },
     /// A file or process of the software TPM failed.
     #[error("software TPM: cannot {action} {}", path.display())]
     Software {
@@ -148,15 +155,20 @@ pub enum TpmError {
         source: tss_esapi::Error,
     },
     /// The AK's file cannot be read or written.
-    #[error("cannot {action} the AK file {}", path.display())]
+    #[error("the AK's file cannot be used")]
     AkFile {
-        /// `read` or `write`.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
+        /// Which file, and why not.
         #[source]
-        source: io::Error,
+        source: StateError,
+    },
+    /// The AK is no key that evidence can be signed with.
+    #[error(
+        "the AK that the TPM loaded cannot sign evidence: move the AK's file away to get a new one"
+    )]
+    AkForm {
+        /// What is wrong with it.
+        #[source]
+        source: quotary_common::tpm::TpmError,
     },
     /// Too many requests wait for the TPM already.
     #[error("{capacity} requests wait for the TPM already; try again later")]
@@ -196,7 +208,7 @@ impl TpmError {
             Self::Connect { .. }
                 | Self::Command { .. }
                 | Self::Unexpected { .. }
-                | Self::QuoteSignature
+                | Self::QuoteSignature { .. }
         )
     }
 

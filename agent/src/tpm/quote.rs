@@ -2,38 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use ring::digest::{SHA256, digest};
-use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use quotary_common::tpm::{AkKey, HashAlg, PcrBank, PcrSelection as CheckedSelection, Quote};
 use tss_esapi::Context;
 use tss_esapi::handles::KeyHandle;
-use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{
-    Attest, AttestInfo, Data, PcrSelectionList, PcrSlot, Public, Signature, SignatureScheme,
-};
+use tss_esapi::structures::{Data, PcrSelectionList, SignatureScheme};
 use tss_esapi::traits::Marshall as _;
 use tss_esapi::tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION};
 
 use super::error::{Step, TpmError};
 
-/// PCRs 0 to 23 exist on every PC client TPM; the selection's bitmap has three bytes.
-const PCR_COUNT: u8 = 24;
+/// The PCRs of one bank that a quote shall cover, as the verifier sends them with a nonce.
+pub use quotary_common::wire::PcrBank as PcrSelection;
+
+/// `sizeofSelect`: 24 PCRs.
 const SELECT_BYTES: u8 = 3;
-const MAX_BANKS: usize = 16;
 /// TPML_DIGEST holds eight.
 const PCRS_PER_READ: usize = 8;
 /// PCRs may be extended between reading and quoting (IMA does); then both are done again.
 const MAX_ATTEMPTS: u32 = 5;
-const COORDINATE_BYTES: usize = 32;
-
-/// The PCRs of one bank that a quote shall cover.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PcrSelection {
-    /// TPM_ALG_ID of the bank (SHA-256 is 0x000b).
-    pub hash_alg: u16,
-    /// PCR numbers, 0 to 23.
-    pub pcrs: Vec<u8>,
-}
 
 /// A quote as the TPM made it, not yet judged by anyone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,67 +36,39 @@ pub struct RawQuote {
     pub took: Duration,
 }
 
-/// A selection that a TPM can take: known banks, each once, existing PCR numbers, none twice.
-#[derive(Debug, Clone)]
-pub(super) struct CheckedSelection {
-    banks: Vec<(HashingAlgorithm, u16, Vec<u8>)>,
+/// A selection that evidence may cover: banks that the verifier knows, each once, PCRs 0 to 23, none twice.
+pub(super) fn check(selection: &[PcrSelection]) -> Result<CheckedSelection, TpmError> {
+    let fault = |detail| TpmError::Input {
+        what: "PCR selection",
+        detail,
+    };
+    let mut banks = Vec::new();
+    for bank in selection {
+        let number = bank.hash_alg;
+        let hash = HashAlg::from_id(number)
+            .ok_or_else(|| fault(format!("0x{number:04x} is no bank that evidence may cover")))?;
+        let checked = PcrBank::new(hash, &bank.pcrs)
+            .filter(|checked| checked.indices().count() == bank.pcrs.len())
+            .ok_or_else(|| {
+                fault(format!(
+                    "bank 0x{number:04x} names no PCR, one twice, or one above 23"
+                ))
+            })?;
+        banks.push(checked);
+    }
+    CheckedSelection::new(banks)
+        .ok_or_else(|| fault("it has no bank, too many, or one twice".to_owned()))
 }
 
-impl CheckedSelection {
-    pub(super) fn check(selection: &[PcrSelection]) -> Result<Self, TpmError> {
-        let fault = |detail| TpmError::Input {
-            what: "PCR selection",
-            detail,
-        };
-        if selection.is_empty() || selection.len() > MAX_BANKS {
-            return Err(fault(format!(
-                "it has {} banks, not 1 to {MAX_BANKS}",
-                selection.len()
-            )));
-        }
-        let mut banks: Vec<(HashingAlgorithm, u16, Vec<u8>)> = Vec::new();
-        for bank in selection {
-            let number = bank.hash_alg;
-            let algorithm = HashingAlgorithm::try_from(number)
-                .map_err(|_| fault(format!("0x{number:04x} is no hash algorithm")))?;
-            if banks.iter().any(|(_, other, _)| *other == number) {
-                return Err(fault(format!("bank 0x{number:04x} stands in it twice")));
-            }
-            let mut pcrs = bank.pcrs.clone();
-            pcrs.sort_unstable();
-            pcrs.dedup();
-            if pcrs.len() != bank.pcrs.len() || pcrs.is_empty() {
-                return Err(fault(format!(
-                    "bank 0x{number:04x} names no PCR, or one twice"
-                )));
-            }
-            if let Some(index) = pcrs.iter().find(|index| **index >= PCR_COUNT) {
-                return Err(fault(format!("there is no PCR {index}")));
-            }
-            banks.push((algorithm, number, pcrs));
-        }
-        Ok(Self { banks })
-    }
-
-    /// In the order given: the TSS's own builder has none.
-    fn to_tss(&self) -> tss_esapi::Result<PcrSelectionList> {
-        to_tss(
-            self.banks
-                .iter()
-                .map(|(_, number, pcrs)| (*number, pcrs.as_slice())),
-        )
-    }
-}
-
-fn to_tss<'a>(banks: impl Iterator<Item = (u16, &'a [u8])>) -> tss_esapi::Result<PcrSelectionList> {
+/// In the order given: the TSS's own builder has none.
+fn to_tss(banks: &[PcrBank]) -> tss_esapi::Result<PcrSelectionList> {
     let mut list = TPML_PCR_SELECTION::default();
-    for (entry, (hash, pcrs)) in list.pcrSelections.iter_mut().zip(banks) {
-        let mut bitmap = 0_u32;
-        for index in pcrs {
-            bitmap |= 1 << index;
-        }
+    for (entry, bank) in list.pcrSelections.iter_mut().zip(banks) {
+        let bitmap = bank
+            .indices()
+            .fold(0_u32, |bitmap, index| bitmap | (1 << index));
         *entry = TPMS_PCR_SELECTION {
-            hash,
+            hash: bank.hash_alg,
             sizeofSelect: SELECT_BYTES,
             pcrSelect: bitmap.to_le_bytes(),
         };
@@ -122,32 +81,31 @@ fn to_tss<'a>(banks: impl Iterator<Item = (u16, &'a [u8])>) -> tss_esapi::Result
 pub(super) fn quote(
     context: &mut Context,
     ak: KeyHandle,
-    ak_public: &Public,
+    ak_key: &AkKey,
     qualifying_data: &[u8; 32],
     selection: &CheckedSelection,
 ) -> Result<RawQuote, TpmError> {
     let started = Instant::now();
-    let wanted = selection.to_tss().map_err(TpmError::command(Step::Quote))?;
+    let wanted = to_tss(selection.banks()).map_err(TpmError::command(Step::Quote))?;
     for _ in 0..MAX_ATTEMPTS {
         let pcr_values = read_pcrs(context, selection)?;
         let (attest, signature) = context
             .execute_with_session(Some(AuthSession::Password), |context| {
                 let data = Data::try_from(qualifying_data.as_slice())?;
-                context.quote(ak, data, SignatureScheme::Null, wanted.clone())
+                let (attest, signature) =
+                    context.quote(ak, data, SignatureScheme::Null, wanted.clone())?;
+                Ok((attest.marshall()?, signature.marshall()?))
             })
             .map_err(TpmError::command(Step::Quote))?;
-        if !covers(&attest, qualifying_data, &wanted, &pcr_values)? {
+        if !covers(&attest, ak_key, qualifying_data, selection, &pcr_values)? {
             continue;
         }
-        let message = attest.marshall().map_err(TpmError::command(Step::Quote))?;
-        if !verifies(ak_public, &message, &signature) {
-            return Err(TpmError::QuoteSignature);
-        }
-        let signature = signature
-            .marshall()
-            .map_err(TpmError::command(Step::Quote))?;
+        // The TSS has parsed both and written them again; this shows that nothing was lost on the way.
+        ak_key
+            .verify(&attest, &signature)
+            .map_err(|source| TpmError::QuoteSignature { source })?;
         return Ok(RawQuote {
-            attest: message,
+            attest,
             signature,
             pcr_values,
             took: started.elapsed(),
@@ -162,118 +120,93 @@ type PcrValues = Vec<(u16, u8, Vec<u8>)>;
 
 fn read_pcrs(context: &mut Context, selection: &CheckedSelection) -> Result<PcrValues, TpmError> {
     let mut values = Vec::new();
-    for (_, number, pcrs) in &selection.banks {
+    for bank in selection.banks() {
+        let hash_alg = bank.hash_alg;
+        let pcrs: Vec<u8> = bank.indices().collect();
         let mut left = pcrs.as_slice();
-        while !left.is_empty() {
-            let (now, _) = left.split_at(left.len().min(PCRS_PER_READ));
-            let (_, answered, digests) = to_tss(std::iter::once((*number, now)))
-                .and_then(|list| context.pcr_read(list))
-                .map_err(TpmError::command(Step::ReadPcrs))?;
-            // The TPM may answer fewer than asked, but in ascending order, and none only if there is none.
-            let got = answered
-                .get_selections()
-                .first()
-                .map(|bank| bank.selected());
-            let got: Vec<u32> = got
-                .unwrap_or_default()
-                .into_iter()
-                .map(PcrSlot::into)
-                .map(u32::trailing_zeros)
-                .collect();
-            let asked = now.iter().map(|index| u32::from(*index)).take(got.len());
-            if got.len() != digests.len() || !asked.eq(got.iter().copied()) {
-                return Err(no_such_pcr(*number, now, &got));
+        while let Some(first) = left.first() {
+            let asked = &left[..left.len().min(PCRS_PER_READ)];
+            let (got, digests) =
+                read_some(context, hash_alg, asked).map_err(TpmError::command(Step::ReadPcrs))?;
+            // The TPM may answer fewer than asked, but ascending; none, if the first does not exist.
+            if got.is_empty() || !asked.starts_with(&got) || digests.len() != got.len() {
+                let missing = asked
+                    .iter()
+                    .find(|index| !got.contains(*index))
+                    .unwrap_or(first);
+                return Err(TpmError::NoSuchPcr {
+                    hash_alg,
+                    index: *missing,
+                });
             }
-            if got.is_empty() {
-                return Err(no_such_pcr(*number, now, &got));
-            }
-            let (done, rest) = left.split_at(got.len());
-            for (index, digest) in done.iter().zip(digests.value()) {
-                values.push((*number, *index, digest.value().to_vec()));
-            }
-            left = rest;
+            values.extend(
+                got.iter()
+                    .zip(digests)
+                    .map(|(index, value)| (hash_alg, *index, value)),
+            );
+            left = &left[got.len()..];
         }
     }
     Ok(values)
 }
 
-fn no_such_pcr(hash_alg: u16, asked: &[u8], got: &[u32]) -> TpmError {
-    let missing = asked
-        .iter()
-        .find(|index| !got.contains(&u32::from(**index)));
-    match missing.or_else(|| asked.first()) {
-        Some(index) => TpmError::NoSuchPcr {
-            hash_alg,
-            index: *index,
-        },
-        None => TpmError::Unexpected {
-            step: Step::ReadPcrs,
-            detail: "PCRs that nobody asked for".to_owned(),
-        },
-    }
+/// One TPM2_PCR_Read: which of the PCRs it answered, and their values.
+fn read_some(
+    context: &mut Context,
+    hash_alg: u16,
+    pcrs: &[u8],
+) -> tss_esapi::Result<(Vec<u8>, Vec<Vec<u8>>)> {
+    let banks: Vec<PcrBank> = HashAlg::from_id(hash_alg)
+        .and_then(|hash| PcrBank::new(hash, pcrs))
+        .into_iter()
+        .collect();
+    let (_, answered, digests) = context.pcr_read(to_tss(&banks)?)?;
+    let slots = answered
+        .get_selections()
+        .first()
+        .map(|bank| bank.selected())
+        .unwrap_or_default();
+    let got = slots
+        .into_iter()
+        .filter_map(|slot| u8::try_from(u32::from(slot).trailing_zeros()).ok())
+        .collect();
+    Ok((
+        got,
+        digests
+            .value()
+            .iter()
+            .map(|digest| digest.value().to_vec())
+            .collect(),
+    ))
 }
 
 /// Whether the quote speaks of the PCR values that were read (they may have moved). A quote over
 /// another selection or other data is not a matter of timing, and an error.
 fn covers(
-    attest: &Attest,
+    attest: &[u8],
+    ak_key: &AkKey,
     qualifying_data: &[u8; 32],
-    wanted: &PcrSelectionList,
+    selection: &CheckedSelection,
     values: &PcrValues,
 ) -> Result<bool, TpmError> {
-    let fault = |detail: &str| TpmError::Unexpected {
+    let fault = |detail: String| TpmError::Unexpected {
         step: Step::Quote,
-        detail: detail.to_owned(),
+        detail,
     };
-    let AttestInfo::Quote { info } = attest.attested() else {
-        return Err(fault("an attestation that is no quote"));
-    };
-    if attest.extra_data().value() != qualifying_data {
-        return Err(fault("a quote over other data"));
+    let quote = Quote::parse(attest).map_err(|error| fault(error.to_string()))?;
+    if quote.extra_data != qualifying_data {
+        return Err(fault("a quote over other data".to_owned()));
     }
-    if info.pcr_selection() != wanted {
-        return Err(fault("a quote over other PCRs"));
+    if quote.selection != *selection {
+        return Err(fault(format!(
+            "a quote over {}, not {selection}",
+            quote.selection
+        )));
     }
-    let concatenated: Vec<u8> = values
-        .iter()
-        .flat_map(|(_, _, value)| value)
-        .copied()
-        .collect();
-    Ok(info.pcr_digest().value() == digest(&SHA256, &concatenated).as_ref())
-}
-
-/// Whether the signature covers the bytes that will be sent. The TSS has parsed and written them
-/// again; this shows that nothing was lost on the way.
-fn verifies(ak_public: &Public, message: &[u8], signature: &Signature) -> bool {
-    let (Public::Ecc { unique, .. }, Signature::EcDsa(signature)) = (ak_public, signature) else {
-        return false;
-    };
-    let point = [
-        Some(vec![0x04]),
-        fixed(unique.x().value()),
-        fixed(unique.y().value()),
-    ];
-    let numbers = [
-        fixed(signature.signature_r().value()),
-        fixed(signature.signature_s().value()),
-    ];
-    let (Some(point), Some(numbers)) = (
-        point.into_iter().collect::<Option<Vec<_>>>(),
-        numbers.into_iter().collect::<Option<Vec<_>>>(),
-    ) else {
-        return false;
-    };
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.concat())
-        .verify(message, &numbers.concat())
-        .is_ok()
-}
-
-/// A number padded to 32 bytes: TPMs leave leading zeros out, or not.
-fn fixed(number: &[u8]) -> Option<Vec<u8>> {
-    let padding = COORDINATE_BYTES.checked_sub(number.len())?;
-    let mut padded = vec![0; padding];
-    padded.extend_from_slice(number);
-    Some(padded)
+    let digest = ak_key
+        .hash()
+        .digest(values.iter().map(|(_, _, value)| value.as_slice()));
+    Ok(quote.pcr_digest == digest.as_ref())
 }
 
 #[cfg(test)]
@@ -292,8 +225,8 @@ mod tests {
 
     #[test]
     fn a_selection_keeps_the_order_of_its_banks() {
-        let checked = CheckedSelection::check(&[bank(0xc, &[7, 0]), bank(0xb, &[23])]).unwrap();
-        let list = TPML_PCR_SELECTION::from(checked.to_tss().unwrap());
+        let checked = check(&[bank(0xc, &[7, 0]), bank(0xb, &[23])]).unwrap();
+        let list = TPML_PCR_SELECTION::from(to_tss(checked.banks()).unwrap());
         assert_eq!(list.count, 2);
         assert_eq!(list.pcrSelections[0].hash, 0xc);
         assert_eq!(list.pcrSelections[0].pcrSelect, [0x81, 0, 0, 0]);
@@ -310,8 +243,9 @@ mod tests {
             vec![bank(0xb, &[1, 1])],
             vec![bank(0xb, &[1]), bank(0xb, &[2])],
             vec![bank(0x1, &[1])],
+            vec![bank(0x4, &[1])],
         ] {
-            assert!(CheckedSelection::check(&wrong).is_err(), "{wrong:?}");
+            assert!(check(&wrong).is_err(), "{wrong:?}");
         }
     }
 
@@ -321,8 +255,8 @@ mod tests {
             banks in prop::collection::vec((any::<u16>(), prop::collection::vec(any::<u8>(), 0..30)), 0..20),
         ) {
             let banks: Vec<_> = banks.iter().map(|(hash, pcrs)| bank(*hash, pcrs)).collect();
-            if let Ok(checked) = CheckedSelection::check(&banks) {
-                prop_assert_eq!(checked.to_tss().unwrap().len(), banks.len());
+            if let Ok(checked) = check(&banks) {
+                prop_assert_eq!(to_tss(checked.banks()).unwrap().len(), banks.len());
             }
         }
     }

@@ -77,13 +77,14 @@ impl SoftwareTpm {
     /// the device to open. Must be called on the thread that owns the TPM: the kernel kills swtpm
     /// when that thread ends.
     pub(super) fn ensure_running(&mut self) -> Result<PathBuf, TpmError> {
-        if let (true, Some(terminal)) = (self.is_running(), &self.terminal) {
-            let path = terminal.path().to_owned();
-            terminal
-                .discard_leftovers()
-                .map_err(failed("clear the terminal", &path))?;
-            return Ok(path);
+        if self.is_running()
+            && let Some(terminal) = &self.terminal
+            && terminal.discard_leftovers().is_ok()
+        {
+            return Ok(terminal.path().to_owned());
         }
+        // The terminal of a swtpm that is just dying has hung up before the child can be reaped.
+        self.kill();
         self.make_if_new()?;
         let (swtpm_end, terminal) =
             pty::open().map_err(failed("open a pseudo-terminal for", &self.state_dir))?;
