@@ -106,6 +106,10 @@ impl Tile {
     pub const fn full(self) -> Self {
         Self { width: 256, ..self }
     }
+    /// This tile, then the wider ones at the same place that replace it as the tree grows.
+    pub fn or_wider(self) -> impl Iterator<Item = Self> {
+        (self.width..=256).map(move |width| Self { width, ..self })
+    }
     /// Its path.
     pub fn path(self) -> String {
         format!("tile/{}/{}", self.level, place(self.index, self.width))
@@ -150,6 +154,10 @@ impl Bundle {
     pub const fn full(self) -> Self {
         Self { width: 256, ..self }
     }
+    /// This bundle, then the wider ones at the same place that replace it as the tree grows.
+    pub fn or_wider(self) -> impl Iterator<Item = Self> {
+        (self.width..=256).map(move |width| Self { width, ..self })
+    }
     /// Its path.
     pub fn path(self) -> String {
         format!("tile/entries/{}", place(self.index, self.width))
@@ -164,7 +172,8 @@ impl Bundle {
         let mut rest = bytes;
         for at in 0..self.width {
             let (length, after) = rest.split_first_chunk::<2>().ok_or_else(|| fault(at))?;
-            let (leaf, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(|| fault(at))?;
+            let (leaf, after) =
+                after.split_at_checked(usize::from(u16::from_be_bytes(*length))).ok_or_else(|| fault(at))?;
             leaves.push(leaf);
             rest = after;
         }

@@ -1,0 +1,8 @@
+//! Tests of the room.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod log;
+mod offline;
+mod tile;
+mod tpm;
+mod tree;
