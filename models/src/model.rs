@@ -166,5 +166,5 @@ impl fmt::Debug for Model {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
+#[path = "tests/mod.rs"]
 mod tests;

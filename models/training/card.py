@@ -64,7 +64,7 @@ series; "WQL / EWMA" is the geometric mean over series of the ratio. EWMA (weigh
 {_table(parts)}
 
 ## Limits
-- A first model: one seed, no search over shapes. It must earn its place against the statistical rung on each deployment's own history.
+- A first model: one seed, no search over shapes. The number of training steps was chosen between two (6,000 and 10,000) on these very windows, which flatters it a little. It must earn its place against the statistical rung on each deployment's own history.
 - It cannot see a daily rhythm at 5-minute steps: 96 steps are 8 hours.
 - Real data are CPU and memory above all; for disk there are {metrics["by_resource"]["disk"]["series"]}, for network {metrics["by_resource"]["network"]["series"]} held-out series, all from one cloud. The rest is synthetic. Traces are at 300 s; other step lengths rest on coarsened and synthetic series.
 - The held-out VMs come from the same cluster and day as the training VMs, the fleet and AWS series continue the training series: figures for a foreign fleet will be worse.

@@ -1,4 +1,4 @@
-"""Test vectors: what onnxruntime says, for the Rust loader to agree with (`models/src/tests.rs`)."""
+"""Test vectors: what onnxruntime says, for the Rust loader to agree with (`models/src/tests/forecast.rs`)."""
 
 import numpy as np
 import onnxruntime
