@@ -48,6 +48,14 @@ pub enum StoreError {
         /// The first thing that was found.
         finding: String,
     },
+    /// The file system cannot carry a write-ahead log (network file systems mostly).
+    #[error("{} cannot have a write-ahead log (its file system allows journal mode {mode} only): put the data directory on a local disk", .path.display())]
+    FileSystem {
+        /// The file.
+        path: std::path::PathBuf,
+        /// The journal mode that SQLite fell back to.
+        mode: String,
+    },
     /// A statement failed.
     #[error("the store failed to {step}")]
     Sqlite {

@@ -21,6 +21,8 @@ const APPLICATION_ID: i32 = 0x5154_5259;
 const SCHEMA_VERSION: i32 = 1;
 /// How long a statement waits for a lock that a checkpoint may hold.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The log is folded back into the database after so many pages (16 MiB): large values make a smaller one busy.
+const CHECKPOINT_PAGES: i64 = 4_000;
 /// Prepared statements kept per connection (there are fewer).
 const STATEMENTS_MAX: usize = 32;
 
@@ -154,10 +156,12 @@ fn identify(connection: &mut Connection, database: &Path) -> Result<(), StoreErr
         .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
         .map_err(failed("switch to write-ahead logging"))?;
     if mode != "wal" {
-        let finding = format!("its file system allows journal mode {mode} only");
-        return Err(StoreError::Damaged { path: database.to_path_buf(), finding });
+        return Err(StoreError::FileSystem { path: database.to_path_buf(), mode });
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed("ask for synced commits"))?;
+    connection
+        .pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+        .map_err(failed("set how often the log is folded back"))?;
     if matches!(found, Identity::Empty) {
         let create = |connection: &mut Connection| {
             let transaction = connection.transaction()?;
