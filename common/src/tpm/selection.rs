@@ -196,13 +196,13 @@ mod tests {
         assert!(!selection.same_pcrs(&"sha256:16,23".parse().unwrap()));
         assert!(!selection.same_pcrs(&"sha256:16,22+sha384:4".parse().unwrap()));
         for bad in [
-            &[0, 0, 0, 0][..],                                        // no bank
-            &[0, 0, 0, 17, 0, 0x0B, 3, 1, 0, 0],                      // too many
-            &[0, 0, 0, 1, 0, 0x0B, 4, 1, 0, 0, 0],                    // four select bytes
-            &[0, 0, 0, 1, 0, 0x0B, 2, 1, 0],                          // two
-            &[0, 0, 0, 1, 0, 0x0B, 3, 0, 0, 0],                       // empty
-            &[0, 0, 0, 2, 0, 0x0B, 3, 1, 0, 0, 0, 0x0B, 3, 2, 0, 0],  // twice
-            &[0xFF, 0xFF, 0xFF, 0xFF],                                // a count that would take all memory
+            &[0, 0, 0, 0][..],                                       // no bank
+            &[0, 0, 0, 17, 0, 0x0B, 3, 1, 0, 0],                     // too many
+            &[0, 0, 0, 1, 0, 0x0B, 4, 1, 0, 0, 0],                   // four select bytes
+            &[0, 0, 0, 1, 0, 0x0B, 2, 1, 0],                         // two
+            &[0, 0, 0, 1, 0, 0x0B, 3, 0, 0, 0],                      // empty
+            &[0, 0, 0, 2, 0, 0x0B, 3, 1, 0, 0, 0, 0x0B, 3, 2, 0, 0], // twice
+            &[0xFF, 0xFF, 0xFF, 0xFF],                               // a count that would take all memory
         ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }

@@ -86,7 +86,11 @@ fn keys_in_the_endorsement_hierarchy_show_in_the_qualified_signer_and_others_do_
             let attest = read(&format!("{quote}.msg"));
             AkKey::from_public(&ak).unwrap().verify(&attest, &read(&format!("{quote}.sig"))).unwrap();
             let signer = qualified_signer(&ek, &ak.name());
-            assert_eq!(Quote::parse(&attest).unwrap().qualified_signer == signer.as_bytes(), in_endorsement, "{folder} {quote}");
+            assert_eq!(
+                Quote::parse(&attest).unwrap().qualified_signer == signer.as_bytes(),
+                in_endorsement,
+                "{folder} {quote}"
+            );
         }
     }
 }

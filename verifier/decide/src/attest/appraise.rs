@@ -124,7 +124,8 @@ pub fn appraise(
     let lowest = zones.0.len().saturating_sub(1);
     for (i, zone) in zones.0.iter().enumerate().skip(best) {
         if !host.ek_certified && (i < lowest || zone.require_ek_certificate) {
-            let detail = format!("zone `{}`: the endorsement key is not certified by a configured authority", zone.name);
+            let detail =
+                format!("zone `{}`: the endorsement key is not certified by a configured authority", zone.name);
             reasons.push(Refusal::new(Reason::Zone, detail));
             continue;
         }

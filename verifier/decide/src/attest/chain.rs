@@ -96,8 +96,8 @@ fn refuse(detail: impl AsRef<str>) -> Refusal {
     Refusal::new(Reason::EkChain, detail)
 }
 
-/// Checks the EK's certificate and its issuers: the certificate is this EK's and no CA's, with the key usage that fits and
-/// the EK usage if it has any; each issuer is a CA that may sign certificates, within its path length; all are valid at
+/// Checks the EK's certificate and its issuers: the certificate is this EK's and no CA's, with the key usage that fits
+/// and the EK usage if it has any; each issuer is a CA that may sign certificates, within its path length; all are valid at
 /// `now_unix_s`; every signature holds and none is SHA-1; nothing critical is left unread.
 pub(super) fn check_chain(
     leaf: &[u8],
@@ -132,7 +132,9 @@ fn climb(
     let mut below = 0_u32;
     loop {
         let named = |candidate: &X509Certificate<'_>| candidate.subject().as_raw() == current.issuer().as_raw();
-        if let Some((authority, anchor)) = anchors.iter().find(|(_, anchor)| named(anchor) && signed_by(&current, anchor)) {
+        if let Some((authority, anchor)) =
+            anchors.iter().find(|(_, anchor)| named(anchor) && signed_by(&current, anchor))
+        {
             check_issuer(anchor, below, now_unix_s, true)?;
             return Ok(ChainOutcome::Certified(certified_by(authority, anchor)));
         }
@@ -147,7 +149,9 @@ fn climb(
         let issuer = pool.swap_remove(position);
         check_issuer(&issuer, below, now_unix_s, false)?;
         // A cross-signed copy of an authority ends the chain as well: the key is what is trusted.
-        if let Some((authority, anchor)) = anchors.iter().find(|(_, anchor)| anchor.public_key().raw == issuer.public_key().raw) {
+        if let Some((authority, anchor)) =
+            anchors.iter().find(|(_, anchor)| anchor.public_key().raw == issuer.public_key().raw)
+        {
             check_issuer(anchor, below, now_unix_s, true)?;
             return Ok(ChainOutcome::Certified(certified_by(authority, anchor)));
         }
@@ -206,7 +210,10 @@ fn check_common(what: &str, certificate: &X509Certificate<'_>, now_unix_s: i64) 
             return Err(refuse(format!("{what} has extension {} twice", extension.oid)));
         }
         if extension.critical && !understood.contains(&extension.oid) {
-            return Err(refuse(format!("{what} has the critical extension {}, which is not understood", extension.oid)));
+            return Err(refuse(format!(
+                "{what} has the critical extension {}, which is not understood",
+                extension.oid
+            )));
         }
     }
     Ok(())
@@ -227,7 +234,9 @@ fn check_leaf(leaf: &X509Certificate<'_>, ek: &TpmPublic) -> Result<(), Refusal>
         KeyParameters::Ecc { .. } => usage.is_some_and(|usage| usage.key_agreement()),
     };
     if !fits || usage.is_some_and(|usage| usage.key_cert_sign()) {
-        return Err(refuse("the EK certificate's key usage is not that of an endorsement key (encipherment or agreement)"));
+        return Err(refuse(
+            "the EK certificate's key usage is not that of an endorsement key (encipherment or agreement)",
+        ));
     }
     // tcg-kp-EKCertificate
     let ek_usage = oid!(2.23.133.8.1);
@@ -241,12 +250,7 @@ fn check_leaf(leaf: &X509Certificate<'_>, ek: &TpmPublic) -> Result<(), Refusal>
 
 /// An issuer: a CA that may sign certificates, with at most `below` CAs under it. A configured authority may lack the
 /// extensions (older roots do), but not contradict them.
-fn check_issuer(
-    issuer: &X509Certificate<'_>,
-    below: u32,
-    now_unix_s: i64,
-    configured: bool,
-) -> Result<(), Refusal> {
+fn check_issuer(issuer: &X509Certificate<'_>, below: u32, now_unix_s: i64, configured: bool) -> Result<(), Refusal> {
     let name = Name::lossy(&issuer.subject().to_string());
     check_common(&format!("the issuer `{name}`"), issuer, now_unix_s)?;
     let unreadable = |_| refuse(format!("an extension of the issuer `{name}` does not read"));

@@ -1,5 +1,5 @@
-//! MakeCredential in software (TPM 2.0 Library, Part 1, 24 "Credential Protection"): only the TPM that holds both the EK
-//! and an object of the given name gets the secret back.
+//! MakeCredential in software (TPM 2.0 Library, Part 1, 24 "Credential Protection"): only the TPM that holds both the
+//! EK and an object of the given name gets the secret back.
 
 use aes::cipher::{AsyncStreamCipher, KeyIvInit};
 use quotary_common::id::Digest;
@@ -61,8 +61,8 @@ pub fn check_activation(expected: &Digest, answer: &[u8]) -> Result<(), Refusal>
     Err(Refusal::new(Reason::Activation, "the credential was not activated: start the enrolment again"))
 }
 
-/// Makes a credential for the TPM of `ek` that holds the object named `ak_name`. `secret` is at most as long as a digest
-/// of the EK's name algorithm (32 bytes always fit).
+/// Makes a credential for the TPM of `ek` that holds the object named `ak_name`. `secret` is at most as long as a
+/// digest of the EK's name algorithm (32 bytes always fit).
 ///
 /// # Errors
 /// [`CredentialError`].
@@ -168,7 +168,12 @@ pub(super) fn seed_from_agreement(hash: HashAlg, curve: Curve, z: &[u8], ephemer
 }
 
 /// The encrypted secret and its HMAC (Part 1, 24.5).
-pub(super) fn id_object(ek: &TpmPublic, ak_name: &[u8], secret: &[u8], seed: &[u8]) -> Result<Vec<u8>, CredentialError> {
+pub(super) fn id_object(
+    ek: &TpmPublic,
+    ak_name: &[u8],
+    secret: &[u8],
+    seed: &[u8],
+) -> Result<Vec<u8>, CredentialError> {
     let hash = ek.name_alg();
     let Symmetric::AesCfb(bits) = ek.symmetric() else { return Err(CredentialError::NotAStorageKey) };
     let key = kdf_a(hash, seed, b"STORAGE\0", ak_name, bits);

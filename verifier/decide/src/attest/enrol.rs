@@ -179,14 +179,16 @@ fn check_ak(ak: &TpmPublic) -> Result<AkKey, Refusal> {
     let forbidden = Attributes::DECRYPT | Attributes::X509_SIGN;
     if !attributes.has(required) || attributes.0 & forbidden != 0 {
         return Err(refuse(format!(
-            "objectAttributes 0x{:08x}: an attestation key is restricted, signs, does not decrypt, is fixed to its TPM and \
-             parent, and was made in the TPM",
+            "objectAttributes 0x{:08x}: an attestation key is restricted, signs, does not decrypt, is fixed to its TPM \
+             and parent, and was made in the TPM",
             attributes.0
         )));
     }
     check_exponent("attestation", ak).map_err(refuse)?;
     AkKey::from_public(ak).map_err(|error| {
-        refuse(format!("{error}: ECDSA P-256 with SHA-256, P-384 with SHA-384, or RSA with SHA-256 and longer is accepted"))
+        refuse(format!(
+            "{error}: ECDSA P-256 with SHA-256, P-384 with SHA-384, or RSA with SHA-256 and longer is accepted"
+        ))
     })
 }
 

@@ -16,8 +16,11 @@
 //! | [`verify_out_of_order`] | the same as far as `extraData` | always a refusal: `chain-forked` or `sequence-stale` |
 //! | [`appraise`] | the zones, best first | [`Appraisal`], from [`VerifiedEvidence`] only |
 //!
-//! All that [`precheck`] does is cheap (one MAC, two hashes), so that a flood costs no signature check. Evidence out of order skips
-//! the nonce, since its nonce died with the commit of its sequence; the caller caps its rate (wire.md, settled question 3).
+//! All that [`precheck`] does is cheap (decoding, one hash of the envelope, one MAC), and a stranger costs not even the
+//! decoding, so that a flood costs no signature check. Evidence out of order skips the nonce, since its nonce died with
+//! the commit of its sequence; the caller caps its rate (wire.md, settled question 3).
+//!
+//! An auditor who has no nonce key takes the nonce's validity from the log and calls [`prove_quote`] (question 14).
 
 mod appraise;
 mod chain;

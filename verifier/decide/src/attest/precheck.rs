@@ -92,7 +92,8 @@ pub(super) fn stale(detail: impl AsRef<str>) -> Refusal {
 }
 
 /// Checks, in this order: bounds, known host, the connection's TLS key, canonical form, the envelope's deployment,
-/// host and TLS key, sequence, nonce. `host` is the record of [`Arrival::host`], if there is one; `now_ms` is Unix time.
+/// host and TLS key, sequence, nonce. `host` is the record of [`Arrival::host`], if there is one; `now_ms` is Unix
+/// time. An envelope for another deployment is `unknown-host`: no host of this deployment made it.
 ///
 /// # Errors
 /// A [`Refusal`]: `too-large`, `unknown-host`, `tls-key`, `malformed`, `sequence-stale` (ahead of the next),
@@ -108,7 +109,10 @@ pub fn precheck(
         Refusal::new(Reason::UnknownHost, format!("host {} is not enrolled: enrol it with a join token", arrival.host))
     })?;
     if arrival.tls_key != host.tls_key {
-        return Err(Refusal::new(Reason::TlsKey, format!("the connection's key is not the one {} enrolled", host.host)));
+        return Err(Refusal::new(
+            Reason::TlsKey,
+            format!("the connection's key is not the one {} enrolled", host.host),
+        ));
     }
     let decoded = decode(arrival.evidence)?;
     check_addressee(arrival, &decoded.envelope)?;
@@ -141,7 +145,8 @@ fn form(what: &str, error: &CborError) -> Refusal {
 fn check_addressee(arrival: &Arrival<'_>, envelope: &ClaimedEnvelope) -> Result<(), Refusal> {
     let claims = envelope.claims();
     if claims.deployment != arrival.deployment {
-        let detail = format!("the envelope is meant for deployment {}, this is {}", claims.deployment, arrival.deployment);
+        let detail =
+            format!("the envelope is meant for deployment {}, this is {}", claims.deployment, arrival.deployment);
         return Err(Refusal::new(Reason::UnknownHost, detail));
     }
     if claims.host != arrival.host {

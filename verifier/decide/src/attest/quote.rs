@@ -77,7 +77,8 @@ pub(super) fn covered_quote<'e>(
     signature.map_err(|fault| Refusal::new(Reason::Signature, fault.to_string()))?;
     let quote = Quote::parse(&evidence.attest).map_err(|error| Refusal::new(Reason::NotAQuote, error.to_string()))?;
     if quote.qualified_signer != signer.qualified_signer {
-        let detail = "qualifiedSigner is not that of the enrolled AK under the enrolled EK in the endorsement hierarchy";
+        let detail =
+            "qualifiedSigner is not that of the enrolled AK under the enrolled EK in the endorsement hierarchy";
         return Err(Refusal::new(Reason::QualifiedSigner, detail));
     }
     if quote.extra_data != extra_data(&Nonce::new(evidence.nonce), envelope) {
@@ -114,7 +115,10 @@ fn proven_values(
     }
     let digest = digest_alg.digest(values.iter().map(|value| value.value.as_slice()));
     if digest.as_ref() != quote.pcr_digest {
-        return Err(Refusal::new(Reason::PcrDigest, "the signed PCR digest is not that of the values that came with it"));
+        return Err(Refusal::new(
+            Reason::PcrDigest,
+            "the signed PCR digest is not that of the values that came with it",
+        ));
     }
     Ok(values)
 }

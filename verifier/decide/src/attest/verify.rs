@@ -79,11 +79,7 @@ impl VerifiedEvidence {
     }
     /// What a host's record holds once this is committed.
     pub fn committed(&self) -> Committed {
-        Committed {
-            sequence: self.claims().sequence,
-            envelope: self.envelope_digest(),
-            clock: Some(self.clock),
-        }
+        Committed { sequence: self.claims().sequence, envelope: self.envelope_digest(), clock: Some(self.clock) }
     }
 }
 
@@ -94,7 +90,11 @@ impl VerifiedEvidence {
 ///
 /// # Errors
 /// A [`Refusal`]: those of [`prove_quote`], `clock-backward`, `chain-forked` or `sequence-stale`.
-pub fn verify(evidence: NextEvidence, host: &EnrolledHost, required: &PcrSelection) -> Result<VerifiedEvidence, Refusal> {
+pub fn verify(
+    evidence: NextEvidence,
+    host: &EnrolledHost,
+    required: &PcrSelection,
+) -> Result<VerifiedEvidence, Refusal> {
     let Decoded { bytes, evidence, envelope } = evidence.0;
     let claims = envelope.claims();
     if claims.host != host.host || Some(claims.sequence) != host.committed.sequence.checked_add(1) {
@@ -153,17 +153,25 @@ fn findings(safe: bool, now: ClockPosition, last: Option<ClockPosition>) -> Vec<
 /// under its sequence number, else `sequence-stale`. `committed_at` is SHA-256 of the envelope committed under
 /// [`OutOfOrderEvidence::sequence`]; without it (older than what is kept) nothing can be said of a fork. The last
 /// committed one is taken from `host`.
-pub fn verify_out_of_order(evidence: &OutOfOrderEvidence, host: &EnrolledHost, committed_at: Option<Digest>) -> Refusal {
+pub fn verify_out_of_order(
+    evidence: &OutOfOrderEvidence,
+    host: &EnrolledHost,
+    committed_at: Option<Digest>,
+) -> Refusal {
     let Decoded { evidence, envelope, .. } = &evidence.0;
     let claims = envelope.claims();
     let known = if claims.sequence == host.committed.sequence { Some(host.committed.envelope) } else { committed_at };
     let is_other = known.is_some_and(|known| known != envelope.digest());
     if is_other && claims.host == host.host && covered_quote(evidence, &envelope.digest(), host.signer()).is_ok() {
         let detail = format!(
-            "another envelope than the committed one is signed under sequence {}: the TPM's state or the agent's was cloned",
+            "another envelope than the committed one is signed under sequence {}: TPM or agent state was cloned",
             claims.sequence
         );
         return Refusal::new(Reason::ChainForked, detail);
     }
-    stale(format!("sequence {} is already committed; the next is {}", claims.sequence, host.committed.sequence.saturating_add(1)))
+    stale(format!(
+        "sequence {} is already committed; the next is {}",
+        claims.sequence,
+        host.committed.sequence.saturating_add(1)
+    ))
 }

@@ -51,7 +51,8 @@ fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
 
 /// SubjectPublicKeyInfo of a P-256 point.
 pub(super) fn p256_spki(point: &[u8]) -> Vec<u8> {
-    let algorithm = sequence(&[oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1]), oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7])]);
+    let algorithm =
+        sequence(&[oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1]), oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7])]);
     sequence(&[algorithm, tlv(3, &[&[0], point].concat())])
 }
 

@@ -35,7 +35,14 @@ impl Chain {
             (authority, draft)
         };
         let leaf = Draft::leaf(p256_spki(ek.point()));
-        Self { ek, root: authority("root"), middle: authority("middle"), issuer: authority("issuer"), leaf, now_s: NOW_S }
+        Self {
+            ek,
+            root: authority("root"),
+            middle: authority("middle"),
+            issuer: authority("issuer"),
+            leaf,
+            now_s: NOW_S,
+        }
     }
     fn ek(&self) -> TpmPublic {
         TpmPublic::parse(&self.ek.ek_public(EK_ATTRIBUTES)).unwrap()
@@ -54,7 +61,13 @@ impl Chain {
     }
 }
 
-fn outcome(leaf: &[u8], issuers: &[Vec<u8>], ek: &TpmPublic, roots: &TrustRoots, now_s: i64) -> Result<CertifiedBy, Reason> {
+fn outcome(
+    leaf: &[u8],
+    issuers: &[Vec<u8>],
+    ek: &TpmPublic,
+    roots: &TrustRoots,
+    now_s: i64,
+) -> Result<CertifiedBy, Reason> {
     match check_chain(leaf, issuers, ek, roots, now_s).map_err(|refusal| refusal.reason)? {
         ChainOutcome::Certified(by) => Ok(by),
         ChainOutcome::Unanchored(refusal) => panic!("not anchored: {refusal}"),
@@ -101,7 +114,11 @@ fn ek_of(certificate: &[u8]) -> TpmPublic {
     let bits = certificate.public_key().subject_public_key.data.to_vec();
     let public = if bits.len() == 65 {
         let coordinate = |bytes: &[u8]| [&[0, 32], bytes].concat();
-        let head = [&[0, 0x23, 0, 0x0B][..], &EK_ATTRIBUTES.to_be_bytes(), &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10]];
+        let head = [
+            &[0, 0x23, 0, 0x0B][..],
+            &EK_ATTRIBUTES.to_be_bytes(),
+            &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10, 0, 3, 0, 0x10],
+        ];
         [head.concat(), coordinate(&bits[1..33]), coordinate(&bits[33..])].concat()
     } else {
         // RSAPublicKey: the modulus ends 5 bytes before its end.
@@ -156,8 +173,16 @@ fn every_fault_of_a_chain_is_refused() {
         ("a root that may not certify", |c| c.root.1.key_usage = Some(DIGITAL_SIGNATURE), Err(Reason::EkChain)),
         ("a path too long for the root", |c| c.root.1.ca = Some((true, Some(1))), Err(Reason::EkChain)),
         ("a path too long for the middle", |c| c.middle.1.ca = Some((true, Some(0))), Err(Reason::EkChain)),
-        ("names constrained", |c| c.middle.1.more.push((NAME_CONSTRAINTS, true, sequence_of_nothing())), Err(Reason::EkChain)),
-        ("an issuer's name with another key", |c| c.issuer.0 = CertificateAuthority::new("issuer"), Err(Reason::EkChain)),
+        (
+            "names constrained",
+            |c| c.middle.1.more.push((NAME_CONSTRAINTS, true, sequence_of_nothing())),
+            Err(Reason::EkChain),
+        ),
+        (
+            "an issuer's name with another key",
+            |c| c.issuer.0 = CertificateAuthority::new("issuer"),
+            Err(Reason::EkChain),
+        ),
         ("a root's name with another key", |c| c.middle.1.spki = p256_spki(Pair::new().point()), Err(Reason::EkChain)),
     ];
     for (name, change, expected) in cases {
@@ -179,7 +204,9 @@ fn twice(chain: &mut Chain) {
 fn a_chain_that_ends_at_nobody_who_is_configured_is_told_apart_from_a_faulty_one() {
     let chain = Chain::new();
     let other = CertificateAuthority::new("another root").self_signed();
-    for (sent, roots) in [(chain.issuers(), roots(&[other])), (vec![], roots(&[chain.root()])), (chain.issuers(), roots(&[]))] {
+    for (sent, roots) in
+        [(chain.issuers(), roots(&[other])), (vec![], roots(&[chain.root()])), (chain.issuers(), roots(&[]))]
+    {
         match check_chain(&chain.leaf(), &sent, &chain.ek(), &roots, NOW_S).unwrap() {
             ChainOutcome::Unanchored(refusal) => assert_eq!(refusal.reason, Reason::EkChain),
             ChainOutcome::Certified(by) => panic!("{by:?}"),
@@ -198,14 +225,18 @@ fn a_ring_of_issuers_ends() {
     let (a, b) = (CertificateAuthority::new("issuer"), CertificateAuthority::new("b"));
     let sent = [b.sign(&a.draft()), a.sign(&b.draft()), b.sign(&a.draft()), a.sign(&b.draft())];
     let leaf = a.sign(&chain.leaf);
-    assert!(!matches!(check_chain(&leaf, &sent, &chain.ek(), &roots(&[chain.root()]), NOW_S), Ok(ChainOutcome::Certified(_))));
+    assert!(!matches!(
+        check_chain(&leaf, &sent, &chain.ek(), &roots(&[chain.root()]), NOW_S),
+        Ok(ChainOutcome::Certified(_))
+    ));
 }
 
 #[test]
 fn bytes_that_are_no_certificate_are_malformed() {
     let chain = Chain::new();
     let roots = roots(&[chain.root()]);
-    let reason = |leaf: &[u8], sent: &[Vec<u8>]| check_chain(leaf, sent, &chain.ek(), &roots, NOW_S).unwrap_err().reason;
+    let reason =
+        |leaf: &[u8], sent: &[Vec<u8>]| check_chain(leaf, sent, &chain.ek(), &roots, NOW_S).unwrap_err().reason;
     assert_eq!(reason(&[], &[]), Reason::Malformed);
     assert_eq!(reason(b"-----BEGIN CERTIFICATE-----", &[]), Reason::Malformed);
     assert_eq!(reason(&[chain.leaf(), vec![1]].concat(), &[]), Reason::Malformed);

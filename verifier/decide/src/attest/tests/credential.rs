@@ -33,7 +33,8 @@ impl Answer {
         TpmPublic::parse(&self.hex("ek_public_tpm2b_hex")[2..]).unwrap()
     }
     fn id_object(&self) -> Vec<u8> {
-        id_object(&self.ek(), &self.hex("ak_name_hex"), &self.hex("credential_value_hex"), &self.hex("seed_hex")).unwrap()
+        id_object(&self.ek(), &self.hex("ak_name_hex"), &self.hex("credential_value_hex"), &self.hex("seed_hex"))
+            .unwrap()
     }
 }
 
@@ -63,7 +64,9 @@ fn ak_name() -> TpmName {
 
 #[test]
 fn a_credential_has_the_form_that_a_tpm_takes_and_is_never_the_same_twice() {
-    for (path, id_length, secret_length) in [("swtpm/p384/ek.public", 2 + 48 + 34, 100), ("swtpm/rsa2048/ek.public", 2 + 32 + 34, 256)] {
+    for (path, id_length, secret_length) in
+        [("swtpm/p384/ek.public", 2 + 48 + 34, 100), ("swtpm/rsa2048/ek.public", 2 + 32 + 34, 256)]
+    {
         let ek = TpmPublic::parse(&data(path)).unwrap();
         let make = || make_credential(&ek, &ak_name(), &[7; 32], &SystemRandom::new()).unwrap();
         let (one, other) = (make(), make());

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::{Authority, EnrolmentClaim, Prechecked, TpmKind, TrustRoots, check_enrolment, verify, verify_out_of_order};
+use super::super::{
+    Authority, EnrolmentClaim, Prechecked, TpmKind, TrustRoots, check_enrolment, verify, verify_out_of_order,
+};
 use super::authority::NOW_S;
 use super::data;
 use super::scene::Scene;
@@ -78,7 +80,7 @@ proptest! {
         };
         let root = Authority { certificate: data("swtpm/root.der"), kind: TpmKind::Software };
         let checked = check_enrolment(&claim, &TrustRoots::new(vec![root]).unwrap(), NOW_S);
-        prop_assert!(!chain_changed || checked.is_err() || checked.is_ok_and(|checked| checked.certified_by().is_none()));
+        prop_assert!(!chain_changed || checked.is_err() || checked.is_ok_and(|it| it.certified_by().is_none()));
     }
 }
 

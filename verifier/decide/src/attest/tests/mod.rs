@@ -1,5 +1,5 @@
-//! Tests of the room: a small software TPM that signs whatever it is told, an authority that certifies whatever it is told,
-//! and quotes, certificates and credentials of real TPMs.
+//! Tests of the room: a small software TPM that signs whatever it is told, an authority that certifies whatever it is
+//! told, and quotes, certificates and credentials of real TPMs.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod appraisal;

@@ -67,7 +67,11 @@ fn another_envelope_signed_under_a_committed_sequence_is_a_fork() {
     assert_eq!(verify_out_of_order(&fork, &scene.host, None).reason, Reason::ChainForked);
     scene.advance();
     assert_eq!(verify_out_of_order(&fork, &scene.host, Some(at_first)).reason, Reason::ChainForked);
-    assert_eq!(verify_out_of_order(&fork, &scene.host, None).reason, Reason::SequenceStale, "nothing known of that place");
+    assert_eq!(
+        verify_out_of_order(&fork, &scene.host, None).reason,
+        Reason::SequenceStale,
+        "nothing known of that place"
+    );
 }
 
 #[test]

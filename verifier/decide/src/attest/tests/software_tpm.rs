@@ -31,7 +31,8 @@ impl Pair {
     }
     /// `TPMT_PUBLIC` of an endorsement key (AES-128-CFB).
     pub(super) fn ek_public(&self, attributes: u32) -> Vec<u8> {
-        let head = [&[0, 0x23, 0, 0x0B][..], &attributes.to_be_bytes(), &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10]].concat();
+        let head =
+            [&[0, 0x23, 0, 0x0B][..], &attributes.to_be_bytes(), &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10]].concat();
         self.ecc_public(&head)
     }
     fn ecc_public(&self, head: &[u8]) -> Vec<u8> {
