@@ -21,6 +21,8 @@ const START_DEADLINE: Duration = Duration::from_secs(120);
 /// swtpm's state is locked until an earlier swtpm, killed with its agent, has gone.
 const SOFTWARE_PATIENCE: Duration = Duration::from_secs(5);
 const SOFTWARE_PAUSE: Duration = Duration::from_millis(50);
+/// How often shutdown looks for room in a full queue.
+const QUEUE_POLL: Duration = Duration::from_millis(5);
 
 type Reply<T> = oneshot::Sender<Result<T, TpmError>>;
 
@@ -138,14 +140,13 @@ impl TpmHandle {
     /// [`TpmError::Deadline`] if the TPM hangs; its software child is killed then, and the thread of
     /// a hanging device is left behind. What the TPM said to TPM2_Shutdown, else.
     pub async fn shutdown(&self) -> Result<(), TpmError> {
-        let result = self.ask(Request::Shutdown).await;
-        if matches!(
-            result,
-            Err(TpmError::Deadline { .. } | TpmError::Busy { .. })
-        ) {
+        let result = timeout(self.deadline, self.ask_to_stop()).await;
+        let Ok(result) = result else {
             self.child.kill();
-            return result;
-        }
+            return Err(TpmError::Deadline {
+                deadline: self.deadline,
+            });
+        };
         let thread = self
             .thread
             .lock()
@@ -157,6 +158,21 @@ impl TpmHandle {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
         result
+    }
+
+    /// Unlike other requests, this one waits for room in the queue.
+    async fn ask_to_stop(&self) -> Result<(), TpmError> {
+        let (reply, answer) = oneshot::channel();
+        let mut request = Request::Shutdown(reply);
+        loop {
+            match self.queue.try_send(request) {
+                Ok(()) => break,
+                Err(TrySendError::Disconnected(_)) => return Err(TpmError::Stopped),
+                Err(TrySendError::Full(refused)) => request = refused,
+            }
+            tokio::time::sleep(QUEUE_POLL).await;
+        }
+        answer.await.map_err(|_| TpmError::Stopped)?
     }
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, TpmError> {
@@ -314,30 +330,31 @@ impl Owner {
 fn open_software(software: &mut SoftwareTpm, config: &TpmConfig) -> Result<Connection, TpmError> {
     let end = Instant::now() + SOFTWARE_PATIENCE;
     loop {
-        let device = software.ensure_running()?;
-        let opened = device::device_tcti(&device)
-            .map_err(|detail| TpmError::Input {
+        let error = match software.ensure_running().and_then(|device| {
+            let tcti = device::device_tcti(&device).map_err(|detail| TpmError::Input {
                 what: "the software TPM's device",
                 detail,
-            })
-            .and_then(|tcti| Connection::open(tcti, config));
-        match opened {
-            Err(error) if error.spoils_connection() && Instant::now() < end => {
-                tracing::debug!(%error, "the software TPM is not ready");
-                std::thread::sleep(SOFTWARE_PAUSE);
-                software.kill();
-            }
-            Err(TpmError::Connect { source, .. } | TpmError::Command { source, .. })
+            })?;
+            Connection::open(tcti, config)
+        }) {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        let is_passing =
+            error.spoils_connection() || matches!(error, TpmError::SoftwareStart { .. });
+        if is_passing && Instant::now() < end {
+            tracing::debug!(%error, "the software TPM is not ready");
+            software.kill();
+            std::thread::sleep(SOFTWARE_PAUSE);
+            continue;
+        }
+        return Err(match error {
+            TpmError::Connect { source, .. } | TpmError::Command { source, .. }
                 if !software.is_running() =>
             {
-                let (log, log_tail) = software.last_words();
-                return Err(TpmError::SoftwareStart {
-                    log,
-                    log_tail,
-                    source,
-                });
+                software.does_not_start(Some(source))
             }
-            opened => return opened,
-        }
+            error => error,
+        });
     }
 }

@@ -150,9 +150,9 @@ pub enum TpmError {
         log: PathBuf,
         /// The end of the log.
         log_tail: String,
-        /// What the TSS said last.
+        /// What the TSS said last, if it came to speak to it.
         #[source]
-        source: tss_esapi::Error,
+        source: Option<tss_esapi::Error>,
     },
     /// The AK's file cannot be read or written.
     #[error("the AK's file cannot be used")]

@@ -60,3 +60,10 @@ pub(super) fn open() -> io::Result<(OwnedFd, DeviceEnd)> {
     rustix::termios::tcsetattr(&descriptor, OptionalActions::Now, &settings)?;
     Ok((swtpm_end, DeviceEnd { descriptor, path }))
 }
+
+/// Whether the terminal is the controlling one of this session; asked at swtpm's end, where one need
+/// not be of the session to ask.
+pub(super) fn is_of_session(swtpm_end: &OwnedFd, session: u32) -> bool {
+    rustix::termios::tcgetsid(swtpm_end)
+        .is_ok_and(|found| u32::try_from(found.as_raw_nonzero().get()) == Ok(session))
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -18,6 +19,10 @@ use super::pty::{self, DeviceEnd};
 const SWTPM_DESCRIPTOR: i32 = 3;
 /// How long an orderly swtpm may take to write its state and end.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long setpriv and setsid may take to hand over to swtpm.
+const SESSION_PATIENCE: Duration = Duration::from_secs(5);
+const SESSION_POLL: Duration = Duration::from_millis(1);
+const SWTPM_LOG: &str = "swtpm.log";
 const STOP_POLL: Duration = Duration::from_millis(5);
 const LOG_TAIL_BYTES: u64 = 600;
 /// A log beyond this is started anew at the next start.
@@ -88,7 +93,7 @@ impl SoftwareTpm {
         self.make_if_new()?;
         let (swtpm_end, terminal) =
             pty::open().map_err(failed("open a pseudo-terminal for", &self.state_dir))?;
-        let log = self.open_log("swtpm.log")?;
+        let log = self.open_log(SWTPM_LOG)?;
         let mut command = die_with_parent(&["setsid", "--ctty", "swtpm", "chardev", "--tpm2"]);
         // setsid makes the terminal swtpm's own controlling one (it takes it from stdin); otherwise it
         // would become the agent's as soon as the TSS opens it without O_NOCTTY (a service is a
@@ -104,6 +109,9 @@ impl SoftwareTpm {
             .stdin(Stdio::from(stdin))
             .stdout(self.duplicate_log(&log)?)
             .stderr(Stdio::from(log));
+        let watch = swtpm_end
+            .try_clone()
+            .map_err(failed("watch the terminal of", &self.state_dir))?;
         let mapping = FdMapping {
             parent_fd: swtpm_end,
             child_fd: SWTPM_DESCRIPTOR,
@@ -119,9 +127,35 @@ impl SoftwareTpm {
         // The command still holds swtpm's end: while it lives, a dead swtpm would not show.
         drop(command);
         let path = terminal.path().to_owned();
+        let session = child.id();
         self.child.with(|slot| *slot = Some(child));
         self.terminal = Some(terminal);
+        self.await_session(&watch, session)?;
         Ok(path)
+    }
+
+    /// Waits until the terminal belongs to swtpm's session. Whoever opened it before would get it.
+    fn await_session(&mut self, swtpm_end: &OwnedFd, session: u32) -> Result<(), TpmError> {
+        let end = Instant::now() + SESSION_PATIENCE;
+        while !pty::is_of_session(swtpm_end, session) {
+            if Instant::now() >= end || !self.is_running() {
+                self.kill();
+                return Err(self.does_not_start(None));
+            }
+            std::thread::sleep(SESSION_POLL);
+        }
+        Ok(())
+    }
+
+    /// The error that tells swtpm's own last words.
+    pub(super) fn does_not_start(&self, source: Option<tss_esapi::Error>) -> TpmError {
+        let log = self.state_dir.join(SWTPM_LOG);
+        let log_tail = log_tail(&log);
+        TpmError::SoftwareStart {
+            log,
+            log_tail,
+            source,
+        }
     }
 
     /// Whether the child lives; reaps it if it has ended.
@@ -165,13 +199,6 @@ impl SoftwareTpm {
             }
         });
         self.terminal = None;
-    }
-
-    /// Where swtpm's own words stand, and the last of them.
-    pub(super) fn last_words(&self) -> (PathBuf, String) {
-        let path = self.state_dir.join("swtpm.log");
-        let tail = log_tail(&path);
-        (path, tail)
     }
 
     fn tpm_dir(&self) -> PathBuf {

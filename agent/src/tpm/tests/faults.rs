@@ -1,8 +1,18 @@
 //! What may go wrong: kills, hangs, leaks, neighbours.
 
-use super::*;
-use std::net::TcpListener;
+use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::constants::StartupType;
+use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    Auth, EccPoint, EccScheme, HashScheme, HashcheckTicket, KeyDerivationFunctionScheme,
+    PublicBuilder, PublicEccParametersBuilder, SignatureScheme, SymmetricDefinitionObject,
+};
+use tss_esapi::tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK};
 
+use super::*;
 #[tokio::test]
 async fn four_kills_of_the_tpm_stop_no_quote() {
     for ek in [EkAlgorithm::Rsa2048, EkAlgorithm::EccP384] {
@@ -21,6 +31,82 @@ async fn four_kills_of_the_tpm_stop_no_quote() {
         assert!(!status.in_lockout, "{ek:?}: {status:?}");
         assert_eq!(status.manufacturer, "IBM");
         assert_eq!(status.software_child_pid, handle.software_child_pid());
+        activate(&handle).await;
+    }
+}
+
+/// Puts the TPM of this directory into dictionary-attack lockout: somebody tries passwords on a key.
+fn lock_out(state_dir: &Path) {
+    let mut tpm = SoftwareTpm::new(state_dir.to_owned(), None, ChildSlot::default());
+    let device = tpm.ensure_running().unwrap();
+    let mut context = Context::new(device_tcti(&device).unwrap()).unwrap();
+    let attributes = ObjectAttributesBuilder::new()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_sensitive_data_origin(true)
+        .with_user_with_auth(true)
+        .with_sign_encrypt(true)
+        .build()
+        .unwrap();
+    let scheme = EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256));
+    let parameters = PublicEccParametersBuilder::new()
+        .with_symmetric(SymmetricDefinitionObject::Null)
+        .with_ecc_scheme(scheme)
+        .with_curve(EccCurve::NistP256)
+        .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+        .with_is_signing_key(true)
+        .build()
+        .unwrap();
+    let template = PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::Ecc)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_ecc_parameters(parameters)
+        .with_ecc_unique_identifier(EccPoint::default())
+        .build()
+        .unwrap();
+    context.set_sessions((Some(AuthSession::Password), None, None));
+    let password = Auth::try_from(&b"right"[..]).unwrap();
+    let key = context
+        .create_primary(Hierarchy::Owner, template, Some(password), None, None, None)
+        .unwrap()
+        .key_handle;
+    let wrong = Auth::try_from(&b"wrong"[..]).unwrap();
+    context.tr_set_auth(key.into(), wrong).unwrap();
+    let anything = Digest::try_from(&[1; 32][..]).unwrap();
+    for _ in 0..5 {
+        let ticket = HashcheckTicket::try_from(TPMT_TK_HASHCHECK {
+            tag: TPM2_ST_HASHCHECK,
+            hierarchy: TPM2_RH_NULL,
+            digest: TPM2B_DIGEST::default(),
+        });
+        let signed = context.sign(
+            key,
+            anything.clone(),
+            SignatureScheme::Null,
+            ticket.unwrap(),
+        );
+        assert!(signed.is_err());
+    }
+    context.clear_sessions();
+    context.flush_context(key.into()).unwrap();
+    context.shutdown(StartupType::Clear).unwrap();
+    drop(context);
+    tpm.stop();
+}
+
+#[tokio::test]
+async fn lockout_is_told_and_stops_neither_start_nor_quote_nor_activation() {
+    for ek in [
+        EkAlgorithm::Rsa2048,
+        EkAlgorithm::EccP256,
+        EkAlgorithm::EccP384,
+    ] {
+        let mut world = World::new();
+        lock_out(&world.dir.path().join("tpm"));
+        let handle = world.start(ek).await;
+        assert!(handle.status().await.unwrap().in_lockout, "{ek:?}");
+        handle.quote([1; 32], &boot_pcrs()).await.unwrap();
         activate(&handle).await;
     }
 }
@@ -171,134 +257,4 @@ async fn a_missing_device_is_told() {
         .await
         .unwrap_err();
     assert!(matches!(error, TpmError::Connect { .. }), "{error:?}");
-}
-
-/// An agent in a process of its own, to be killed. It says on stdout when its TPM is open.
-#[tokio::test]
-#[ignore = "started by the tests below, with settings in the environment"]
-async fn agent_to_be_killed() {
-    let Some(dir) = std::env::var_os("QUOTARY_TEST_DIR").map(PathBuf::from) else {
-        return;
-    };
-    let access = match std::env::var("QUOTARY_TEST_PORT") {
-        Ok(port) => TpmAccess::Swtpm {
-            host: "127.0.0.1".to_owned(),
-            port: port.parse().unwrap(),
-        },
-        Err(_) => TpmAccess::Software {
-            state_dir: dir.join("tpm"),
-            setup_config: None,
-        },
-    };
-    let ak_file = dir.join("agent/ak.json");
-    let config = TpmConfig::check(access, EkAlgorithm::Auto, ak_file, DEADLINE, 8).unwrap();
-    let handle = TpmHandle::start(config).await.unwrap();
-    handle.quote([0; 32], &boot_pcrs()).await.unwrap();
-    fs::write(
-        dir.join("ready"),
-        handle.software_child_pid().unwrap_or(0).to_string(),
-    )
-    .unwrap();
-    tokio::time::sleep(Duration::from_secs(60)).await;
-}
-
-/// Starts an agent in a process of its own, and kills it (SIGKILL) once its TPM is open. Returns the
-/// pid of its swtpm.
-async fn start_and_kill_agent(dir: &Path, port: Option<u16>) -> u32 {
-    let ready = dir.join("ready");
-    let _ = fs::remove_file(&ready);
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args([
-            "--ignored",
-            "--exact",
-            "tpm::tests::faults::agent_to_be_killed",
-        ])
-        .env("QUOTARY_TEST_DIR", dir)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if let Some(port) = port {
-        command.env("QUOTARY_TEST_PORT", port.to_string());
-    }
-    let mut agent = Process(command.spawn().unwrap());
-    let end = Instant::now() + Duration::from_secs(30);
-    loop {
-        if let Ok(pid) = fs::read_to_string(&ready).unwrap_or_default().parse() {
-            return pid;
-        }
-        assert!(
-            Instant::now() < end && agent.0.try_wait().unwrap().is_none(),
-            "no agent"
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-#[tokio::test]
-async fn a_killed_agents_tpm_dies_with_it_and_does_not_bar_the_next() {
-    let mut world = World::new();
-    for _ in 0..4 {
-        let swtpm = start_and_kill_agent(world.dir.path(), None).await;
-        let handle = world.start(EkAlgorithm::Auto).await;
-        assert!(!lives(swtpm));
-        handle.quote([1; 32], &boot_pcrs()).await.unwrap();
-        handle.shutdown().await.unwrap();
-    }
-    let handle = world.start(EkAlgorithm::Auto).await;
-    assert!(!handle.status().await.unwrap().in_lockout);
-}
-
-#[tokio::test]
-async fn what_killed_agents_left_loaded_in_a_running_swtpm_is_flushed() {
-    let mut world = World::new();
-    let dir = world.dir.path().to_owned();
-    // Made by the room itself, then run by hand as a server.
-    let handle = world.start(EkAlgorithm::Auto).await;
-    let made = handle.identity().await.unwrap();
-    handle.shutdown().await.unwrap();
-    // swtpm cannot choose its ports: find two adjacent ones that are free now.
-    let port = loop {
-        let probe = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = probe.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            break port;
-        }
-    };
-    let _server = Process(
-        Command::new("swtpm")
-            .args([
-                "socket",
-                "--tpm2",
-                "--flags",
-                "not-need-init,startup-clear",
-                "--tpmstate",
-            ])
-            .arg(format!("dir={}", dir.join("tpm/tpm").display()))
-            .args([
-                "--server",
-                &format!("type=tcp,bindaddr=127.0.0.1,port={port}"),
-            ])
-            .args([
-                "--ctrl",
-                &format!("type=tcp,bindaddr=127.0.0.1,port={}", port + 1),
-            ])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    for _ in 0..5 {
-        start_and_kill_agent(&dir, Some(port)).await;
-    }
-    let access = TpmAccess::Swtpm {
-        host: "127.0.0.1".to_owned(),
-        port,
-    };
-    let config = world.config(access, EkAlgorithm::Auto);
-    let handle = world.start_with(config).await;
-    assert_eq!(handle.identity().await.unwrap(), made);
-    assert_eq!(handle.software_child_pid(), None);
-    handle.quote([1; 32], &boot_pcrs()).await.unwrap();
-    handle.shutdown().await.unwrap();
 }

@@ -1,7 +1,9 @@
-//! The room on real software TPMs: a world that leaves nothing behind, and what both files of tests use.
+//! The room on real software TPMs: a world that leaves nothing behind, and what the files of tests share.
 
 mod faults;
 mod keys;
+mod processes;
+mod settings;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
