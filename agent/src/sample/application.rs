@@ -35,6 +35,8 @@ impl Application {
 pub struct ApplicationSample {
     /// Whose.
     pub application: Arc<Application>,
+    /// When it was read, `CLOCK_BOOTTIME`, ms: of a service up to some seconds before the sample was taken.
+    pub at_ms: u64,
     /// Inode of the cgroup: another one under the same path is another group, whose counters start anew.
     pub instance: Option<u64>,
     /// CPU time used, microseconds (`cpu.stat`, `cpuacct.usage`).
@@ -59,9 +61,10 @@ pub struct ApplicationSample {
 
 impl ApplicationSample {
     /// Nothing known yet.
-    pub(super) fn empty(application: Arc<Application>, instance: Option<u64>) -> Self {
+    pub(super) fn empty(application: Arc<Application>, at_ms: u64, instance: Option<u64>) -> Self {
         Self {
             application,
+            at_ms,
             instance,
             cpu_usage_microseconds: None,
             cpu_periods: None,

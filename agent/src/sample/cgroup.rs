@@ -17,6 +17,8 @@ pub(super) struct CgroupReader<'a> {
     pub(super) tree: &'a CgroupTree,
     pub(super) files: &'a mut Files,
     pub(super) faults: &'a mut Faults,
+    /// `CLOCK_BOOTTIME`, ms.
+    pub(super) now_ms: u64,
     /// The whole disks of the host: only their bytes count. Without them all devices count.
     pub(super) disks: Option<&'a [DiskCounters]>,
 }
@@ -31,13 +33,13 @@ impl CgroupReader<'_> {
         match self.tree {
             CgroupTree::Unified(base) => {
                 let instance = self.files.inode(base, inside)?;
-                let mut sample = ApplicationSample::empty(Arc::clone(application), Some(instance));
+                let mut sample = ApplicationSample::empty(Arc::clone(application), self.now_ms, Some(instance));
                 self.read_unified(base, inside, &mut sample);
                 Some(sample)
             }
             CgroupTree::Legacy(mounts) => {
                 let instance = mounts.controllers().find_map(|base| self.files.inode(base, inside))?;
-                let mut sample = ApplicationSample::empty(Arc::clone(application), Some(instance));
+                let mut sample = ApplicationSample::empty(Arc::clone(application), self.now_ms, Some(instance));
                 self.read_legacy(mounts, inside, &mut sample);
                 Some(sample)
             }

@@ -131,6 +131,7 @@ type Counter = (Option<u64>, Option<u64>);
 /// The rates as they grow, and whose are made now.
 struct Between {
     rates: Rates,
+    /// Between the two readings of this subject, never zero when a rate is made.
     elapsed_ms: u64,
     cpu_millicores_max: u64,
     subject: Subject,
@@ -205,6 +206,13 @@ impl Between {
     }
 
     fn application(&mut self, previous: Option<&ApplicationSample>, current: &ApplicationSample) {
+        if let Some(previous) = previous {
+            self.elapsed_ms = current.at_ms.saturating_sub(previous.at_ms);
+            if self.elapsed_ms == 0 {
+                // Carried over: it was not read anew.
+                return;
+            }
+        }
         self.gauge(Metric::MemoryBytes, None, current.memory_current_bytes);
         // Another group under the same path counts anew: nothing was reset.
         let Some(previous) = previous.filter(|previous| previous.instance == current.instance) else { return };
@@ -257,7 +265,7 @@ impl Between {
     }
 
     fn per_time(&self, delta: u64, per: u64, value_max: u64) -> u64 {
-        let value = u128::from(delta) * u128::from(per) / u128::from(self.elapsed_ms);
+        let value = u128::from(delta) * u128::from(per) / u128::from(self.elapsed_ms.max(1));
         u64::try_from(value).unwrap_or(u64::MAX).min(value_max)
     }
 

@@ -14,6 +14,10 @@ use super::filesystem::Filesystems;
 use super::host::{HostReader, HostSample};
 use super::tree::CgroupTree;
 
+/// A service is read in every so manieth sample: it runs whether Quotary asks or not, a host has a hundred of them,
+/// and each costs eight files. Given applications are read in every sample.
+const SERVICE_TURNS: usize = 5;
+
 /// What the kernel counted up to one instant.
 #[derive(Debug)]
 pub struct Sample {
@@ -39,7 +43,18 @@ pub struct Reader {
     /// Only of the running host: `sysinfo` knows no other root.
     filesystems: Option<Filesystems>,
     /// Who was sampled last, by cgroup path: names are not copied again each second.
-    roster: Vec<Arc<Application>>,
+    roster: Vec<Seat>,
+    /// What was read of services, by cgroup path, until it is their turn again.
+    resting: Vec<ApplicationSample>,
+    turn: usize,
+}
+
+/// One application to sample.
+#[derive(Debug)]
+struct Seat {
+    application: Arc<Application>,
+    /// Of a service: at which turn it is read.
+    turn: Option<usize>,
 }
 
 impl Reader {
@@ -52,6 +67,8 @@ impl Reader {
             services: Services::default(),
             filesystems: is_running_host(root).then(Filesystems::default),
             roster: Vec::new(),
+            resting: Vec::new(),
+            turn: 0,
         }
     }
 
@@ -71,48 +88,69 @@ impl Reader {
             tree: &self.tree,
             files: &mut self.files,
             faults: &mut faults,
+            now_ms: now_boottime_ms,
             disks: host.disks.as_deref(),
         };
-        let applications = self.roster.iter().filter_map(|application| cgroups.read(application)).collect();
+        let (mut applications, mut resting) = (Vec::with_capacity(self.roster.len()), Vec::new());
+        for seat in &self.roster {
+            let rested =
+                seat.turn.filter(|turn| *turn != self.turn).and_then(|_| find(&self.resting, &seat.application));
+            let Some(one) = rested.cloned().or_else(|| cgroups.read(&seat.application)) else { continue };
+            if seat.turn.is_some() {
+                resting.push(one.clone());
+            }
+            applications.push(one);
+        }
+        self.resting = resting;
+        self.turn = (self.turn + 1) % SERVICE_TURNS;
         Sample { at_ms: now_boottime_ms, host, applications, applications_left_out, faults: faults.0 }
     }
 
     /// Sets who is sampled: at most [`APPLICATIONS_MAX`], each path once. Returns how many were left out.
     fn call_roster(&mut self, now_ms: u64, given: &[Application]) -> u64 {
         let last = std::mem::take(&mut self.roster);
-        let mut roster: Vec<Arc<Application>> = given.iter().map(|application| known(application, &last)).collect();
+        let seat = |application| Seat { application: known(application, &last), turn: None };
+        let mut roster: Vec<Seat> = given.iter().map(seat).collect();
         // A stable sort keeps the first of two that name one path.
-        roster.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
-        roster.dedup_by(|later, first| later.cgroup == first.cgroup);
+        roster.sort_by(|a, b| a.application.cgroup.cmp(&b.application.cgroup));
+        roster.dedup_by(|later, first| later.application.cgroup == first.application.cgroup);
         let mut left_out = roster.len().saturating_sub(APPLICATIONS_MAX);
         roster.truncate(APPLICATIONS_MAX);
         let given_count = roster.len();
-        for service in self.services.find(&self.tree, now_ms) {
-            let is_given = roster
-                .get(..given_count)
-                .is_some_and(|given| given.binary_search_by(|other| other.cgroup.cmp(&service.cgroup)).is_ok());
-            if is_given {
+        for (at, service) in self.services.find(&self.tree, now_ms).iter().enumerate() {
+            if roster.get(..given_count).is_some_and(|given| find_seat(given, service).is_some()) {
                 continue;
             }
             if roster.len() < APPLICATIONS_MAX {
-                roster.push(Arc::clone(service));
+                roster.push(Seat { application: Arc::clone(service), turn: Some(at % SERVICE_TURNS) });
             } else {
                 left_out += 1;
             }
         }
-        roster.sort_by(|a, b| a.cgroup.cmp(&b.cgroup));
+        roster.sort_by(|a, b| a.application.cgroup.cmp(&b.application.cgroup));
         self.roster = roster;
         left_out as u64
     }
 }
 
 /// The same application as last time, or a copy.
-fn known(application: &Application, last: &[Arc<Application>]) -> Arc<Application> {
-    let found = last.binary_search_by(|other| other.cgroup.cmp(&application.cgroup)).ok().and_then(|at| last.get(at));
-    match found {
-        Some(same) if **same == *application => Arc::clone(same),
+fn known(application: &Application, last: &[Seat]) -> Arc<Application> {
+    match find_seat(last, application) {
+        Some(seat) if *seat.application == *application => Arc::clone(&seat.application),
         _ => Arc::new(application.clone()),
     }
+}
+
+/// The application's seat in a roster by path.
+fn find_seat<'a>(roster: &'a [Seat], application: &Application) -> Option<&'a Seat> {
+    let at = roster.binary_search_by(|seat| seat.application.cgroup.cmp(&application.cgroup)).ok()?;
+    roster.get(at)
+}
+
+/// The application's last sample among samples by path.
+fn find<'a>(samples: &'a [ApplicationSample], application: &Application) -> Option<&'a ApplicationSample> {
+    let at = samples.binary_search_by(|sample| sample.application.cgroup.cmp(&application.cgroup)).ok()?;
+    samples.get(at)
 }
 
 /// Whether `root` is the host that runs this program.

@@ -2,9 +2,10 @@
 
 use quotary_common::envelope::Hierarchy;
 use quotary_common::limits::APPLICATIONS_MAX;
+use quotary_common::metric::Metric;
 
 use super::world::{World, application, clean};
-use crate::sample::{CgroupTree, SampleError, boot_id, facts};
+use crate::sample::{CgroupTree, Rates, Sample, SampleError, Subject, boot_id, facts};
 
 #[test]
 fn the_host_is_read_whole() {
@@ -194,6 +195,38 @@ fn services_are_looked_for_again_after_ten_seconds() {
     world.unified("/system.slice/b.service", 1, 0, 0);
     assert_eq!(clean(&mut reader, 10_999, &[]).applications.len(), 1);
     assert_eq!(clean(&mut reader, 11_000, &[]).applications.len(), 2);
+}
+
+#[test]
+fn services_take_turns_and_given_applications_do_not() {
+    let world = World::new();
+    for n in 0..10 {
+        world.unified(&format!("/system.slice/{n}.service"), 0, 0, 0);
+    }
+    world.unified("/a", 0, 0, 0);
+    let mut reader = world.reader();
+    let first = clean(&mut reader, 1000, &[application("/a")]);
+    assert!(first.applications.iter().all(|one| one.at_ms == 1000), "none is known yet, so all are read");
+    for n in 0..10 {
+        world.unified(&format!("/system.slice/{n}.service"), 1_000_000, 0, 0);
+    }
+    let mut last = first;
+    let mut seen = Vec::new();
+    for second in 2..=6 {
+        let sample = clean(&mut reader, second * 1000, &[application("/a")]);
+        assert_eq!(sample.applications.len(), 11);
+        assert_eq!(sample.applications.iter().filter(|one| one.at_ms == second * 1000).count(), 3);
+        let rates = Rates::between(&last, &sample);
+        let cpu = rates.readings().iter().filter(|reading| reading.metric == Metric::CpuMillicores);
+        seen.extend(cpu.filter(|reading| reading.subject != Subject::Host).map(|reading| reading.value));
+        last = sample;
+    }
+    // The application each second, and each service once, over the time since it was read before.
+    seen.sort_unstable();
+    assert_eq!(seen, [0, 0, 0, 0, 0, 200, 200, 250, 250, 333, 333, 500, 500, 1000, 1000]);
+    world.remove("sys/fs/cgroup/system.slice/3.service");
+    let gone = |sample: &Sample| !sample.applications.iter().any(|one| one.application.cgroup.as_str().contains("/3."));
+    assert!((7..=11).any(|second| gone(&clean(&mut reader, second * 1000, &[]))), "it is missed within five samples");
 }
 
 #[test]
