@@ -1,0 +1,68 @@
+//! `quotary audit …`
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+/// `quotary audit …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// List leaves of the log, the newest last
+    List(ListArgs),
+    /// Show one leaf
+    Show {
+        /// Its number, from 0
+        leaf: u64,
+    },
+    /// Copy the log and the evidence behind it into a directory; run again, it goes on where it stopped
+    Fetch(FetchArgs),
+    /// Check the log, every leaf and every kept quote, offline; without DIR, of a fresh copy
+    Verify(VerifyArgs),
+}
+
+/// `quotary audit list`
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Number of the first leaf; without it, the newest are listed
+    #[arg(long, value_name = "LEAF")]
+    pub(crate) from: Option<u64>,
+    /// How many at most
+    #[arg(long, value_name = "COUNT", default_value_t = 20)]
+    pub(crate) limit: u64,
+}
+
+/// `quotary audit fetch`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The directory then holds: checkpoint (C2SP signed note), keys (the verifier's key certificate), root-key,
+tile/… (C2SP tlog-tiles: hash tiles and entry bundles), evidence/<digest>. `quotary audit verify DIR` needs
+nothing else.")]
+pub(crate) struct FetchArgs {
+    /// Where to
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+}
+
+/// `quotary audit verify`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary audit verify
+  quotary audit verify ./copy --root-key 9b1f…
+
+Checked are: the root's certificate of the log key, the checkpoint's signature, every hash from the leaves to
+the root, and for every verdict the kept evidence: its digest, the enrolled keys, the signature over the
+quote, what it covers, PCR digest, clock and chain. The nonce's validity is taken from the leaf, since an
+auditor has no secret. Exit code 1 if anything does not hold or is missing; what is missing is listed.
+Pin the root key from elsewhere (--root-key, or the credentials): a copy's own proves nothing.")]
+pub(crate) struct VerifyArgs {
+    /// A directory that `quotary audit fetch` wrote
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// The deployment root key: 64 hexadecimal characters
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root_key: Option<String>,
+    /// Succeed although evidence is missing, as it is once the verifier has pruned it
+    #[arg(long)]
+    pub(crate) allow_missing: bool,
+}

@@ -1,0 +1,186 @@
+//! The command line: what can be asked, and the help that teaches it.
+//!
+//! Does: reads arguments into typed values (clap), each amount in its unit.
+//! May assume: nothing about them.
+//! Promises: what is returned is well-formed; a wrong command line ends with exit code 64 and says what to use.
+//! Must never: read a file or ask anybody.
+
+mod audit;
+mod quantity;
+mod run;
+mod token;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use audit::{AuditCommand, ListArgs, VerifyArgs};
+pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
+pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  quotary login --from operator.toml            log in with the file that `quotary-verifier init` wrote
+  quotary status                                what the verifier is and how it fares
+  quotary host list                             all hosts with their verdicts
+  quotary host show h-3k7q                      one host, by the beginning of its id
+  quotary token join --zone lab --cpu 4 --memory 8G --out join.token
+                                                admit one host, with what it has
+  quotary run --cpu 500m --memory 256M -- make  run a command under a grant
+  quotary audit verify                          check the log and every kept quote, offline
+
+Exit codes:
+  0   done
+  1   refused, or a check failed
+  2   something that was read is not what it should be
+  64  the command line is wrong
+  69  the verifier or the agent cannot be reached, or cannot answer now
+  77  the credential or the user may not do this
+  `quotary run` ends with its command's own code (128 and the signal's number if a signal ended it),
+  126 if the command cannot be executed, 127 if there is none of that name.
+
+Environment:
+  QUOTARY_CREDENTIALS  the file with verifier and token (default: $XDG_CONFIG_HOME/quotary/credentials.toml)
+  QUOTARY_SOCKET       the agent's socket, for `quotary run` (default: /run/quotary/agent.sock)
+  NO_COLOR             never print in bold";
+
+/// Quotary: resources granted on attested load, moved along plans, changed by quorum, kept in a log.
+#[derive(Debug, Parser)]
+#[command(name = "quotary", version, about, after_help = EXAMPLES, max_term_width = 110)]
+pub(crate) struct Cli {
+    /// Print JSON, as the routes answer it, instead of tables for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The file with verifier and token
+    #[arg(long, global = true, env = "QUOTARY_CREDENTIALS", hide_env = true, value_name = "FILE")]
+    pub(crate) credentials: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Store where the verifier is, which CA it has, and the token that was made for you
+    Login(LoginArgs),
+    /// Show what the verifier is, how it fares, and how large its log is
+    Status,
+    /// Hosts with their verdicts, zones and capacity
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// What a host stated, as it was quoted and kept
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
+    /// Grants that hold capacity
+    #[command(subcommand)]
+    Grant(GrantCommand),
+    /// Show the current forecasts: peaks by quantile, and the median over the horizon
+    Forecast(ForecastArgs),
+    /// Make tokens that admit hosts and operators
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Read, copy and check the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// The agent on this machine (root only)
+    #[command(subcommand)]
+    Agent(AgentCommand),
+    /// Run a command under a grant, inside a cgroup of its own
+    Run(RunArgs),
+    /// The second half of `run`: enters the grant's cgroup and becomes the command
+    #[command(name = "__enter", hide = true)]
+    Enter(EnterArgs),
+}
+
+/// `quotary login`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary login --from operator.toml
+  quotary login --verifier https://v.example:8443 --ca-pin 3f0c… --token-file my.token
+  quotary login --verifier https://v.example:8443 --ca-pin 3f0c…     (paste the token, then Enter)
+
+The pin is the SHA-256 of the public key (SubjectPublicKeyInfo) of the deployment's CA, in hexadecimal;
+`quotary-verifier init` prints it. The machine's own CA store is not asked.")]
+pub(crate) struct LoginArgs {
+    /// The file that `quotary-verifier init` wrote: verifier, CA pin, root key and token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["verifier", "ca_pin", "token_file"])]
+    pub(crate) from: Option<PathBuf>,
+    /// Address of the verifier: https://host:port
+    #[arg(long, value_name = "URL", required_unless_present = "from")]
+    pub(crate) verifier: Option<String>,
+    /// SHA-256 of the public key of the deployment's CA: 64 hexadecimal characters
+    #[arg(long, value_name = "HEX", required_unless_present = "from")]
+    pub(crate) ca_pin: Option<quotary_common::id::Digest>,
+    /// The deployment root key, to check the audit log with: 64 hexadecimal characters
+    #[arg(long, value_name = "HEX", conflicts_with = "from")]
+    pub(crate) root_key: Option<String>,
+    /// A file with the token; without it, the token is read from standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Store without asking the verifier whether it takes the token
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+/// `quotary host …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// All enrolled hosts with their verdicts
+    List,
+    /// One host
+    Show {
+        /// Its id: h-…, hexadecimal, or a beginning of either that only one host has
+        host: String,
+    },
+}
+
+/// `quotary evidence …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum EvidenceCommand {
+    /// Show one evidence: metric windows, applications, enforcement writes, requests
+    Show {
+        /// The host: h-…, hexadecimal, or a beginning of either that only one host has
+        host: String,
+        /// The evidence's digest (64 hexadecimal characters); without it, the last accepted
+        digest: Option<quotary_common::id::Digest>,
+        /// Write the evidence's bytes to this file instead of showing it
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// `quotary grant …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum GrantCommand {
+    /// All grants that hold capacity
+    List,
+}
+
+/// `quotary forecast`
+#[derive(Debug, Args)]
+pub(crate) struct ForecastArgs {
+    /// Only this host's: h-…, hexadecimal, or a beginning of either
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+}
+
+/// `quotary agent …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Show what the agent is, how it fares, and what it holds
+    Show(AdminSocket),
+    /// Put back the state before Quotary, and enforce nothing until the agent is started again
+    Restore(AdminSocket),
+}
+
+/// Where the agent's admin socket is.
+#[derive(Debug, Args)]
+pub(crate) struct AdminSocket {
+    /// The agent's admin socket
+    #[arg(long, env = "QUOTARY_ADMIN_SOCKET", hide_env = true, default_value = "/run/quotary/admin.sock")]
+    pub(crate) socket: PathBuf,
+}
+
+#[cfg(test)]
+mod tests;

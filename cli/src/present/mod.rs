@@ -1,0 +1,18 @@
+//! How values look to people: tables, amounts, ages, sparklines; and the way out to standard output.
+//!
+//! Does: formats. May assume: nothing about text from outside, which could move a terminal's cursor.
+//! Promises: what it returns has no control character but the line end; columns are aligned; nothing is bold
+//! unless standard output is a terminal and NO_COLOR is not set; a reader that went away ends no command badly.
+//! Must never: ask anybody, decide anything.
+
+mod amounts;
+mod outline;
+mod output;
+mod sparkline;
+mod table;
+
+pub(crate) use amounts::{age, amount, bytes, duration, resources, time};
+pub(crate) use outline::outline;
+pub(crate) use output::{Progress, Status, json, print, print_table};
+pub(crate) use sparkline::sparkline;
+pub(crate) use table::{Align, Facts, Table, clean};

@@ -1,0 +1,400 @@
+//! `quotary evidence show`: one evidence, decoded from the very bytes that are kept.
+
+use std::path::Path;
+
+use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope};
+use quotary_common::evidence::Evidence;
+use quotary_common::id::Digest;
+use quotary_common::metric::MetricWindow;
+use quotary_common::tpm::Quote;
+use quotary_common::wire::ShowEvidence;
+use serde_json::{Value, json};
+
+use crate::agent::word;
+use crate::exit::{Code, Failure, with_causes};
+use crate::present::{self, Align, Facts, Table};
+use crate::session::Session;
+
+/// Shows it, or writes its bytes.
+pub(crate) async fn one(
+    session: &Session,
+    host: &str,
+    digest: Option<Digest>,
+    out: Option<&Path>,
+    json: bool,
+) -> Result<(), Failure> {
+    let host = session.host(host).await?;
+    let named = digest.map_or_else(|| "latest".to_owned(), |digest| digest.hex());
+    let view = session.ask::<ShowEvidence>(&[&host.hex(), &named]).await?;
+    let bytes = view.evidence.0;
+    let name = Evidence::digest(&bytes);
+    if name != view.digest || digest.is_some_and(|wanted| wanted != name) {
+        return Err(Failure::new(Code::Refused, format!("the verifier answered other bytes: their digest is {}", name.hex())));
+    }
+    if let Some(path) = out {
+        std::fs::write(path, &bytes)
+            .map_err(|e| Failure::new(Code::Unreadable, format!("cannot write {}: {e}", path.display())))?;
+        return present::print(&format!("{} bytes written to {}; sha256 {}\n", bytes.len(), path.display(), name.hex()));
+    }
+    let unreadable = |error: &dyn std::error::Error| {
+        Failure::new(Code::Unreadable, format!("evidence {} is not readable: {}", name.hex(), with_causes(error)))
+    };
+    let evidence = Evidence::from_bytes(&bytes).map_err(|e| unreadable(&e))?;
+    let envelope = ClaimedEnvelope::parse(&evidence.envelope).map_err(|e| unreadable(&e))?;
+    let quote = Quote::parse(&evidence.attest).map_err(|e| unreadable(&e))?;
+    if json {
+        return present::json(&whole(name, &evidence, &envelope, &quote));
+    }
+    present::print(&facts(name, &envelope, &quote).render())?;
+    for (title, table) in tables(envelope.claims()) {
+        present::print(&format!("\n{title}\n"))?;
+        present::print_table(&table)?;
+    }
+    Ok(())
+}
+
+fn facts(name: Digest, envelope: &ClaimedEnvelope, quote: &Quote<'_>) -> Facts {
+    let claims = envelope.claims();
+    let mut facts = Facts::default();
+    facts.add("evidence", name.hex());
+    facts.add("envelope", envelope.digest().hex());
+    facts.add("host", format!("{} ({})", claims.host, claims.facts.hostname));
+    facts.add("sequence", format!("{} after {}", claims.sequence, claims.predecessor.hex()));
+    let os = claims.facts.os.as_ref().map_or("-", |os| os.as_str());
+    facts.add("system", format!("{os}, kernel {}", claims.facts.kernel));
+    let (cpu, memory) = (claims.facts.cpu_millicores, claims.facts.memory_bytes);
+    facts.add("states", format!("{} CPUs, {}", present::amount("cpu_millicores", cpu), present::bytes(memory)));
+    facts.add("agent", claims.agent_version.as_str());
+    let backend = &claims.backend;
+    facts.add("enforcement", format!("{}, {}, cgroup {}", word(&backend.mode), word(&backend.kind), word(&backend.hierarchy)));
+    let clock = &quote.clock;
+    let safe = if clock.safe { "" } else { ", not safe (power was lost)" };
+    facts.add(
+        "TPM clock",
+        format!("{} ms, reset {}, restart {}{safe}", clock.clock_ms, clock.reset_count, clock.restart_count),
+    );
+    let seen = claims.checkpoint.map(|c| format!("{} leaves, root {}", c.size, c.root.hex()));
+    facts.add("log seen", seen.unwrap_or_else(|| "none yet".to_owned()));
+    facts.add("grants held", claims.held.len().to_string());
+    facts
+}
+
+/// A table for each part of the envelope that has something.
+fn tables(claims: &Envelope) -> Vec<(&'static str, Table)> {
+    let mut tables = vec![("Host", windows(&claims.host_windows))];
+    if !claims.applications.is_empty() {
+        tables.push(("Applications", applications(&claims.applications)));
+    }
+    if !claims.requests.is_empty() {
+        tables.push(("Requests", requests(claims)));
+    }
+    if !claims.writes.is_empty() {
+        tables.push(("Enforcement writes", writes(&claims.writes)));
+    }
+    if !claims.events.is_empty() {
+        tables.push(("Events", events(claims)));
+    }
+    tables
+}
+
+const WINDOW_COLUMNS: [(&str, Align); 6] = [
+    ("METRIC", Align::Left),
+    ("OF", Align::Left),
+    ("MEAN", Align::Right),
+    ("P95", Align::Right),
+    ("MAX", Align::Right),
+    ("OVER", Align::Right),
+];
+
+fn windows(windows: &[MetricWindow]) -> Table {
+    let mut table = Table::new(&WINDOW_COLUMNS, "no windows");
+    for window in windows {
+        let name = window.metric.name();
+        table.row([
+            name.clone(),
+            window.label.as_ref().map_or("-", |label| label.as_str()).to_owned(),
+            present::amount(&name, window.mean),
+            present::amount(&name, window.p95),
+            present::amount(&name, window.max),
+            format!("{} ({} samples)", present::duration(window.duration_ms), window.samples),
+        ]);
+    }
+    table
+}
+
+fn applications(applications: &[ApplicationReport]) -> Table {
+    let columns = [
+        ("CGROUP", Align::Left),
+        ("UNIT", Align::Left),
+        ("UID", Align::Right),
+        ("GRANT", Align::Left),
+        ("METRIC", Align::Left),
+        ("MEAN", Align::Right),
+        ("MAX", Align::Right),
+    ];
+    let mut table = Table::new(&columns, "no applications");
+    for application in applications {
+        for window in application.windows.iter() {
+            let name = window.metric.name();
+            table.row([
+                application.cgroup.as_str().to_owned(),
+                application.unit.as_ref().map_or("-", |unit| unit.as_str()).to_owned(),
+                application.uid.map_or_else(|| "-".to_owned(), |uid| uid.to_string()),
+                application.grant.map_or_else(|| "-".to_owned(), |grant| grant.to_string()),
+                name.clone(),
+                present::amount(&name, window.mean),
+                present::amount(&name, window.max),
+            ]);
+        }
+    }
+    table
+}
+
+fn requests(claims: &Envelope) -> Table {
+    let columns = [
+        ("REQUEST", Align::Left),
+        ("NAME", Align::Left),
+        ("UID", Align::Right),
+        ("PID", Align::Right),
+        ("CLASS", Align::Left),
+        ("ASKS", Align::Left),
+        ("CGROUP", Align::Left),
+    ];
+    let mut table = Table::new(&columns, "no requests");
+    for request in claims.requests.iter() {
+        table.row([
+            request.id.to_string(),
+            request.name.as_ref().map_or("-", |name| name.as_str()).to_owned(),
+            request.uid.to_string(),
+            request.pid.to_string(),
+            request.class.to_string(),
+            present::resources(&request.resources),
+            request.cgroup.as_str().to_owned(),
+        ]);
+    }
+    table
+}
+
+fn writes(writes: &[EnforcementWrite]) -> Table {
+    let columns = [
+        ("CONTROL", Align::Left),
+        ("BEFORE", Align::Left),
+        ("ASKED", Align::Left),
+        ("ACTUAL", Align::Left),
+        ("EFFECTIVE", Align::Left),
+        ("CGROUP", Align::Left),
+    ];
+    let mut table = Table::new(&columns, "no writes");
+    for write in writes {
+        let effective = match (write.dry_run, write.effective) {
+            (true, _) => "not written (dry run)",
+            (false, true) => "yes",
+            (false, false) => "no (advisory)",
+        };
+        let value = |value: &Option<_>| value.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        table.row([
+            write.control.as_str().to_owned(),
+            value(&write.before),
+            write.after.as_str().to_owned(),
+            value(&write.actual),
+            effective.to_owned(),
+            write.cgroup.as_str().to_owned(),
+        ]);
+    }
+    table
+}
+
+fn events(claims: &Envelope) -> Table {
+    let columns = [("EVENT", Align::Left), ("COUNT", Align::Right), ("CGROUP", Align::Left)];
+    let mut table = Table::new(&columns, "no events");
+    for event in claims.events.iter() {
+        table.row([
+            word(&event.kind),
+            event.count.to_string(),
+            event.cgroup.as_ref().map_or("host", |cgroup| cgroup.as_str()).to_owned(),
+        ]);
+    }
+    table
+}
+
+/// All of it as JSON; digests and raw structures as hexadecimal text.
+fn whole(name: Digest, evidence: &Evidence, envelope: &ClaimedEnvelope, quote: &Quote<'_>) -> Value {
+    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
+    let pcrs = evidence.pcr_values.iter();
+    json!({
+        "evidence": name,
+        "nonce": hex(&evidence.nonce),
+        "attest": hex(&evidence.attest),
+        "signature": hex(&evidence.signature),
+        "quote": {
+            "qualified_signer": hex(quote.qualified_signer),
+            "extra_data": hex(quote.extra_data),
+            "clock_ms": quote.clock.clock_ms,
+            "reset_count": quote.clock.reset_count,
+            "restart_count": quote.clock.restart_count,
+            "safe": quote.clock.safe,
+            "firmware_version": quote.firmware_version,
+            "pcr_digest": hex(quote.pcr_digest),
+        },
+        "pcr_values": pcrs.map(|p| json!({"hash_alg": p.hash_alg, "index": p.index, "value": hex(&p.value)}))
+            .collect::<Vec<_>>(),
+        "envelope_digest": envelope.digest(),
+        "envelope": claims_json(envelope.claims()),
+    })
+}
+
+fn claims_json(claims: &Envelope) -> Value {
+    let controls = claims.backend.controls.iter();
+    let mut all = json!({
+        "deployment": claims.deployment,
+        "host": claims.host,
+        "boot_id": claims.boot_id,
+        "sequence": claims.sequence,
+        "predecessor": claims.predecessor,
+        "tls_key": claims.tls_key,
+        "checkpoint": claims.checkpoint,
+        "agent_version": claims.agent_version,
+        "built_at_ms": claims.built_at_ms,
+        "backend": {
+            "kind": claims.backend.kind,
+            "mode": claims.backend.mode,
+            "hierarchy": claims.backend.hierarchy,
+            "controls": controls.map(|c| json!({"control": c.control, "support": c.support})).collect::<Vec<_>>(),
+        },
+        "facts": {
+            "hostname": claims.facts.hostname,
+            "kernel": claims.facts.kernel,
+            "cpu_millicores": claims.facts.cpu_millicores,
+            "memory_bytes": claims.facts.memory_bytes,
+            "os": claims.facts.os,
+        },
+        "host_windows": claims.host_windows.to_vec(),
+        "held": claims.held.to_vec(),
+    });
+    if let Value::Object(map) = &mut all {
+        map.extend(lists_json(claims));
+    }
+    all
+}
+
+fn lists_json(claims: &Envelope) -> [(String, Value); 4] {
+    let applications: Vec<Value> = claims
+        .applications
+        .iter()
+        .map(|a| {
+            json!({"cgroup": a.cgroup, "unit": a.unit, "uid": a.uid, "grant": a.grant, "windows": a.windows.to_vec()})
+        })
+        .collect();
+    let events: Vec<Value> = claims
+        .events
+        .iter()
+        .map(|e| json!({"kind": e.kind, "cgroup": e.cgroup, "count": e.count, "at_ms": e.at_ms}))
+        .collect();
+    let writes: Vec<Value> = claims
+        .writes
+        .iter()
+        .map(|w| {
+            json!({
+                "plan": w.plan, "grant": w.grant, "cgroup": w.cgroup, "backend": w.backend, "control": w.control,
+                "before": w.before, "after": w.after, "actual": w.actual, "effective": w.effective,
+                "at_ms": w.at_ms, "dry_run": w.dry_run,
+            })
+        })
+        .collect();
+    let requests: Vec<Value> = claims
+        .requests
+        .iter()
+        .map(|r| {
+            json!({
+                "id": r.id, "uid": r.uid, "gid": r.gid, "pid": r.pid, "start_time_ticks": r.start_time_ticks,
+                "cgroup": r.cgroup, "unit": r.unit, "name": r.name, "class": r.class, "resources": r.resources,
+            })
+        })
+        .collect();
+    [("applications", applications), ("events", events), ("writes", writes), ("requests", requests)]
+        .map(|(name, list)| (name.to_owned(), Value::Array(list)))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use quotary_common::cbor::{Bounded, Text, Version};
+    use quotary_common::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use quotary_common::id::{BootId, DeploymentId, HostId};
+    use quotary_common::metric::Metric;
+
+    fn envelope() -> Envelope {
+        let window = MetricWindow {
+            metric: Metric::CpuMillicores,
+            start_ms: 0,
+            duration_ms: 15_000,
+            samples: 15,
+            mean: 250,
+            max: 2_000,
+            p95: 900,
+            label: None,
+        };
+        let write = EnforcementWrite {
+            plan: None,
+            grant: None,
+            cgroup: Text::lossy("/quotary/a"),
+            backend: BackendKind::Direct,
+            control: Text::lossy("memory.soft_limit_in_bytes"),
+            before: None,
+            after: Text::lossy("1"),
+            actual: Some(Text::lossy("1")),
+            effective: false,
+            at_ms: 1,
+            dry_run: false,
+        };
+        Envelope {
+            version: Version,
+            deployment: DeploymentId::of(&[b"d"]),
+            host: HostId::of(&[b"h"]),
+            boot_id: BootId::new([1; 16]),
+            sequence: 1,
+            predecessor: Digest::new([0; 32]),
+            tls_key: Digest::of(&[b"k"]),
+            checkpoint: None,
+            agent_version: Text::lossy("0.1.0"),
+            built_at_ms: 5,
+            backend: Backend {
+                kind: BackendKind::Direct,
+                mode: Mode::Enforce,
+                hierarchy: Hierarchy::V1,
+                controls: Bounded::default(),
+            },
+            host_windows: Bounded::new(vec![window]).unwrap(),
+            applications: Bounded::default(),
+            events: Bounded::default(),
+            writes: Bounded::new(vec![write]).unwrap(),
+            requests: Bounded::default(),
+            held: Bounded::default(),
+            facts: HostFacts {
+                hostname: Text::lossy("edge"),
+                kernel: Text::lossy("6.1"),
+                cpu_millicores: 2_000,
+                memory_bytes: 1 << 30,
+                os: None,
+            },
+        }
+    }
+
+    #[test]
+    fn windows_and_writes_are_shown_and_what_is_not_effective_says_so() {
+        let tables = tables(&envelope());
+        assert_eq!(tables.iter().map(|(title, _)| *title).collect::<Vec<_>>(), ["Host", "Enforcement writes"]);
+        let text: String = tables.iter().map(|(_, table)| table.render(false)).collect();
+        assert!(text.contains("250m") && text.contains("15 s (15 samples)"), "{text}");
+        assert!(text.contains("no (advisory)"), "{text}");
+    }
+
+    #[test]
+    fn json_holds_every_part_of_the_envelope() {
+        let json = claims_json(&envelope());
+        assert_eq!(json["host_windows"][0]["metric"], "cpu_millicores");
+        assert_eq!(json["writes"][0]["effective"], false);
+        assert_eq!(json.as_object().map(serde_json::Map::len), Some(17), "one name for each key but the version");
+    }
+}

@@ -1,0 +1,179 @@
+//! A leaf of the audit log as one line, and as JSON.
+
+use quotary_common::envelope::WitnessedCheckpoint;
+use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, Verdict};
+use quotary_decide::audit::kind_of;
+use serde_json::{Value, json};
+
+use crate::present;
+
+/// What was decided, in a line.
+pub(crate) fn summary(leaf: &Leaf) -> String {
+    match &leaf.decision {
+        Decision::Genesis(genesis) => format!("the log begins under root key {}", genesis.root.hex()),
+        Decision::Enrolled(enrolled) => {
+            let what = if enrolled.replaced { "enrolled again, with another attestation key" } else { "enrolled" };
+            let issuer = enrolled.ek_issuer.as_ref().map_or("no EK certificate", |issuer| issuer.as_str());
+            format!("{} {what}; {issuer}", enrolled.host)
+        }
+        Decision::Refused(refused) => refusal(refused),
+        Decision::VerdictChanged(changed) => {
+            let zone = |zone: &Option<_>| zone.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            let findings: Vec<&str> = changed.findings.iter().map(|reason| reason.code()).collect();
+            let because = if findings.is_empty() { String::new() } else { format!(" ({})", findings.join(", ")) };
+            format!("{}: zone {} → {}{because}", changed.verdict.host, zone(&changed.from), zone(&changed.to))
+        }
+        Decision::Verdicts(verdicts) => format!("{} evidences accepted, verdicts unchanged", verdicts.accepted.len()),
+        Decision::Granted(granted) => grant(granted),
+        Decision::EpochRaised(raised) => format!("{}: epoch {} ({})", raised.host, raised.epoch, raised.refusal),
+        Decision::TokenMade(made) => format!("{} token {}: {}", made.what, made.token, made.scope),
+        Decision::ZoneLearned(learned) => {
+            format!("zone {} learned {} PCR values from {}", learned.zone, learned.values.len(), learned.verdict.host)
+        }
+        Decision::Started(started) => format!("verifier {} started", started.version),
+    }
+}
+
+fn refusal(refused: &Refused) -> String {
+    let host = refused.host.map(|host| format!(" of {host}")).unwrap_or_default();
+    let alike = if refused.count > 1 { format!(" ({} alike)", refused.count) } else { String::new() };
+    format!("{}{host} refused: {}{alike}", refused.what, refused.refusal)
+}
+
+fn grant(granted: &Granted) -> String {
+    let size = match granted.change {
+        GrantChange::Given | GrantChange::Resized => format!(": {}", present::resources(&granted.resources)),
+        GrantChange::Released | GrantChange::Expired | GrantChange::Revoked => String::new(),
+    };
+    format!("{} {}, {} of {}{size}", granted.grant, change(granted.change), granted.application, granted.tenant)
+}
+
+const fn change(change: GrantChange) -> &'static str {
+    match change {
+        GrantChange::Given => "given",
+        GrantChange::Resized => "resized",
+        GrantChange::Released => "released",
+        GrantChange::Expired => "expired",
+        GrantChange::Revoked => "revoked",
+    }
+}
+
+/// The whole leaf.
+pub(crate) fn json(number: u64, leaf: &Leaf) -> Value {
+    json!({
+        "leaf": number,
+        "at_ms": leaf.at_ms,
+        "at": present::time(leaf.at_ms),
+        "actor": leaf.actor,
+        "kind": kind_of(&leaf.decision),
+        "decision": decision(&leaf.decision),
+    })
+}
+
+fn decision(decision: &Decision) -> Value {
+    match decision {
+        Decision::Genesis(g) => json!({"root": g.root.hex(), "configuration": g.configuration}),
+        Decision::Enrolled(e) => json!({
+            "host": e.host, "ek_public": hex(&e.ek_public), "ak_public": hex(&e.ak_public), "tls_key": e.tls_key,
+            "ek_issuer": e.ek_issuer, "token": e.token, "replaced": e.replaced, "epoch": e.epoch,
+        }),
+        Decision::Refused(r) => json!({
+            "host": r.host, "what": r.what, "reason": r.refusal.reason, "detail": r.refusal.detail,
+            "input": r.input, "request": r.request, "count": r.count,
+        }),
+        Decision::VerdictChanged(c) => json!({
+            "verdict": verdict(&c.verdict), "from": c.from, "to": c.to, "findings": c.findings.to_vec(),
+        }),
+        Decision::Verdicts(v) => json!({"accepted": v.accepted.iter().map(verdict).collect::<Vec<_>>()}),
+        Decision::Granted(g) => json!({
+            "host": g.host, "grant": g.grant, "change": change(g.change), "application": g.application,
+            "tenant": g.tenant, "class": g.class, "resources": g.resources, "input": g.input, "forecast": g.forecast,
+        }),
+        Decision::EpochRaised(e) => json!({
+            "host": e.host, "epoch": e.epoch, "reason": e.refusal.reason, "detail": e.refusal.detail, "input": e.input,
+        }),
+        Decision::TokenMade(t) => json!({
+            "token": t.token, "what": t.what, "scope": t.scope, "not_after_ms": t.not_after_ms,
+        }),
+        Decision::ZoneLearned(z) => json!({
+            "zone": z.zone, "verdict": verdict(&z.verdict),
+            "values": z.values.iter().map(|v| json!({"hash_alg": v.hash_alg, "index": v.index, "value": hex(&v.value)}))
+                .collect::<Vec<_>>(),
+        }),
+        Decision::Started(s) => json!({
+            "version": s.version, "configuration": s.configuration, "witnessed": s.witnessed.as_ref().map(witnessed),
+        }),
+    }
+}
+
+fn verdict(verdict: &Verdict) -> Value {
+    json!({"host": verdict.host, "sequence": verdict.sequence, "evidence": verdict.evidence})
+}
+
+fn witnessed(checkpoint: &WitnessedCheckpoint) -> Value {
+    json!({"size": checkpoint.size, "root": checkpoint.root})
+}
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use quotary_common::cbor::{Bounded, Text, Version};
+    use quotary_common::id::{Digest, GrantId, HostId};
+    use quotary_common::reason::{Reason, Refusal};
+    use quotary_common::units::{Class, Resources};
+
+    fn leaf(decision: Decision) -> Leaf {
+        Leaf { version: Version, at_ms: 1_000, actor: Text::lossy("verifier"), decision }
+    }
+
+    #[test]
+    fn a_refusal_names_host_reason_and_how_many() {
+        let refused = Refused {
+            host: Some(HostId::of(&[b"h"])),
+            what: Text::lossy("evidence"),
+            refusal: Refusal::new(Reason::NonceExpired, "too old"),
+            input: Digest::of(&[]),
+            request: None,
+            count: 3,
+        };
+        let leaf = leaf(Decision::Refused(refused));
+        let line = summary(&leaf);
+        assert!(line.starts_with("evidence of h-") && line.ends_with("refused: nonce-expired: too old (3 alike)"), "{line}");
+        let json = json(7, &leaf);
+        assert_eq!((&json["leaf"], &json["kind"]), (&Value::from(7), &Value::from("refused")));
+        assert_eq!(json["decision"]["reason"], "nonce-expired");
+    }
+
+    #[test]
+    fn a_grants_end_shows_no_size() {
+        let mut granted = Granted {
+            host: HostId::of(&[b"h"]),
+            grant: GrantId::of(&[b"g"]),
+            change: GrantChange::Given,
+            application: Text::lossy("web"),
+            tenant: Text::lossy("shop"),
+            class: Class::Burstable,
+            resources: Resources { cpu_millicores: Some(500), ..Resources::default() },
+            input: Digest::of(&[]),
+            forecast: None,
+        };
+        assert!(summary(&leaf(Decision::Granted(granted.clone()))).ends_with("given, web of shop: cpu 500m"));
+        granted.change = GrantChange::Released;
+        assert!(summary(&leaf(Decision::Granted(granted))).ends_with("released, web of shop"));
+    }
+
+    #[test]
+    fn a_batch_is_counted_and_listed_whole_in_json() {
+        let one = Verdict { host: HostId::of(&[b"h"]), sequence: 4, evidence: Digest::of(&[b"e"]) };
+        let leaf = leaf(Decision::Verdicts(quotary_common::leaf::Verdicts {
+            accepted: Bounded::new(vec![one.clone(), one]).unwrap(),
+        }));
+        assert!(summary(&leaf).starts_with("2 evidences"));
+        assert_eq!(json(0, &leaf)["decision"]["accepted"][1]["sequence"], 4);
+    }
+}
