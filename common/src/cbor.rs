@@ -47,7 +47,32 @@ where
         return Err(CborError::TooLarge { bytes: bytes.len(), bytes_max });
     }
     let value: T = minicbor::decode(bytes).map_err(CborError::Decode)?;
-    if to_bytes(&value) == bytes { Ok(value) } else { Err(CborError::NotCanonical) }
+    let mut rest = Rest(bytes);
+    match minicbor::encode(&value, &mut rest) {
+        Ok(()) if rest.0.is_empty() => Ok(value),
+        _ => Err(CborError::NotCanonical),
+    }
+}
+
+/// Compares what is encoded with what is left of the bytes it came from, without building it.
+struct Rest<'a>(&'a [u8]);
+
+/// The first byte that differs.
+#[derive(Debug)]
+struct Differs;
+
+impl std::fmt::Display for Differs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the bytes differ")
+    }
+}
+
+impl minicbor::encode::Write for Rest<'_> {
+    type Error = Differs;
+    fn write_all(&mut self, encoded: &[u8]) -> Result<(), Differs> {
+        self.0 = self.0.strip_prefix(encoded).ok_or(Differs)?;
+        Ok(())
+    }
 }
 
 /// A form's version, at key 0: decodes only as itself.

@@ -17,13 +17,14 @@
 //! | [`sign`], [`keys`] | signed forms; what the deployment root says of a verifier's keys |
 //! | [`grant`], [`lease`], [`plan`] | what comes back |
 //! | [`reason`] | why something was refused: codes that never change their meaning |
-//! | [`leaf`], [`checkpoint`] | the audit log's forms |
+//! | [`leaf`], [`checkpoint`], [`consistency`] | the audit log's forms, and whether one state follows from another |
 //! | [`token`] | join tokens: the bootstrap of trust |
 //! | [`wire`] | the routes and their JSON bodies |
 #![forbid(unsafe_code)]
 
 pub mod cbor;
 pub mod checkpoint;
+pub mod consistency;
 pub mod envelope;
 pub mod evidence;
 pub mod grant;

@@ -141,6 +141,13 @@ impl Book {
             .collect()
     }
 
+    /// The same for those given under an epoch before `epoch` (what a restart finds).
+    pub fn fence_older(&mut self, host: &HostId, epoch: u64) {
+        if let Some(share) = self.hosts.get_mut(host) {
+            share.entries.values_mut().filter(|entry| entry.record.epoch < epoch).for_each(|entry| entry.fenced = true);
+        }
+    }
+
     /// The grants whose hold is over at `now_ms`: silence for lease and margin.
     pub fn expired(&self, now_ms: u64) -> Vec<GrantRecord> {
         self.hosts

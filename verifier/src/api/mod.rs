@@ -1,0 +1,112 @@
+//! API: routes, rights, bounds; what a caller may see and ask.
+//!
+//! Does: mounts every route of the table with the check of its right, reads bodies within bounds, and turns
+//! refusals into replies with their status.
+//! May assume: nothing of a request; of a connection, that its client key signed the handshake.
+//! Promises: no handler runs before its route's right holds; every reply that is no success is a
+//! [`quotary_common::wire::Error`]; a refusal whose leaf is due is durable before it is answered.
+//! Must never: hold a caller's bytes beyond the bound; tell one caller about another's secrets.
+
+mod auth;
+mod enrolments;
+mod evidence;
+mod mount;
+mod openapi;
+mod serve;
+mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::reason::Refusal;
+use quotary_common::sign::PublicKey;
+use quotary_common::tpm::PcrSelection;
+use quotary_common::wire;
+use quotary_decide::attest::TrustRoots;
+
+pub use mount::routes_mounted;
+pub use serve::{ServeError, serve};
+
+use crate::clock::Clock;
+use crate::config::Times;
+use crate::core::{AuditLog, Command, Queue, View};
+use crate::predict::Forecasts;
+use crate::store::Reader;
+
+/// What handlers have at hand.
+pub struct App {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The verifier's name.
+    pub name: String,
+    /// How it is reached.
+    pub url: String,
+    /// The root's public key.
+    pub root: PublicKey,
+    /// What the root says of the verifier's keys.
+    pub certificate: Vec<u8>,
+    /// SHA-256 of the SPKI of the TLS CA.
+    pub ca_spki: Digest,
+    /// MACs nonces.
+    pub nonce_key: quotary_common::nonce::NonceKey,
+    /// Who certifies EKs.
+    pub roots: TrustRoots,
+    /// Names of the zones.
+    pub zones: Vec<String>,
+    /// What a quote must cover.
+    pub selection: PcrSelection,
+    /// Times.
+    pub timing: Times,
+    /// The clock.
+    pub clock: Clock,
+    /// Which model forecasts.
+    pub model: String,
+    /// To the writer.
+    pub queue: Queue,
+    /// What was committed.
+    pub view: Arc<View>,
+    /// The log.
+    pub audit: Arc<AuditLog>,
+    /// Forecasts.
+    pub forecasts: Forecasts,
+    /// Kept evidence.
+    pub reader: std::sync::Mutex<Box<dyn Reader>>,
+    /// Enrolments that wait for their activation.
+    pub pending: enrolments::PendingEnrolments,
+}
+
+pub use enrolments::PendingEnrolments;
+
+impl App {
+    /// Counts a refusal and, where its leaf is due, has it committed; returns what is answered.
+    async fn refuse(&self, host: Option<&quotary_common::id::HostId>, what: &'static str, refusal: Refusal, input: &[u8]) -> Refusal {
+        let Some(count) = self.view.count_refused(host, what, &refusal, self.clock.now_ms()) else { return refusal };
+        let (host, refused, input) = (host.copied(), refusal.clone(), View::input(input));
+        let committed = self.queue.ask(|answer| Command::Refused { host, what, refusal: refused, input, count, answer }).await;
+        // What cannot be made durable is not answered as if it were.
+        committed.err().unwrap_or(refusal)
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    let mut mount = mount::Mount::new(app);
+    mount.route::<wire::BeginEnrolment, _, _>(enrolments::begin);
+    mount.route::<wire::ActivateEnrolment, _, _>(enrolments::activate);
+    mount.route::<wire::AskNonce, _, _>(evidence::nonce);
+    mount.route::<wire::SendEvidence, _, _>(evidence::send);
+    mount.route::<wire::ListHosts, _, _>(views::hosts);
+    mount.route::<wire::ShowHost, _, _>(views::host);
+    mount.route::<wire::ShowEvidence, _, _>(views::evidence);
+    mount.route::<wire::ListGrants, _, _>(views::grants);
+    mount.route::<wire::ListForecasts, _, _>(views::forecasts);
+    mount.route::<wire::ShowStatus, _, _>(views::status);
+    mount.route::<wire::MakeJoinToken, _, _>(views::join_token);
+    mount.route::<wire::MakeOperatorToken, _, _>(views::operator_token);
+    mount.route::<wire::ShowCheckpoint, _, _>(views::checkpoint);
+    mount.route::<wire::ShowTile, _, _>(views::tile);
+    mount.route::<wire::ShowLeaf, _, _>(views::leaf);
+    mount.route::<wire::ShowOpenApi, _, _>(openapi::document);
+    mount.finish()
+}

@@ -1,0 +1,151 @@
+//! Mounts routes: right first, then body, then handler; refusals become replies.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{RawPathParams, Request};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{MethodFilter, on};
+use quotary_common::id::Digest;
+use quotary_common::limits::HTTP_BODY_BYTES_MAX;
+use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire::{self, Method, Right, Route, RouteInfo, VERIFIER_ROUTES};
+use serde::de::DeserializeOwned;
+
+use super::App;
+use super::auth::{self, Caller, Credentials};
+
+/// The connection's client key, as the accept loop attaches it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ClientKey(pub(super) Option<Digest>);
+
+/// A request whose right holds and whose body reads.
+pub(super) struct Call<R: Route> {
+    /// What handlers have at hand.
+    pub(super) app: Arc<App>,
+    /// Who calls.
+    pub(super) caller: Caller,
+    /// The path's varying parts, in order.
+    pub(super) path: Vec<String>,
+    /// The body.
+    pub(super) body: R::Request,
+}
+
+/// Routes in the making.
+pub(super) struct Mount {
+    app: Arc<App>,
+    router: Router,
+}
+
+impl Mount {
+    pub(super) fn new(app: Arc<App>) -> Self {
+        Self { app, router: Router::new() }
+    }
+
+    /// Mounts a route.
+    pub(super) fn route<R, H, F>(&mut self, handler: H)
+    where
+        R: Route + 'static,
+        H: Fn(Call<R>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
+    {
+        let app = Arc::clone(&self.app);
+        let filter = match R::METHOD {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Delete => MethodFilter::DELETE,
+        };
+        let served = move |params: RawPathParams, request: Request| {
+            let (app, handler) = (Arc::clone(&app), handler.clone());
+            let path: Vec<String> = params.iter().map(|(_, value)| value.to_owned()).collect();
+            async move { answer::<R, H, F>(app, handler, path, request).await }
+        };
+        let router = std::mem::take(&mut self.router);
+        self.router = router.route(R::PATH, on(filter, served));
+    }
+
+    pub(super) fn finish(self) -> Router {
+        self.router
+            .fallback(|| async { refused(&Refusal::new(Reason::NotFound, "no such route: see /v1/openapi.json")) })
+            .method_not_allowed_fallback(|| async {
+                let mut reply = refused(&Refusal::new(Reason::NotFound, "the route does not take this method: see /v1/openapi.json"));
+                *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+                reply
+            })
+    }
+}
+
+/// The table that is mounted, for documents and tests.
+pub const fn routes_mounted() -> &'static [RouteInfo] {
+    VERIFIER_ROUTES
+}
+
+async fn answer<R, H, F>(app: Arc<App>, handler: H, path: Vec<String>, request: Request) -> Response
+where
+    R: Route,
+    H: Fn(Call<R>) -> F,
+    F: Future<Output = Result<R::Reply, Refusal>>,
+{
+    let (parts, body) = request.into_parts();
+    let credentials = Credentials {
+        tls_key: parts.extensions.get::<ClientKey>().and_then(|key| key.0),
+        bearer: bearer(&parts.headers),
+    };
+    let caller = match auth::check(&app, R::RIGHT, path.first().map(String::as_str), &credentials) {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            let what = if R::RIGHT == Right::Host { "evidence" } else { "call" };
+            return refused(&app.refuse(None, what, refusal, R::PATH.as_bytes()).await);
+        }
+    };
+    let body = match read::<R::Request>(R::METHOD, body).await {
+        Ok(body) => body,
+        Err(refusal) => {
+            let host = match &caller {
+                Caller::Host(snapshot, _) => Some(snapshot.host.record.host),
+                _ => None,
+            };
+            return refused(&app.refuse(host.as_ref(), "body", refusal, R::PATH.as_bytes()).await);
+        }
+    };
+    match handler(Call { app, caller, path, body }).await {
+        Ok(reply) => success(&parts.headers, &reply),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
+}
+
+async fn read<T: DeserializeOwned>(method: Method, body: Body) -> Result<T, Refusal> {
+    let bytes = to_bytes(body, HTTP_BODY_BYTES_MAX).await.map_err(|_| {
+        Refusal::new(Reason::TooLarge, format!("the body did not arrive whole, or has more than {HTTP_BODY_BYTES_MAX} bytes"))
+    })?;
+    let bytes: &[u8] = if bytes.is_empty() || method == Method::Get { b"{}" } else { &bytes };
+    serde_json::from_slice(bytes).map_err(|error| Refusal::new(Reason::Malformed, format!("the body: {error}")))
+}
+
+fn success<T: serde::Serialize>(headers: &HeaderMap, reply: &T) -> Response {
+    let raw = headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes() == b"application/octet-stream");
+    match serde_json::to_value(reply) {
+        // Tools that know tlog-tiles want the bytes themselves.
+        Ok(serde_json::Value::String(text)) if raw => match data_encoding::BASE64.decode(text.as_bytes()) {
+            Ok(bytes) => ([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response(),
+            Err(_) => axum::Json(text).into_response(),
+        },
+        Ok(value) => axum::Json(value).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a reply could not be written");
+            refused(&Refusal::new(Reason::Unavailable, "the reply could not be written"))
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let status = StatusCode::from_u16(refusal.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, axum::Json(wire::Error::from(refusal))).into_response()
+}

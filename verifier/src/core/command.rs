@@ -1,0 +1,105 @@
+//! What the writer can be asked for, and the bounded queue to it.
+
+use quotary_common::id::{Digest, HostId, TokenId};
+use quotary_common::reason::{Reason, Refusal};
+use quotary_decide::attest::{CheckedEnrolment, VerifiedEvidence};
+use quotary_decide::registry::TokenRecord;
+use tokio::sync::{mpsc, oneshot};
+
+/// Where an answer goes.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
+
+/// A command.
+#[derive(Debug)]
+pub enum Command {
+    /// Evidence that was verified.
+    Accept {
+        /// It.
+        evidence: Box<VerifiedEvidence>,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
+    /// A finding under a valid signature: the host's epoch rises.
+    Finding {
+        /// The host.
+        host: HostId,
+        /// Why.
+        refusal: Refusal,
+        /// SHA-256 of the evidence that shows it.
+        input: Digest,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
+    /// Something was refused, and its leaf is due.
+    Refused {
+        /// About which host.
+        host: Option<HostId>,
+        /// What was tried.
+        what: &'static str,
+        /// Why.
+        refusal: Refusal,
+        /// SHA-256 of what was tried.
+        input: Digest,
+        /// How many alike since the last leaf.
+        count: u64,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
+    /// An enrolment was activated.
+    Enrol {
+        /// It.
+        checked: Box<CheckedEnrolment>,
+        /// The join token.
+        token: TokenId,
+        /// Answered with the host's epoch when it is durable.
+        answer: Answer<u64>,
+    },
+    /// A token was made.
+    MakeToken {
+        /// It.
+        record: Box<TokenRecord>,
+        /// By whom.
+        actor: String,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
+    /// Time has passed: expire what is over.
+    Tick,
+}
+
+/// Commands that wait at most; beyond, callers are told to come back.
+const QUEUE_MAX: usize = 4096;
+
+/// The queue to the writer.
+#[derive(Debug, Clone)]
+pub struct Queue(mpsc::Sender<Command>);
+
+impl Queue {
+    /// A queue and its end.
+    pub fn new() -> (Self, mpsc::Receiver<Command>) {
+        let (sender, receiver) = mpsc::channel(QUEUE_MAX);
+        (Self(sender), receiver)
+    }
+
+    /// Sends a command and waits until what follows is durable.
+    ///
+    /// # Errors
+    /// The writer's refusal; `busy` when the queue is full, `unavailable` when the writer has stopped.
+    pub async fn ask<T>(&self, command: impl FnOnce(Answer<T>) -> Command) -> Result<T, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send(command(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refusal::new(Reason::Busy, "the verifier's queue is full"),
+            mpsc::error::TrySendError::Closed(_) => stopped(),
+        })?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Sends a tick, if there is room: another one follows.
+    pub fn tick(&self) {
+        let _full = self.0.try_send(Command::Tick).is_err();
+    }
+}
+
+fn stopped() -> Refusal {
+    Refusal::new(Reason::Unavailable, "the verifier is stopping: nothing was changed")
+}

@@ -1,0 +1,233 @@
+//! Accepting evidence: appraisal, allocation, the signed reply, and the record of it all.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quotary_common::cbor::{Bounded, Version};
+use quotary_common::grant::GrantSet;
+use quotary_common::id::{Digest, HostId};
+use quotary_common::leaf::{Decision, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
+use quotary_common::cbor::Text;
+use quotary_common::reason::{Reason, Refusal};
+use quotary_decide::allocate::{self, Allocation, Asked};
+use quotary_decide::attest::{Appraisal, VerifiedEvidence, appraise};
+use quotary_decide::history::{SeriesKey, Subject};
+use quotary_decide::registry::Host;
+
+use super::command::Answer;
+use super::state::{Pending, State, Step, granted};
+use super::tables::{self, SequenceRow, grant_key, sequence_key};
+use crate::store::{Expect, Partition, Reader};
+
+impl State {
+    /// Accepts verified evidence, or refuses it by appraisal.
+    pub(super) fn accept(&mut self, evidence: Box<VerifiedEvidence>, answer: Answer<()>, store: &dyn Reader, now_ms: u64) -> Step {
+        let id = evidence.claims().host;
+        let Some(host) = self.hosts.get(&id).cloned() else {
+            return answered(answer, Err(Refusal::new(Reason::UnknownHost, format!("{id} is not enrolled"))));
+        };
+        if host.progress.envelope == evidence.envelope_digest() {
+            // Two copies of one evidence came at once: the first was committed, the reply is the same.
+            return answered(answer, Ok(()));
+        }
+        let appraisal = appraise(&evidence, host.enrolled(), &self.settings.zones, &self.learned);
+        if let Some(refusal) = appraisal.refusal() {
+            let mut step = self.refused(Some(id), "evidence", refusal, evidence.evidence_digest(), 1, now_ms);
+            step.pending = Some(Pending::Done(answer, Err(refusal.clone())));
+            return step;
+        }
+        let next = match host.accept(&evidence, &appraisal, now_ms, self.settings.timing.trust_ms) {
+            Ok(next) => next,
+            Err(error) => return answered(answer, Err(Refusal::new(Reason::SequenceStale, error.to_string()))),
+        };
+        let mut step = Step::default();
+        self.learn(&mut step, &evidence, &appraisal, now_ms);
+        let allocation = self.allocate(&evidence, &next, now_ms);
+        self.record_verdict(&mut step, &host, &next, &evidence, &appraisal, now_ms);
+        self.record_allocation(&mut step, &evidence, &allocation, now_ms);
+        self.record_reply(&mut step, &next, &evidence, allocation);
+        self.prune(&mut step, &next, store);
+        self.hosts.insert(id, next);
+        step.hosts.push(id);
+        step.history = Some(evidence);
+        step.pending = Some(Pending::Done(answer, Ok(())));
+        step
+    }
+
+    fn learn(&mut self, step: &mut Step, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64) {
+        let Some((zone, values)) = &appraisal.learned else { return };
+        let Some(bounded) = Bounded::new(values.clone()) else { return };
+        let learned = ZoneLearned { zone: zone.clone(), verdict: verdict(evidence), values: bounded };
+        let key = zone.as_str().as_bytes();
+        step.put(tables::ZONES, Partition::Deployment, key, &learned.values);
+        let batch = std::mem::take(&mut step.batch);
+        step.batch = batch.expect(tables::ZONES, Partition::Deployment, key, Expect::Absent);
+        step.leaf(now_ms, "verifier", Decision::ZoneLearned(learned));
+        self.learned.insert(zone.clone(), values.clone());
+    }
+
+    fn allocate(&mut self, evidence: &VerifiedEvidence, next: &Host, now_ms: u64) -> Allocation {
+        let id = next.record.host;
+        let timing = self.settings.timing;
+        let mut forecasts = BTreeMap::new();
+        for application in evidence.claims().applications.iter() {
+            let Some(grant) = application.grant else { continue };
+            let subject = Subject::Cgroup(application.cgroup.as_str().to_owned());
+            let of_grant: BTreeMap<_, _> = quotary_common::units::ResourceKind::ALL
+                .into_iter()
+                .filter_map(|resource| {
+                    let key = SeriesKey { host: id, subject: subject.clone(), resource };
+                    self.settings.forecasts.get(&key).map(|forecast| (resource, (*forecast).clone()))
+                })
+                .collect();
+            forecasts.insert(grant, of_grant);
+        }
+        let asked = Asked {
+            envelope: evidence.claims(),
+            epoch: next.progress.epoch,
+            trusted: true,
+            forecasts: &forecasts,
+            dwell_ms: timing.resize_dwell_ms,
+            now_ms,
+        };
+        let allocation = allocate::decide(&self.book, &self.settings.rules, &asked);
+        for (record, _) in &allocation.changed {
+            self.book.put(record.clone());
+        }
+        for (record, _) in &allocation.ended {
+            self.book.remove(&record.host, &record.grant.id);
+        }
+        self.book.hold_until(&id, now_ms.saturating_add(timing.lease_ms).saturating_add(timing.lease_margin_ms));
+        allocation
+    }
+
+    fn record_verdict(&self, step: &mut Step, before: &Host, next: &Host, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64) {
+        let id = next.record.host;
+        let partition = Partition::of_host(&id);
+        let row = SequenceRow {
+            committed_at_ms: now_ms,
+            evidence: evidence.evidence_digest(),
+            envelope: evidence.envelope_digest(),
+        };
+        let batch = std::mem::take(&mut step.batch);
+        step.batch = batch
+            .put(tables::EVIDENCE, partition, *evidence.evidence_digest().as_bytes(), evidence.evidence_bytes())
+            .put(tables::SEQUENCES, partition, sequence_key(&next.record, next.progress.sequence), row.to_bytes())
+            .expect(tables::PROGRESS, partition, *id.as_bytes(), Expect::value(&quotary_common::cbor::to_bytes(&before.progress)));
+        step.put(tables::PROGRESS, partition, id.as_bytes(), &next.progress);
+        let verdict = verdict(evidence);
+        let from = before.is_trusted(now_ms).then(|| before.progress.zone.clone()).flatten();
+        if from == next.progress.zone {
+            step.verdict = Some(verdict);
+        } else {
+            let findings = Bounded::truncating(appraisal.reasons.iter().map(|refusal| refusal.reason).collect()).0;
+            let changed = VerdictChanged { verdict, from, to: next.progress.zone.clone(), findings };
+            step.leaf(now_ms, &format!("host {id}"), Decision::VerdictChanged(changed));
+        }
+    }
+
+    fn record_allocation(&self, step: &mut Step, evidence: &VerifiedEvidence, allocation: &Allocation, now_ms: u64) {
+        let id = evidence.claims().host;
+        let partition = Partition::of_host(&id);
+        let actor = format!("host {id}");
+        let input = evidence.envelope_digest();
+        for (record, change) in &allocation.changed {
+            step.put(tables::GRANTS, partition, &grant_key(&id, &record.grant.id), record);
+            step.leaf(now_ms, &actor, granted(record, *change, input));
+        }
+        for (record, change) in &allocation.ended {
+            step.delete(tables::GRANTS, partition, grant_key(&id, &record.grant.id));
+            step.leaf(now_ms, &actor, granted(record, *change, input));
+        }
+        for refused in &allocation.refused {
+            let refused = Refused {
+                host: Some(id),
+                what: Text::lossy("request"),
+                refusal: refused.refusal.clone(),
+                input,
+                request: Some(refused.request),
+                count: 1,
+            };
+            step.leaf(now_ms, &actor, Decision::Refused(refused));
+        }
+    }
+
+    fn record_reply(&mut self, step: &mut Step, next: &Host, evidence: &VerifiedEvidence, allocation: Allocation) {
+        let claims = evidence.claims();
+        let set = GrantSet {
+            version: Version,
+            deployment: self.settings.deployment,
+            host: claims.host,
+            boot_id: claims.boot_id,
+            sequence: claims.sequence,
+            envelope: evidence.envelope_digest(),
+            epoch: next.progress.epoch,
+            generation: next.progress.generation,
+            lease_ms: self.settings.timing.lease_ms,
+            grants: Bounded::truncating(allocation.grants).0,
+            refusals: Bounded::truncating(allocation.refused).0,
+        };
+        let signed = self.settings.grant_key.sign(&set).to_bytes();
+        let batch = std::mem::take(&mut step.batch);
+        step.batch = batch.put(tables::REPLIES, Partition::of_host(&claims.host), *claims.host.as_bytes(), signed.as_slice());
+        self.replies.insert(claims.host, Arc::new(signed));
+    }
+
+    /// Lets go of the evidence that is one too many; the log keeps its digest.
+    fn prune(&self, step: &mut Step, next: &Host, store: &dyn Reader) {
+        let Some(old) = next.progress.sequence.checked_sub(self.settings.evidence_keep_per_host).filter(|old| *old > 0) else {
+            return;
+        };
+        let partition = Partition::of_host(&next.record.host);
+        let key = sequence_key(&next.record, old);
+        match store.get(tables::SEQUENCES, partition, &key) {
+            Ok(Some(value)) => {
+                if let Some(row) = SequenceRow::from_bytes(&value) {
+                    step.delete(tables::EVIDENCE, partition, row.evidence.as_bytes().to_vec());
+                }
+                step.delete(tables::SEQUENCES, partition, key);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(host = %next.record.host, sequence = old, %error, "old evidence could not be pruned"),
+        }
+    }
+
+    /// A finding under a valid signature: the epoch rises, trust and grants end; the same evidence does so once.
+    pub(super) fn finding(&mut self, id: HostId, refusal: &Refusal, input: Digest, now_ms: u64) -> Step {
+        let seen = self.findings_seen.entry(id).or_default();
+        let Some(host) = self.hosts.get(&id).filter(|_| !seen.contains(&input)) else {
+            return self.refused(Some(id), "evidence", refusal, input, 1, now_ms);
+        };
+        seen.push(input);
+        if seen.len() > FINDINGS_KEEP {
+            seen.remove(0);
+        }
+        let next = host.fenced();
+        let mut step = Step::default();
+        step.put(tables::PROGRESS, Partition::of_host(&id), id.as_bytes(), &next.progress);
+        let raised = quotary_common::leaf::EpochRaised { host: id, epoch: next.progress.epoch, refusal: refusal.clone(), input };
+        step.leaf(now_ms, &format!("host {id}"), Decision::EpochRaised(raised));
+        self.revoke_grants(&mut step, &id, input, now_ms);
+        self.hosts.insert(id, next);
+        step.hosts.push(id);
+        step
+    }
+
+    pub(super) fn revoke_grants(&mut self, step: &mut Step, id: &HostId, input: Digest, now_ms: u64) {
+        for record in self.book.fence(id) {
+            step.leaf(now_ms, "verifier", granted(&record, GrantChange::Revoked, input));
+        }
+    }
+}
+
+/// Findings remembered per host.
+const FINDINGS_KEEP: usize = 16;
+
+fn answered(answer: Answer<()>, result: Result<(), Refusal>) -> Step {
+    Step { pending: Some(Pending::Done(answer, result)), ..Step::default() }
+}
+
+fn verdict(evidence: &VerifiedEvidence) -> Verdict {
+    let claims = evidence.claims();
+    Verdict { host: claims.host, sequence: claims.sequence, evidence: evidence.evidence_digest() }
+}

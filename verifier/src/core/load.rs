@@ -1,0 +1,131 @@
+//! Reads the working state back from the store at the start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+use quotary_common::cbor::{self, Bounded, CborError};
+use quotary_common::envelope::Name;
+use quotary_common::evidence::PcrValue;
+use quotary_common::id::HostId;
+use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
+use quotary_decide::allocate::{Book, GrantRecord};
+use quotary_decide::registry::{Host, HostProgress, HostRecord, TokenRecord};
+
+use super::state::{Settings, State};
+use super::tables;
+use crate::store::{READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
+
+/// State that cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The store failed.
+    #[error("the store cannot be read")]
+    Store(#[source] StoreError),
+    /// A row does not hold its form.
+    #[error("a row of table `{table}` does not hold its form: restore the store from a backup")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// Why.
+        #[source]
+        source: CborError,
+    },
+    /// A row stands under a key that is none.
+    #[error("a row of table `{table}` stands under a key that is none: restore the store from a backup")]
+    Key {
+        /// The table.
+        table: &'static str,
+    },
+    /// A host's keys are unusable.
+    #[error("a host cannot be loaded")]
+    Host(#[source] quotary_decide::registry::LoadError),
+}
+
+/// The working state as of the last commit; grants hold their capacity for one longest lease from `now_ms` on,
+/// for what was granted by a later state that a restore may have lost (design §7).
+///
+/// # Errors
+/// [`LoadError`] naming the table.
+pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<State, LoadError> {
+    let mut state = State {
+        settings,
+        hosts: BTreeMap::new(),
+        replies: BTreeMap::new(),
+        tokens: BTreeMap::new(),
+        book: Book::default(),
+        learned: BTreeMap::new(),
+        findings_seen: BTreeMap::new(),
+    };
+    let mut progress = BTreeMap::new();
+    each(store, tables::PROGRESS, |row| {
+        let id = HostId::new(row.key.as_slice().try_into().map_err(|_| key(tables::PROGRESS))?);
+        progress.insert(id, decode::<HostProgress>(tables::PROGRESS, &row.value)?);
+        Ok(())
+    })?;
+    each(store, tables::HOSTS, |row| {
+        let record: HostRecord = decode(tables::HOSTS, &row.value)?;
+        let progress = progress.remove(&record.host).ok_or_else(|| key(tables::PROGRESS))?;
+        let host = Host::new(record, progress).map_err(LoadError::Host)?;
+        state.book.set_capacity(host.record.host, host.record.capacity);
+        state.hosts.insert(host.record.host, host);
+        Ok(())
+    })?;
+    each(store, tables::REPLIES, |row| {
+        let id = HostId::new(row.key.as_slice().try_into().map_err(|_| key(tables::REPLIES))?);
+        state.replies.insert(id, Arc::new(row.value));
+        Ok(())
+    })?;
+    each(store, tables::TOKENS, |row| {
+        let record: TokenRecord = decode(tables::TOKENS, &row.value)?;
+        state.tokens.insert(record.id, record);
+        Ok(())
+    })?;
+    each(store, tables::ZONES, |row| {
+        let name = std::str::from_utf8(&row.key).ok().and_then(Name::new).ok_or_else(|| key(tables::ZONES))?;
+        let values: Bounded<PcrValue, { PCR_BANKS_MAX * PCR_COUNT }> = decode(tables::ZONES, &row.value)?;
+        state.learned.insert(name, values.into_vec());
+        Ok(())
+    })?;
+    load_grants(&mut state, store, now_ms)?;
+    Ok(state)
+}
+
+fn load_grants(state: &mut State, store: &dyn Reader, now_ms: u64) -> Result<(), LoadError> {
+    let timing = state.settings.timing;
+    let hold_ms = timing.lease_ms.saturating_add(timing.lease_margin_ms);
+    each(store, tables::GRANTS, |row| {
+        let record: GrantRecord = decode(tables::GRANTS, &row.value)?;
+        state.book.put(record);
+        Ok(())
+    })?;
+    for (id, host) in &state.hosts {
+        state.book.hold_until(id, now_ms.saturating_add(hold_ms));
+        // Grants of an earlier epoch were revoked: they hold capacity only.
+        let revoked = state.book.host(id).is_some_and(|s| s.entries().any(|e| e.record.epoch < host.progress.epoch));
+        if revoked {
+            state.book.fence_older(id, host.progress.epoch);
+        }
+    }
+    Ok(())
+}
+
+fn key(table: Table) -> LoadError {
+    LoadError::Key { table: table.name() }
+}
+
+fn decode<T: for<'b> Decode<'b, ()> + Encode<()>>(table: Table, bytes: &[u8]) -> Result<T, LoadError> {
+    cbor::from_bytes(bytes, VALUE_BYTES_MAX).map_err(|source| LoadError::Row { table: table.name(), source })
+}
+
+fn each(store: &dyn Reader, table: Table, mut take: impl FnMut(Row) -> Result<(), LoadError>) -> Result<(), LoadError> {
+    let mut scan = Scan::all(table).limit(READ_ROWS_MAX);
+    loop {
+        let rows = store.scan(&scan).map_err(LoadError::Store)?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        scan = scan.after(last);
+        for row in rows {
+            take(row)?;
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The single writer: decide, commit, publish, reply.
+//!
+//! Does: takes commands from a bounded queue, applies the deciding crate's functions to the working state,
+//! commits what follows in groups (state and leaves together), publishes a read model, then replies.
+//! May assume: that a command's proofs hold: its types can be made by the attest room only.
+//! Promises: nobody sees what is not durable; if a commit fails, the process stops without answering; working
+//! state and store never drift apart.
+//! Must never: verify signatures or run models (others do, in parallel); block a reader.
+
+mod audit;
+mod command;
+mod evidence;
+mod host;
+mod load;
+mod state;
+pub(crate) mod tables;
+mod view;
+mod writer;
+
+pub use audit::{AuditLog, TileError};
+pub use command::{Command, Queue};
+pub use load::{LoadError, load};
+pub use state::{Settings, State};
+pub use view::{HostSnapshot, View};
+pub use writer::{Writer, WriterError};

@@ -1,0 +1,191 @@
+//! The writer's working state, and what one command makes of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quotary_common::cbor::{self, Bounded, Text, Version};
+use quotary_common::id::{Digest, DeploymentId, HostId, TokenId};
+use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, TokenMade, Verdict, Verdicts};
+use quotary_common::reason::Refusal;
+use quotary_common::sign::SigningKey;
+use quotary_decide::allocate::{Book, GrantRecord, Rules};
+use quotary_decide::attest::{LearnedReferences, Zones};
+use quotary_decide::registry::{Host, TokenGrant, TokenRecord};
+
+use super::command::Answer;
+use super::tables::{self, grant_key};
+use crate::config::Times;
+use crate::predict::Forecasts;
+use crate::store::{Batch, Partition};
+
+/// What does not change while the writer runs.
+#[derive(Debug)]
+pub struct Settings {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// Signs grant sets.
+    pub grant_key: SigningKey,
+    /// Trust zones.
+    pub zones: Zones,
+    /// Applications and quotas.
+    pub rules: Rules,
+    /// Times.
+    pub timing: Times,
+    /// Evidence kept per host.
+    pub evidence_keep_per_host: u64,
+    /// The newest forecasts.
+    pub forecasts: Forecasts,
+}
+
+/// The working state: ahead of the store by the group in hand, never seen from outside.
+#[derive(Debug)]
+pub struct State {
+    pub(super) settings: Arc<Settings>,
+    pub(super) hosts: BTreeMap<HostId, Host>,
+    pub(super) replies: BTreeMap<HostId, Arc<Vec<u8>>>,
+    pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
+    pub(super) book: Book,
+    pub(super) learned: LearnedReferences,
+    /// Evidence that raised an epoch: the same never does so twice.
+    pub(super) findings_seen: BTreeMap<HostId, Vec<Digest>>,
+}
+
+/// An answer that waits for the commit.
+pub(super) enum Pending {
+    /// To an acceptance, a finding, a refusal, or a token.
+    Done(Answer<()>, Result<(), Refusal>),
+    /// To an enrolment: the epoch.
+    Enrolled(Answer<u64>, Result<u64, Refusal>),
+}
+
+impl Pending {
+    pub(super) fn send(self) {
+        // Whoever asked may be gone; what was decided stands.
+        let _gone = match self {
+            Self::Done(answer, result) => answer.send(result).is_err(),
+            Self::Enrolled(answer, result) => answer.send(result).is_err(),
+        };
+    }
+}
+
+/// What one command makes: one batch, and what to do when it is durable.
+#[derive(Default)]
+pub(super) struct Step {
+    /// State and leaves.
+    pub(super) batch: Batch,
+    /// An unchanged verdict, for the group's shared leaf.
+    pub(super) verdict: Option<Verdict>,
+    /// Hosts whose snapshot changes.
+    pub(super) hosts: Vec<HostId>,
+    /// Tokens that are new or changed.
+    pub(super) tokens: Vec<TokenId>,
+    /// Committed evidence, for history.
+    pub(super) history: Option<Box<quotary_decide::attest::VerifiedEvidence>>,
+    /// The answer.
+    pub(super) pending: Option<Pending>,
+}
+
+impl Step {
+    pub(super) fn leaf(&mut self, at_ms: u64, actor: &str, decision: Decision) {
+        let leaf = Leaf { version: Version, at_ms, actor: Text::lossy(actor), decision };
+        self.batch.leaves.push(leaf.to_bytes());
+    }
+
+    pub(super) fn put<T: minicbor::Encode<()>>(&mut self, table: crate::store::Table, partition: Partition, key: &[u8], value: &T) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = batch.put(table, partition, key, cbor::to_bytes(value));
+    }
+
+    pub(super) fn delete(&mut self, table: crate::store::Table, partition: Partition, key: Vec<u8>) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = batch.delete(table, partition, key);
+    }
+}
+
+/// The shared leaf of a group's unchanged verdicts.
+pub(super) fn shared_leaf(verdicts: Vec<Verdict>, at_ms: u64) -> Option<Vec<u8>> {
+    if verdicts.is_empty() {
+        return None;
+    }
+    let accepted = Bounded::truncating(verdicts).0;
+    let decision = Decision::Verdicts(Verdicts { accepted });
+    Some(Leaf { version: Version, at_ms, actor: Text::lossy("verifier"), decision }.to_bytes())
+}
+
+impl State {
+    /// A refusal's leaf.
+    pub(super) fn refused(&self, host: Option<HostId>, what: &str, refusal: &Refusal, input: Digest, count: u64, now_ms: u64) -> Step {
+        let mut step = Step::default();
+        let actor = host.map_or_else(|| "somebody".to_owned(), |host| format!("host {host}"));
+        let refused = Refused { host, what: Text::lossy(what), refusal: refusal.clone(), input, request: None, count };
+        step.leaf(now_ms, &actor, Decision::Refused(refused));
+        step
+    }
+
+    pub(super) fn make_token(&mut self, record: TokenRecord, actor: &str, now_ms: u64) -> Step {
+        let mut step = Step::default();
+        let (what, scope) = match &record.grant {
+            TokenGrant::Join { zone_best, capacity, .. } => {
+                ("join", format!("zone {zone_best}, {}", serde_json::to_string(capacity).unwrap_or_default()))
+            }
+            TokenGrant::Operator { name, rights } => {
+                let rights: Vec<&str> = rights.iter().map(Text::as_str).collect();
+                ("operator", format!("{name}: {}", rights.join(", ")))
+            }
+        };
+        let made = TokenMade {
+            token: record.id,
+            what: Text::lossy(what),
+            scope: Text::lossy(&scope),
+            not_after_ms: record.not_after_ms,
+        };
+        step.leaf(now_ms, actor, Decision::TokenMade(made));
+        step.put(tables::TOKENS, Partition::Deployment, record.id.as_bytes(), &record);
+        step.tokens.push(record.id);
+        self.tokens.insert(record.id, record);
+        step
+    }
+
+    /// Ends what silence ended, and lets go of tokens that are long over.
+    pub(super) fn tick(&mut self, now_ms: u64) -> Step {
+        let mut step = Step::default();
+        for record in self.book.expired(now_ms) {
+            self.book.remove(&record.host, &record.grant.id);
+            step.delete(tables::GRANTS, Partition::of_host(&record.host), grant_key(&record.host, &record.grant.id));
+            step.leaf(now_ms, "verifier", granted(&record, GrantChange::Expired, record_input(&record)));
+            step.hosts.push(record.host);
+        }
+        let over: Vec<TokenId> =
+            self.tokens.values().filter(|token| token.not_after_ms.saturating_add(TOKEN_KEEP_MS) < now_ms).map(|token| token.id).collect();
+        for id in over {
+            self.tokens.remove(&id);
+            step.delete(tables::TOKENS, Partition::Deployment, id.as_bytes().to_vec());
+            step.tokens.push(id);
+        }
+        step
+    }
+}
+
+/// How long an ended token's record is kept, so that its caller is told that it expired.
+const TOKEN_KEEP_MS: u64 = 24 * 3600 * 1000;
+
+/// A decision that only time made has no input but the record itself.
+fn record_input(record: &GrantRecord) -> Digest {
+    Digest::of(&[&cbor::to_bytes(record)])
+}
+
+/// The leaf of a grant's change.
+pub(super) fn granted(record: &GrantRecord, change: GrantChange, input: Digest) -> Decision {
+    let over = matches!(change, GrantChange::Released | GrantChange::Expired | GrantChange::Revoked);
+    Decision::Granted(Granted {
+        host: record.host,
+        grant: record.grant.id,
+        change,
+        application: record.grant.application.clone(),
+        tenant: record.grant.tenant.clone(),
+        class: record.grant.class,
+        resources: if over { Default::default() } else { record.grant.resources },
+        input,
+        forecast: (!over).then(|| Text::lossy(record.why.as_str())),
+    })
+}

@@ -1,0 +1,66 @@
+//! Which rows the rooms keep, and how their keys are made.
+
+use quotary_common::id::{Digest, GrantId, HostId};
+use quotary_decide::registry::HostRecord;
+
+use crate::store::Table;
+
+/// Host id → `HostRecord`.
+pub(crate) const HOSTS: Table = Table::new("hosts");
+/// Host id → `HostProgress`.
+pub(crate) const PROGRESS: Table = Table::new("progress");
+/// Host id → signed grant set of the last reply.
+pub(crate) const REPLIES: Table = Table::new("replies");
+/// Host id ‖ grant id → `GrantRecord`.
+pub(crate) const GRANTS: Table = Table::new("grants");
+/// Digest → evidence bytes.
+pub(crate) const EVIDENCE: Table = Table::new("evidence");
+/// Host id ‖ enrolment time ‖ sequence → commit time ‖ evidence digest ‖ envelope digest.
+pub(crate) const SEQUENCES: Table = Table::new("sequences");
+/// Token id → `TokenRecord`.
+pub(crate) const TOKENS: Table = Table::new("tokens");
+/// Zone name → its learned values.
+pub(crate) const ZONES: Table = Table::new("zones");
+
+/// Key in [`GRANTS`].
+pub(crate) fn grant_key(host: &HostId, grant: &GrantId) -> Vec<u8> {
+    [host.as_bytes().as_slice(), grant.as_bytes()].concat()
+}
+
+/// What a host's keys in [`SEQUENCES`] begin with: sequences start anew with each enrolment.
+pub(crate) fn sequence_prefix(record: &HostRecord) -> Vec<u8> {
+    [record.host.as_bytes().as_slice(), &record.enrolled_at_ms.to_be_bytes()].concat()
+}
+
+/// Key in [`SEQUENCES`].
+pub(crate) fn sequence_key(record: &HostRecord, sequence: u64) -> Vec<u8> {
+    let mut key = sequence_prefix(record);
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+/// A value in [`SEQUENCES`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SequenceRow {
+    /// When it was committed, Unix ms.
+    pub(crate) committed_at_ms: u64,
+    /// SHA-256 of the evidence.
+    pub(crate) evidence: Digest,
+    /// SHA-256 of its envelope.
+    pub(crate) envelope: Digest,
+}
+
+impl SequenceRow {
+    pub(crate) fn to_bytes(self) -> Vec<u8> {
+        [self.committed_at_ms.to_be_bytes().as_slice(), self.evidence.as_bytes(), self.envelope.as_bytes()].concat()
+    }
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (time, digests) = bytes.split_first_chunk::<8>()?;
+        let (evidence, envelope) = digests.split_first_chunk::<32>()?;
+        Some(Self {
+            committed_at_ms: u64::from_be_bytes(*time),
+            evidence: Digest::new(*evidence),
+            envelope: Digest::new(envelope.try_into().ok()?),
+        })
+    }
+}

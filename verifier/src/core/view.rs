@@ -1,0 +1,160 @@
+//! The read model: all that readers may see, replaced host by host after each commit.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use quotary_common::envelope::WitnessedCheckpoint;
+use quotary_common::id::{Digest, HostId, TokenId};
+use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire;
+use quotary_decide::allocate::GrantRecord;
+use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
+
+/// A host as it was committed.
+#[derive(Debug)]
+pub struct HostSnapshot {
+    /// The host.
+    pub host: Host,
+    /// Its grants that hold capacity.
+    pub grants: Vec<GrantRecord>,
+    /// Until when they do without further evidence, Unix ms.
+    pub held_until_ms: u64,
+    /// The signed grant set of its last reply.
+    pub reply: Option<Arc<Vec<u8>>>,
+    /// Counts since the start.
+    pub tally: Arc<HostTally>,
+}
+
+/// Counts of one host since the start.
+#[derive(Debug, Default)]
+pub struct HostTally {
+    /// Accepted evidence.
+    pub accepted: AtomicU64,
+    /// Refused evidence.
+    pub refused: AtomicU64,
+    last_refusal: Mutex<Option<wire::Error>>,
+    out_of_order: Mutex<Vec<u64>>,
+}
+
+impl HostTally {
+    /// Why the last evidence was refused, if none was accepted since.
+    pub fn last_refusal(&self) -> Option<wire::Error> {
+        self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn set_last_refusal(&self, error: Option<wire::Error>) {
+        *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+    /// Whether evidence out of order may cost a signature check now: four in a minute (wire.md, question 3).
+    pub fn may_check_out_of_order(&self, now_ms: u64) -> bool {
+        let mut checked = self.out_of_order.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.retain(|at| now_ms.saturating_sub(*at) < 60_000);
+        let may = checked.len() < 4;
+        if may {
+            checked.push(now_ms);
+        }
+        may
+    }
+}
+
+/// All that readers may see.
+#[derive(Debug)]
+pub struct View {
+    hosts: RwLock<HashMap<HostId, Arc<HostSnapshot>>>,
+    tokens: RwLock<HashMap<TokenId, TokenRecord>>,
+    meter: Mutex<RefusalMeter>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// One leaf per kind of refusal and host in so many ms; the rest is counted.
+const REFUSAL_LEAF_INTERVAL_MS: u64 = 10_000;
+
+impl Default for View {
+    fn default() -> Self {
+        Self {
+            hosts: RwLock::default(),
+            tokens: RwLock::default(),
+            meter: Mutex::new(RefusalMeter::new(REFUSAL_LEAF_INTERVAL_MS)),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+}
+
+impl View {
+    /// One host.
+    pub fn host(&self, id: &HostId) -> Option<Arc<HostSnapshot>> {
+        self.hosts.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+    /// The host of this short form or hexadecimal text.
+    pub fn host_named(&self, text: &str) -> Option<Arc<HostSnapshot>> {
+        if let Ok(id) = text.parse::<HostId>() {
+            return self.host(&id);
+        }
+        let hosts = self.hosts.read().unwrap_or_else(PoisonError::into_inner);
+        hosts.iter().find(|(id, _)| id.is_named(text)).map(|(_, snapshot)| Arc::clone(snapshot))
+    }
+    /// All hosts, by id.
+    pub fn hosts(&self) -> Vec<Arc<HostSnapshot>> {
+        let mut all: Vec<_> = self.hosts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        all.sort_by_key(|snapshot| snapshot.host.record.host);
+        all
+    }
+    /// One token.
+    pub fn token(&self, id: &TokenId) -> Option<TokenRecord> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+    /// Replaces a host's snapshot.
+    pub(super) fn publish(&self, snapshot: HostSnapshot) {
+        let id = snapshot.host.record.host;
+        self.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(snapshot));
+    }
+    /// Replaces a token, or removes it.
+    pub(super) fn publish_token(&self, id: TokenId, record: Option<TokenRecord>) {
+        let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
+        match record {
+            Some(record) => tokens.insert(id, record),
+            None => tokens.remove(&id),
+        };
+    }
+    /// Counts an acceptance.
+    pub(super) fn count_accepted(&self, id: &HostId) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        if let Some(snapshot) = self.host(id) {
+            snapshot.tally.accepted.fetch_add(1, Ordering::Relaxed);
+            snapshot.tally.set_last_refusal(None);
+        }
+    }
+    /// Counts a refusal; `Some` when its leaf is due, for so many.
+    pub fn count_refused(&self, host: Option<&HostId>, what: &str, refusal: &Refusal, now_ms: u64) -> Option<u64> {
+        let known = host.and_then(|id| self.host(id));
+        if what == "evidence" {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            // Who does not hold the host's key must not colour the host's state.
+            if let Some(snapshot) = known.as_ref().filter(|_| refusal.reason != Reason::TlsKey) {
+                snapshot.tally.refused.fetch_add(1, Ordering::Relaxed);
+                snapshot.tally.set_last_refusal(Some(refusal.into()));
+            }
+        }
+        let id = known.map(|snapshot| snapshot.host.record.host);
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).count(id, refusal.reason, now_ms)
+    }
+    /// Counted refusals whose leaf is due.
+    pub(super) fn refusals_due(&self, now_ms: u64) -> Vec<Tally> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).due(now_ms)
+    }
+    /// Evidence accepted and refused since the start.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.accepted.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    }
+    /// The highest checkpoint that a host has witnessed.
+    pub fn witnessed(&self) -> Option<WitnessedCheckpoint> {
+        let hosts = self.hosts();
+        hosts.iter().filter_map(|s| s.host.progress.seen.as_ref()?.witnessed).max_by_key(|checkpoint| checkpoint.size)
+    }
+    /// SHA-256 of what was tried, for a refusal's leaf.
+    pub fn input(bytes: &[u8]) -> Digest {
+        Digest::of(&[bytes])
+    }
+}

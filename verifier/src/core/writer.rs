@@ -1,0 +1,166 @@
+//! The writer's thread: group, decide, commit, publish, reply.
+
+use std::sync::Arc;
+
+use quotary_common::id::{Digest, HostId};
+use quotary_common::limits::BATCH_VERDICTS_MAX;
+use quotary_common::reason::Refusal;
+use quotary_decide::attest::VerifiedEvidence;
+use tokio::sync::mpsc;
+
+use super::audit::AuditLog;
+use super::command::Command;
+use super::state::{Pending, State, Step, shared_leaf};
+use super::view::{HostSnapshot, HostTally, View};
+use crate::clock::Clock;
+use crate::predict::Feed;
+use crate::store::{Batch, Conflict, Store, StoreError};
+
+/// Why the writer stopped. It answers nobody then: what it decided is not durable.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// The store failed.
+    #[error("the store failed: the verifier stops without answering")]
+    Store(#[source] StoreError),
+    /// The store is not what the working state was made of.
+    #[error("the store refused a batch of its only writer: another process changed it")]
+    Conflict(#[source] Conflict),
+}
+
+/// The single writer.
+pub struct Writer {
+    state: State,
+    store: Box<dyn Store>,
+    view: Arc<View>,
+    audit: Arc<AuditLog>,
+    clock: Clock,
+    feed: Feed,
+}
+
+impl Writer {
+    /// A writer; publishes the loaded state at once.
+    pub fn new(state: State, store: Box<dyn Store>, view: Arc<View>, audit: Arc<AuditLog>, clock: Clock, feed: Feed) -> Self {
+        let writer = Self { state, store, view, audit, clock, feed };
+        let hosts: Vec<HostId> = writer.state.hosts.keys().copied().collect();
+        for id in hosts {
+            writer.publish_host(&id);
+        }
+        for (id, record) in &writer.state.tokens {
+            writer.view.publish_token(*id, Some(record.clone()));
+        }
+        writer
+    }
+
+    /// Appends a leaf of the verifier's own, such as its start.
+    ///
+    /// # Errors
+    /// [`WriterError`] when it cannot be made durable.
+    pub fn commit_leaf(&mut self, leaf: Vec<u8>) -> Result<(), WriterError> {
+        let step = Step { batch: Batch::default().leaf(leaf), ..Step::default() };
+        self.commit(vec![step], 0)
+    }
+
+    /// Works until every sender is gone.
+    ///
+    /// # Errors
+    /// [`WriterError`]: the process must end, so that nobody is told what is not durable.
+    pub fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), WriterError> {
+        while let Some(first) = commands.blocking_recv() {
+            let now_ms = self.clock.now_ms();
+            let mut steps = vec![self.step(first, now_ms)];
+            while steps.len() < BATCH_VERDICTS_MAX {
+                match commands.try_recv() {
+                    Ok(command) => steps.push(self.step(command, now_ms)),
+                    Err(_) => break,
+                }
+            }
+            self.commit(steps, now_ms)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, command: Command, now_ms: u64) -> Step {
+        match command {
+            Command::Accept { evidence, answer } => self.state.accept(evidence, answer, &*self.store, now_ms),
+            Command::Finding { host, refusal, input, answer } => {
+                let mut step = self.state.finding(host, &refusal, input, now_ms);
+                step.pending = Some(Pending::Done(answer, Ok(())));
+                step
+            }
+            Command::Refused { host, what, refusal, input, count, answer } => {
+                let mut step = self.state.refused(host, what, &refusal, input, count, now_ms);
+                step.pending = Some(Pending::Done(answer, Ok(())));
+                step
+            }
+            Command::Enrol { checked, token, answer } => self.state.enrol(&checked, token, answer, now_ms),
+            Command::MakeToken { record, actor, answer } => {
+                let mut step = self.state.make_token(*record, &actor, now_ms);
+                step.pending = Some(Pending::Done(answer, Ok(())));
+                step
+            }
+            Command::Tick => {
+                let mut step = self.state.tick(now_ms);
+                for tally in self.view.refusals_due(now_ms) {
+                    let refusal = Refusal::new(tally.reason, "more of the same");
+                    let more = self.state.refused(tally.host, "counted", &refusal, Digest::new([0; 32]), tally.count, now_ms);
+                    step.batch.leaves.extend(more.batch.leaves);
+                }
+                step
+            }
+        }
+    }
+
+    fn commit(&mut self, mut steps: Vec<Step>, now_ms: u64) -> Result<(), WriterError> {
+        let batches: Vec<Batch> = steps.iter_mut().map(|step| std::mem::take(&mut step.batch)).collect();
+        let closing = shared_leaf(steps.iter_mut().filter_map(|step| step.verdict.take()).collect(), now_ms);
+        let writes = closing.is_some() || batches.iter().any(|batch| *batch != Batch::default());
+        if writes {
+            let mut shared = closing.iter().map(|leaf| Batch::default().leaf(leaf.clone()));
+            let group = self.store.commit_group(&batches, &mut |_| shared.next()).map_err(WriterError::Store)?;
+            if let Some(conflict) = group.outcomes.into_iter().find_map(Result::err) {
+                return Err(WriterError::Conflict(conflict));
+            }
+            let leaves: Vec<Vec<u8>> = batches.into_iter().flat_map(|batch| batch.leaves).chain(closing).collect();
+            if !leaves.is_empty() {
+                self.audit.append(&leaves);
+            }
+        }
+        for step in steps {
+            self.publish(step, now_ms);
+        }
+        Ok(())
+    }
+
+    fn publish(&self, step: Step, now_ms: u64) {
+        for id in &step.hosts {
+            self.publish_host(id);
+        }
+        for id in &step.tokens {
+            self.view.publish_token(*id, self.state.tokens.get(id).cloned());
+        }
+        if let Some(evidence) = step.history {
+            self.view.count_accepted(&evidence.claims().host);
+            self.feed_history(evidence, now_ms);
+        }
+        if let Some(pending) = step.pending {
+            pending.send();
+        }
+    }
+
+    fn feed_history(&self, evidence: Box<VerifiedEvidence>, now_ms: u64) {
+        self.feed.record(evidence, now_ms);
+    }
+
+    fn publish_host(&self, id: &HostId) {
+        let Some(host) = self.state.hosts.get(id) else { return };
+        let share = self.state.book.host(id);
+        let tally = self.view.host(id).map_or_else(|| Arc::new(HostTally::default()), |old| Arc::clone(&old.tally));
+        self.view.publish(HostSnapshot {
+            host: host.clone(),
+            grants: share.map(|share| share.entries().map(|entry| entry.record.clone()).collect()).unwrap_or_default(),
+            held_until_ms: share.map_or(0, |share| share.held_until_ms),
+            reply: self.state.replies.get(id).cloned(),
+            tally,
+        });
+    }
+}

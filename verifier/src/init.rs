@@ -1,0 +1,213 @@
+//! Makes a deployment: root, CA, the verifier's keys, and the first operator's token (wire.md, first operator).
+//!
+//! What must be kept offline (root key and CA key) goes to a directory of its own; the verifier never reads it.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use quotary_common::cbor::{Bounded, Version};
+use quotary_common::envelope::Name;
+use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::keys::{KeyCertificate, deployment_of};
+use quotary_common::leaf::{Decision, Genesis, Leaf, TokenMade};
+use quotary_common::sign::SigningKey;
+use quotary_common::cbor::Text;
+use quotary_common::token::{operator, token_id};
+use quotary_decide::registry::{TokenGrant, TokenRecord};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::signature::Ed25519KeyPair;
+use zeroize::Zeroizing;
+
+use crate::core::tables;
+use crate::keyring::file;
+use crate::store::{Batch, Partition, SqliteStore, Store as _, StoreError};
+
+/// What to make.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where the verifier's keys and store go; must not hold any yet.
+    pub data_dir: PathBuf,
+    /// Where root and CA keys go.
+    pub offline_dir: PathBuf,
+    /// The verifier's name.
+    pub name: Name,
+    /// How it is reached: `https://host:port`.
+    pub url: String,
+    /// Names and addresses in its TLS certificate.
+    pub tls_names: Vec<String>,
+    /// Now, Unix ms.
+    pub now_ms: u64,
+    /// How long the key certificate and the first token hold, ms.
+    pub valid_for_ms: u64,
+    /// SHA-256 of the configuration in force.
+    pub configuration: Digest,
+}
+
+/// What was made.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// SHA-256 of the CA's SPKI.
+    pub ca_spki: Digest,
+    /// Where the operator's credentials are.
+    pub operator_file: PathBuf,
+}
+
+/// A deployment that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// There is one already.
+    #[error("{} exists already: a deployment is made once; choose another directory", .0.display())]
+    Exists(PathBuf),
+    /// A file could not be written.
+    #[error("cannot write {}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The random source failed.
+    #[error("the random source failed")]
+    Random,
+    /// A certificate could not be made.
+    #[error("cannot make the TLS certificate: are the --tls-name values DNS names or addresses?")]
+    Certificate(#[source] rcgen::Error),
+    /// A key that was just made does not read.
+    #[error("a new key does not read")]
+    Key(#[source] quotary_common::sign::SignedError),
+    /// The store failed.
+    #[error("cannot begin the store")]
+    Store(#[source] StoreError),
+    /// The store refused its first batch.
+    #[error("the store is not empty")]
+    NotEmpty,
+}
+
+/// Makes the deployment.
+///
+/// # Errors
+/// [`InitError`]; nothing that exists is overwritten.
+pub fn init(plan: &Plan) -> Result<Made, InitError> {
+    for path in [plan.data_dir.join(file::ROOT_PUBLIC), plan.offline_dir.join("root.pk8")] {
+        if path.exists() {
+            return Err(InitError::Exists(path));
+        }
+    }
+    for dir in [&plan.data_dir, &plan.offline_dir, &plan.data_dir.join("keys"), &plan.data_dir.join("tls")] {
+        private_dir(dir)?;
+    }
+    let root = new_key(&plan.offline_dir.join("root.pk8"))?;
+    let deployment = deployment_of(&root.public());
+    let ca_spki = make_tls(plan)?;
+    let certificate = root.sign(&KeyCertificate {
+        version: Version,
+        deployment,
+        verifier: plan.name.clone(),
+        grant_key: new_key(&plan.data_dir.join(file::GRANT))?.public(),
+        log_key: new_key(&plan.data_dir.join(file::LOG))?.public(),
+        not_after_ms: plan.now_ms.saturating_add(plan.valid_for_ms),
+        result_key: new_key(&plan.data_dir.join(file::RESULT))?.public(),
+    });
+    write(&plan.data_dir.join(file::CERTIFICATE), &certificate.to_bytes(), 0o600)?;
+    write(&plan.data_dir.join(file::NONCE), random()?.as_slice(), 0o600)?;
+    let secret = random()?;
+    begin_store(plan, &root, &secret)?;
+    let operator_file = plan.data_dir.join("operator.toml");
+    let text = Zeroizing::new(format!(
+        "# The first operator's credentials: `quotary login --from` this file, then delete it.\n\
+         verifier = \"{}\"\nca_spki = \"{}\"\nroot_key = \"{}\"\ntoken = \"{}\"\n",
+        plan.url,
+        ca_spki.hex(),
+        root.public().hex(),
+        *operator::to_text(&secret),
+    ));
+    write(&operator_file, text.as_bytes(), 0o600)?;
+    // Last: its presence says that the rest is whole.
+    write(&plan.data_dir.join(file::ROOT_PUBLIC), root.public().hex().as_bytes(), 0o644)?;
+    Ok(Made { deployment, ca_spki, operator_file })
+}
+
+/// Leaf 0, and the first operator's token.
+fn begin_store(plan: &Plan, root: &SigningKey, secret: &[u8; 32]) -> Result<(), InitError> {
+    let rights = ["read", "audit", "admin"].map(Name::lossy).to_vec();
+    let record = TokenRecord {
+        version: Version,
+        id: token_id(secret),
+        made_at_ms: plan.now_ms,
+        not_after_ms: plan.now_ms.saturating_add(plan.valid_for_ms),
+        grant: TokenGrant::Operator { name: Name::lossy("first operator"), rights: Bounded::truncating(rights).0 },
+    };
+    let leaf = |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();
+    let genesis = Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration });
+    let made = Decision::TokenMade(TokenMade {
+        token: record.id,
+        what: Text::lossy("operator"),
+        scope: Text::lossy("first operator: read, audit, admin"),
+        not_after_ms: record.not_after_ms,
+    });
+    let batch = Batch::default()
+        .put(tables::TOKENS, Partition::Deployment, *record.id.as_bytes(), quotary_common::cbor::to_bytes(&record))
+        .leaf(leaf(genesis))
+        .leaf(leaf(made));
+    let mut store = SqliteStore::open(&plan.data_dir).map_err(InitError::Store)?;
+    let outcomes = store.commit(&[batch]).map_err(InitError::Store)?;
+    if outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|committed| committed.first_leaf == 0)) {
+        Ok(())
+    } else {
+        Err(InitError::NotEmpty)
+    }
+}
+
+fn make_tls(plan: &Plan) -> Result<Digest, InitError> {
+    let ca_key = KeyPair::generate().map_err(InitError::Certificate)?;
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    ca.distinguished_name.push(DnType::CommonName, format!("Quotary CA of {}", plan.name));
+    let ca_certificate = ca.self_signed(&ca_key).map_err(InitError::Certificate)?;
+    let issuer = rcgen::Issuer::from_params(&ca, &ca_key);
+    let key = KeyPair::generate().map_err(InitError::Certificate)?;
+    let mut leaf = CertificateParams::new(plan.tls_names.clone()).map_err(InitError::Certificate)?;
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    leaf.distinguished_name.push(DnType::CommonName, plan.name.as_str());
+    let certificate = leaf.signed_by(&key, &issuer).map_err(InitError::Certificate)?;
+    write(&plan.offline_dir.join("ca.key.pem"), Zeroizing::new(ca_key.serialize_pem()).as_bytes(), 0o600)?;
+    write(&plan.offline_dir.join("ca.pem"), ca_certificate.pem().as_bytes(), 0o644)?;
+    write(&plan.data_dir.join(file::TLS_KEY), Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
+    let chain = format!("{}{}", certificate.pem(), ca_certificate.pem());
+    write(&plan.data_dir.join(file::TLS_CHAIN), chain.as_bytes(), 0o644)?;
+    Ok(Digest::of(&[&crate::tls::spki_of(ca_certificate.der()).ok_or(InitError::Random)?]))
+}
+
+fn random() -> Result<Zeroizing<[u8; 32]>, InitError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(bytes.as_mut()).map_err(|_| InitError::Random)?;
+    Ok(bytes)
+}
+
+fn new_key(path: &Path) -> Result<SigningKey, InitError> {
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| InitError::Random)?;
+    let document = Zeroizing::new(document.as_ref().to_vec());
+    write(path, &document, 0o600)?;
+    SigningKey::from_pkcs8(&document).map_err(InitError::Key)
+}
+
+fn private_dir(path: &Path) -> Result<(), InitError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| InitError::Write { path: path.to_owned(), source })
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
+    let write = || {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| InitError::Write { path: path.to_owned(), source })
+}

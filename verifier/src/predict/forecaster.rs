@@ -1,0 +1,164 @@
+//! The forecaster's thread.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::Duration;
+
+use quotary_common::envelope::ClaimedEnvelope;
+use quotary_common::evidence::Evidence;
+use quotary_common::id::HostId;
+use quotary_common::units::ResourceKind;
+use quotary_decide::attest::VerifiedEvidence;
+use quotary_decide::history::{History, Point, Series, SeriesKey};
+use quotary_decide::profile::{Forecast, Method, ModelRef, STEPS, ewma_forecast};
+use quotary_models::Model;
+
+use super::published::Forecasts;
+use crate::clock::Clock;
+
+/// Committed evidence that waits for the forecaster at most.
+const FEED_MAX: usize = 1024;
+/// Known points that the model wants at least: three say nothing of a course.
+const MODEL_KNOWN_MIN: usize = 6;
+
+enum Fed {
+    Committed(Box<VerifiedEvidence>, u64),
+    Replayed(HostId, Vec<u8>, u64),
+}
+
+/// Where committed evidence goes.
+#[derive(Debug, Clone)]
+pub struct Feed(SyncSender<Fed>);
+
+impl std::fmt::Debug for Fed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fed")
+    }
+}
+
+impl Feed {
+    /// Hands committed evidence over; when the forecaster is behind, it is left out (a gap in its history).
+    pub fn record(&self, evidence: Box<VerifiedEvidence>, committed_at_ms: u64) {
+        if self.0.try_send(Fed::Committed(evidence, committed_at_ms)).is_err() {
+            tracing::debug!("the forecaster is behind: a gap in its history");
+        }
+    }
+    /// Hands over evidence that was committed before a restart, waiting for room.
+    pub fn replay(&self, host: HostId, evidence: Vec<u8>, committed_at_ms: u64) {
+        let _stopped = self.0.send(Fed::Replayed(host, evidence, committed_at_ms)).is_err();
+    }
+}
+
+/// Keeps the history and makes the forecasts.
+pub struct Forecaster {
+    history: History,
+    model: Option<Model>,
+    forecasts: Forecasts,
+    clock: Clock,
+    fed: Receiver<Fed>,
+    /// The last closed step that was forecast.
+    forecast_step: u64,
+}
+
+impl Forecaster {
+    /// A forecaster with points of `step_ms`, its feed, and where it publishes.
+    pub fn new(step_ms: u64, model: Option<Model>, clock: Clock) -> (Self, Feed, Forecasts) {
+        let (sender, fed) = sync_channel(FEED_MAX);
+        let forecasts = Forecasts::default();
+        let forecaster =
+            Self { history: History::new(step_ms), model, forecasts: forecasts.clone(), clock, fed, forecast_step: 0 };
+        (forecaster, Feed(sender), forecasts)
+    }
+
+    /// Works until every feed is gone.
+    pub fn run(mut self) {
+        loop {
+            match self.fed.recv_timeout(Duration::from_millis(250)) {
+                Ok(fed) => self.take(fed),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now_ms = self.clock.now_ms();
+            // Evidence of a step arrives a little after its end.
+            let settled = now_ms.saturating_sub(self.history.step_ms() / 2) / self.history.step_ms();
+            if settled > self.forecast_step {
+                self.forecast_step = settled;
+                self.forecast_all(now_ms);
+            }
+        }
+    }
+
+    fn take(&mut self, fed: Fed) {
+        match fed {
+            Fed::Committed(evidence, at_ms) => self.history.record(&evidence, at_ms),
+            Fed::Replayed(host, bytes, at_ms) => {
+                let envelope = Evidence::from_bytes(&bytes).ok().and_then(|e| ClaimedEnvelope::parse(&e.envelope).ok());
+                match envelope.filter(|envelope| envelope.claims().host == host) {
+                    Some(envelope) => self.history.replay(envelope.claims(), at_ms),
+                    None => tracing::warn!(%host, "kept evidence does not read: a gap in its history"),
+                }
+            }
+        }
+    }
+
+    fn forecast_all(&self, now_ms: u64) {
+        let mut fresh = BTreeMap::new();
+        for (key, series) in self.history.iter() {
+            if let Some(forecast) = self.forecast(key, series, now_ms) {
+                let grant = match &key.subject {
+                    quotary_decide::history::Subject::Cgroup(cgroup) => self.history.grant_of(&key.host, cgroup),
+                    quotary_decide::history::Subject::Host => None,
+                };
+                fresh.insert(key.clone(), (Arc::new(forecast), grant));
+            }
+        }
+        self.forecasts.publish(fresh, |key| self.history.get(key).is_some());
+    }
+
+    fn forecast(&self, key: &SeriesKey, series: &Series, now_ms: u64) -> Option<Forecast> {
+        let interval_s = (self.history.step_ms() / 1000).max(1);
+        let points = series.closed(now_ms, POINTS);
+        let values: Vec<Option<f64>> = points.iter().map(|point| point.as_ref().map(demand)).collect();
+        let known = values.iter().flatten().count();
+        let by_model = self.model.as_ref().filter(|_| known >= MODEL_KNOWN_MIN).and_then(|model| {
+            predict(model, key.resource, &values, interval_s)
+                .inspect_err(|error| tracing::warn!(host = %key.host, %error, "the model gave no forecast: EWMA answers"))
+                .ok()
+        });
+        by_model.or_else(|| ewma_forecast(&values, interval_s))
+    }
+}
+
+/// Points of history a forecast looks at: the model's context.
+const POINTS: usize = 96;
+
+#[expect(clippy::cast_precision_loss, reason = "demand is below 2^53 or its last digits do not matter")]
+fn demand(point: &Point) -> f64 {
+    point.mean() as f64
+}
+
+fn predict(model: &Model, resource: ResourceKind, values: &[Option<f64>], interval_s: u64) -> Result<Forecast, quotary_models::ModelError> {
+    let kind = match resource {
+        ResourceKind::Cpu => quotary_models::ResourceKind::Cpu,
+        ResourceKind::Memory | ResourceKind::Storage => quotary_models::ResourceKind::Memory,
+        ResourceKind::Disk => quotary_models::ResourceKind::Disk,
+        ResourceKind::Network => quotary_models::ResourceKind::Network,
+    };
+    let prediction = model.predict(kind, values)?;
+    let known = values.iter().flatten().count();
+    Ok(Forecast {
+        method: Method::Model,
+        model: Some(ModelRef { name: model.name().to_owned(), sha256: data_encoding::HEXLOWER.encode(model.sha256()) }),
+        interval_s,
+        steps: prediction.steps().iter().take(STEPS).cloned().collect(),
+        peaks: prediction
+            .peak_steps()
+            .iter()
+            .zip(prediction.peaks())
+            .map(|(steps, values)| (interval_s * *steps as u64, values.clone()))
+            .collect(),
+        history_rows: known as u64,
+        history_age_s: interval_s * values.len() as u64,
+    })
+}

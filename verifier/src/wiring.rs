@@ -1,0 +1,203 @@
+//! Puts the real parts together, runs them, and takes them apart again.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use quotary_common::cbor::{Text, Version};
+use quotary_common::envelope::Name;
+use quotary_common::id::Digest;
+use quotary_common::leaf::{Decision, Leaf, Started};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, App, PendingEnrolments, ServeError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::{AuditLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
+use crate::keyring::{self, KeyringError};
+use crate::predict::{Feed, Forecaster};
+use crate::store::{Partition, Reader, Scan, SqliteStore, Store as _, StoreError};
+use crate::tls;
+
+/// Why the verifier could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Keys.
+    #[error("the keys cannot be used")]
+    Keys(#[source] KeyringError),
+    /// The store.
+    #[error("the store cannot be opened")]
+    Store(#[source] StoreError),
+    /// The state in it.
+    #[error("the state cannot be read back")]
+    Load(#[source] LoadError),
+    /// TLS.
+    #[error("the TLS certificate and key cannot be used")]
+    Tls(#[source] rustls::Error),
+    /// The chain has no CA.
+    #[error("the TLS chain does not end in the CA's certificate")]
+    Chain,
+    /// The address.
+    #[error("cannot listen on {address}: is another process there?")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread could not be started, or ended in a panic.
+    #[error("the {0} thread could not be run")]
+    Thread(&'static str),
+    /// The writer.
+    #[error("the writer stopped")]
+    Writer(#[source] WriterError),
+    /// Connections.
+    #[error("serving ended")]
+    Serve(#[source] ServeError),
+}
+
+/// Recent evidence per host that fills the history after a restart.
+const REPLAY_PER_HOST: usize = 240;
+
+/// Runs the verifier until `stop` is cancelled. `listening` is told the address once it is bound.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce(std::net::SocketAddr)) -> Result<(), RunError> {
+    let clock = Clock::system();
+    let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
+    let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
+    let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
+    let reader = || store.reader().map_err(RunError::Store);
+    let (model, model_name) = load_model();
+    let (forecaster, feed, forecasts) = Forecaster::new(config.timing.forecast_step_ms, model, clock);
+    let selection = config.zones.required_selection();
+    let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
+    let settings = Arc::new(Settings {
+        deployment: keys.deployment,
+        grant_key: keys.grant,
+        zones: config.zones,
+        rules: config.rules,
+        timing: config.timing,
+        evidence_keep_per_host: config.evidence_keep_per_host,
+        forecasts: forecasts.clone(),
+    });
+    let state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
+    let audit = Arc::new(AuditLog::rebuild(&keys.deployment, keys.log, reader()?).map_err(RunError::Store)?);
+    let view = Arc::new(View::default());
+    let (queue, commands) = Queue::new();
+    let app = Arc::new(App {
+        deployment: keys.deployment,
+        name: config.name.as_str().to_owned(),
+        url: config.url,
+        root: keys.root,
+        certificate: keys.certificate.to_bytes(),
+        ca_spki: Digest::of(&[&ca]),
+        nonce_key: keys.nonce,
+        roots: config.roots,
+        zones,
+        selection,
+        timing: config.timing,
+        clock,
+        model: model_name,
+        queue: queue.clone(),
+        view: Arc::clone(&view),
+        audit: Arc::clone(&audit),
+        forecasts,
+        reader: Mutex::new(reader()?),
+        pending: PendingEnrolments::default(),
+    });
+    let replay_reader = reader()?;
+    let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), audit, clock, feed.clone());
+    writer.commit_leaf(started_leaf(&app, config.digest)).map_err(RunError::Writer)?;
+    let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
+
+    let forecasting = spawn("forecaster", move || forecaster.run())?;
+    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), &feed))?;
+    let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
+    let writing = spawn("writer", move || {
+        let _nobody = failed.send(writer.run(commands)).is_err();
+    })?;
+    let ticking = tokio::spawn(tick(queue, stop.clone()));
+    tracing::info!(%address, deployment = %app.deployment, "listening");
+    listening(address);
+    let serving = api::serve(listener, tls, api::router(app), config.connections_max, stop.clone());
+    tokio::pin!(serving);
+    let outcome = tokio::select! {
+        served = serving.as_mut() => served.map_err(RunError::Serve),
+        failure = &mut writer_failed => {
+            stop.cancel();
+            serving.await.map_err(RunError::Serve)?;
+            failure.map_err(|_| RunError::Thread("writer")).and_then(|result| result.map_err(RunError::Writer))
+        }
+    };
+    stop.cancel();
+    let _ticked = ticking.await;
+    tokio::task::spawn_blocking(move || {
+        for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
+            if thread.join().is_err() {
+                tracing::error!(name, "a thread ended in a panic");
+            }
+        }
+    })
+    .await
+    .map_err(|_| RunError::Thread("joining"))?;
+    outcome
+}
+
+fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, RunError> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|_| RunError::Thread(name))
+}
+
+async fn tick(queue: Queue, stop: CancellationToken) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = interval.tick() => queue.tick(),
+        }
+    }
+}
+
+fn load_model() -> (Option<quotary_models::Model>, String) {
+    match quotary_models::shipped() {
+        Ok(model) => {
+            let name = format!("{} {}", model.name(), data_encoding::HEXLOWER.encode(model.sha256()));
+            (Some(model), name)
+        }
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "the model cannot be used: EWMA answers");
+            (None, format!("none: {error}"))
+        }
+    }
+}
+
+fn started_leaf(app: &App, configuration: Digest) -> Vec<u8> {
+    let started = Started { version: Name::lossy(env!("CARGO_PKG_VERSION")), configuration, witnessed: app.view.witnessed() };
+    let actor = Text::lossy("verifier");
+    Leaf { version: Version, at_ms: app.clock.now_ms(), actor, decision: Decision::Started(started) }.to_bytes()
+}
+
+/// Fills the history with the newest kept evidence of each host, oldest first.
+fn replay(view: &View, reader: &dyn Reader, feed: &Feed) {
+    for snapshot in view.hosts() {
+        let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
+        let partition = Partition::of_host(&record.host);
+        let first = last.saturating_sub(REPLAY_PER_HOST as u64);
+        let mut scan = Scan::all(tables::SEQUENCES).partition(partition).prefix(tables::sequence_prefix(record)).limit(REPLAY_PER_HOST);
+        scan.after = Some((partition, tables::sequence_key(record, first)));
+        let rows = reader.scan(&scan).unwrap_or_else(|error| {
+            tracing::warn!(host = %record.host, %error, "the history starts empty");
+            Vec::new()
+        });
+        for row in rows.iter().filter_map(|row| tables::SequenceRow::from_bytes(&row.value)) {
+            if let Ok(Some(bytes)) = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()) {
+                feed.replay(record.host, bytes, row.committed_at_ms);
+            }
+        }
+    }
+}
