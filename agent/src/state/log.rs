@@ -85,7 +85,7 @@ where
             broken: false,
             records: PhantomData,
         };
-        log.to_end()?;
+        log.seek_end()?;
         Ok((log, read.records, read.tail))
     }
 
@@ -117,7 +117,7 @@ where
         }
         if let Err(source) = self.file.write_all(&bytes) {
             // A short write would make everything after it unreadable.
-            let mended = self.file.set_len(self.len_bytes).is_ok() && self.to_end().is_ok();
+            let mended = self.file.set_len(self.len_bytes).is_ok() && self.seek_end().is_ok();
             self.broken = !mended;
             return Err(StateError::io("append to", &self.path, source));
         }
@@ -139,7 +139,7 @@ where
         self.broken = true;
         self.file = open_to_append(&self.path)?;
         self.len_bytes = bytes.len() as u64;
-        self.to_end()?;
+        self.seek_end()?;
         self.broken = false;
         Ok(())
     }
@@ -165,7 +165,7 @@ where
         Ok(())
     }
 
-    fn to_end(&mut self) -> Result<(), StateError> {
+    fn seek_end(&mut self) -> Result<(), StateError> {
         self.file
             .seek(SeekFrom::Start(self.len_bytes))
             .map(drop)

@@ -1,0 +1,114 @@
+//! Ending a grant: its limits lifted, its processes back where they came from, its group gone.
+
+use quotary_common::envelope::{EventKind, Hierarchy};
+use quotary_common::id::GrantId;
+
+use super::controls::Setting;
+use super::enforcer::{Enforcer, Outcome, happened};
+use super::error::KernelError;
+use super::group::GroupPath;
+use super::held::{GroupState, HeldGrant};
+use super::probe::Mount;
+use super::process;
+use super::record::{EndReason, Entry, Record};
+
+/// Endings tried again per tick: each may wait for the kernel for a fraction of a second.
+const RETRIED_PER_TICK: usize = 4;
+
+impl Enforcer {
+    /// Ends a grant. What cannot be put back at once stays in the journal as ending, and is tried again.
+    pub(super) fn end(&mut self, grant: GrantId, reason: EndReason, now_ms: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        if self.running_grant(&grant).is_err() {
+            return outcome;
+        }
+        tracing::info!(%grant, ?reason, "a grant ends");
+        self.journal.announce_undo(&[Record::Ending { grant, reason }]);
+        self.shown.retain(|(shown, _), _| *shown != grant);
+        outcome.ended.push((grant, reason));
+        if let Some(group) = self.group_of(&grant)
+            && self.direct.exists(&group)
+            && !self.direct.is_empty(&group)
+        {
+            // First, so that nobody stays limited should the kernel hold on to the group.
+            outcome.append(self.lift(grant, &group, now_ms));
+        }
+        self.take_down(grant);
+        outcome
+    }
+
+    /// As [`Enforcer::end`], for a start: says that something was put back.
+    pub(super) fn end_and_say_restored(&mut self, grant: GrantId, reason: EndReason, now_ms: u64) -> Outcome {
+        let there = self.group_of(&grant).filter(|group| self.direct.exists(group));
+        let mut outcome = self.end(grant, reason, now_ms);
+        outcome.events.extend(there.map(|group| happened(EventKind::Restored, &group, now_ms)));
+        outcome
+    }
+
+    /// Tries endings again that did not succeed at once.
+    pub(super) fn retry_endings(&mut self) {
+        let endings = self.journal.held().grants.iter().filter(|(_, held)| held.ending.is_some());
+        let some: Vec<GrantId> = endings.map(|(id, _)| *id).take(RETRIED_PER_TICK).collect();
+        for grant in some {
+            self.take_down(grant);
+        }
+    }
+
+    /// Removes the parent of our groups if the agent made it and nobody uses it.
+    pub(super) fn remove_unused_parent(&mut self) {
+        let held = self.journal.held();
+        let used = held.grants.values().any(|held| held.group != GroupState::None);
+        let Some(parent) = held.parent_made.as_ref().and_then(|parent| GroupPath::parse(parent.as_str())) else { return };
+        if used {
+            return;
+        }
+        match self.direct.remove_parent(&parent) {
+            Ok(()) => self.journal.conclude(&[Record::ParentRemoved]),
+            Err(error) => tracing::debug!(%error, "the parent of our groups stays: it is in use"),
+        }
+    }
+
+    fn lift(&mut self, grant: GrantId, group: &GroupPath, now_ms: u64) -> Outcome {
+        let Some(held) = self.journal.held().grants.get(&grant) else { return Outcome::default() };
+        let settings: Vec<Setting> = held
+            .written
+            .iter()
+            .filter(|(_, written)| !written.contested)
+            .filter_map(|(knob, written)| Some(Setting { knob: *knob, value: written.baseline.clone()? }))
+            .collect();
+        self.put_back(grant, group, &settings, now_ms)
+    }
+
+    fn take_down(&mut self, grant: GrantId) {
+        let Some(held) = self.journal.held().grants.get(&grant) else { return };
+        if let Err(error) = self.clear(held) {
+            tracing::warn!(error = &error as &dyn std::error::Error, %grant, "a group is not gone yet, it is tried again");
+            return;
+        }
+        self.journal.announce_undo(&[Record::Removed { grant }]);
+    }
+
+    fn clear(&self, held: &HeldGrant) -> Result<(), KernelError> {
+        let Some(group) = GroupPath::parse(held.cgroup.as_str()).filter(|_| held.group != GroupState::None) else {
+            return Ok(());
+        };
+        let hierarchy = self.setup.hierarchy;
+        self.direct.move_out(&group, |pid, mount| home(&held.entries, &group, pid, mount, hierarchy))?;
+        self.direct.remove(&group)
+    }
+}
+
+/// Where a process belongs: where it came from, or for those that were started inside, where the first came from.
+fn home(
+    entries: &[Entry],
+    group: &GroupPath,
+    pid: u32,
+    mount: &Mount,
+    hierarchy: Hierarchy,
+) -> Option<GroupPath> {
+    let own = entries.iter().find(|entry| entry.pid == pid);
+    let entry = own.or_else(|| entries.first())?;
+    let origin = process::origin_in(&entry.origins, mount, hierarchy)?;
+    let inside = origin == *group || origin.as_str().starts_with(&format!("{group}/"));
+    (!inside).then_some(origin)
+}

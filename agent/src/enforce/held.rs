@@ -1,0 +1,216 @@
+//! What the journal's records add up to. Pure.
+
+use std::collections::BTreeMap;
+
+use quotary_common::envelope::{CgroupPath, ControlValue};
+use quotary_common::id::GrantId;
+use quotary_common::lease::Lease;
+
+use super::controls::Knob;
+use super::record::{EndReason, Entry, LeaseForm, Record};
+
+/// Most remembered entries of one grant: the first, and the newest ones.
+const ENTRIES_MAX: usize = 64;
+
+/// How far a grant's group has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupState {
+    /// Nothing was made.
+    None,
+    /// It was about to be made: it may be there, in part.
+    Making,
+    /// It is there.
+    Made,
+}
+
+/// What was written to a control.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// What stood there before the first write.
+    pub baseline: Option<ControlValue>,
+    /// What stood there before the last write.
+    pub before: Option<ControlValue>,
+    /// What was last asked for.
+    pub setpoint: ControlValue,
+    /// What was read back; `None` also when the write was cut short by a crash.
+    pub actual: Option<ControlValue>,
+    /// Whether the last write is known to have ended.
+    pub ended: bool,
+    /// Whether another writer changed it since.
+    pub contested: bool,
+}
+
+/// One grant that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldGrant {
+    /// Where its group stands, or would stand.
+    pub cgroup: CgroupPath,
+    /// Until when it holds.
+    pub lease: Lease,
+    /// How far its group has come.
+    pub group: GroupState,
+    /// The controls written in its group.
+    pub written: BTreeMap<Knob, Written>,
+    /// Who entered it.
+    pub entries: Vec<Entry>,
+    /// Why it is ending, when it is.
+    pub ending: Option<EndReason>,
+}
+
+/// What the journal adds up to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Every grant that is held, or whose group is not gone yet.
+    pub grants: BTreeMap<GrantId, HeldGrant>,
+    /// The highest epoch seen.
+    pub epoch: u64,
+    /// The parent of our groups, where the agent made it.
+    pub parent_made: Option<CgroupPath>,
+    /// Controllers enabled: per cgroup what was there before the first time, and what was last written.
+    pub enabled: BTreeMap<CgroupPath, (ControlValue, ControlValue)>,
+}
+
+impl Held {
+    /// Adds one record. A record about a grant that is not held changes nothing.
+    pub fn add(&mut self, record: &Record) {
+        match record {
+            Record::Granted { grant, cgroup, lease } => {
+                self.epoch = self.epoch.max(lease.epoch);
+                self.grants.entry(*grant).or_insert_with(|| HeldGrant {
+                    cgroup: cgroup.clone(),
+                    lease: lease.into(),
+                    group: GroupState::None,
+                    written: BTreeMap::new(),
+                    entries: Vec::new(),
+                    ending: None,
+                });
+            }
+            Record::Renewed { lease } => {
+                self.epoch = self.epoch.max(lease.epoch);
+                for held in self.grants.values_mut().filter(|held| held.ending.is_none()) {
+                    held.lease = lease.into();
+                }
+            }
+            Record::Fenced { epoch } => self.epoch = self.epoch.max(*epoch),
+            Record::Removed { grant } => {
+                self.grants.remove(grant);
+            }
+            Record::Preparing { parent, made } => {
+                if *made {
+                    self.parent_made = Some(parent.clone());
+                }
+            }
+            Record::ParentRemoved => self.parent_made = None,
+            Record::Enabling { cgroup, before, after } => {
+                let entry = self.enabled.entry(cgroup.clone()).or_insert_with(|| (before.clone(), after.clone()));
+                entry.1 = after.clone();
+            }
+            Record::Making { grant }
+            | Record::Made { grant }
+            | Record::Writing { grant, .. }
+            | Record::Wrote { grant, .. }
+            | Record::Contested { grant, .. }
+            | Record::Entering { grant, .. }
+            | Record::NotEntered { grant, .. }
+            | Record::Ending { grant, .. } => {
+                if let Some(held) = self.grants.get_mut(grant) {
+                    held.add(record);
+                }
+            }
+        }
+    }
+
+    /// The fewest records that add up to the same.
+    pub fn records(&self) -> Vec<Record> {
+        let mut records = vec![Record::Fenced { epoch: self.epoch }];
+        if let Some(parent) = &self.parent_made {
+            records.push(Record::Preparing { parent: parent.clone(), made: true });
+        }
+        for (cgroup, (before, after)) in &self.enabled {
+            let (cgroup, before, after) = (cgroup.clone(), before.clone(), after.clone());
+            records.push(Record::Enabling { cgroup, before, after });
+        }
+        for (grant, held) in &self.grants {
+            held.records(*grant, &mut records);
+        }
+        records
+    }
+}
+
+impl HeldGrant {
+    fn add(&mut self, record: &Record) {
+        match record {
+            Record::Making { .. } if self.group == GroupState::None => self.group = GroupState::Making,
+            Record::Made { .. } => self.group = GroupState::Made,
+            Record::Writing { knob, before, after, .. } => {
+                let written = self.written.entry(*knob).or_insert_with(|| Written {
+                    baseline: before.clone(),
+                    before: None,
+                    setpoint: after.clone(),
+                    actual: None,
+                    ended: false,
+                    contested: false,
+                });
+                written.before = before.clone();
+                written.setpoint = after.clone();
+                written.actual = None;
+                written.ended = false;
+            }
+            Record::Wrote { knob, actual, .. } => {
+                if let Some(written) = self.written.get_mut(knob) {
+                    written.actual = actual.clone();
+                    written.ended = true;
+                }
+            }
+            Record::Contested { knob, .. } => {
+                if let Some(written) = self.written.get_mut(knob) {
+                    written.contested = true;
+                }
+            }
+            Record::Entering { entry, .. } => {
+                self.entries.retain(|known| known.pid != entry.pid);
+                if self.entries.len() >= ENTRIES_MAX {
+                    self.entries.remove(1);
+                }
+                self.entries.push(entry.clone());
+            }
+            Record::NotEntered { pid, .. } => self.entries.retain(|known| known.pid != *pid),
+            Record::Ending { reason, .. } => self.ending = self.ending.or(Some(*reason)),
+            _ => {}
+        }
+    }
+
+    fn records(&self, grant: GrantId, out: &mut Vec<Record>) {
+        let lease = LeaseForm::from(&self.lease);
+        out.push(Record::Granted { grant, cgroup: self.cgroup.clone(), lease });
+        if self.group != GroupState::None {
+            out.push(Record::Making { grant });
+        }
+        if self.group == GroupState::Made {
+            out.push(Record::Made { grant });
+        }
+        for (knob, written) in &self.written {
+            let knob = *knob;
+            let (first, last) = (written.baseline.clone(), written.before.clone());
+            let after = written.setpoint.clone();
+            if first != last {
+                out.push(Record::Writing { grant, knob, before: first, after: after.clone() });
+            }
+            out.push(Record::Writing { grant, knob, before: last, after });
+            if written.ended {
+                out.push(Record::Wrote { grant, knob, actual: written.actual.clone() });
+            }
+            if written.contested {
+                out.push(Record::Contested { grant, knob });
+            }
+        }
+        out.extend(self.entries.iter().map(|entry| Record::Entering { grant, entry: entry.clone() }));
+        if let Some(reason) = self.ending {
+            out.push(Record::Ending { grant, reason });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "held_tests.rs"]
+mod tests;

@@ -1,0 +1,108 @@
+//! Tests of the enforcer as a whole: on a fake tree of version 2 and 1, and on this machine's kernel.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod crash;
+pub(super) mod fake;
+mod kernel;
+mod restart;
+mod tree;
+
+use quotary_common::cbor::{Bounded, Version};
+use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
+use quotary_common::grant::{self, Accepted, Grant, GrantSet, VerifiedGrantSet};
+use quotary_common::id::{BootId, Digest, GrantId, HostId, RequestId};
+use quotary_common::keys::{self, KeyCertificate, deployment_of};
+use quotary_common::lease::Lease;
+use quotary_common::sign::SigningKey;
+use quotary_common::units::{Class, Resources};
+
+const BOOT: BootId = BootId::new([1; 16]);
+const LEASE_MS: u64 = 10_000;
+
+fn grant(n: u8, cpu_millicores: u64) -> Grant {
+    Grant {
+        id: GrantId::new([n; 32]),
+        request: RequestId::new([n; 32]),
+        application: Name::lossy("application"),
+        tenant: Name::lossy("tenant"),
+        class: Class::Burstable,
+        resources: Resources {
+            cpu_millicores: Some(cpu_millicores),
+            memory_bytes: Some(64 << 20),
+            disk_bytes_per_second: Some(1 << 20),
+            ..Resources::default()
+        },
+    }
+}
+
+fn lease(start_ms: u64) -> Lease {
+    Lease { boot_id: BOOT, epoch: 1, start_ms, lease_ms: LEASE_MS }
+}
+
+fn new_key() -> SigningKey {
+    let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
+    SigningKey::from_pkcs8(document.as_ref()).unwrap()
+}
+
+/// A grant set that went the whole way: signed, and verified against keys that a root certified.
+fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
+    let (root, key) = (new_key(), new_key());
+    let deployment = deployment_of(&root.public());
+    let certificate = KeyCertificate {
+        version: Version,
+        deployment,
+        verifier: Name::lossy("verifier"),
+        grant_key: key.public(),
+        log_key: key.public(),
+        not_after_ms: 1,
+        result_key: key.public(),
+    };
+    let keys = keys::verify(&root.sign(&certificate), &root.public(), 0).unwrap();
+    let host = HostId::new([2; 32]);
+    let envelope = Envelope {
+        version: Version,
+        deployment,
+        host,
+        boot_id: BOOT,
+        sequence: 1,
+        predecessor: Digest::new([0; 32]),
+        tls_key: Digest::new([3; 32]),
+        checkpoint: None,
+        agent_version: Name::lossy("0"),
+        built_at_ms,
+        backend: Backend {
+            kind: BackendKind::Direct,
+            mode: Mode::Enforce,
+            hierarchy: Hierarchy::V2,
+            controls: Bounded::default(),
+        },
+        host_windows: Bounded::default(),
+        applications: Bounded::default(),
+        events: Bounded::default(),
+        writes: Bounded::default(),
+        requests: Bounded::default(),
+        held: Bounded::default(),
+        facts: HostFacts {
+            hostname: Name::lossy("host"),
+            kernel: Name::lossy("6"),
+            cpu_millicores: 2000,
+            memory_bytes: 1 << 30,
+            os: None,
+        },
+    };
+    let digest = Digest::new([4; 32]);
+    let set = GrantSet {
+        version: Version,
+        deployment,
+        host,
+        boot_id: BOOT,
+        sequence: 1,
+        envelope: digest,
+        epoch: 1,
+        generation: 1,
+        lease_ms: LEASE_MS,
+        grants: Bounded::new(grants).unwrap(),
+        refusals: Bounded::default(),
+    };
+    grant::verify(&key.sign(&set), &keys, (&envelope, &digest), Accepted::default()).unwrap()
+}
