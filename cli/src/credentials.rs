@@ -143,7 +143,8 @@ impl Credentials {
             io::ErrorKind::NotFound => CredentialsError::Missing { path: at() },
             _ => CredentialsError::Read { path: at(), source },
         })?;
-        let mode = file.metadata().map_err(|source| CredentialsError::Read { path: at(), source })?.permissions().mode();
+        let mode =
+            file.metadata().map_err(|source| CredentialsError::Read { path: at(), source })?.permissions().mode();
         if mode & 0o077 != 0 {
             return Err(CredentialsError::Exposed { path: at() });
         }
@@ -194,8 +195,7 @@ impl Credentials {
 /// Writes a secret to a new file of mode 0600; an existing file is never written over.
 pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<(), CredentialsError> {
     let write = |source| CredentialsError::Write { path: path.to_owned(), source };
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(write)?;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(write)?;
     writeln!(file, "{secret}").and_then(|()| file.sync_all()).map_err(write)
 }
 
@@ -206,7 +206,8 @@ mod tests {
 
     fn credentials() -> Credentials {
         let root = PublicKey([7; 32]);
-        Credentials::new("https://v:1".to_owned(), Digest::of(&[b"ca"]), Some(root), &operator::to_text(&[3; 32])).unwrap()
+        Credentials::new("https://v:1".to_owned(), Digest::of(&[b"ca"]), Some(root), &operator::to_text(&[3; 32]))
+            .unwrap()
     }
 
     #[test]

@@ -63,7 +63,10 @@ async fn check(session: &Session) -> Result<(), Failure> {
     match session.credentials().root_key.as_ref().map(deployment_of) {
         Some(ours) if ours != status.deployment => Err(Failure::new(
             Code::Refused,
-            format!("that verifier is of deployment {}, but the root key is {ours}'s: nothing was kept", status.deployment),
+            format!(
+                "that verifier is of deployment {}, but the root key is {ours}'s: nothing was kept",
+                status.deployment
+            ),
         )),
         _ => Ok(()),
     }

@@ -22,7 +22,10 @@ pub(crate) async fn token(session: &Session, command: TokenCommand, json: bool) 
         // The token exists already: if it cannot be written it must not be lost silently.
         write_secret(path, &reply.token).map_err(|e| {
             let failure = Failure::from(e);
-            Failure::new(Code::Unreadable, format!("{}; the token {} was made and is lost", failure.message(), reply.id))
+            Failure::new(
+                Code::Unreadable,
+                format!("{}; the token {} was made and is lost", failure.message(), reply.id),
+            )
         })?;
         return told(&reply, Some(&path.display().to_string()), json);
     }
@@ -41,7 +44,9 @@ fn told(reply: &TokenReply, written_to: Option<&str>, json: bool) -> Result<(), 
             eprintln!("quotary: token {} holds until {until}; it is shown only now", reply.id);
             Ok(())
         }
-        (false, Some(path)) => present::print(&format!("token {} written to {path}; it holds until {until}\n", reply.id)),
+        (false, Some(path)) => {
+            present::print(&format!("token {} written to {path}; it holds until {until}\n", reply.id))
+        }
     }
 }
 

@@ -38,8 +38,7 @@ struct Running {
 impl Running {
     fn start(agent: &Agent, words: &[&str]) -> Self {
         let mut command = run(&agent.socket, words);
-        let mut child =
-            command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         Self { child, out }
     }
@@ -60,11 +59,6 @@ impl Running {
             std::thread::sleep(Duration::from_millis(5));
         }
         None
-    }
-    fn errors(&mut self) -> String {
-        let mut all = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut all).unwrap();
-        all
     }
 }
 impl Drop for Running {
@@ -95,7 +89,8 @@ fn wait_for_state(pid: &str, wanted: char) {
 #[test]
 fn the_command_runs_under_its_grant_and_its_exit_code_is_passed_on() {
     let agent = Agent::start(Manner::default());
-    let words = ["--cpu", "500m", "--memory", "256M", "--name", "job", "--", "sh", "-c", "echo $$ $QUOTARY_GRANT; exit 7"];
+    let words =
+        ["--cpu", "500m", "--memory", "256M", "--name", "job", "--", "sh", "-c", "echo $$ $QUOTARY_GRANT; exit 7"];
     let output = output(&agent.socket, &words);
     assert_eq!(output.status.code(), Some(7));
     assert_eq!(text(&output.stderr), "", "nothing is said unless asked");
@@ -203,7 +198,8 @@ fn a_key_on_the_terminal_reaches_the_command_once() {
     let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
     let open = || std::fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     // A session of its own, with this terminal: quotary and the command are its foreground.
-    let script = "trap 'echo interrupted' INT; echo ready; n=0; while [ $n -lt 40 ]; do sleep 0.02; n=$((n+1)); done; exit 5";
+    let script =
+        "trap 'echo interrupted' INT; echo ready; n=0; while [ $n -lt 40 ]; do sleep 0.02; n=$((n+1)); done; exit 5";
     let mut command = Command::new("setsid");
     command.args(["-c", "-w", QUOTARY, "run", "--socket"]).arg(&agent.socket).args(["--", "sh", "-c", script]);
     let mut child = command.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
@@ -294,8 +290,7 @@ fn a_changed_grant_is_told_if_asked_and_its_early_end_always() {
         let agent = Agent::start(Manner::default());
         let words = ["--verbose", "--", "sh", "-c", "echo ready; read -r line; exit 0"];
         let mut command = run(&agent.socket, &words[usize::from(!verbose)..]);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         agent.wait_for(&format!("GET /v1/grants/{GRANT}/events"), 1);
         let mut errors = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut next = || errors.next().unwrap().unwrap();

@@ -34,8 +34,8 @@ pub(crate) struct ListArgs {
 /// `quotary audit fetch`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The directory then holds: checkpoint (C2SP signed note), keys (the verifier's key certificate), root-key,
-tile/… (C2SP tlog-tiles: hash tiles and entry bundles), evidence/<digest>. `quotary audit verify DIR` needs
+The directory then holds: checkpoint (C2SP signed note), keys (the verifier's key certificate), root-key, \
+tile/… (C2SP tlog-tiles: hash tiles and entry bundles), evidence/<digest>. `quotary audit verify DIR` needs \
 nothing else.")]
 pub(crate) struct FetchArgs {
     /// Where to
@@ -50,9 +50,9 @@ Examples:
   quotary audit verify
   quotary audit verify ./copy --root-key 9b1f…
 
-Checked are: the root's certificate of the log key, the checkpoint's signature, every hash from the leaves to
-the root, and for every verdict the kept evidence: its digest, the enrolled keys, the signature over the
-quote, what it covers, PCR digest, clock and chain. The nonce's validity is taken from the leaf, since an
+Checked are: the root's certificate of the log key, the checkpoint's signature, every hash from the leaves to \
+the root, and for every verdict the kept evidence: its digest, the enrolled keys, the signature over the \
+quote, what it covers, PCR digest, clock and chain. The nonce's validity is taken from the leaf, since an \
 auditor has no secret. Exit code 1 if anything does not hold or is missing; what is missing is listed.
 Pin the root key from elsewhere (--root-key, or the credentials): a copy's own proves nothing.")]
 pub(crate) struct VerifyArgs {

@@ -20,7 +20,7 @@ pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  quotary login --from operator.toml            log in with the file that `quotary-verifier init` wrote
+  quotary login --from operator.toml            log in with what `quotary-verifier init` wrote
   quotary status                                what the verifier is and how it fares
   quotary host list                             all hosts with their verdicts
   quotary host show h-3k7q                      one host, by the beginning of its id
@@ -40,19 +40,26 @@ Exit codes:
   126 if the command cannot be executed, 127 if there is none of that name.
 
 Environment:
-  QUOTARY_CREDENTIALS  the file with verifier and token (default: $XDG_CONFIG_HOME/quotary/credentials.toml)
+  QUOTARY_CREDENTIALS  the file with verifier and token (default: ~/.config/quotary/credentials.toml)
   QUOTARY_SOCKET       the agent's socket, for `quotary run` (default: /run/quotary/agent.sock)
   NO_COLOR             never print in bold";
 
 /// Quotary: resources granted on attested load, moved along plans, changed by quorum, kept in a log.
 #[derive(Debug, Parser)]
-#[command(name = "quotary", version, about, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "quotary", version, after_help = EXAMPLES, max_term_width = 110)]
 pub(crate) struct Cli {
     /// Print JSON, as the routes answer it, instead of tables for people
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Everywhere")]
     pub(crate) json: bool,
     /// The file with verifier and token
-    #[arg(long, global = true, env = "QUOTARY_CREDENTIALS", hide_env = true, value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "QUOTARY_CREDENTIALS",
+        hide_env = true,
+        value_name = "FILE",
+        help_heading = "Everywhere"
+    )]
     pub(crate) credentials: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -100,7 +107,7 @@ Examples:
   quotary login --verifier https://v.example:8443 --ca-pin 3f0c… --token-file my.token
   quotary login --verifier https://v.example:8443 --ca-pin 3f0c…     (paste the token, then Enter)
 
-The pin is the SHA-256 of the public key (SubjectPublicKeyInfo) of the deployment's CA, in hexadecimal;
+The pin is the SHA-256 of the public key (SubjectPublicKeyInfo) of the deployment's CA, in hexadecimal; \
 `quotary-verifier init` prints it. The machine's own CA store is not asked.")]
 pub(crate) struct LoginArgs {
     /// The file that `quotary-verifier init` wrote: verifier, CA pin, root key and token

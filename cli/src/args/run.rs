@@ -40,17 +40,16 @@ Examples:
   quotary run --cpu 2 --class guaranteed --if-unavailable wait -- ./nightly-report
   quotary run --cpu 1 --disk 10M --if-unavailable fail --verbose -- backup --all
 
-The command runs in a cgroup of its own, in the same process group and on the same terminal as without
-quotary: pipes, job control and keys work as usual. quotary stays beside it, passes on the signals that it is
-sent (HUP, INT, QUIT, TERM, USR1, USR2, CONT, and when the terminal has not already sent them to the command
-too, TSTP and WINCH), ends with its exit code, and gives the grant back.
-While quotary and the command are in the terminal's foreground, INT and QUIT are taken to come from the
-keyboard, which sends them to both: to interrupt it from another process then, send TERM.
+The command runs in a cgroup of its own, in the same process group and on the same terminal as without quotary: \
+pipes, job control and keys work as usual. quotary stays beside it, passes on the signals that it is sent (HUP, INT, \
+QUIT, TERM, USR1, USR2, CONT, TSTP, WINCH), ends with its exit code, and gives the grant back.
+While they are in the terminal's foreground, INT and QUIT are taken to come from the keyboard, which sends them to \
+both: to interrupt the command from another process then, send TERM.
 The command finds its grant's id in QUOTARY_GRANT.
 
-Exit codes: the command's own; 128 and the signal's number if a signal ended it; 126 if it cannot be
-executed; 127 if there is none of that name; 64 if quotary's own arguments are wrong; 69 or 77 if there is no
-grant and --if-unavailable is not `run`.")]
+Exit codes: the command's own; 128 and the signal's number if a signal ended it; 126 if it cannot be executed; 127 \
+if there is none of that name; 64 if quotary's own arguments are wrong; 69 or 77 if there is no grant and \
+--if-unavailable is not `run`.")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) amounts: Amounts,
@@ -70,7 +69,13 @@ pub(crate) struct RunArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
     /// The agent's socket
-    #[arg(long, value_name = "PATH", env = "QUOTARY_SOCKET", hide_env = true, default_value = "/run/quotary/agent.sock")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "QUOTARY_SOCKET",
+        hide_env = true,
+        default_value = "/run/quotary/agent.sock"
+    )]
     pub(crate) socket: PathBuf,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]

@@ -21,9 +21,9 @@ pub(crate) enum TokenCommand {
 #[command(after_help = "\
 Examples:
   quotary token join --zone lab --cpu 4 --memory 8G --out join.token
-  quotary token join --zone rack --cpu 64 --memory 256G --network 10G --label region=north --valid-for 1d
+  quotary token join --zone rack --cpu 64 --memory 256G --network 10G --label region=north
 
-The token is a secret and is shown once. It tells the agent where the verifier is, which CA it has and which
+The token is a secret and is shown once. It tells the agent where the verifier is, which CA it has and which \
 root key to trust. What it says of the host's capacity is what grants are made from.")]
 pub(crate) struct JoinArgs {
     /// The best trust zone that the host may enter

@@ -73,7 +73,8 @@ pub(super) fn check(
 }
 
 fn needed(directory: &Directory, path: &str) -> Result<Vec<u8>, Failure> {
-    let missing = || format!("{} has no `{path}`: is it a copy by `quotary audit fetch`, and whole?", directory.path().display());
+    let missing =
+        || format!("{} has no `{path}`: is it a copy by `quotary audit fetch`, and whole?", directory.path().display());
     directory.get(path, SIGNED_BYTES_MAX)?.ok_or_else(|| Failure::new(Code::Unreadable, missing()))
 }
 
@@ -105,9 +106,10 @@ impl Outcome {
         let leaf = |leaf: Option<u64>| leaf.map_or_else(|| "log".to_owned(), |leaf| format!("leaf {leaf}"));
         let faults = report.faults.iter().map(|fault| format!("{}: {}", leaf(fault.leaf), fault.what));
         section(&mut out, "FAULTS", faults, report.fault_count);
-        let missing = report.missing.iter().map(|m| {
-            format!("leaf {}: evidence {} of {}, {}", m.leaf, m.sequence, m.host, m.evidence.hex())
-        });
+        let missing = report
+            .missing
+            .iter()
+            .map(|m| format!("leaf {}: evidence {} of {}, {}", m.leaf, m.sequence, m.host, m.evidence.hex()));
         section(&mut out, "Missing evidence", missing, report.evidence_missing);
         let conflicts = report.witness_conflicts.iter().map(|c| format!("{}: {}", leaf(c.leaf), c.what));
         section(&mut out, "WITNESSES OF ANOTHER LOG", conflicts, report.witness_conflicts.len() as u64);

@@ -139,7 +139,8 @@ impl<S: LogSource> Copying<'_, S> {
             return Ok(bytes);
         }
         let bytes = self.from.tile(path).await?;
-        reads(&bytes).map_err(|why| Failure::new(Code::Unreadable, format!("the verifier answered no {name}: {why}")))?;
+        reads(&bytes)
+            .map_err(|why| Failure::new(Code::Unreadable, format!("the verifier answered no {name}: {why}")))?;
         self.to.write(&name, &bytes)?;
         self.copied.files_new += 1;
         Ok(bytes)

@@ -138,6 +138,10 @@ pub(crate) fn verify(args: &VerifyArgs, credentials: Option<&Path>, json: bool) 
     let outcome = check::check(&directory, root, now_ms(), &mut |done, all| progress.tell(done, all))?;
     drop(progress);
     drop(fresh);
-    if json { present::json(&outcome)? } else { present::print(&outcome.text())? }
+    if json {
+        present::json(&outcome)?
+    } else {
+        present::print(&outcome.text())?
+    }
     Ok(if outcome.holds(args.allow_missing) { 0 } else { Code::Refused as u8 })
 }

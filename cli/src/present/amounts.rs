@@ -26,7 +26,7 @@ fn scaled(amount: u64, base: u64, units: &[&str]) -> String {
 
 /// CPU: `500m`, `2`.
 fn cpu(millicores: u64) -> String {
-    if millicores % 1000 == 0 { format!("{}", millicores / 1000) } else { format!("{millicores}m") }
+    if millicores.is_multiple_of(1000) { format!("{}", millicores / 1000) } else { format!("{millicores}m") }
 }
 
 /// An amount of what a resource's or metric's name says: its unit stands in the name.

@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn values_stand_beside_their_names_and_nested_ones_below() {
-        let value = json!({"a": 1, "longer": "x\u{1b}", "list": [], "nested": {"b": true}, "items": [{"c": null}, "d"]});
+        let value =
+            json!({"a": 1, "longer": "x\u{1b}", "list": [], "nested": {"b": true}, "items": [{"c": null}, "d"]});
         let expected = "\
 a       1
 items:

@@ -75,8 +75,8 @@ impl NoGrant {
 /// Runs the command; the exit code is its own.
 pub(crate) fn run(args: RunArgs) -> Result<u8, Failure> {
     block_on(async {
-        let mut signals =
-            Signals::listen().map_err(|e| Failure::new(Code::Unavailable, format!("cannot listen for signals: {e}")))?;
+        let mut signals = Signals::listen()
+            .map_err(|e| Failure::new(Code::Unavailable, format!("cannot listen for signals: {e}")))?;
         let asked = tokio::select! {
             asked = grant(&args) => asked,
             ended = signals.before_start() => return Ok(ended),
@@ -148,7 +148,10 @@ fn tell(grant: &LocalGrant, verbose: bool) {
     }
     let resources = present::resources(&grant.resources);
     let lease = present::duration(grant.lease_left_ms);
-    line(format!("granted {resources} as {} of {} ({}), {}, lease {lease}", grant.application, grant.tenant, grant.id, grant.class));
+    line(format!(
+        "granted {resources} as {} of {} ({}), {}, lease {lease}",
+        grant.application, grant.tenant, grant.id, grant.class
+    ));
     for control in grant.controls.iter().filter(|control| !control.effective) {
         line(format!("{} = {} is advisory here: the kernel does not act on it", control.control, control.requested));
     }

@@ -23,7 +23,9 @@ pub(super) async fn supervise(args: &RunArgs, grant: LocalGrant, mut signals: Si
             let watching = tokio::spawn(watch::watch(LocalClient::new(&args.socket), grant, args.verbose));
             let ended = beside(&mut child, &mut signals).await;
             watching.abort();
-            ended.map(exit_code).map_err(|e| Failure::new(Code::Unavailable, format!("cannot wait for the command: {e}")))
+            ended
+                .map(exit_code)
+                .map_err(|e| Failure::new(Code::Unavailable, format!("cannot wait for the command: {e}")))
         }
         Err(error) => Err(Failure::new(Code::Unavailable, format!("cannot start the command: {error}"))),
     };

@@ -1,5 +1,7 @@
 //! `quotary evidence show`: one evidence, decoded from the very bytes that are kept.
 
+mod json;
+
 use std::path::Path;
 
 use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope};
@@ -8,7 +10,6 @@ use quotary_common::id::Digest;
 use quotary_common::metric::MetricWindow;
 use quotary_common::tpm::Quote;
 use quotary_common::wire::ShowEvidence;
-use serde_json::{Value, json};
 
 use crate::agent::word;
 use crate::exit::{Code, Failure, with_causes};
@@ -21,7 +22,7 @@ pub(crate) async fn one(
     host: &str,
     digest: Option<Digest>,
     out: Option<&Path>,
-    json: bool,
+    as_json: bool,
 ) -> Result<(), Failure> {
     let host = session.host(host).await?;
     let named = digest.map_or_else(|| "latest".to_owned(), |digest| digest.hex());
@@ -29,12 +30,20 @@ pub(crate) async fn one(
     let bytes = view.evidence.0;
     let name = Evidence::digest(&bytes);
     if name != view.digest || digest.is_some_and(|wanted| wanted != name) {
-        return Err(Failure::new(Code::Refused, format!("the verifier answered other bytes: their digest is {}", name.hex())));
+        return Err(Failure::new(
+            Code::Refused,
+            format!("the verifier answered other bytes: their digest is {}", name.hex()),
+        ));
     }
     if let Some(path) = out {
         std::fs::write(path, &bytes)
             .map_err(|e| Failure::new(Code::Unreadable, format!("cannot write {}: {e}", path.display())))?;
-        return present::print(&format!("{} bytes written to {}; sha256 {}\n", bytes.len(), path.display(), name.hex()));
+        return present::print(&format!(
+            "{} bytes written to {}; sha256 {}\n",
+            bytes.len(),
+            path.display(),
+            name.hex()
+        ));
     }
     let unreadable = |error: &dyn std::error::Error| {
         Failure::new(Code::Unreadable, format!("evidence {} is not readable: {}", name.hex(), with_causes(error)))
@@ -42,8 +51,8 @@ pub(crate) async fn one(
     let evidence = Evidence::from_bytes(&bytes).map_err(|e| unreadable(&e))?;
     let envelope = ClaimedEnvelope::parse(&evidence.envelope).map_err(|e| unreadable(&e))?;
     let quote = Quote::parse(&evidence.attest).map_err(|e| unreadable(&e))?;
-    if json {
-        return present::json(&whole(name, &evidence, &envelope, &quote));
+    if as_json {
+        return present::json(&json::whole(name, &evidence, &envelope, &quote));
     }
     present::print(&facts(name, &envelope, &quote).render())?;
     for (title, table) in tables(envelope.claims()) {
@@ -66,7 +75,10 @@ fn facts(name: Digest, envelope: &ClaimedEnvelope, quote: &Quote<'_>) -> Facts {
     facts.add("states", format!("{} CPUs, {}", present::amount("cpu_millicores", cpu), present::bytes(memory)));
     facts.add("agent", claims.agent_version.as_str());
     let backend = &claims.backend;
-    facts.add("enforcement", format!("{}, {}, cgroup {}", word(&backend.mode), word(&backend.kind), word(&backend.hierarchy)));
+    facts.add(
+        "enforcement",
+        format!("{}, {}, cgroup {}", word(&backend.mode), word(&backend.kind), word(&backend.hierarchy)),
+    );
     let clock = &quote.clock;
     let safe = if clock.safe { "" } else { ", not safe (power was lost)" };
     facts.add(
@@ -217,104 +229,6 @@ fn events(claims: &Envelope) -> Table {
     table
 }
 
-/// All of it as JSON; digests and raw structures as hexadecimal text.
-fn whole(name: Digest, evidence: &Evidence, envelope: &ClaimedEnvelope, quote: &Quote<'_>) -> Value {
-    let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
-    let pcrs = evidence.pcr_values.iter();
-    json!({
-        "evidence": name,
-        "nonce": hex(&evidence.nonce),
-        "attest": hex(&evidence.attest),
-        "signature": hex(&evidence.signature),
-        "quote": {
-            "qualified_signer": hex(quote.qualified_signer),
-            "extra_data": hex(quote.extra_data),
-            "clock_ms": quote.clock.clock_ms,
-            "reset_count": quote.clock.reset_count,
-            "restart_count": quote.clock.restart_count,
-            "safe": quote.clock.safe,
-            "firmware_version": quote.firmware_version,
-            "pcr_digest": hex(quote.pcr_digest),
-        },
-        "pcr_values": pcrs.map(|p| json!({"hash_alg": p.hash_alg, "index": p.index, "value": hex(&p.value)}))
-            .collect::<Vec<_>>(),
-        "envelope_digest": envelope.digest(),
-        "envelope": claims_json(envelope.claims()),
-    })
-}
-
-fn claims_json(claims: &Envelope) -> Value {
-    let controls = claims.backend.controls.iter();
-    let mut all = json!({
-        "deployment": claims.deployment,
-        "host": claims.host,
-        "boot_id": claims.boot_id,
-        "sequence": claims.sequence,
-        "predecessor": claims.predecessor,
-        "tls_key": claims.tls_key,
-        "checkpoint": claims.checkpoint,
-        "agent_version": claims.agent_version,
-        "built_at_ms": claims.built_at_ms,
-        "backend": {
-            "kind": claims.backend.kind,
-            "mode": claims.backend.mode,
-            "hierarchy": claims.backend.hierarchy,
-            "controls": controls.map(|c| json!({"control": c.control, "support": c.support})).collect::<Vec<_>>(),
-        },
-        "facts": {
-            "hostname": claims.facts.hostname,
-            "kernel": claims.facts.kernel,
-            "cpu_millicores": claims.facts.cpu_millicores,
-            "memory_bytes": claims.facts.memory_bytes,
-            "os": claims.facts.os,
-        },
-        "host_windows": claims.host_windows.to_vec(),
-        "held": claims.held.to_vec(),
-    });
-    if let Value::Object(map) = &mut all {
-        map.extend(lists_json(claims));
-    }
-    all
-}
-
-fn lists_json(claims: &Envelope) -> [(String, Value); 4] {
-    let applications: Vec<Value> = claims
-        .applications
-        .iter()
-        .map(|a| {
-            json!({"cgroup": a.cgroup, "unit": a.unit, "uid": a.uid, "grant": a.grant, "windows": a.windows.to_vec()})
-        })
-        .collect();
-    let events: Vec<Value> = claims
-        .events
-        .iter()
-        .map(|e| json!({"kind": e.kind, "cgroup": e.cgroup, "count": e.count, "at_ms": e.at_ms}))
-        .collect();
-    let writes: Vec<Value> = claims
-        .writes
-        .iter()
-        .map(|w| {
-            json!({
-                "plan": w.plan, "grant": w.grant, "cgroup": w.cgroup, "backend": w.backend, "control": w.control,
-                "before": w.before, "after": w.after, "actual": w.actual, "effective": w.effective,
-                "at_ms": w.at_ms, "dry_run": w.dry_run,
-            })
-        })
-        .collect();
-    let requests: Vec<Value> = claims
-        .requests
-        .iter()
-        .map(|r| {
-            json!({
-                "id": r.id, "uid": r.uid, "gid": r.gid, "pid": r.pid, "start_time_ticks": r.start_time_ticks,
-                "cgroup": r.cgroup, "unit": r.unit, "name": r.name, "class": r.class, "resources": r.resources,
-            })
-        })
-        .collect();
-    [("applications", applications), ("events", events), ("writes", writes), ("requests", requests)]
-        .map(|(name, list)| (name.to_owned(), Value::Array(list)))
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -392,7 +306,7 @@ mod tests {
 
     #[test]
     fn json_holds_every_part_of_the_envelope() {
-        let json = claims_json(&envelope());
+        let json = json::claims(&envelope());
         assert_eq!(json["host_windows"][0]["metric"], "cpu_millicores");
         assert_eq!(json["writes"][0]["effective"], false);
         assert_eq!(json.as_object().map(serde_json::Map::len), Some(17), "one name for each key but the version");

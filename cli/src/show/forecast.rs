@@ -36,7 +36,8 @@ fn table(forecasts: &[ForecastView]) -> Table {
     let mut table = Table::new(&columns, "no forecasts yet: they need a few metric windows of accepted evidence");
     for forecast in forecasts {
         let (over, peaks) = longest_peak(forecast);
-        let peak = |level| at_level(&forecast.peak_levels, peaks, level).map_or("-".to_owned(), |v| rounded(forecast, v));
+        let peak =
+            |level| at_level(&forecast.peak_levels, peaks, level).map_or("-".to_owned(), |v| rounded(forecast, v));
         let method = match &forecast.model {
             Some(model) => format!("{} ({model})", forecast.method),
             None => forecast.method.clone(),

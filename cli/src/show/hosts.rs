@@ -4,9 +4,9 @@ use quotary_common::wire::{HostView, ListHosts, ShowHost};
 
 use crate::agent::word;
 use crate::exit::Failure;
+use crate::now_ms;
 use crate::present::{self, Align, Facts, Table};
 use crate::session::Session;
-use crate::now_ms;
 
 /// Lists all hosts.
 pub(crate) async fn list(session: &Session, json: bool) -> Result<(), Failure> {

@@ -143,7 +143,10 @@ mod tests {
         };
         let leaf = leaf(Decision::Refused(refused));
         let line = summary(&leaf);
-        assert!(line.starts_with("evidence of h-") && line.ends_with("refused: nonce-expired: too old (3 alike)"), "{line}");
+        assert!(
+            line.starts_with("evidence of h-") && line.ends_with("refused: nonce-expired: too old (3 alike)"),
+            "{line}"
+        );
         let json = json(7, &leaf);
         assert_eq!((&json["leaf"], &json["kind"]), (&Value::from(7), &Value::from("refused")));
         assert_eq!(json["decision"]["reason"], "nonce-expired");

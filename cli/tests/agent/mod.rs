@@ -148,7 +148,9 @@ async fn answer(asked: &str, before: usize, manner: &Manner, events: watch::Rece
         "POST /v1/requests" if manner.silent => std::future::pending().await,
         "POST /v1/requests" if before < manner.refuses => (
             200,
-            format!(r#"{{"outcome":"refused","request":"{GRANT}","error":{{"reason":"capacity","detail":"the host is full","retry":true}}}}"#),
+            format!(
+                r#"{{"outcome":"refused","request":"{GRANT}","error":{{"reason":"capacity","detail":"the host is full","retry":true}}}}"#
+            ),
         ),
         "POST /v1/requests" => {
             (200, format!(r#"{{"outcome":"granted","grant":{}}}"#, grant(500, "running", manner.mode)))
@@ -158,7 +160,9 @@ async fn answer(asked: &str, before: usize, manner: &Manner, events: watch::Rece
         }
         asked if asked == format!("POST {one}/enter") => (200, grant(500, "running", "")),
         asked if asked == format!("DELETE {one}") => (200, "{}".to_owned()),
-        asked if asked == format!("GET {one}/events") => return Response::new(BoxBody::new(Lines { events, pending: None })),
+        asked if asked == format!("GET {one}/events") => {
+            return Response::new(BoxBody::new(Lines { events, pending: None }));
+        }
         _ => (404, r#"{"reason":"not-found","detail":"no such route","retry":false}"#.to_owned()),
     };
     let response = Response::builder().status(status).header("content-type", "application/json");

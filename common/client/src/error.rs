@@ -134,16 +134,18 @@ fn advice(error: &rustls::Error) -> String {
         Error::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "its certificate is not valid yet: correct this machine's clock".to_owned()
         }
-        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "its certificate is for another name or address: use the one that the verifier was set up with".to_owned()
-        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name or address: use the one that the verifier was set up with".to_owned(),
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "its certificate was not issued by the pinned CA: someone may be in between".to_owned()
         }
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a TLS client certificate, and none was sent".to_owned()
         }
-        Error::AlertReceived(_) => "it ended the handshake: it does not accept our certificate or TLS version".to_owned(),
+        Error::AlertReceived(_) => {
+            "it ended the handshake: it does not accept our certificate or TLS version".to_owned()
+        }
         _ => "is it a TLS server, and the verifier's?".to_owned(),
     }
 }

@@ -72,13 +72,7 @@ impl LocalClient {
             let place = &connection.place;
             return Err(refused.err().unwrap_or_else(|| place.protocol::<R>("a reply under a failed status")));
         }
-        Ok(EventStream {
-            body: response.into_body(),
-            read: Vec::new(),
-            scanned: 0,
-            connection,
-            route: PhantomData,
-        })
+        Ok(EventStream { body: response.into_body(), read: Vec::new(), scanned: 0, connection, route: PhantomData })
     }
 
     async fn connect(&self) -> Result<LocalConnection, ClientError> {
@@ -113,12 +107,9 @@ impl LocalConnection {
     async fn connect(path: &Path, timeout: Duration) -> Result<Self, ClientError> {
         let place = Place { shown: format!("the agent at {}", path.display()), prefix: String::new() };
         let connecting = async {
-            let stream = UnixStream::connect(path)
-                .await
-                .map_err(|e| ClientError::of_exchange(&place.shown, true, e))?;
-            http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(|e| ClientError::of_exchange(&place.shown, true, e))
+            let stream =
+                UnixStream::connect(path).await.map_err(|e| ClientError::of_exchange(&place.shown, true, e))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| ClientError::of_exchange(&place.shown, true, e))
         };
         let (sender, connection) = match tokio::time::timeout(timeout, connecting).await {
             Ok(connected) => connected?,
@@ -195,7 +186,10 @@ impl<R: Route> EventStream<R> {
                 return reply.map(Some).map_err(|e| self.connection.place.protocol::<R>(e.to_string()));
             }
             if self.read.len() > EVENT_BYTES_MAX {
-                return Err(self.connection.place.protocol::<R>(format!("a line of more than {EVENT_BYTES_MAX} bytes")));
+                return Err(self
+                    .connection
+                    .place
+                    .protocol::<R>(format!("a line of more than {EVENT_BYTES_MAX} bytes")));
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => {
