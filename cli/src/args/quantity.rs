@@ -143,4 +143,22 @@ mod tests {
             assert!(right(bad).is_err(), "{bad}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused_within_bounds(text in ".{0,24}|[0-9]{1,21}[a-zA-Zé]{0,4}") {
+            for amount in [bits_per_second(&text), duration_ms(&text)].into_iter().flatten() {
+                proptest::prop_assert!(amount >= 1 && i64::try_from(amount).is_ok(), "{text}");
+            }
+            if let Ok(wait) = wait_ms(&text) {
+                proptest::prop_assert!(wait <= WAIT_MS_MAX);
+            }
+        }
+
+        #[test]
+        fn whole_amounts_read_as_they_are_written(amount in 1_u64..1_000_000) {
+            proptest::prop_assert_eq!(bits_per_second(&format!("{amount}M")), Ok(amount * 1_000_000));
+            proptest::prop_assert_eq!(duration_ms(&format!("{amount}h")), Ok(amount * 3_600_000));
+        }
+    }
 }
