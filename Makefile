@@ -1,0 +1,46 @@
+# Thin names for what people type. Each recipe says what it installs, installs it, builds, runs.
+# As root or with sudo; needs git, make and a Rust toolchain (1.95 or later).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+# One feature set for tests and demo, so that nothing is built twice.
+CARGO_FLAGS := --workspace --all-targets --locked
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help packages-needed build lint test demo bench model clean
+
+help: ## Shows this list.
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+packages-needed: ## Installs the Debian packages that building and testing need.
+	@tools/install-packages
+
+build: packages-needed ## Builds everything, as tests and demo need it.
+	@echo "== building (the first time takes some minutes)"
+	@cargo build $(CARGO_FLAGS)
+
+lint: packages-needed ## Checks format and lints; warnings are errors.
+	@cargo fmt --all --check
+	@cargo clippy $(CARGO_FLAGS) -- -D warnings
+
+test: build ## Runs all tests: unit, property, scenarios with real TPMs (swtpm) and real cgroups.
+	@echo "== testing"
+	@tools/run-tests
+
+demo: build ## Two hosts, one verifier, two tenants, three attacks: the whole way once.
+	@echo "== demo"
+	@$(TARGET_DIR)/debug/quotary-demo --out target/demo
+
+bench: packages-needed ## Measures verification, durable evidence, latency, and the agent's cost, side by side.
+	@echo "== building with optimisation (the first time takes ten minutes or more)"
+	@cargo build --release --workspace --locked
+	@$(TARGET_DIR)/release/quotary-bench --out target/bench
+
+model: packages-needed ## Trains the forecast model anew from models/traces.
+	@models/train.sh
+
+clean: ## Removes what was built.
+	@cargo clean

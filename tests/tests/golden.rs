@@ -1,0 +1,361 @@
+//! The frozen forms: bytes that never change (wire.md, Forms).
+//!
+//! Each form is made from fixed values and must be exactly the bytes kept in `tests/golden/`. A form that
+//! differs needs a new version, not a new golden file. `QUOTARY_GOLDEN=write` writes files that are missing,
+//! and only those.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+
+use quotary_common::cbor::{Bounded, Text, Version, from_bytes, to_bytes};
+use quotary_common::checkpoint::{Checkpoint, origin_of};
+use quotary_common::envelope::*;
+use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::grant::{Grant, GrantSet, RequestRefusal};
+use quotary_common::id::*;
+use quotary_common::keys::KeyCertificate;
+use quotary_common::leaf::*;
+use quotary_common::metric::{Metric, MetricWindow};
+use quotary_common::nonce::{NonceKey, NonceScope};
+use quotary_common::plan::{Plan, Setpoint};
+use quotary_common::reason::{Reason, Refusal};
+use quotary_common::sign::{PublicKey, SigningKey};
+use quotary_common::token::JoinToken;
+use quotary_common::units::{Class, Resources};
+
+fn golden(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    let text = if name.ends_with(".hex") {
+        let hex = data_encoding::HEXLOWER.encode(bytes);
+        hex.as_bytes().chunks(96).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap())).collect::<String>()
+    } else {
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    if !path.exists() && std::env::var_os("QUOTARY_GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_else(|error| panic_missing(&path, &error));
+    assert_eq!(text, kept, "the form of {name} changed: it needs a new version");
+}
+
+#[expect(clippy::panic, reason = "a test that cannot go on")]
+fn panic_missing(path: &std::path::Path, error: &std::io::Error) -> String {
+    panic!("{}: {error}", path.display())
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn many<T, const MAX: usize>(items: Vec<T>) -> Bounded<T, MAX> {
+    Bounded::new(items).unwrap()
+}
+
+/// Ed25519 from a fixed seed, as RFC 8032 makes it: the same signatures for ever.
+fn key() -> SigningKey {
+    let mut pkcs8 = data_encoding::HEXLOWER.decode(b"302e020100300506032b657004220420").unwrap();
+    pkcs8.extend([7; 32]);
+    SigningKey::from_pkcs8(&pkcs8).unwrap()
+}
+
+fn resources() -> Resources {
+    Resources {
+        cpu_millicores: Some(500),
+        memory_bytes: Some(268_435_456),
+        storage_bytes: None,
+        disk_bytes_per_second: Some(10_485_760),
+        network_bits_per_second: Some(1_000_000),
+    }
+}
+
+fn window(label: Option<&str>) -> MetricWindow {
+    MetricWindow {
+        metric: Metric::DiskReadBytesPerSecond,
+        start_ms: 15_000,
+        duration_ms: 15_000,
+        samples: 15,
+        mean: 1024,
+        max: 70_000,
+        p95: 65_536,
+        label: label.map(|label| Text::new(label).unwrap()),
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        version: Version,
+        deployment: DeploymentId::new([1; 32]),
+        host: HostId::new([2; 32]),
+        boot_id: BootId::new([3; 16]),
+        sequence: 42,
+        predecessor: Digest::new([4; 32]),
+        tls_key: Digest::new([5; 32]),
+        checkpoint: Some(WitnessedCheckpoint { size: 7, root: Digest::new([6; 32]) }),
+        agent_version: name("0.1.0"),
+        built_at_ms: 123_456,
+        backend: Backend {
+            kind: BackendKind::Direct,
+            mode: Mode::Enforce,
+            hierarchy: Hierarchy::V1,
+            controls: many(vec![ControlState { control: name("cpu.shares"), support: Support::Effective }]),
+        },
+        host_windows: many(vec![window(None), window(Some("sda"))]),
+        applications: many(vec![ApplicationReport {
+            cgroup: CgroupPath::new("/quotary/run-a").unwrap(),
+            unit: Some(name("web.service")),
+            uid: Some(1000),
+            grant: Some(GrantId::new([7; 32])),
+            windows: many(vec![window(None)]),
+        }]),
+        events: many(vec![Event {
+            kind: EventKind::CpuThrottled,
+            cgroup: Some(CgroupPath::new("/quotary/run-a").unwrap()),
+            count: 3,
+            at_ms: 20_000,
+        }]),
+        writes: many(vec![EnforcementWrite {
+            plan: Some(PlanId::new([8; 32])),
+            grant: Some(GrantId::new([7; 32])),
+            cgroup: CgroupPath::new("/quotary/run-a").unwrap(),
+            backend: BackendKind::Direct,
+            control: name("cpu.shares"),
+            before: Some(ControlValue::new("1024").unwrap()),
+            after: ControlValue::new("512").unwrap(),
+            actual: Some(ControlValue::new("512").unwrap()),
+            effective: true,
+            at_ms: 19_000,
+            dry_run: false,
+        }]),
+        requests: many(vec![PendingRequest {
+            id: RequestId::new([9; 32]),
+            uid: 1000,
+            gid: 1001,
+            pid: 4711,
+            start_time_ticks: 99,
+            cgroup: CgroupPath::new("/user.slice").unwrap(),
+            unit: None,
+            name: Some(name("batch")),
+            class: Class::Guaranteed,
+            resources: resources(),
+        }]),
+        held: many(vec![GrantId::new([7; 32])]),
+        facts: HostFacts {
+            hostname: name("host-1"),
+            kernel: name("6.1.0"),
+            cpu_millicores: 4000,
+            memory_bytes: 8_589_934_592,
+            os: Some(name("Debian GNU/Linux 12 (bookworm)")),
+        },
+    }
+}
+
+#[test]
+fn envelope_v1() {
+    let sealed = envelope().seal().unwrap();
+    golden("envelope-v1.hex", sealed.bytes());
+    golden("envelope-v1.digest.hex", sealed.digest().as_bytes());
+    assert_eq!(ClaimedEnvelope::parse(sealed.bytes()).unwrap().claims(), &envelope());
+}
+
+#[test]
+fn evidence_v1_and_its_extra_data() {
+    let sealed = envelope().seal().unwrap();
+    let evidence = Evidence {
+        version: Version,
+        nonce: [10; 32],
+        envelope: sealed.bytes().to_vec(),
+        attest: vec![11; 8],
+        signature: vec![12; 8],
+        pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
+    };
+    golden("evidence-v1.hex", &evidence.to_bytes());
+    let nonce = quotary_common::nonce::Nonce::new([10; 32]);
+    golden("extra-data-v1.hex", &extra_data(&nonce, &sealed.digest()));
+}
+
+#[test]
+fn nonce_v1() {
+    let scope = NonceScope {
+        deployment: DeploymentId::new([1; 32]),
+        host: HostId::new([2; 32]),
+        committed_sequence: 41,
+    };
+    golden("nonce-v1.hex", NonceKey::new(&[13; 32]).mint(&scope, 1_700_000_090_000, [14; 8]).as_bytes());
+}
+
+fn grant_set() -> GrantSet {
+    GrantSet {
+        version: Version,
+        deployment: DeploymentId::new([1; 32]),
+        host: HostId::new([2; 32]),
+        boot_id: BootId::new([3; 16]),
+        sequence: 42,
+        envelope: Digest::new([15; 32]),
+        epoch: 2,
+        generation: 17,
+        lease_ms: 300_000,
+        grants: many(vec![Grant {
+            id: GrantId::new([7; 32]),
+            request: RequestId::new([9; 32]),
+            application: name("web"),
+            tenant: name("shop"),
+            class: Class::Burstable,
+            resources: resources(),
+        }]),
+        refusals: many(vec![RequestRefusal {
+            request: RequestId::new([16; 32]),
+            refusal: Refusal::new(Reason::Capacity, "no room"),
+        }]),
+    }
+}
+
+#[test]
+fn grant_set_v1_signed() {
+    golden("grant-set-v1.hex", &to_bytes(&grant_set()));
+    let signed = key().sign(&grant_set());
+    golden("grant-set-v1.signed.hex", &signed.to_bytes());
+    assert_eq!(signed.verify::<GrantSet>(&key().public()).unwrap(), grant_set());
+    let id = GrantId::for_request(&HostId::new([2; 32]), &RequestId::new([9; 32]));
+    golden("grant-id-v1.hex", id.as_bytes());
+}
+
+#[test]
+fn plan_v1_signed() {
+    let plan = Plan {
+        version: Version,
+        deployment: DeploymentId::new([1; 32]),
+        host: HostId::new([2; 32]),
+        id: PlanId::new([8; 32]),
+        epoch: 2,
+        unit: Some(name("web.service")),
+        cgroup: None,
+        setpoints: many(vec![
+            Setpoint { at_ms: 1_700_000_000_000, resources: resources() },
+            Setpoint { at_ms: 1_700_000_060_000, resources: Resources { cpu_millicores: Some(250), ..resources() } },
+        ]),
+        decision: Some(vec![17; 4]),
+    };
+    golden("plan-v1.hex", &to_bytes(&plan));
+    golden("plan-v1.signed.hex", &key().sign(&plan).to_bytes());
+}
+
+#[test]
+fn key_certificate_and_join_token_v1() {
+    let certificate = KeyCertificate {
+        version: Version,
+        deployment: DeploymentId::new([1; 32]),
+        verifier: name("verifier-1"),
+        grant_key: PublicKey([18; 32]),
+        log_key: PublicKey([19; 32]),
+        not_after_ms: 1_800_000_000_000,
+        result_key: PublicKey([20; 32]),
+    };
+    golden("key-certificate-v1.signed.hex", &key().sign(&certificate).to_bytes());
+    let token = JoinToken {
+        version: Version,
+        verifier: Text::new("https://verifier:7443").unwrap(),
+        ca_spki: Digest::new([21; 32]),
+        root: PublicKey([22; 32]),
+        secret: [23; 32],
+    };
+    golden("join-token-v1.txt", token.to_text().as_bytes());
+    assert_eq!(JoinToken::parse(&token.to_text()).unwrap(), token);
+}
+
+fn decisions() -> Vec<Decision> {
+    let verdict = Verdict { host: HostId::new([2; 32]), sequence: 42, evidence: Digest::new([24; 32]) };
+    let refusal = Refusal::new(Reason::ChainForked, "two chains");
+    vec![
+        Decision::Genesis(Genesis { root: PublicKey([22; 32]), configuration: Digest::new([25; 32]) }),
+        Decision::Enrolled(Enrolled {
+            host: HostId::new([2; 32]),
+            ek_public: vec![26; 4],
+            ak_public: vec![27; 4],
+            tls_key: Digest::new([5; 32]),
+            ek_issuer: Some(Text::new("CN=site").unwrap()),
+            token: TokenId::new([28; 32]),
+            replaced: true,
+            epoch: 2,
+        }),
+        Decision::Refused(Refused {
+            host: Some(HostId::new([2; 32])),
+            what: Text::new("evidence").unwrap(),
+            refusal: refusal.clone(),
+            input: Digest::new([29; 32]),
+            request: Some(RequestId::new([9; 32])),
+            count: 3,
+        }),
+        Decision::VerdictChanged(VerdictChanged {
+            verdict: verdict.clone(),
+            from: None,
+            to: Some(name("measured")),
+            findings: many(vec![Reason::Zone]),
+        }),
+        Decision::Verdicts(Verdicts { accepted: many(vec![verdict.clone()]) }),
+        Decision::Granted(Granted {
+            host: HostId::new([2; 32]),
+            grant: GrantId::new([7; 32]),
+            change: GrantChange::Given,
+            application: name("web"),
+            tenant: name("shop"),
+            class: Class::Burstable,
+            resources: resources(),
+            input: Digest::new([15; 32]),
+            forecast: Some(Text::new("cpu_millicores: as requested").unwrap()),
+        }),
+        Decision::EpochRaised(EpochRaised {
+            host: HostId::new([2; 32]),
+            epoch: 3,
+            refusal,
+            input: Digest::new([29; 32]),
+        }),
+        Decision::TokenMade(TokenMade {
+            token: TokenId::new([28; 32]),
+            what: Text::new("join").unwrap(),
+            scope: Text::new("zone measured").unwrap(),
+            not_after_ms: 1_800_000_000_000,
+        }),
+        Decision::ZoneLearned(ZoneLearned {
+            zone: name("measured"),
+            verdict,
+            values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
+        }),
+        Decision::Started(Started {
+            version: name("0.1.0"),
+            configuration: Digest::new([25; 32]),
+            witnessed: Some(WitnessedCheckpoint { size: 7, root: Digest::new([6; 32]) }),
+        }),
+    ]
+}
+
+#[test]
+fn leaves_v1_one_of_each_kind() {
+    for (n, decision) in decisions().into_iter().enumerate() {
+        let leaf = Leaf { version: Version, at_ms: 1_700_000_000_000, actor: Text::new("verifier").unwrap(), decision };
+        golden(&format!("leaf-v1-{:02}.hex", n + 1), &leaf.to_bytes());
+        assert_eq!(from_bytes::<Leaf>(&leaf.to_bytes(), 65_535).unwrap(), leaf);
+    }
+}
+
+#[test]
+fn checkpoint_v1() {
+    let checkpoint = Checkpoint {
+        origin: origin_of(&DeploymentId::new([1; 32])),
+        size: 1234,
+        root: Digest::new([6; 32]),
+    };
+    golden("checkpoint-v1.txt", checkpoint.sign(&key()).as_bytes());
+}
+
+#[test]
+fn reason_codes_v1() {
+    let table: String = Reason::ALL
+        .iter()
+        .map(|r| {
+            let flags = [(r.retry(), "retry"), (r.is_finding(), "finding"), (r.raises_epoch(), "epoch")];
+            let flags: Vec<&str> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+            format!("{} {} {} {}\n", r.number(), r.code(), r.http_status(), flags.join(","))
+        })
+        .collect();
+    golden("reason-codes-v1.txt", table.as_bytes());
+}
