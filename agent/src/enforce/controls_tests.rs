@@ -44,34 +44,33 @@ const HALF: Resources = Resources {
 
 #[test]
 fn half_a_core_on_version_1_is_512_shares_and_50_ms() {
-    assert_eq!(lines(Class::Burstable, HALF, Hierarchy::V1), [
-        "cpu.shares=512",
-        "cpu.cfs_period_us=100000",
-        "cpu.cfs_quota_us=50000",
-        "memory.soft_limit_in_bytes=268435456",
-        "blkio.throttle.read_bps_device=254:0 1048576",
-        "blkio.throttle.write_bps_device=254:0 1048576",
-    ]);
+    assert_eq!(
+        lines(Class::Burstable, HALF, Hierarchy::V1),
+        [
+            "cpu.shares=512",
+            "cpu.cfs_period_us=100000",
+            "cpu.cfs_quota_us=50000",
+            "memory.soft_limit_in_bytes=268435456",
+            "blkio.throttle.read_bps_device=254:0 1048576",
+            "blkio.throttle.write_bps_device=254:0 1048576",
+        ]
+    );
 }
 
 #[test]
 fn half_a_core_on_version_2_is_weight_50_and_50_ms() {
-    assert_eq!(lines(Class::BestEffort, HALF, Hierarchy::V2), [
-        "cpu.weight=50",
-        "cpu.max=50000 100000",
-        "memory.high=268435456",
-        "io.max=254:0 rbps=1048576 wbps=1048576",
-    ]);
+    assert_eq!(
+        lines(Class::BestEffort, HALF, Hierarchy::V2),
+        ["cpu.weight=50", "cpu.max=50000 100000", "memory.high=268435456", "io.max=254:0 rbps=1048576 wbps=1048576",]
+    );
 }
 
 #[test]
 fn a_guarantee_has_no_quota_and_its_memory_protected() {
-    assert_eq!(lines(Class::Guaranteed, HALF, Hierarchy::V2), [
-        "cpu.weight=50",
-        "memory.low=268435456",
-        "memory.high=268435456",
-        "io.max=254:0 rbps=1048576 wbps=1048576",
-    ]);
+    assert_eq!(
+        lines(Class::Guaranteed, HALF, Hierarchy::V2),
+        ["cpu.weight=50", "memory.low=268435456", "memory.high=268435456", "io.max=254:0 rbps=1048576 wbps=1048576",]
+    );
     assert!(!lines(Class::Guaranteed, HALF, Hierarchy::V1).iter().any(|line| line.contains("quota")));
 }
 

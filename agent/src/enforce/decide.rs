@@ -89,13 +89,13 @@ pub fn on_grants(held: &Held, grants: &[Grant], lease: &Lease, setup: &Setup, no
             steps.push(Step::End { grant: *id, reason });
         }
     }
-    if steps.len() < running(held).count() || lease.epoch > held.epoch {
+    let stay = steps.len() < running(held).count();
+    if stay || lease.epoch > held.epoch || !held.ended.is_empty() {
         steps.push(Step::Renew { lease: *lease });
     }
     for grant in grants {
         let known = held.grants.get(&grant.id);
-        if known.is_some_and(|known| known.ending.is_some()) {
-            // It ended here, and the verifier has not heard of it yet.
+        if known.is_some_and(|known| known.ending.is_some()) || held.ended_since(&grant.id, lease) {
             continue;
         }
         let Some(cgroup) = setup.parent.of_grant(&grant.id) else { continue };

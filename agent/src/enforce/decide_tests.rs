@@ -39,7 +39,7 @@ fn obey(held: &mut Held, steps: &[Step]) {
     for step in steps {
         match step {
             Step::End { grant, reason } => {
-                held.add(&Record::Ending { grant: *grant, reason: *reason });
+                held.add(&Record::Ending { grant: *grant, reason: *reason, boot_id: BOOT, at_ms: 0 });
                 held.add(&Record::Removed { grant: *grant });
             }
             Step::Renew { lease } => held.add(&Record::Renewed { lease: lease.into() }),
@@ -107,11 +107,9 @@ fn a_grant_that_is_not_listed_ends_and_a_higher_epoch_says_fenced() {
 #[test]
 fn a_stale_set_changes_nothing() {
     let held = after(&[grant(1, 500)], 3);
-    for (stale, at) in [
-        (lease(2, 50), 51),
-        (lease(3, 0), 100),
-        (Lease { boot_id: BootId::new([2; 16]), ..lease(3, 50) }, 51),
-    ] {
+    for (stale, at) in
+        [(lease(2, 50), 51), (lease(3, 0), 100), (Lease { boot_id: BootId::new([2; 16]), ..lease(3, 50) }, 51)]
+    {
         assert!(on_grants(&held, &[grant(2, 500)], &stale, &setup(Mode::Enforce), now(at)).is_empty(), "{stale:?}");
     }
 }
@@ -124,6 +122,19 @@ fn a_contested_control_is_left_alone_at_a_resize() {
     let steps = on_grants(&held, &[grant(1, 600)], &lease(0, 50), &setup(Mode::Enforce), now(51));
     let Some(Step::Set { settings, .. }) = steps.last() else { panic!("{steps:?}") };
     assert!(settings.iter().all(|setting| setting.knob != knob), "{settings:?}");
+}
+
+#[test]
+fn a_grant_that_ended_here_comes_back_only_by_a_set_that_knows_of_it() {
+    let mut held = after(&[grant(1, 500)], 0);
+    let id = GrantId::new([1; 32]);
+    held.add(&Record::Ending { grant: id, reason: EndReason::Empty, boot_id: BOOT, at_ms: 60 });
+    held.add(&Record::Removed { grant: id });
+    let steps = |start| on_grants(&held, &[grant(1, 500)], &lease(0, start), &setup(Mode::Enforce), now(70));
+    assert_eq!(steps(50), [Step::Renew { lease: lease(0, 50) }], "that envelope was built before it ended");
+    assert!(steps(61).iter().any(|step| matches!(step, Step::Take { .. })));
+    held.add(&Record::Renewed { lease: LeaseForm::from(&lease(0, 61)) });
+    assert!(held.ended.is_empty());
 }
 
 #[test]

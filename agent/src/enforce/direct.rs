@@ -193,23 +193,31 @@ impl Direct {
             if directory(mount, Some(group)).is_err() {
                 continue;
             }
-            let dir = mount.dir.join(group.relative());
-            let mut left = true;
-            for _ in 0..PASSES {
-                let inside: Vec<u32> = nested(&dir).iter().flat_map(|dir| processes(dir)).collect();
-                left = !inside.is_empty();
-                for pid in inside {
-                    self.send(mount, pid, home(pid, mount).as_ref())?;
-                }
-                if !left {
-                    break;
-                }
-            }
-            if left {
-                return Err(KernelError::Busy { path: dir });
-            }
+            self.move_out_of(mount, &mount.dir.join(group.relative()), |pid| home(pid, mount))?;
         }
         Ok(())
+    }
+
+    fn move_out_of(
+        &self,
+        mount: &Mount,
+        dir: &Path,
+        home: impl Fn(u32) -> Option<GroupPath>,
+    ) -> Result<(), KernelError> {
+        let mut outcome = Ok(());
+        for _ in 0..PASSES {
+            let inside: Vec<u32> = nested(dir).iter().flat_map(|dir| processes(dir)).collect();
+            if inside.is_empty() {
+                return Ok(());
+            }
+            for pid in inside {
+                // One that cannot be moved does not keep the others.
+                if let Err(error) = self.send(mount, pid, home(pid).as_ref()) {
+                    outcome = Err(error);
+                }
+            }
+        }
+        outcome.and(Err(KernelError::Busy { path: dir.to_path_buf() }))
     }
 
     /// Removes the group and those below it, in every mount.
@@ -293,7 +301,12 @@ fn directory(mount: &Mount, group: Option<&GroupPath>) -> Result<OwnedFd, Kernel
     Ok(at)
 }
 
-fn file_error(step: &'static str, mount: &Mount, group: Option<&GroupPath>, name: &str) -> impl Fn(std::io::Error) -> KernelError {
+fn file_error(
+    step: &'static str,
+    mount: &Mount,
+    group: Option<&GroupPath>,
+    name: &str,
+) -> impl Fn(std::io::Error) -> KernelError {
     let path = mount.dir.join(group.map_or("", GroupPath::relative)).join(name);
     move |source| KernelError::Io { step, path: path.clone(), source }
 }

@@ -12,8 +12,10 @@ use super::probe::Mount;
 use super::process;
 use super::record::{EndReason, Entry, Record};
 
-/// Endings tried again per tick: each may wait for the kernel for a fraction of a second.
+/// Endings tried again at once: each may wait for the kernel for a fraction of a second.
 const RETRIED_PER_TICK: usize = 4;
+/// How long to wait before they are tried again, ms.
+const RETRY_MS: u64 = 5_000;
 
 impl Enforcer {
     /// Ends a grant. What cannot be put back at once stays in the journal as ending, and is tried again.
@@ -23,7 +25,7 @@ impl Enforcer {
             return outcome;
         }
         tracing::info!(%grant, ?reason, "a grant ends");
-        self.journal.announce_undo(&[Record::Ending { grant, reason }]);
+        self.journal.announce_undo(&[Record::Ending { grant, reason, boot_id: self.boot_id, at_ms: now_ms }]);
         self.shown.retain(|(shown, _), _| *shown != grant);
         outcome.ended.push((grant, reason));
         if let Some(group) = self.group_of(&grant)
@@ -45,20 +47,32 @@ impl Enforcer {
         outcome
     }
 
-    /// Tries endings again that did not succeed at once.
-    pub(super) fn retry_endings(&mut self) {
-        let endings = self.journal.held().grants.iter().filter(|(_, held)| held.ending.is_some());
-        let some: Vec<GrantId> = endings.map(|(id, _)| *id).take(RETRIED_PER_TICK).collect();
-        for grant in some {
-            self.take_down(grant);
+    /// Tries some endings again that did not succeed at once, if it is time.
+    pub(super) fn retry_endings(&mut self, now_ms: u64) {
+        let ending = self.ending();
+        if !ending.is_empty() && self.retry_at_ms <= now_ms {
+            ending.into_iter().take(RETRIED_PER_TICK).for_each(|grant| self.take_down(grant));
+            self.retry_at_ms = now_ms.saturating_add(RETRY_MS);
         }
+    }
+
+    /// Tries all endings again, now.
+    pub(super) fn retry_all_endings(&mut self) {
+        self.ending().into_iter().for_each(|grant| self.take_down(grant));
+    }
+
+    fn ending(&self) -> Vec<GrantId> {
+        let endings = self.journal.held().grants.iter().filter(|(_, held)| held.ending.is_some());
+        endings.map(|(id, _)| *id).collect()
     }
 
     /// Removes the parent of our groups if the agent made it and nobody uses it.
     pub(super) fn remove_unused_parent(&mut self) {
         let held = self.journal.held();
         let used = held.grants.values().any(|held| held.group != GroupState::None);
-        let Some(parent) = held.parent_made.as_ref().and_then(|parent| GroupPath::parse(parent.as_str())) else { return };
+        let Some(parent) = held.parent_made.as_ref().and_then(|parent| GroupPath::parse(parent.as_str())) else {
+            return;
+        };
         if used {
             return;
         }
@@ -99,13 +113,7 @@ impl Enforcer {
 }
 
 /// Where a process belongs: where it came from, or for those that were started inside, where the first came from.
-fn home(
-    entries: &[Entry],
-    group: &GroupPath,
-    pid: u32,
-    mount: &Mount,
-    hierarchy: Hierarchy,
-) -> Option<GroupPath> {
+fn home(entries: &[Entry], group: &GroupPath, pid: u32, mount: &Mount, hierarchy: Hierarchy) -> Option<GroupPath> {
     let own = entries.iter().find(|entry| entry.pid == pid);
     let entry = own.or_else(|| entries.first())?;
     let origin = process::origin_in(&entry.origins, mount, hierarchy)?;

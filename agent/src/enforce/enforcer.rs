@@ -76,6 +76,8 @@ pub struct Enforcer {
     pub(super) shown: BTreeMap<(GrantId, Knob), ControlValue>,
     /// The last group whose controls were compared.
     compared: Option<GrantId>,
+    /// When endings that did not succeed are tried again, ms on `CLOCK_BOOTTIME`.
+    pub(super) retry_at_ms: u64,
 }
 
 impl Enforcer {
@@ -117,6 +119,7 @@ impl Enforcer {
             boot_id,
             shown: BTreeMap::new(),
             compared: None,
+            retry_at_ms: 0,
         };
         let outcome = enforcer.start(now_ms);
         Ok((enforcer, outcome))
@@ -127,7 +130,7 @@ impl Enforcer {
         for (grant, reason) in decide::on_start(self.journal.held(), self.setup.mode, self.now(now_ms)) {
             outcome.append(self.end_and_say_restored(grant, reason, now_ms));
         }
-        self.retry_endings();
+        self.retry_all_endings();
         let made: Vec<GrantId> = decide::running(self.journal.held())
             .filter(|(_, held)| held.group == GroupState::Made)
             .map(|(id, _)| *id)
@@ -182,7 +185,7 @@ impl Enforcer {
     /// What time brings, each second: leases that ran out, groups that became empty, values changed by another
     /// writer (which are left to it), endings that did not succeed at once.
     pub fn tick(&mut self, now_ms: u64) -> Outcome {
-        self.retry_endings();
+        self.retry_endings(now_ms);
         let mut outcome = Outcome::default();
         for (grant, reason) in decide::on_time(self.journal.held(), self.now(now_ms)) {
             outcome.append(self.end(grant, reason, now_ms));
@@ -224,7 +227,7 @@ impl Enforcer {
         for grant in running {
             outcome.append(self.end(grant, EndReason::Stopped, now_ms));
         }
-        self.retry_endings();
+        self.retry_all_endings();
         self.remove_unused_parent();
         outcome
     }

@@ -18,13 +18,7 @@ impl Enforcer {
     /// # Errors
     /// [`EnforceError`] when the grant is not held or its lease is over, the process is gone or another, or the
     /// kernel refuses; the process is then where it was.
-    pub fn enter(
-        &mut self,
-        grant: &GrantId,
-        pid: u32,
-        start_time_ticks: u64,
-        now_ms: u64,
-    ) -> Result<(), EnforceError> {
+    pub fn enter(&mut self, grant: &GrantId, pid: u32, start_time_ticks: u64, now_ms: u64) -> Result<(), EnforceError> {
         let epoch = self.journal.held().epoch;
         let held = self.running_grant(grant)?;
         if !held.lease.is_running(self.boot_id, epoch, now_ms) {
@@ -51,9 +45,8 @@ impl Enforcer {
         // The pid may have been given to another process between the check and the move.
         if let Err(error) = self.check_process(pid, start_time_ticks) {
             // Whoever has it now started where its parent is.
-            let origins = process::parent(&self.root, pid)
-                .map(|parent| process::origins(&self.root, parent))
-                .unwrap_or_default();
+            let origins =
+                process::parent(&self.root, pid).map(|parent| process::origins(&self.root, parent)).unwrap_or_default();
             self.take_back(grant, pid, &origins);
             return Err(error);
         }

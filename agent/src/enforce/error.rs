@@ -79,7 +79,9 @@ pub enum EnforceError {
         grant: GrantId,
     },
     /// It has no group: making it failed.
-    #[error("grant {grant} has no cgroup: making it failed, see the agent's log; it is tried again at the next renewal")]
+    #[error(
+        "grant {grant} has no cgroup: making it failed, see the agent's log; it is tried again at the next renewal"
+    )]
     NoGroup {
         /// The grant.
         grant: GrantId,

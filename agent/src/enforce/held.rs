@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quotary_common::envelope::{CgroupPath, ControlValue};
-use quotary_common::id::GrantId;
+use quotary_common::id::{BootId, GrantId};
 use quotary_common::lease::Lease;
 
 use super::controls::Knob;
@@ -62,6 +62,8 @@ pub struct HeldGrant {
 pub struct Held {
     /// Every grant that is held, or whose group is not gone yet.
     pub grants: BTreeMap<GrantId, HeldGrant>,
+    /// When grants ended that the verifier may not know of yet: boot, and ms on its `CLOCK_BOOTTIME`.
+    pub ended: BTreeMap<GrantId, (BootId, u64)>,
     /// The highest epoch seen.
     pub epoch: u64,
     /// The parent of our groups, where the agent made it.
@@ -76,17 +78,15 @@ impl Held {
         match record {
             Record::Granted { grant, cgroup, lease } => {
                 self.epoch = self.epoch.max(lease.epoch);
-                self.grants.entry(*grant).or_insert_with(|| HeldGrant {
-                    cgroup: cgroup.clone(),
-                    lease: lease.into(),
-                    group: GroupState::None,
-                    written: BTreeMap::new(),
-                    entries: Vec::new(),
-                    ending: None,
-                });
+                if !self.grants.contains_key(grant) {
+                    self.ended.remove(grant);
+                    self.grants.insert(*grant, HeldGrant::new(cgroup, lease));
+                }
             }
             Record::Renewed { lease } => {
                 self.epoch = self.epoch.max(lease.epoch);
+                let unknown = |(boot_id, at_ms): &(BootId, u64)| *boot_id == lease.boot_id && *at_ms >= lease.start_ms;
+                self.ended.retain(|grant, ended| unknown(ended) || self.grants.contains_key(grant));
                 for held in self.grants.values_mut().filter(|held| held.ending.is_none()) {
                     held.lease = lease.into();
                 }
@@ -105,19 +105,30 @@ impl Held {
                 let entry = self.enabled.entry(cgroup.clone()).or_insert_with(|| (before.clone(), after.clone()));
                 entry.1 = after.clone();
             }
+            Record::Ending { grant, boot_id, at_ms, .. } => {
+                self.ended.insert(*grant, (*boot_id, *at_ms));
+                if let Some(held) = self.grants.get_mut(grant) {
+                    held.add(record);
+                }
+            }
             Record::Making { grant }
             | Record::Made { grant }
             | Record::Writing { grant, .. }
             | Record::Wrote { grant, .. }
             | Record::Contested { grant, .. }
             | Record::Entering { grant, .. }
-            | Record::NotEntered { grant, .. }
-            | Record::Ending { grant, .. } => {
+            | Record::NotEntered { grant, .. } => {
                 if let Some(held) = self.grants.get_mut(grant) {
                     held.add(record);
                 }
             }
         }
+    }
+
+    /// Whether a grant ended here after the envelope was built that `lease` counts from: a set that answers that
+    /// envelope still lists it, and must not bring it back.
+    pub fn ended_since(&self, grant: &GrantId, lease: &Lease) -> bool {
+        self.ended.get(grant).is_some_and(|(boot_id, at_ms)| *boot_id == lease.boot_id && *at_ms >= lease.start_ms)
     }
 
     /// The fewest records that add up to the same.
@@ -130,14 +141,30 @@ impl Held {
             let (cgroup, before, after) = (cgroup.clone(), before.clone(), after.clone());
             records.push(Record::Enabling { cgroup, before, after });
         }
+        // Grants first: an ending is also one of its grant's records.
         for (grant, held) in &self.grants {
             held.records(*grant, &mut records);
+        }
+        for (grant, (boot_id, at_ms)) in &self.ended {
+            let reason = self.grants.get(grant).and_then(|held| held.ending).unwrap_or(EndReason::Released);
+            records.push(Record::Ending { grant: *grant, reason, boot_id: *boot_id, at_ms: *at_ms });
         }
         records
     }
 }
 
 impl HeldGrant {
+    fn new(cgroup: &CgroupPath, lease: &LeaseForm) -> Self {
+        Self {
+            cgroup: cgroup.clone(),
+            lease: lease.into(),
+            group: GroupState::None,
+            written: BTreeMap::new(),
+            entries: Vec::new(),
+            ending: None,
+        }
+    }
+
     fn add(&mut self, record: &Record) {
         match record {
             Record::Making { .. } if self.group == GroupState::None => self.group = GroupState::Making,
@@ -205,9 +232,6 @@ impl HeldGrant {
             }
         }
         out.extend(self.entries.iter().map(|entry| Record::Entering { grant, entry: entry.clone() }));
-        if let Some(reason) = self.ending {
-            out.push(Record::Ending { grant, reason });
-        }
     }
 }
 

@@ -1,12 +1,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use proptest::prelude::*;
-use quotary_common::envelope::Name;
-use quotary_common::id::BootId;
-
 use super::*;
 use crate::enforce::controls::{Control, Device};
 use crate::enforce::record::Origin;
+use proptest::prelude::*;
+use quotary_common::envelope::Name;
 
 fn any_grant() -> impl Strategy<Value = GrantId> {
     (0u8..3).prop_map(|n| GrantId::new([n; 32]))
@@ -56,7 +54,12 @@ fn any_record() -> impl Strategy<Value = Record> {
         1 => (any_grant(), 0u32..5).prop_map(|(grant, pid)| Record::NotEntered { grant, pid }),
         1 => any_lease().prop_map(|lease| Record::Renewed { lease }),
         1 => (0u64..5).prop_map(|epoch| Record::Fenced { epoch }),
-        1 => any_grant().prop_map(|grant| Record::Ending { grant, reason: EndReason::Released }),
+        2 => (any_grant(), 0u8..2, 0u64..9).prop_map(|(grant, boot, at_ms)| Record::Ending {
+            grant,
+            reason: EndReason::Released,
+            boot_id: BootId::new([boot; 16]),
+            at_ms,
+        }),
         1 => any_grant().prop_map(|grant| Record::Removed { grant }),
         1 => (path(), any::<bool>()).prop_map(|(parent, made)| Record::Preparing { parent, made }),
         1 => Just(Record::ParentRemoved),

@@ -102,7 +102,8 @@ pub enum Record {
         #[n(1)]
         pid: u32,
     },
-    /// All grants that are not ending hold until then.
+    /// All grants that are not ending hold until then; what ended before the envelope that this lease counts
+    /// from was built is known to the verifier.
     #[n(8)]
     Renewed {
         /// Until when.
@@ -125,6 +126,12 @@ pub enum Record {
         /// Why.
         #[n(1)]
         reason: EndReason,
+        /// On which boot.
+        #[n(2)]
+        boot_id: BootId,
+        /// When, ms on its `CLOCK_BOOTTIME`.
+        #[n(3)]
+        at_ms: u64,
     },
     /// Its group is gone, and the grant forgotten.
     #[n(11)]

@@ -82,12 +82,7 @@ impl Enforcer {
     }
 
     /// Writes controls in a grant's group: old values and intent journaled first, read back after.
-    pub(super) fn set(
-        &mut self,
-        grant: GrantId,
-        settings: &[Setting],
-        now_ms: u64,
-    ) -> Result<Outcome, EnforceError> {
+    pub(super) fn set(&mut self, grant: GrantId, settings: &[Setting], now_ms: u64) -> Result<Outcome, EnforceError> {
         let Some(group) = self.group_of(&grant) else { return Ok(Outcome::default()) };
         if self.setup.mode != Mode::Enforce {
             return Ok(self.show(grant, &group, settings, now_ms));
@@ -102,13 +97,7 @@ impl Enforcer {
     }
 
     /// Puts controls back, journaled if the disk lets us.
-    pub(super) fn put_back(
-        &mut self,
-        grant: GrantId,
-        group: &GroupPath,
-        settings: &[Setting],
-        now_ms: u64,
-    ) -> Outcome {
+    pub(super) fn put_back(&mut self, grant: GrantId, group: &GroupPath, settings: &[Setting], now_ms: u64) -> Outcome {
         let writing: Vec<Record> = settings.iter().map(|setting| self.intent(grant, group, setting)).collect();
         self.journal.announce_undo(&writing);
         self.write_announced(grant, group, settings, now_ms)
@@ -148,9 +137,9 @@ impl Enforcer {
             let actual = self.direct.read(&group, knob).ok().flatten();
             outcome.writes.extend(self.report(grant, &group, knob, actual.clone(), now_ms));
             let setpoint = self.running_grant(&grant).ok().and_then(|held| held.written.get(&knob));
-            let stands = setpoint.zip(actual.as_ref()).is_some_and(|(written, actual)| {
-                agrees(knob.control, written.setpoint.as_str(), actual.as_str())
-            });
+            let stands = setpoint
+                .zip(actual.as_ref())
+                .is_some_and(|(written, actual)| agrees(knob.control, written.setpoint.as_str(), actual.as_str()));
             // One that does not stand stays open: the next set writes it again.
             if stands {
                 wrote.push(Record::Wrote { grant, knob, actual });

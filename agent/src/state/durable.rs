@@ -118,9 +118,7 @@ fn write_new(temporary: &Path, bytes: &[u8], mode: u32) -> Result<(), StateError
         made => made,
     }
     .map_err(|source| StateError::io("make", temporary, source))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(|source| StateError::io("write", temporary, source))
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|source| StateError::io("write", temporary, source))
 }
 
 #[cfg(test)]

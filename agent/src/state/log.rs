@@ -78,13 +78,8 @@ where
                 .and_then(|()| file.sync_all())
                 .map_err(|source| StateError::io("cut the torn end of", path, source))?;
         }
-        let mut log = Self {
-            path: path.to_path_buf(),
-            file,
-            len_bytes: good_bytes as u64,
-            broken: false,
-            records: PhantomData,
-        };
+        let mut log =
+            Self { path: path.to_path_buf(), file, len_bytes: good_bytes as u64, broken: false, records: PhantomData };
         log.seek_end()?;
         Ok((log, read.records, read.tail))
     }

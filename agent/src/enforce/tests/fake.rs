@@ -113,7 +113,11 @@ impl Host {
     }
 
     pub(super) fn open(&self, mode: Mode, now_ms: u64) -> (Enforcer, Outcome) {
-        Enforcer::open_with(self.config(mode), Box::new(FakeKernel::default()), super::BOOT, now_ms).unwrap()
+        self.open_on(FakeKernel::default(), mode, now_ms)
+    }
+
+    pub(super) fn open_on(&self, kernel: FakeKernel, mode: Mode, now_ms: u64) -> (Enforcer, Outcome) {
+        Enforcer::open_with(self.config(mode), Box::new(kernel), super::BOOT, now_ms).unwrap()
     }
 }
 
@@ -128,7 +132,9 @@ fn dirs_below(root: &Path) -> Vec<PathBuf> {
     let mut next = 0;
     while next < dirs.len() {
         let below = fs::read_dir(&dirs[next]).unwrap().map(|entry| entry.unwrap());
-        dirs.extend(below.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()).collect::<Vec<_>>());
+        dirs.extend(
+            below.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()).collect::<Vec<_>>(),
+        );
         next += 1;
     }
     dirs
@@ -142,7 +148,8 @@ fn leave(root: &Path, pid: u32) {
     for dir in dirs_below(root) {
         if has(&dir, pid) {
             let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap();
-            let left: String = text.lines().filter(|line| *line != pid.to_string()).map(|line| format!("{line}\n")).collect();
+            let left: String =
+                text.lines().filter(|line| *line != pid.to_string()).map(|line| format!("{line}\n")).collect();
             fs::write(dir.join("cgroup.procs"), left).unwrap();
         }
     }
@@ -184,12 +191,16 @@ pub(super) struct CrashAt {
 
 #[derive(Debug, Default)]
 pub(super) struct FakeKernel {
-    crash: CrashAt,
+    pub(super) crash: CrashAt,
+    /// A controller whose groups below our parent take no process.
+    pub(super) closed: Option<Controller>,
+    /// A file that changes while a process is moved.
+    pub(super) meanwhile: Option<(PathBuf, String)>,
 }
 
 impl FakeKernel {
     pub(super) fn crashing(crash: CrashAt) -> Self {
-        Self { crash }
+        Self { crash, ..Self::default() }
     }
 
     fn step<T>(&self, step: impl FnOnce() -> T) -> T {
@@ -227,7 +238,8 @@ fn fill_version_2(root: &Path, dir: &Path) {
 /// Says in every `cgroup.events` whether a process is there or below.
 fn refresh(root: &Path) {
     for dir in dirs_below(root).into_iter().filter(|dir| dir.join("cgroup.events").exists()) {
-        let inside = |dir: &PathBuf| !fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().trim().is_empty();
+        let inside =
+            |dir: &PathBuf| !fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().trim().is_empty();
         let populated = u8::from(dirs_below(&dir).iter().any(inside));
         fs::write(dir.join("cgroup.events"), format!("populated {populated}\nfrozen 0\n")).unwrap();
     }
@@ -262,6 +274,14 @@ impl Groups for FakeKernel {
 
     fn attach(&self, mount: &Mount, hierarchy: Hierarchy, dir: &Path, pid: u32) -> Result<(), KernelError> {
         self.step(|| {
+            let ours = dir.to_string_lossy().contains("/run-");
+            if ours && self.closed.is_some_and(|closed| mount.controllers.contains(&closed)) {
+                let source = rustix::io::Errno::INVAL.into();
+                return Err(KernelError::Io { step: "attach", path: dir.to_path_buf(), source });
+            }
+            if let Some((path, text)) = &self.meanwhile {
+                fs::write(path, text).unwrap();
+            }
             leave(&mount.dir, pid);
             let others = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             // The real step, through the library; a plain file then holds this pid alone.

@@ -21,10 +21,8 @@ struct Ground {
 impl Ground {
     /// `None`, with a note, where this machine has no writable version 1 controllers.
     fn new(name: &str) -> Option<Self> {
-        let ground = Self {
-            temp: tempfile::tempdir().unwrap(),
-            parent: format!("/quotary-test-{}-{name}", std::process::id()),
-        };
+        let ground =
+            Self { temp: tempfile::tempdir().unwrap(), parent: format!("/quotary-test-{}-{name}", std::process::id()) };
         let (enforcer, _) = ground.open(0);
         if enforcer.mode() == Mode::Enforce && enforcer.backend().hierarchy == Hierarchy::V1 {
             return Some(ground);

@@ -16,6 +16,12 @@ use quotary_common::lease::Lease;
 use quotary_common::sign::SigningKey;
 use quotary_common::units::{Class, Resources};
 
+// The enforcer lives on a thread of its own.
+const _: fn() = || {
+    fn can_move<T: Send>() {}
+    can_move::<crate::enforce::Enforcer>();
+};
+
 const BOOT: BootId = BootId::new([1; 16]);
 const LEASE_MS: u64 = 10_000;
 

@@ -48,8 +48,7 @@ fn after_a_reboot_nothing_is_held_and_nothing_written() {
         std::fs::remove_dir_all(root.join("quotary")).unwrap();
     }
     let kernel = Box::new(FakeKernel::default());
-    let (enforcer, outcome) =
-        Enforcer::open_with(host.config(Mode::Enforce), kernel, BootId::new([2; 16]), 5).unwrap();
+    let (enforcer, outcome) = Enforcer::open_with(host.config(Mode::Enforce), kernel, BootId::new([2; 16]), 5).unwrap();
     assert_eq!(outcome.ended, [(ID, EndReason::OtherBoot)]);
     assert!(outcome.writes.is_empty() && outcome.events.is_empty() && enforcer.held().is_empty());
 }

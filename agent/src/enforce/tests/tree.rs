@@ -6,8 +6,9 @@ use quotary_common::envelope::{BackendKind, EventKind, Hierarchy, Mode, Support}
 use quotary_common::reason::Reason;
 use quotary_common::units::Class;
 
-use super::fake::Host;
+use super::fake::{FakeKernel, Host};
 use super::*;
+use crate::enforce::controls::Controller;
 use crate::enforce::{EndReason, EnforceError};
 
 const GROUP: &str = "sys/fs/cgroup/quotary";
@@ -74,18 +75,25 @@ fn on_version_1_the_soft_limit_is_advisory_and_the_rest_effective() {
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
     let outcome = enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
     let found: Vec<_> = outcome.writes.iter().map(|write| (write.control.as_str(), write.effective)).collect();
-    assert_eq!(found, [
-        ("cpu.shares", true),
-        ("cpu.cfs_period_us", true),
-        ("cpu.cfs_quota_us", true),
-        ("memory.soft_limit_in_bytes", false),
-        ("blkio.throttle.read_bps_device", true),
-        ("blkio.throttle.write_bps_device", true),
-    ]);
+    assert_eq!(
+        found,
+        [
+            ("cpu.shares", true),
+            ("cpu.cfs_period_us", true),
+            ("cpu.cfs_quota_us", true),
+            ("memory.soft_limit_in_bytes", false),
+            ("blkio.throttle.read_bps_device", true),
+            ("blkio.throttle.write_bps_device", true),
+        ]
+    );
     let backend = enforcer.backend();
     assert_eq!((backend.kind, backend.mode, backend.hierarchy), (BackendKind::Direct, Mode::Enforce, Hierarchy::V1));
-    let advisory: Vec<_> =
-        backend.controls.iter().filter(|state| state.support == Support::Advisory).map(|state| state.control.as_str()).collect();
+    let advisory: Vec<_> = backend
+        .controls
+        .iter()
+        .filter(|state| state.support == Support::Advisory)
+        .map(|state| state.control.as_str())
+        .collect();
     assert_eq!(advisory, ["memory.soft_limit_in_bytes"]);
 }
 
@@ -104,7 +112,12 @@ fn a_process_enters_every_hierarchy_and_leaves_to_where_it_came_from() {
         assert_eq!(outcome.ended, [(id, EndReason::Released)]);
         assert!(host.places(7).iter().all(|place| place == "/user.slice/session"), "{:?}", host.places(7));
         assert_eq!(host.run_groups(), Vec::<std::path::PathBuf>::new());
-        assert!(outcome.writes.iter().any(|write| write.after.as_str().contains("-1") || write.after.as_str().contains("max")));
+        assert!(
+            outcome
+                .writes
+                .iter()
+                .any(|write| write.after.as_str().contains("-1") || write.after.as_str().contains("max"))
+        );
         assert!(matches!(enforcer.release(&id, 5), Err(EnforceError::UnknownGrant { .. })));
     }
 }
@@ -140,6 +153,34 @@ fn a_pid_that_belongs_to_another_process_now_is_not_moved() {
 }
 
 #[test]
+fn a_process_that_one_hierarchy_refuses_goes_back_in_all() {
+    let host = Host::version_1();
+    host.process(7, 70, "/user.slice");
+    let kernel = FakeKernel { closed: Some(Controller::Memory), ..FakeKernel::default() };
+    let (mut enforcer, _) = host.open_on(kernel, Mode::Enforce, 0);
+    enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
+    let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2);
+    assert!(matches!(refused, Err(EnforceError::Enter { pid: 7, .. })));
+    assert!(host.places(7).iter().all(|place| place == "/user.slice"), "{:?}", host.places(7));
+    assert!(enforcer.tick(3).ended.is_empty(), "nobody entered, so nobody left");
+}
+
+#[test]
+fn a_pid_that_changes_hands_while_it_is_moved_goes_to_where_its_parent_is() {
+    for host in [Host::version_1(), Host::version_2()] {
+        host.process(7, 70, "/user.slice");
+        host.process(1, 1, "/parents.slice");
+        let stat = host.get("proc/7/stat").replace(" 70 0", " 71 0");
+        let kernel = FakeKernel { meanwhile: Some((host.path("proc/7/stat"), stat)), ..FakeKernel::default() };
+        let (mut enforcer, _) = host.open_on(kernel, Mode::Enforce, 0);
+        enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
+        let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2);
+        assert!(matches!(refused, Err(EnforceError::OtherProcess { expected: 70, found: 71, .. })), "{refused:?}");
+        assert!(host.places(7).iter().all(|place| place == "/parents.slice"), "{:?}", host.places(7));
+    }
+}
+
+#[test]
 fn a_group_ends_when_its_last_process_leaves_and_not_before_the_first_enters() {
     for host in [Host::version_1(), Host::version_2()] {
         host.process(7, 70, "/");
@@ -151,8 +192,9 @@ fn a_group_ends_when_its_last_process_leaves_and_not_before_the_first_enters() {
         host.exit(7);
         assert_eq!(enforcer.tick(5).ended, [(GrantId::new([1; 32]), EndReason::Empty)]);
         assert!(host.run_groups().is_empty() && enforcer.held().is_empty());
-        // The verifier's next set still lists it: it ended here, but is not held, and may be given again.
-        assert!(enforcer.tick(6).ended.is_empty());
+        // The reply to an envelope from before still lists it: it does not come back.
+        assert_eq!(enforcer.apply_grants(&[grant(1, 500)], &lease(4), 6), Default::default());
+        assert!(enforcer.held().is_empty());
     }
 }
 
