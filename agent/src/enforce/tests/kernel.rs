@@ -59,20 +59,26 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        // A start long after the lease puts back what a failed test left.
-        if let Ok(state_dir) = StateDir::open(self.temp.path().join("state")) {
-            let config = Config {
-                root: PathBuf::from("/"),
-                state_dir,
-                mode: Mode::Enforce,
-                delegated_parent: Some(self.parent.clone()),
-                devices: Vec::new(),
-            };
-            if let Ok((mut enforcer, _)) = Enforcer::open(config, BOOT, u64::MAX) {
-                enforcer.restore_all(u64::MAX);
+        // By hand: what is tested may be what is broken. Children are dead by now; the kernel may lag a little.
+        for dir in ["cpu", "cpuacct", "memory", "blkio"].map(|controller| self.dir(controller)) {
+            for _ in 0..20 {
+                remove_below(&dir);
+                if !dir.exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
         }
     }
+}
+
+fn remove_below(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_below(&entry.path());
+        }
+    }
+    let _ = std::fs::remove_dir(dir);
 }
 
 /// A child that burns CPU, killed when dropped.
