@@ -30,6 +30,7 @@ pub mod evidence;
 pub mod identity;
 pub mod lease;
 pub mod link;
+pub mod run;
 pub mod sample;
 pub mod socket;
 pub mod state;

@@ -17,6 +17,7 @@ mod listener;
 mod peer;
 mod refuse;
 
+pub(crate) use ask::Reply;
 pub use ask::{Ask, Asks, GrantName, WAIT_MS_MAX};
 pub use listener::{Limits, Listener, SocketError, SocketKind};
 pub use peer::{Peer, PeerError};

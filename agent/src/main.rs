@@ -1,0 +1,137 @@
+//! The agent's program: arguments, configuration, signals, exit code.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::Parser;
+use quotary_agent::config::{self, Config};
+use quotary_agent::{run, tpm};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// Usage or configuration (sysexits.h).
+const EXIT_USAGE: u8 = 64;
+
+/// The privileged service on a host: samples, quotes, enforces.
+#[derive(Debug, Parser)]
+#[command(name = "quotary-agent", version)]
+#[command(after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
+    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back.")]
+struct Arguments {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Checks the configuration, tells all faults, and ends.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            let is_fault = told.use_stderr();
+            let _ = told.print();
+            return if is_fault { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("quotary-agent: {}", with_causes(&error));
+            return EXIT_USAGE.into();
+        }
+    };
+    if arguments.check_config {
+        println!("{} is good", arguments.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let filter = match EnvFilter::try_new(config.log_filter()) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("quotary-agent: log in {}: {error}", arguments.config.display());
+            return EXIT_USAGE.into();
+        }
+    };
+    if let Err(error) = in_its_environment() {
+        eprintln!("quotary-agent: cannot start itself again: {error}");
+        return ExitCode::FAILURE;
+    }
+    // Colours and times are for people: under systemd the journal has its own.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts this program again with libtss2's own messages off, unless the environment says something about them.
+///
+/// The library reads the variable once, and to change the environment of a running process is not sound.
+fn in_its_environment() -> std::io::Result<()> {
+    let (name, value) = tpm::TSS_LOG;
+    if std::env::var_os(name).is_some() {
+        return Ok(());
+    }
+    let mut own = std::env::args_os();
+    let mut again = Command::new(std::env::current_exe()?);
+    if let Some(name) = own.next() {
+        again.arg0(name);
+    }
+    // On success this does not return.
+    Err(again.args(own).env(name, value).exec())
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    // One thread: the work is small, and what could hold it up has threads of its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .thread_keep_alive(std::time::Duration::from_secs(5))
+        .build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let on_signal = stop.clone();
+        let signals = tokio::spawn(async move {
+            for is_second in [false, true] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if is_second {
+                    leave_at_once();
+                }
+                on_signal.cancel();
+            }
+        });
+        let outcome = run::run(config, stop).await;
+        signals.abort();
+        let _ = signals.await;
+        Ok(outcome?)
+    })
+}
+
+#[expect(clippy::exit, reason = "the operator asked twice: nothing is waited for, the next start puts back what is left")]
+fn leave_at_once() {
+    tracing::error!("stopped at once: what is left is put back at the next start");
+    std::process::exit(1);
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,123 @@
+//! What the sockets ask, answered or passed on.
+
+use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire::AgentView;
+
+use super::agent::Agent;
+use super::enforcement::Order;
+use super::requests::Waiting;
+use crate::clock;
+use crate::socket::{Ask, GrantName, Peer, Reply};
+
+impl Agent {
+    /// Answers, or passes on to who will.
+    pub(super) fn answer(&mut self, ask: Ask) {
+        let now_ms = clock::boottime_ms();
+        match ask {
+            Ask::Request { peer, id, request, arrived_us, reply } => {
+                if self.is_halted {
+                    let detail = "root has put everything back: start the agent again to ask for grants";
+                    let _ = reply.send(Err(Refusal::new(Reason::Unavailable, detail)));
+                    return;
+                }
+                let (uid, per_uid_max) = (peer.uid, self.config.requests_per_uid_max);
+                let waiting = Waiting { peer, request, arrived_us, reply };
+                if self.requests.take_in(id, waiting, per_uid_max) {
+                    self.schedule.requested(uid, now_ms);
+                }
+            }
+            Ask::Show { peer, grant, reply } => {
+                let shown = self.own(&peer, &grant).and_then(|id| self.grants.show(&id, now_ms).ok_or_else(unknown));
+                let _ = reply.send(shown);
+            }
+            Ask::Watch { peer, grant, reply } => {
+                let watched = self.own(&peer, &grant).and_then(|id| self.grants.watch(&id, now_ms).ok_or_else(unknown));
+                let _ = reply.send(watched);
+            }
+            Ask::Release { peer, grant, reply } => match self.own(&peer, &grant) {
+                Ok(id) => self.release(vec![id], Some(reply)),
+                Err(refusal) => drop(reply.send(Err(refusal))),
+            },
+            Ask::Enter { peer, grant, reply } => self.enter(&peer, &grant, reply),
+            Ask::ShowAgent { reply } => self.show_agent(reply, now_ms),
+            Ask::RestoreAll { reply } => match self.enforcement.order(Order::RestoreAll { reply }) {
+                Ok(()) => {
+                    self.is_halted = true;
+                    self.changing += 1;
+                    self.requests.refuse_all(&Refusal::new(Reason::Unavailable, "root is putting everything back"));
+                }
+                Err(Order::RestoreAll { reply }) => {
+                    let _ = reply.send(Err(Refusal::new(Reason::Busy, "enforcement is busy: try again")));
+                }
+                Err(_) => {}
+            },
+        }
+    }
+
+    /// The grant of that name, if it is the peer's. Another's is as unknown as one that is not there.
+    fn own(&self, peer: &Peer, name: &GrantName) -> Result<quotary_common::id::GrantId, Refusal> {
+        self.grants.find(name.as_str(), peer.uid).ok_or_else(unknown)
+    }
+
+    fn enter(&mut self, peer: &Peer, name: &GrantName, reply: Reply<quotary_common::wire::LocalGrant>) {
+        let grant = match self.own(peer, name) {
+            Ok(grant) => grant,
+            Err(refusal) => return drop(reply.send(Err(refusal))),
+        };
+        let order = Order::Enter { grant, pid: peer.pid, start_time_ticks: peer.start_time_ticks, reply };
+        if let Err(Order::Enter { reply, .. }) = self.enforcement.order(order) {
+            let _ = reply.send(Err(Refusal::new(Reason::Busy, "enforcement is busy: try again")));
+        }
+    }
+
+    fn show_agent(&self, reply: Reply<AgentView>, now_ms: u64) {
+        let host = self.linking.host();
+        let figures = &self.figures;
+        let why_not: Vec<String> = [
+            self.enforcement_facts.why_not.clone(),
+            self.is_halted.then(|| "root has put everything back: nothing is enforced until the agent is started again".to_owned()),
+            figures.alarm.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let backend = self.backend();
+        let mut view = AgentView {
+            host,
+            id: host.map(|host| host.to_string()),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            mode: backend.mode,
+            why_not: (!why_not.is_empty()).then(|| why_not.join("; ")),
+            backend: backend.kind,
+            hierarchy: backend.hierarchy,
+            sequence: figures.sequence,
+            last_accepted_ms_ago: figures.accepted_at_ms.map(|at_ms| now_ms.saturating_sub(at_ms)),
+            last_refusal: figures.last_refusal.clone(),
+            tpm_in_lockout: false,
+            tpm_manufacturer: String::new(),
+            tpm_child_pid: None,
+            quote_us: figures.quote_us.to_vec(),
+            request_to_enforced_us: figures.request_to_enforced_us.to_vec(),
+            grants: self.grants.show_all(now_ms),
+        };
+        let tpm = self.linking.tpm();
+        // The TPM may take its time.
+        self.tasks.spawn(async move {
+            if let Some(tpm) = tpm {
+                match tpm.status().await {
+                    Ok(status) => {
+                        view.tpm_in_lockout = status.in_lockout;
+                        view.tpm_manufacturer = status.manufacturer;
+                    }
+                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the TPM does not say how it is"),
+                }
+                view.tpm_child_pid = tpm.software_child_pid();
+            }
+            let _ = reply.send(Ok(view));
+        });
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(Reason::NotFound, "you hold no such grant")
+}

@@ -1,0 +1,207 @@
+//! The thread that owns the enforcer: its files and fsyncs never hold up the loop.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use quotary_common::envelope::{Backend, CgroupPath, Mode};
+use quotary_common::grant::VerifiedGrantSet;
+use quotary_common::id::{BootId, GrantId};
+use quotary_common::lease::Lease;
+use quotary_common::reason::Refusal;
+use quotary_common::wire::{LocalGrant, RestoreReply};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock;
+use crate::enforce::{Config, EnforceError, Enforcer, Outcome};
+use crate::socket::Reply;
+
+/// Orders that may wait: more than sockets can have open at once.
+const ORDERS_MAX: usize = 2048;
+/// If the loop hangs or is gone, leases still end: the thread ticks by itself after so long without orders.
+const OWN_TICK: Duration = Duration::from_secs(3);
+
+/// What the enforcer is to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Bring the host to a grant set.
+    Apply(Box<VerifiedGrantSet>),
+    /// Move a process into a grant's group.
+    Enter { grant: GrantId, pid: u32, start_time_ticks: u64, reply: Reply<LocalGrant> },
+    /// End grants that were given back.
+    Release { grants: Vec<GrantId>, reply: Option<Reply<()>> },
+    /// See what time brought.
+    Tick,
+    /// Put everything back, for root.
+    RestoreAll { reply: Reply<RestoreReply> },
+    /// Put everything back, and end.
+    Stop { done: oneshot::Sender<()> },
+}
+
+/// What came of an order.
+#[derive(Debug)]
+pub(super) enum Done {
+    Ticked,
+    Applied(Box<VerifiedGrantSet>),
+    Entered { grant: GrantId, result: Result<(), Refusal>, reply: Reply<LocalGrant> },
+    Released { reply: Option<Reply<()>> },
+    Restored { grants: u64, reply: Reply<RestoreReply> },
+}
+
+/// What the enforcer holds, after an order.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Holding {
+    /// Grants in use.
+    pub(super) held: Vec<(GrantId, Option<Lease>)>,
+    /// Groups: path, grant, uid that entered first.
+    pub(super) groups: Vec<(CgroupPath, GrantId, Option<u32>)>,
+}
+
+/// One report per order.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) done: Done,
+    pub(super) outcome: Outcome,
+    /// Absent where nothing changed.
+    pub(super) holding: Option<Holding>,
+}
+
+/// How enforcement is set up on this host: fixed once opened.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    pub(super) mode: Mode,
+    pub(super) backend: Backend,
+    pub(super) why_not: Option<String>,
+}
+
+/// The way to the thread.
+#[derive(Debug)]
+pub(super) struct Enforcement {
+    orders: SyncSender<Order>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What opening the enforcer gave.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) enforcement: Enforcement,
+    pub(super) reports: mpsc::UnboundedReceiver<Report>,
+    pub(super) facts: Facts,
+    pub(super) outcome: Outcome,
+    pub(super) holding: Holding,
+}
+
+/// Enforcement that cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum EnforcementError {
+    /// The enforcer cannot be opened.
+    #[error("enforcement cannot begin")]
+    Enforcer(#[from] EnforceError),
+    /// No thread.
+    #[error("the enforcement thread cannot be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Enforcement {
+    /// Opens the enforcer (which keeps what a running lease covers, and puts back the rest), then gives it a thread.
+    pub(super) fn open(config: Config, boot_id: BootId) -> Result<Opened, EnforcementError> {
+        let (enforcer, outcome) = Enforcer::open(config, boot_id, clock::boottime_ms())?;
+        let facts = Facts {
+            mode: enforcer.mode(),
+            backend: enforcer.backend(),
+            why_not: enforcer.capabilities().why_not.clone(),
+        };
+        let holding = holding(&enforcer);
+        let (orders, queue) = sync_channel(ORDERS_MAX);
+        // One report per order, and orders are bounded.
+        let (to, reports) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name("enforce".to_owned())
+            .stack_size(512 * 1024)
+            .spawn(move || serve(enforcer, &queue, &to))
+            .map_err(EnforcementError::Thread)?;
+        Ok(Opened { enforcement: Self { orders, thread: Some(thread) }, reports, facts, outcome, holding })
+    }
+
+    /// Gives an order; gives it back when the thread cannot take it.
+    pub(super) fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders.try_send(order).map_err(|error| match error {
+            TrySendError::Full(order) | TrySendError::Disconnected(order) => order,
+        })
+    }
+
+    /// Puts everything back and ends the thread. Waits for it at most `limit`.
+    pub(super) async fn stop(mut self, limit: Duration) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let orders = self.orders.clone();
+        // Behind whatever waits; the queue is drained quickly.
+        let ordered = tokio::task::spawn_blocking(move || orders.send(Order::Stop { done }).is_ok());
+        let stopped = tokio::time::timeout(limit, async { ordered.await.unwrap_or(false) && is_done.await.is_ok() });
+        let is_stopped = stopped.await.unwrap_or(false);
+        if is_stopped && let Some(thread) = self.thread.take() {
+            return thread.join().is_ok();
+        }
+        is_stopped
+    }
+}
+
+fn serve(mut enforcer: Enforcer, orders: &Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
+    loop {
+        let order = match orders.recv_timeout(OWN_TICK) {
+            Ok(order) => order,
+            Err(RecvTimeoutError::Timeout) => Order::Tick,
+            // The loop is gone without a word: as after a crash, what a running lease covers stays.
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Order::Stop { done } = order {
+            enforcer.restore_all(clock::boottime_ms());
+            let _ = done.send(());
+            return;
+        }
+        let (done, outcome) = carry_out(&mut enforcer, order);
+        let changed = !matches!(done, Done::Ticked) || outcome != Outcome::default();
+        let holding = changed.then(|| holding(&enforcer));
+        if reports.send(Report { done, outcome, holding }).is_err() {
+            return;
+        }
+    }
+}
+
+fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
+    let now_ms = clock::boottime_ms();
+    match order {
+        Order::Tick => (Done::Ticked, enforcer.tick(now_ms)),
+        Order::Apply(set) => {
+            let outcome = enforcer.apply(&set, now_ms);
+            (Done::Applied(set), outcome)
+        }
+        Order::Enter { grant, pid, start_time_ticks, reply } => {
+            let result = enforcer.enter(&grant, pid, start_time_ticks, now_ms).map_err(|error| {
+                tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
+                error.refusal()
+            });
+            (Done::Entered { grant, result, reply }, Outcome::default())
+        }
+        Order::Release { grants, reply } => {
+            let mut outcome = Outcome::default();
+            for grant in grants {
+                // What is not held (any more) needs no release.
+                if let Ok(released) = enforcer.release(&grant, now_ms) {
+                    outcome.append(released);
+                }
+            }
+            (Done::Released { reply }, outcome)
+        }
+        Order::RestoreAll { reply } => {
+            let outcome = enforcer.restore_all(now_ms);
+            (Done::Restored { grants: outcome.ended.len() as u64, reply }, outcome)
+        }
+        // Taken before; it has no report.
+        Order::Stop { .. } => (Done::Ticked, Outcome::default()),
+    }
+}
+
+fn holding(enforcer: &Enforcer) -> Holding {
+    let held = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
+    Holding { held, groups: enforcer.groups() }
+}

@@ -1,0 +1,395 @@
+//! The way up: open the TPM, enrol, exchange evidence; one step at a time, beside the loop.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quotary_client::ClientError;
+use quotary_common::envelope::{Backend, BackendKind, Mode, Name};
+use quotary_common::id::{Digest, HostId};
+use quotary_common::limits::defaults;
+use quotary_common::wire::{NonceReply, RequestReply};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::agent::Agent;
+use super::enforcement::Order;
+use crate::clock;
+use crate::enrol::{self, EnrolError};
+use crate::evidence::{self, Chain, Contents, Frame};
+use crate::identity::{Identity, TlsIdentity};
+use crate::link::{self, Answer, Backoff, Exchange, LinkError, Reaction};
+use crate::tpm::{TpmError, TpmHandle, TpmIdentity};
+
+/// A nonce that is older is not worth a quote: it may have expired on the way.
+const NONCE_AGE_MAX_MS: u64 = defaults::NONCE_MS / 2;
+
+/// How far up we are.
+enum Stage {
+    /// The TPM is not open.
+    Closed,
+    /// The TPM is open, the host is not (or no longer) enrolled.
+    Open { tpm: TpmHandle },
+    /// Enrolled. The chain is away while an exchange has it.
+    Enrolled { exchange: Arc<Exchange>, tls_key: Digest, chain: Option<Box<Chain>>, nonce: Option<(NonceReply, u64)> },
+}
+
+/// What a step came to.
+pub(super) enum Worked {
+    TpmOpened(Result<(TpmHandle, TpmIdentity), TpmError>),
+    Enrolled(Result<Box<(Identity, Chain)>, EnrolError>),
+    Exchanged(Box<Chain>, Box<Result<Answer, LinkError>>),
+}
+
+/// The way up and the step that is being done.
+pub(super) struct Linking {
+    stage: Stage,
+    working: Option<JoinHandle<()>>,
+    backoff: Backoff,
+    /// The id that the host had before, if it was enrolled.
+    claim: Option<HostId>,
+    /// The last failure that was logged: the same is not logged again and again.
+    logged: String,
+    done: mpsc::Sender<Worked>,
+    pub(super) results: mpsc::Receiver<Worked>,
+}
+
+impl Linking {
+    pub(super) fn new(retry_max_ms: u64) -> Self {
+        let (done, results) = mpsc::channel(1);
+        Self {
+            stage: Stage::Closed,
+            working: None,
+            backoff: Backoff::new(retry_max_ms),
+            claim: None,
+            logged: String::new(),
+            done,
+            results,
+        }
+    }
+
+    pub(super) fn is_working(&self) -> bool {
+        self.working.is_some()
+    }
+
+    pub(super) fn host(&self) -> Option<HostId> {
+        match &self.stage {
+            Stage::Enrolled { exchange, .. } => Some(exchange.identity.host()),
+            _ => self.claim,
+        }
+    }
+
+    pub(super) fn tpm(&self) -> Option<TpmHandle> {
+        match &self.stage {
+            Stage::Closed => None,
+            Stage::Open { tpm } => Some(tpm.clone()),
+            Stage::Enrolled { exchange, .. } => Some(exchange.tpm.clone()),
+        }
+    }
+
+    fn spawn(&mut self, step: impl Future<Output = Worked> + Send + 'static) {
+        let done = self.done.clone();
+        self.working = Some(tokio::spawn(async move {
+            let worked = step.await;
+            // The loop is gone: so is what was worked for.
+            let _ = done.send(worked).await;
+        }));
+    }
+
+    /// Ends the step that is being done, and the TPM in order.
+    pub(super) async fn stop(mut self) {
+        if let Some(working) = self.working.take() {
+            working.abort();
+            let _ = working.await;
+        }
+        if let Some(tpm) = self.tpm()
+            && let Err(error) = tpm.shutdown().await
+        {
+            tracing::warn!(error = &error as &dyn Error, "the TPM was not shut down in order");
+        }
+    }
+}
+
+impl Agent {
+    /// Begins the next step up.
+    pub(super) fn work(&mut self, now_ms: u64) {
+        match &self.linking.stage {
+            Stage::Closed => {
+                let config = self.config.tpm.clone();
+                self.linking.spawn(async move {
+                    let opened = async {
+                        let tpm = TpmHandle::start(config).await?;
+                        let facts = tpm.identity().await?;
+                        Ok((tpm, facts))
+                    };
+                    Worked::TpmOpened(opened.await)
+                });
+            }
+            Stage::Open { tpm } => {
+                let (tpm, state, claim) = (tpm.clone(), self.state.clone(), self.linking.claim);
+                let token_file = self.config.join_token_file.clone();
+                let timeout = Duration::from_millis(self.config.verifier_timeout_ms);
+                self.linking.spawn(async move {
+                    let enrolled = async {
+                        let token = enrol::read_token(token_file.as_deref())?;
+                        enrol::enrol(&state, &tpm, &token, claim, timeout).await.map(Box::new)
+                    };
+                    Worked::Enrolled(enrolled.await)
+                });
+            }
+            Stage::Enrolled { .. } => self.send_evidence(now_ms),
+        }
+    }
+
+    fn send_evidence(&mut self, now_ms: u64) {
+        let Stage::Enrolled { exchange, tls_key, chain, nonce } = &mut self.linking.stage else { return };
+        let Some(mut chain) = chain.take() else { return };
+        let (exchange, tls_key) = (Arc::clone(exchange), *tls_key);
+        let nonce = nonce.take().filter(|(_, since_ms)| now_ms.saturating_sub(*since_ms) < NONCE_AGE_MAX_MS);
+        self.schedule.started(now_ms);
+        if chain.pending().is_none()
+            && let Err(error) = self.propose(&mut chain, &exchange.identity, tls_key, now_ms)
+        {
+            // Bounds exclude it; should it come about, nothing was stated and the next try builds another.
+            tracing::error!(error = error.as_ref() as &dyn Error, "no envelope was built");
+        }
+        self.linking.spawn(async move {
+            let (chain, outcome) = link::exchange(&exchange, *chain, nonce.map(|(nonce, _)| nonce)).await;
+            Worked::Exchanged(Box::new(chain), Box::new(outcome))
+        });
+    }
+
+    /// Builds the next envelope from all that waits to be told, and puts it on its way.
+    fn propose(
+        &mut self,
+        chain: &mut Chain,
+        identity: &Identity,
+        tls_key: Digest,
+        now_ms: u64,
+    ) -> Result<(), Box<dyn Error>> {
+        let frame = Frame {
+            deployment: identity.deployment(),
+            host: identity.host(),
+            boot_id: self.boot_id,
+            tls_key,
+            checkpoint: chain.seen(),
+            agent_version: Name::lossy(env!("CARGO_PKG_VERSION")),
+            built_at_ms: now_ms,
+            backend: self.backend(),
+            facts: self.host_facts.clone(),
+        };
+        let contents = Contents {
+            windows: self.fold.take_closed(now_ms),
+            events: std::mem::take(&mut self.events),
+            writes: std::mem::take(&mut self.writes).into(),
+            requests: self.requests.pending(),
+            held: self.holding.held.iter().map(|(grant, _)| *grant).collect(),
+        };
+        let (envelope, waiting) = evidence::build(frame, chain.next_place(), contents)?;
+        self.writes = waiting.into();
+        chain.propose(envelope)?;
+        Ok(())
+    }
+
+    /// How the agent enforces now.
+    pub(super) fn backend(&self) -> Backend {
+        let mut backend = self.enforcement_facts.backend.clone();
+        if self.is_halted {
+            backend.mode = Mode::Observe;
+            backend.kind = BackendKind::None;
+        }
+        backend
+    }
+
+    /// Takes up what a step came to.
+    pub(super) fn worked(&mut self, worked: Worked) {
+        let now_ms = clock::boottime_ms();
+        self.linking.working = None;
+        match worked {
+            Worked::TpmOpened(Ok((tpm, facts))) => self.settle(tpm, &facts, now_ms),
+            Worked::TpmOpened(Err(error)) => self.failed(&error, false, now_ms),
+            Worked::Enrolled(Ok(enrolled)) => {
+                let (identity, chain) = *enrolled;
+                tracing::info!(host = %identity.host(), deployment = %identity.deployment(), "the host is enrolled");
+                if let Stage::Open { tpm } = &self.linking.stage {
+                    let tpm = tpm.clone();
+                    self.enrolled(tpm, identity, chain, now_ms);
+                }
+            }
+            Worked::Enrolled(Err(error)) => {
+                if let EnrolError::Verifier(ClientError::Refused { error, .. }) = &error {
+                    self.figures.last_refusal = Some(error.clone());
+                }
+                self.failed(&error, error.needs_a_person(), now_ms);
+            }
+            Worked::Exchanged(back, outcome) => {
+                if let Stage::Enrolled { chain, .. } = &mut self.linking.stage {
+                    *chain = Some(back);
+                }
+                match *outcome {
+                    Ok(answer) => self.accepted(answer, now_ms),
+                    Err(error) => self.refused(&error, now_ms),
+                }
+            }
+        }
+    }
+
+    /// The TPM is open: is this host enrolled with the key that it holds?
+    fn settle(&mut self, tpm: TpmHandle, facts: &TpmIdentity, now_ms: u64) {
+        let found = Identity::load(&self.state, clock::unix_ms()).map_err(|error| shown(&error)).and_then(|identity| {
+            let Some(identity) = identity else { return Ok(None) };
+            self.linking.claim = Some(identity.host());
+            if identity.ak_name() != facts.ak_name {
+                return Err("the TPM holds another attestation key than the one that was enrolled".to_owned());
+            }
+            let chain = Chain::load(&self.state, identity.deployment(), identity.host()).map_err(|e| shown(&e))?;
+            Ok(Some((identity, chain)))
+        });
+        self.linking.stage = Stage::Open { tpm: tpm.clone() };
+        self.schedule.accepted(0, now_ms);
+        match found {
+            Ok(Some((identity, chain))) => self.enrolled(tpm, identity, chain, now_ms),
+            Ok(None) => {}
+            Err(why) => tracing::warn!(%why, "the host must be enrolled again"),
+        }
+    }
+
+    fn enrolled(&mut self, tpm: TpmHandle, identity: Identity, chain: Chain, now_ms: u64) {
+        let timeout = Duration::from_millis(self.config.verifier_timeout_ms);
+        let made = TlsIdentity::open(&self.state).map_err(|error| shown(&error)).and_then(|tls| {
+            let client = tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| shown(&error))?;
+            Ok((tls.spki(), client))
+        });
+        let (tls_key, client) = match made {
+            Ok(made) => made,
+            Err(why) => return tracing::error!(%why, "the verifier cannot be reached"),
+        };
+        self.linking.claim = Some(identity.host());
+        self.linking.backoff.succeeded();
+        self.figures.sequence = chain.sequence();
+        self.take_timing(identity.timing());
+        let exchange = Exchange { state: self.state.clone(), identity: Arc::new(identity), client, tpm };
+        self.linking.stage =
+            Stage::Enrolled { exchange: Arc::new(exchange), tls_key, chain: Some(Box::new(chain)), nonce: None };
+        // The first evidence is due at once.
+        self.schedule.accepted(0, now_ms);
+    }
+
+    fn accepted(&mut self, answer: Answer, now_ms: u64) {
+        let Answer { envelope, grants, next, zone, findings, quotes_took } = answer;
+        if !self.linking.logged.is_empty() {
+            tracing::info!("evidence is accepted again");
+            self.linking.logged.clear();
+        }
+        tracing::debug!(sequence = envelope.claims().sequence, %zone, ?findings, "evidence accepted");
+        quotes_took.into_iter().for_each(|took| self.figures.quote_us.add_duration(took));
+        self.figures.sequence = envelope.claims().sequence;
+        self.figures.accepted_at_ms = Some(now_ms);
+        self.figures.last_refusal = None;
+        self.figures.alarm = None;
+        self.linking.backoff.succeeded();
+        self.schedule.accepted(envelope.claims().built_at_ms, now_ms);
+        self.obstacle.send_replace("the verifier answers, and has not decided about this request yet".to_owned());
+        if let Stage::Enrolled { nonce, .. } = &mut self.linking.stage {
+            *nonce = Some((next, now_ms));
+        }
+        for refusal in grants.set().refusals.iter() {
+            if let Some(waiting) = self.requests.answered(&refusal.request) {
+                tracing::info!(request = %refusal.request, why = %refusal.refusal, "refused");
+                let error = (&refusal.refusal).into();
+                let _ = waiting.reply.send(Ok(RequestReply::Refused { request: refusal.request, error }));
+            }
+        }
+        if self.is_halted {
+            return;
+        }
+        self.owners = envelope.claims().requests.iter().map(|request| (request.id, request.uid)).collect();
+        match self.enforcement.order(Order::Apply(Box::new(grants))) {
+            Ok(()) => self.changing += 1,
+            // The next set says it again; who waits stays waiting.
+            Err(_) => tracing::error!("enforcement is busy: a grant set was not applied"),
+        }
+    }
+
+    fn refused(&mut self, error: &LinkError, now_ms: u64) {
+        if let Some(refusal) = error.refusal() {
+            self.figures.last_refusal = Some(refusal);
+        }
+        if let LinkError::Log(alarm) = error {
+            self.figures.alarm = Some(alarm.to_string());
+        }
+        match error.reaction() {
+            Reaction::FreshNonce | Reaction::Later => self.failed(error, false, now_ms),
+            Reaction::Finding => self.failed(error, true, now_ms),
+            Reaction::Rebuild => {
+                self.withdraw();
+                self.failed(error, false, now_ms);
+            }
+            Reaction::Enrol => {
+                self.failed(error, true, now_ms);
+                self.enrol_again();
+            }
+        }
+    }
+
+    /// Takes back an envelope that the verifier refused unread; what was done is told again, its windows are lost.
+    fn withdraw(&mut self) {
+        let Stage::Enrolled { chain: Some(chain), .. } = &mut self.linking.stage else { return };
+        let Some(envelope) = chain.withdraw() else { return };
+        let claims = envelope.claims();
+        for write in claims.writes.iter().rev() {
+            self.writes.push_front(write.clone());
+        }
+        claims.events.iter().for_each(|event| evidence::add_event(&mut self.events, event.clone()));
+    }
+
+    /// Goes back to before the enrolment, if there is a token to enrol with.
+    fn enrol_again(&mut self) {
+        let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
+        if let Err(error) = enrol::read_token(self.config.join_token_file.as_deref()) {
+            return tracing::error!(error = &error as &dyn Error, "the verifier does not know this host any more");
+        }
+        tracing::warn!("the verifier does not know this host any more: enrolling again");
+        let (tpm, host) = (exchange.tpm.clone(), exchange.identity.host());
+        self.linking.claim = Some(host);
+        self.linking.stage = Stage::Open { tpm };
+    }
+
+    /// Pauses after a failure, and says what it was, once.
+    fn failed(&mut self, error: &dyn Error, for_long: bool, now_ms: u64) {
+        let mut random = [0; 8];
+        // Without random bytes the pauses are merely not jittered.
+        let _ = SystemRandom::new().fill(&mut random);
+        let random = u64::from_be_bytes(random);
+        let backoff = &mut self.linking.backoff;
+        let pause_ms = if for_long { backoff.failed_for_long(random) } else { backoff.failed(random) };
+        self.schedule.failed(pause_ms, now_ms);
+        let why = shown(error);
+        if why == self.linking.logged {
+            tracing::debug!(%why, pause_ms, "failed again");
+        } else if for_long {
+            tracing::error!(%why, pause_ms, "the way to the verifier is blocked; what is held stays until its lease ends");
+        } else {
+            tracing::warn!(%why, pause_ms, "no way to the verifier now; trying again");
+        }
+        self.obstacle.send_replace(format!("no answer from the verifier: {why}"));
+        self.linking.logged = why;
+    }
+}
+
+/// An error with its causes, in one line.
+fn shown(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    // An error's causes are few; a ring of them would be a fault of a library.
+    for _ in 0..16 {
+        let Some(cause) = next else { break };
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
