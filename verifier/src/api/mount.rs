@@ -145,7 +145,7 @@ fn success<T: serde::Serialize>(headers: &HeaderMap, reply: &T) -> Response {
     }
 }
 
-fn refused(refusal: &Refusal) -> Response {
+pub(super) fn refused(refusal: &Refusal) -> Response {
     let status = StatusCode::from_u16(refusal.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (status, axum::Json(wire::Error::from(refusal))).into_response()
 }

@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use super::mount::ClientKey;
+use quotary_common::reason::{Reason, Refusal};
+
+use super::mount::{ClientKey, refused};
 use crate::tls::client_key;
 
 /// How long a handshake may take.
@@ -96,7 +98,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, st
             let reply = router.oneshot(request.map(Body::new));
             match tokio::time::timeout(REQUEST_TIMEOUT, reply).await {
                 Ok(reply) => reply,
-                Err(_) => Ok(hyper::Response::builder().status(408).body(Body::empty()).unwrap_or_default()),
+                Err(_) => Ok(refused(&Refusal::new(Reason::Unavailable, "the request took too long: nothing more is known of it"))),
             }
         }
     });

@@ -15,6 +15,8 @@ use crate::store::{Reader, StoreError};
 const RECENT_TILES: usize = 64;
 /// Proofs that are kept: many witnesses share an old size.
 const PROOFS_KEPT: usize = 256;
+/// What witnesses are shown moves at most this often, ms.
+const SHOWN_MS: u64 = 1_000;
 
 #[derive(Debug)]
 struct Log {
@@ -22,6 +24,15 @@ struct Log {
     /// Leaf hashes of the newest level 0 tiles, by tile index.
     recent: BTreeMap<u64, Vec<Digest>>,
     note: String,
+    /// What witnesses are shown: it moves once a second, so that many of them share one proof.
+    shown: Shown,
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    size: u64,
+    note: String,
+    at_ms: u64,
 }
 
 /// The log as it is served.
@@ -57,7 +68,7 @@ impl AuditLog {
     /// # Errors
     /// [`StoreError`] when they cannot be read.
     pub fn rebuild(deployment: &DeploymentId, key: SigningKey, reader: Box<dyn Reader>) -> Result<Self, StoreError> {
-        let log = Log { tree: TiledTree::new(), recent: BTreeMap::new(), note: String::new() };
+        let log = Log { tree: TiledTree::new(), recent: BTreeMap::new(), note: String::new(), shown: Shown::default() };
         let audit = Self {
             origin: origin_of(deployment),
             key,
@@ -69,15 +80,15 @@ impl AuditLog {
             let size = audit.checkpoint().size;
             let leaves = audit.reader.lock().unwrap_or_else(PoisonError::into_inner).leaves(size, 4096)?;
             if leaves.is_empty() {
-                audit.append(&[]);
+                audit.append(&[], SHOWN_MS);
                 return Ok(audit);
             }
-            audit.append(&leaves);
+            audit.append(&leaves, 0);
         }
     }
 
-    /// Appends committed leaves and signs a new checkpoint.
-    pub(super) fn append(&self, leaves: &[Vec<u8>]) {
+    /// Appends committed leaves and signs a new checkpoint; none at `now_ms` lets witnesses see the newest.
+    pub(super) fn append(&self, leaves: &[Vec<u8>], now_ms: u64) {
         let mut log = self.log.write().unwrap_or_else(PoisonError::into_inner);
         for leaf in leaves {
             let hash = leaf_hash(leaf);
@@ -88,8 +99,14 @@ impl AuditLog {
         while log.recent.len() > RECENT_TILES {
             log.recent.pop_first();
         }
-        let checkpoint = Checkpoint { origin: self.origin.clone(), size: log.tree.size(), root: log.tree.root() };
-        log.note = checkpoint.sign(&self.key);
+        let size = log.tree.size();
+        if !leaves.is_empty() || log.note.is_empty() {
+            let checkpoint = Checkpoint { origin: self.origin.clone(), size, root: log.tree.root() };
+            log.note = checkpoint.sign(&self.key);
+        }
+        if size > log.shown.size && now_ms.saturating_sub(log.shown.at_ms) >= SHOWN_MS {
+            log.shown = Shown { size, note: log.note.clone(), at_ms: now_ms };
+        }
     }
 
     /// Size and root.
@@ -103,20 +120,20 @@ impl AuditLog {
         self.log.read().unwrap_or_else(PoisonError::into_inner).note.clone()
     }
 
-    /// The newest signed checkpoint, and the proof that it extends the one of `old_size` leaves. No proof
-    /// where nothing was witnessed; an old size beyond the log (a fork, or a restore) has none either.
+    /// A signed checkpoint for a witness of `old_size` leaves, and the proof that it extends the one of that size.
+    /// No proof where nothing was witnessed; an old size beyond the log (a fork, or a restore) has none either.
     pub fn note_since(&self, old_size: u64) -> (String, Vec<Digest>) {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
-        let size = log.tree.size();
+        let size = log.shown.size;
         if old_size == 0 || old_size >= size {
-            return (log.note.clone(), Vec::new());
+            return (log.shown.note.clone(), Vec::new());
         }
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(proof) = proofs.get(&(size, old_size)) {
-            return (log.note.clone(), proof.clone());
+            return (log.shown.note.clone(), proof.clone());
         }
         let tiles = AllTiles { tree: &log.tree, leaf_hashes: |tile: Tile| self.leaf_hashes(&log, tile) };
-        let proof = consistency(&tiles, size, old_size, size).unwrap_or_else(|error| {
+        let proof = consistency(&tiles, log.tree.size(), old_size, size).unwrap_or_else(|error| {
             tracing::error!(%error, old_size, size, "no consistency proof could be made");
             Vec::new()
         });
@@ -124,7 +141,7 @@ impl AuditLog {
             proofs.pop_first();
         }
         proofs.insert((size, old_size), proof.clone());
-        (log.note.clone(), proof)
+        (log.shown.note.clone(), proof)
     }
 
     fn leaf_hashes(&self, log: &Log, tile: Tile) -> Result<Vec<Digest>, StoreError> {

@@ -57,7 +57,7 @@ impl Writer {
     /// [`WriterError`] when it cannot be made durable.
     pub fn commit_leaf(&mut self, leaf: Vec<u8>) -> Result<(), WriterError> {
         let step = Step { batch: Batch::default().leaf(leaf), ..Step::default() };
-        self.commit(vec![step], 0)
+        self.commit(vec![step], self.clock.now_ms())
     }
 
     /// Works until every sender is gone.
@@ -99,6 +99,7 @@ impl Writer {
                 step
             }
             Command::Tick => {
+                self.audit.append(&[], now_ms);
                 let mut step = self.state.tick(now_ms);
                 for tally in self.view.refusals_due(now_ms) {
                     let refusal = Refusal::new(tally.reason, "more of the same");
@@ -121,9 +122,7 @@ impl Writer {
                 return Err(WriterError::Conflict(conflict));
             }
             let leaves: Vec<Vec<u8>> = batches.into_iter().flat_map(|batch| batch.leaves).chain(closing).collect();
-            if !leaves.is_empty() {
-                self.audit.append(&leaves);
-            }
+            self.audit.append(&leaves, now_ms);
         }
         for step in steps {
             self.publish(step, now_ms);
