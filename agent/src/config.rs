@@ -182,6 +182,10 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
         parent
     });
     let disks = raw.disks.and_then(|given| disks(&given, f));
+    let log = raw.log.unwrap_or_else(|| "info".to_owned());
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
+        f.push(format!("log is \"{log}\": {error}"));
+    }
     let tpm = tpm(raw.tpm, &state_dir, f);
     match tpm {
         Some(tpm) if faults.is_empty() => Ok(Config {
@@ -201,7 +205,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             shutdown_ms,
             delegated_parent,
             disks,
-            log: raw.log.unwrap_or_else(|| "info".to_owned()),
+            log,
             tpm,
         }),
         _ => Err(faults),
@@ -314,10 +318,10 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once() {
         let text = "state_dir = \"here\"\nsample_ms = 5\nwindow_ms = 1\nevidence_ms = 0\ndelegated_parent = \"/a/../b\"\n\
-                    disks = [\"sda\"]\nrequests_per_uid_max = 0\n[tpm]\naccess = \"chip\"\n";
+                    disks = [\"sda\"]\nrequests_per_uid_max = 0\nlog = \"a=b=c\"\n[tpm]\naccess = \"chip\"\n";
         let Err(ConfigError::Faults { faults, .. }) = parse(text) else { panic!("it must be refused") };
         for name in
-            ["state_dir", "sample_ms", "window_ms", "evidence_ms", "delegated_parent", "disks", "requests_per_uid_max", "tpm.access"]
+            ["state_dir", "sample_ms", "window_ms", "evidence_ms", "delegated_parent", "disks", "requests_per_uid_max", "log", "tpm.access"]
         {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name} in {faults:?}");
         }

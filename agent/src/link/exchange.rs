@@ -109,6 +109,12 @@ impl LinkError {
         }
     }
 
+    /// Whether it shows that somebody lies, not that something is out of order: worth an alarm.
+    pub fn is_alarm(&self) -> bool {
+        matches!(self, Self::Log(_) | Self::Behind { .. })
+            || self.refusal().is_some_and(|refusal| refusal.reason.is_finding())
+    }
+
     /// What to do about it.
     pub fn reaction(&self) -> Reaction {
         match self {
@@ -190,7 +196,7 @@ async fn accept(
     reply: EvidenceReply,
     quotes_took: Vec<Duration>,
 ) -> Result<Answer, LinkError> {
-    let (grants, checkpoint) = check(with, chain, &reply, clock::unix_ms())?;
+    let (grants, checkpoint) = check(&with.identity, chain, &reply, clock::unix_ms())?;
     let accepted = Accepted { epoch: grants.set().epoch, generation: grants.set().generation };
     let before = chain.clone();
     let envelope = chain.commit(accepted, Some(checkpoint)).ok_or(LinkError::Nothing)?;
@@ -202,20 +208,21 @@ async fn accept(
     Ok(Answer { envelope, grants, next: reply.next, zone: reply.zone, findings: reply.findings, quotes_took })
 }
 
-fn check(
-    with: &Exchange,
+/// What holds of a reply to the envelope on its way in `chain`, at `now_ms` (Unix time). Pure.
+pub(super) fn check(
+    identity: &Identity,
     chain: &Chain,
     reply: &EvidenceReply,
     now_ms: u64,
 ) -> Result<(VerifiedGrantSet, WitnessedCheckpoint), LinkError> {
     let pending = chain.pending().ok_or(LinkError::Nothing)?;
-    let keys = with.identity.keys(now_ms)?;
+    let keys = identity.keys(now_ms)?;
     let signed = Signed::from_bytes(&reply.grant_set.0).map_err(LinkError::GrantForm)?;
     let grants = grant::verify(&signed, keys, (pending.claims(), &pending.digest()), chain.accepted())
         .map_err(LinkError::Grants)?;
     let log_key = &keys.certificate().log_key;
     let base = pending.claims().checkpoint;
-    let checkpoint = witness(&reply.next, &with.identity.deployment(), log_key, base, chain.seen())?;
+    let checkpoint = witness(&reply.next, &identity.deployment(), log_key, base, chain.seen())?;
     Ok((grants, checkpoint))
 }
 

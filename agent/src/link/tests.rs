@@ -1,12 +1,18 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
-use quotary_common::envelope::WitnessedCheckpoint;
+use quotary_common::envelope::{Name, WitnessedCheckpoint};
+use quotary_common::grant::GrantSet;
 use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::keys::{KeyCertificate, deployment_of};
+use quotary_common::reason::Reason;
 use quotary_common::sign::SigningKey;
-use quotary_common::wire::{Base64, NonceReply};
+use quotary_common::wire::{Base64, EvidenceReply, NonceReply};
 
+use super::exchange::check;
 use super::*;
+use crate::identity::{Identity, IdentityRecord};
 use crate::evidence::{Chain, Contents, build};
 
 fn key() -> SigningKey {
@@ -90,4 +96,123 @@ fn a_fork_a_rewound_log_and_a_foreign_signature_are_alarms() {
     assert!(is_fork(log.see(&log.reply(forked, vec![]), None, Some(log.at(2)))), "same size, other root");
     let other = Log { key: key(), ..Log::new() };
     assert!(matches!(log.see(&other.reply(log.at(1), vec![]), None, None), Err(LogAlarm::Note(_))));
+}
+
+/// A deployment's keys, the identity that trusts them, and a chain with its first envelope on its way.
+struct World {
+    grant_key: SigningKey,
+    log_key: SigningKey,
+    identity: Identity,
+    chain: Chain,
+}
+
+impl World {
+    fn new() -> Self {
+        let (root, grant_key, log_key) = (key(), key(), key());
+        let deployment = deployment_of(&root.public());
+        let frame = crate::evidence::Frame { deployment, checkpoint: None, ..crate::evidence::testing::frame() };
+        let certificate = KeyCertificate {
+            version: Version,
+            deployment,
+            verifier: Name::lossy("v"),
+            grant_key: grant_key.public(),
+            log_key: log_key.public(),
+            result_key: key().public(),
+            not_after_ms: 100,
+        };
+        let record = IdentityRecord {
+            version: Version,
+            deployment,
+            host: frame.host,
+            root: root.public(),
+            keys: root.sign(&certificate),
+            verifier: Text::lossy("https://v"),
+            ca_spki: Digest::of(&[b"ca"]),
+            window_ms: 1,
+            evidence_ms: 1,
+            lease_ms: 1,
+            ak_name: vec![],
+        };
+        let identity = Identity::check(record, 50).unwrap();
+        let mut chain = Chain::begin(deployment, frame.host, 3);
+        let (envelope, _) = build(frame, chain.next_place(), Contents::default()).unwrap();
+        chain.propose(envelope).unwrap();
+        Self { grant_key, log_key, identity, chain }
+    }
+
+    fn set(&self) -> GrantSet {
+        let pending = self.chain.pending().unwrap();
+        GrantSet {
+            version: Version,
+            deployment: self.identity.deployment(),
+            host: self.identity.host(),
+            boot_id: pending.claims().boot_id,
+            sequence: 1,
+            envelope: pending.digest(),
+            epoch: 3,
+            generation: 1,
+            lease_ms: 1_000,
+            grants: Bounded::default(),
+            refusals: Bounded::default(),
+        }
+    }
+
+    fn reply(&self, set: &GrantSet, signed_by: &SigningKey, log_key: &SigningKey) -> EvidenceReply {
+        let origin = origin_of(&self.identity.deployment());
+        let note = Checkpoint { origin, size: 1, root: Digest::of(&[b"r"]) }.sign(log_key);
+        EvidenceReply {
+            evidence: Digest::of(&[b"e"]),
+            zone: "z".to_owned(),
+            findings: vec![],
+            valid_until_ms: 0,
+            grant_set: Base64(signed_by.sign(set).to_bytes()),
+            plans: vec![],
+            next: NonceReply { checkpoint: note, ..nonce(2, Digest::of(&[b"e"])) },
+        }
+    }
+
+    fn tried(&self, reply: &EvidenceReply) -> LinkError {
+        check(&self.identity, &self.chain, reply, 50).unwrap_err()
+    }
+}
+
+#[test]
+fn only_a_grant_set_of_the_certified_key_for_the_envelope_on_its_way_holds() {
+    let world = World::new();
+    let good = world.reply(&world.set(), &world.grant_key, &world.log_key);
+    let (grants, checkpoint) = check(&world.identity, &world.chain, &good, 50).unwrap();
+    assert_eq!((grants.set().generation, checkpoint.size), (1, 1));
+    assert_eq!(grants.lease().start_ms, world.chain.pending().unwrap().claims().built_at_ms);
+
+    for (what, set) in [
+        ("another envelope", GrantSet { envelope: Digest::of(&[b"x"]), ..world.set() }),
+        ("another host", GrantSet { host: quotary_common::id::HostId::of(&[b"x"]), ..world.set() }),
+        ("another deployment", GrantSet { deployment: DeploymentId::of(&[b"x"]), ..world.set() }),
+        ("another boot", GrantSet { boot_id: quotary_common::id::BootId::new([9; 16]), ..world.set() }),
+    ] {
+        let error = world.tried(&world.reply(&set, &world.grant_key, &world.log_key));
+        assert_eq!(error.refusal().map(|refusal| refusal.reason), Some(Reason::GrantSignature), "{what}");
+        assert!(error.is_alarm(), "{what}");
+    }
+    let older = GrantSet { epoch: 2, ..world.set() };
+    let error = world.tried(&world.reply(&older, &world.grant_key, &world.log_key));
+    assert_eq!(error.refusal().map(|refusal| refusal.reason), Some(Reason::Epoch));
+
+    let forged = world.reply(&world.set(), &key(), &world.log_key);
+    let error = world.tried(&forged);
+    assert_eq!(error.refusal().map(|refusal| refusal.reason), Some(Reason::GrantSignature));
+    assert_eq!(error.reaction(), Reaction::Later, "the true one is asked for again");
+    let mut cut = good.clone();
+    cut.grant_set.0.pop();
+    assert_eq!(world.tried(&cut).refusal().map(|refusal| refusal.reason), Some(Reason::GrantSignature));
+}
+
+#[test]
+fn a_reply_with_a_foreign_log_or_after_the_keys_end_gives_nothing() {
+    let world = World::new();
+    let foreign = world.reply(&world.set(), &world.grant_key, &key());
+    let error = world.tried(&foreign);
+    assert!(matches!(error, LinkError::Log(_)) && error.is_alarm());
+    let good = world.reply(&world.set(), &world.grant_key, &world.log_key);
+    assert!(matches!(check(&world.identity, &world.chain, &good, 101), Err(LinkError::Keys(_))));
 }

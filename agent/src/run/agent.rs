@@ -334,7 +334,7 @@ impl Agent {
         if self.kept.as_ref().is_some_and(|kept| !kept.is_finished()) {
             return;
         }
-        let Some(bytes) = self.grants.to_keep() else { return };
+        let Some(bytes) = self.grants.take_unkept() else { return };
         let state = self.state.clone();
         self.kept = Some(self.tasks.spawn_blocking(move || {
             if let Err(error) = state.write(GRANTS_FILE, &bytes) {

@@ -107,7 +107,7 @@ impl Grants {
     }
 
     /// What must be kept, if it changed since the last call.
-    pub(super) fn to_keep(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take_unkept(&mut self) -> Option<Vec<u8>> {
         if !std::mem::take(&mut self.is_dirty) {
             return None;
         }
@@ -342,8 +342,8 @@ mod tests {
         let id = grant(1).id;
         assert_eq!(grants.find(&id.to_string(), 7), Some(id));
         assert_eq!(grants.find(&id.hex(), 8), None);
-        let kept = grants.to_keep().unwrap();
-        assert_eq!(grants.to_keep(), None, "kept once");
+        let kept = grants.take_unkept().unwrap();
+        assert_eq!(grants.take_unkept(), None, "kept once");
 
         let again = Grants::restore(Some(&kept), &holding(None), BOOT, Mode::Enforce, 10);
         assert_eq!(again.find(&id.to_string(), 7), Some(id));

@@ -42,6 +42,15 @@ pub(super) enum Worked {
     Exchanged(Box<Chain>, Box<Result<Answer, LinkError>>),
 }
 
+/// How long to pause after a failure.
+#[derive(Clone, Copy)]
+enum Pause {
+    /// As often as it failed.
+    Short,
+    /// As long as may be: time alone does not mend it.
+    Long,
+}
+
 /// The way up and the step that is being done.
 pub(super) struct Linking {
     stage: Stage,
@@ -208,7 +217,7 @@ impl Agent {
         self.linking.working = None;
         match worked {
             Worked::TpmOpened(Ok((tpm, facts))) => self.settle(tpm, &facts, now_ms),
-            Worked::TpmOpened(Err(error)) => self.failed(&error, false, now_ms),
+            Worked::TpmOpened(Err(error)) => self.failed(&error, Pause::Short, false, now_ms),
             Worked::Enrolled(Ok(enrolled)) => {
                 let (identity, chain) = *enrolled;
                 tracing::info!(host = %identity.host(), deployment = %identity.deployment(), "the host is enrolled");
@@ -221,7 +230,8 @@ impl Agent {
                 if let EnrolError::Verifier(ClientError::Refused { error, .. }) = &error {
                     self.figures.last_refusal = Some(error.clone());
                 }
-                self.failed(&error, error.needs_a_person(), now_ms);
+                let pause = if error.needs_a_person() { Pause::Long } else { Pause::Short };
+                self.failed(&error, pause, error.needs_a_person(), now_ms);
             }
             Worked::Exchanged(back, outcome) => {
                 if let Stage::Enrolled { chain, .. } = &mut self.linking.stage {
@@ -247,7 +257,7 @@ impl Agent {
             Ok(Some((identity, chain)))
         });
         self.linking.stage = Stage::Open { tpm: tpm.clone() };
-        self.schedule.accepted(0, now_ms);
+        self.schedule.begin(now_ms);
         match found {
             Ok(Some((identity, chain))) => self.enrolled(tpm, identity, chain, now_ms),
             Ok(None) => {}
@@ -272,8 +282,7 @@ impl Agent {
         let exchange = Exchange { state: self.state.clone(), identity: Arc::new(identity), client, tpm };
         self.linking.stage =
             Stage::Enrolled { exchange: Arc::new(exchange), tls_key, chain: Some(Box::new(chain)), nonce: None };
-        // The first evidence is due at once.
-        self.schedule.accepted(0, now_ms);
+        self.schedule.begin(now_ms);
     }
 
     fn accepted(&mut self, answer: Answer, now_ms: u64) {
@@ -320,15 +329,15 @@ impl Agent {
             self.figures.alarm = Some(alarm.to_string());
         }
         match error.reaction() {
-            Reaction::FreshNonce | Reaction::Later => self.failed(error, false, now_ms),
-            Reaction::Finding => self.failed(error, true, now_ms),
+            Reaction::FreshNonce | Reaction::Later => self.failed(error, Pause::Short, error.is_alarm(), now_ms),
+            Reaction::Finding => self.failed(error, Pause::Long, true, now_ms),
             Reaction::Rebuild => {
                 self.withdraw();
-                self.failed(error, false, now_ms);
+                self.failed(error, Pause::Short, true, now_ms);
             }
             Reaction::Enrol => {
-                self.failed(error, true, now_ms);
-                self.enrol_again();
+                self.failed(error, Pause::Long, true, now_ms);
+                self.enrol_again(now_ms);
             }
         }
     }
@@ -345,7 +354,7 @@ impl Agent {
     }
 
     /// Goes back to before the enrolment, if there is a token to enrol with.
-    fn enrol_again(&mut self) {
+    fn enrol_again(&mut self, now_ms: u64) {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
         if let Err(error) = enrol::read_token(self.config.join_token_file.as_deref()) {
             return tracing::error!(error = &error as &dyn Error, "the verifier does not know this host any more");
@@ -354,21 +363,26 @@ impl Agent {
         let (tpm, host) = (exchange.tpm.clone(), exchange.identity.host());
         self.linking.claim = Some(host);
         self.linking.stage = Stage::Open { tpm };
+        // Should that be refused too, its own pause follows.
+        self.schedule.begin(now_ms);
     }
 
     /// Pauses after a failure, and says what it was, once.
-    fn failed(&mut self, error: &dyn Error, for_long: bool, now_ms: u64) {
+    fn failed(&mut self, error: &dyn Error, pause: Pause, is_alarm: bool, now_ms: u64) {
         let mut random = [0; 8];
         // Without random bytes the pauses are merely not jittered.
         let _ = SystemRandom::new().fill(&mut random);
         let random = u64::from_be_bytes(random);
         let backoff = &mut self.linking.backoff;
-        let pause_ms = if for_long { backoff.failed_for_long(random) } else { backoff.failed(random) };
+        let pause_ms = match pause {
+            Pause::Short => backoff.failed(random),
+            Pause::Long => backoff.failed_for_long(random),
+        };
         self.schedule.failed(pause_ms, now_ms);
         let why = shown(error);
         if why == self.linking.logged {
             tracing::debug!(%why, pause_ms, "failed again");
-        } else if for_long {
+        } else if is_alarm {
             tracing::error!(%why, pause_ms, "the way to the verifier is blocked; what is held stays until its lease ends");
         } else {
             tracing::warn!(%why, pause_ms, "no way to the verifier now; trying again");

@@ -39,6 +39,12 @@ impl Schedule {
         self.evidence_ms = evidence_ms;
     }
 
+    /// The next is due at once.
+    pub(super) fn begin(&mut self, now_ms: u64) {
+        self.regular_ms = now_ms;
+        self.not_before_ms = 0;
+    }
+
     /// A request of `uid` came: evidence as soon as its share of early ones allows.
     pub(super) fn requested(&mut self, uid: u32, now_ms: u64) {
         let allowed_ms = self.brought.get(&uid).map_or(0, |last| last.saturating_add(self.request_min_interval_ms));
@@ -127,6 +133,9 @@ mod tests {
     #[test]
     fn an_envelope_long_on_its_way_is_followed_at_once() {
         let mut schedule = Schedule::new(30_000, 0, 0);
+        schedule.failed(60_000, 100);
+        schedule.begin(200);
+        assert_eq!(schedule.due_ms(), 200, "after an enrolment nothing is waited for");
         schedule.accepted(1_000, 400_000);
         assert_eq!(schedule.due_ms(), 400_000);
         schedule.accepted(900_000_000, 400_000);

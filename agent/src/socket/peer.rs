@@ -1,9 +1,9 @@
 //! Who is connected, as the kernel says.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 
 use quotary_common::envelope::{CgroupPath, Name};
+use tokio::net::UnixStream;
 
 use crate::enforce::process;
 use crate::enforce::record::Origin;
@@ -69,15 +69,11 @@ pub(super) struct Credentials {
 
 impl Credentials {
     /// Of a connected Unix socket (`SO_PEERCRED`).
-    pub(super) fn of(socket: impl AsFd) -> Result<Self, PeerError> {
-        let credentials =
-            rustix::net::sockopt::socket_peercred(socket).map_err(|errno| PeerError::Credentials(errno.into()))?;
-        let pid = credentials.pid.as_raw_nonzero().get();
-        Ok(Self {
-            uid: credentials.uid.as_raw(),
-            gid: credentials.gid.as_raw(),
-            pid: u32::try_from(pid).map_err(|_| PeerError::Unseen)?,
-        })
+    pub(super) fn of(socket: &UnixStream) -> Result<Self, PeerError> {
+        let credentials = socket.peer_cred().map_err(PeerError::Credentials)?;
+        // The kernel says 0 for a process of a pid namespace that is not below ours.
+        let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid != 0);
+        Ok(Self { uid: credentials.uid(), gid: credentials.gid(), pid: pid.ok_or(PeerError::Unseen)? })
     }
 }
 
