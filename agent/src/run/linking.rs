@@ -5,28 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotary_client::ClientError;
-use quotary_common::envelope::{Backend, BackendKind, Mode, Name};
 use quotary_common::id::{Digest, HostId};
-use quotary_common::limits::defaults;
-use quotary_common::wire::{NonceReply, RequestReply};
+use quotary_common::wire::NonceReply;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::agent::Agent;
-use super::enforcement::Order;
 use crate::clock;
 use crate::enrol::{self, EnrolError};
-use crate::evidence::{self, Chain, Contents, Frame};
+use crate::evidence::Chain;
 use crate::identity::{Identity, TlsIdentity};
-use crate::link::{self, Answer, Backoff, Exchange, LinkError, Reaction};
+use crate::link::{Answer, Backoff, Exchange, LinkError};
 use crate::tpm::{TpmError, TpmHandle, TpmIdentity};
 
-/// A nonce that is older is not worth a quote: it may have expired on the way.
-const NONCE_AGE_MAX_MS: u64 = defaults::NONCE_MS / 2;
-
 /// How far up we are.
-enum Stage {
+pub(super) enum Stage {
     /// The TPM is not open.
     Closed,
     /// The TPM is open, the host is not (or no longer) enrolled.
@@ -44,7 +38,7 @@ pub(super) enum Worked {
 
 /// How long to pause after a failure.
 #[derive(Clone, Copy)]
-enum Pause {
+pub(super) enum Pause {
     /// As often as it failed.
     Short,
     /// As long as may be: time alone does not mend it.
@@ -53,13 +47,13 @@ enum Pause {
 
 /// The way up and the step that is being done.
 pub(super) struct Linking {
-    stage: Stage,
+    pub(super) stage: Stage,
     working: Option<JoinHandle<()>>,
-    backoff: Backoff,
+    pub(super) backoff: Backoff,
     /// The id that the host had before, if it was enrolled.
     claim: Option<HostId>,
     /// The last failure that was logged: the same is not logged again and again.
-    logged: String,
+    pub(super) logged: String,
     done: mpsc::Sender<Worked>,
     pub(super) results: mpsc::Receiver<Worked>,
 }
@@ -97,7 +91,8 @@ impl Linking {
         }
     }
 
-    fn spawn(&mut self, step: impl Future<Output = Worked> + Send + 'static) {
+    /// Does a step beside the loop.
+    pub(super) fn spawn(&mut self, step: impl Future<Output = Worked> + Send + 'static) {
         let done = self.done.clone();
         self.working = Some(tokio::spawn(async move {
             let worked = step.await;
@@ -149,66 +144,6 @@ impl Agent {
             }
             Stage::Enrolled { .. } => self.send_evidence(now_ms),
         }
-    }
-
-    fn send_evidence(&mut self, now_ms: u64) {
-        let Stage::Enrolled { exchange, tls_key, chain, nonce } = &mut self.linking.stage else { return };
-        let Some(mut chain) = chain.take() else { return };
-        let (exchange, tls_key) = (Arc::clone(exchange), *tls_key);
-        let nonce = nonce.take().filter(|(_, since_ms)| now_ms.saturating_sub(*since_ms) < NONCE_AGE_MAX_MS);
-        self.schedule.started(now_ms);
-        if chain.pending().is_none()
-            && let Err(error) = self.propose(&mut chain, &exchange.identity, tls_key, now_ms)
-        {
-            // Bounds exclude it; should it come about, nothing was stated and the next try builds another.
-            tracing::error!(error = error.as_ref() as &dyn Error, "no envelope was built");
-        }
-        self.linking.spawn(async move {
-            let (chain, outcome) = link::exchange(&exchange, *chain, nonce.map(|(nonce, _)| nonce)).await;
-            Worked::Exchanged(Box::new(chain), Box::new(outcome))
-        });
-    }
-
-    /// Builds the next envelope from all that waits to be told, and puts it on its way.
-    fn propose(
-        &mut self,
-        chain: &mut Chain,
-        identity: &Identity,
-        tls_key: Digest,
-        now_ms: u64,
-    ) -> Result<(), Box<dyn Error>> {
-        let frame = Frame {
-            deployment: identity.deployment(),
-            host: identity.host(),
-            boot_id: self.boot_id,
-            tls_key,
-            checkpoint: chain.seen(),
-            agent_version: Name::lossy(env!("CARGO_PKG_VERSION")),
-            built_at_ms: now_ms,
-            backend: self.backend(),
-            facts: self.host_facts.clone(),
-        };
-        let contents = Contents {
-            windows: self.fold.take_closed(now_ms),
-            events: std::mem::take(&mut self.events),
-            writes: std::mem::take(&mut self.writes).into(),
-            requests: self.requests.pending(),
-            held: self.holding.held.iter().map(|(grant, _)| *grant).collect(),
-        };
-        let (envelope, waiting) = evidence::build(frame, chain.next_place(), contents)?;
-        self.writes = waiting.into();
-        chain.propose(envelope)?;
-        Ok(())
-    }
-
-    /// How the agent enforces now.
-    pub(super) fn backend(&self) -> Backend {
-        let mut backend = self.enforcement_facts.backend.clone();
-        if self.is_halted {
-            backend.mode = Mode::Observe;
-            backend.kind = BackendKind::None;
-        }
-        backend
     }
 
     /// Takes up what a step came to.
@@ -285,76 +220,8 @@ impl Agent {
         self.schedule.begin(now_ms);
     }
 
-    fn accepted(&mut self, answer: Answer, now_ms: u64) {
-        let Answer { envelope, grants, next, zone, findings, quotes_took } = answer;
-        if !self.linking.logged.is_empty() {
-            tracing::info!("evidence is accepted again");
-            self.linking.logged.clear();
-        }
-        tracing::debug!(sequence = envelope.claims().sequence, %zone, ?findings, "evidence accepted");
-        quotes_took.into_iter().for_each(|took| self.figures.quote_us.add_duration(took));
-        self.figures.sequence = envelope.claims().sequence;
-        self.figures.accepted_at_ms = Some(now_ms);
-        self.figures.last_refusal = None;
-        self.figures.alarm = None;
-        self.linking.backoff.succeeded();
-        self.schedule.accepted(envelope.claims().built_at_ms, now_ms);
-        self.obstacle.send_replace("the verifier answers, and has not decided about this request yet".to_owned());
-        if let Stage::Enrolled { nonce, .. } = &mut self.linking.stage {
-            *nonce = Some((next, now_ms));
-        }
-        for refusal in grants.set().refusals.iter() {
-            if let Some(waiting) = self.requests.answered(&refusal.request) {
-                tracing::info!(request = %refusal.request, why = %refusal.refusal, "refused");
-                let error = (&refusal.refusal).into();
-                let _ = waiting.reply.send(Ok(RequestReply::Refused { request: refusal.request, error }));
-            }
-        }
-        if self.is_halted {
-            return;
-        }
-        self.owners = envelope.claims().requests.iter().map(|request| (request.id, request.uid)).collect();
-        match self.enforcement.order(Order::Apply(Box::new(grants))) {
-            Ok(()) => self.changing += 1,
-            // The next set says it again; who waits stays waiting.
-            Err(_) => tracing::error!("enforcement is busy: a grant set was not applied"),
-        }
-    }
-
-    fn refused(&mut self, error: &LinkError, now_ms: u64) {
-        if let Some(refusal) = error.refusal() {
-            self.figures.last_refusal = Some(refusal);
-        }
-        if let LinkError::Log(alarm) = error {
-            self.figures.alarm = Some(alarm.to_string());
-        }
-        match error.reaction() {
-            Reaction::FreshNonce | Reaction::Later => self.failed(error, Pause::Short, error.is_alarm(), now_ms),
-            Reaction::Finding => self.failed(error, Pause::Long, true, now_ms),
-            Reaction::Rebuild => {
-                self.withdraw();
-                self.failed(error, Pause::Short, true, now_ms);
-            }
-            Reaction::Enrol => {
-                self.failed(error, Pause::Long, true, now_ms);
-                self.enrol_again(now_ms);
-            }
-        }
-    }
-
-    /// Takes back an envelope that the verifier refused unread; what was done is told again, its windows are lost.
-    fn withdraw(&mut self) {
-        let Stage::Enrolled { chain: Some(chain), .. } = &mut self.linking.stage else { return };
-        let Some(envelope) = chain.withdraw() else { return };
-        let claims = envelope.claims();
-        for write in claims.writes.iter().rev() {
-            self.writes.push_front(write.clone());
-        }
-        claims.events.iter().for_each(|event| evidence::add_event(&mut self.events, event.clone()));
-    }
-
     /// Goes back to before the enrolment, if there is a token to enrol with.
-    fn enrol_again(&mut self, now_ms: u64) {
+    pub(super) fn enrol_again(&mut self, now_ms: u64) {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
         if let Err(error) = enrol::read_token(self.config.join_token_file.as_deref()) {
             return tracing::error!(error = &error as &dyn Error, "the verifier does not know this host any more");
@@ -368,7 +235,7 @@ impl Agent {
     }
 
     /// Pauses after a failure, and says what it was, once.
-    fn failed(&mut self, error: &dyn Error, pause: Pause, is_alarm: bool, now_ms: u64) {
+    pub(super) fn failed(&mut self, error: &dyn Error, pause: Pause, is_alarm: bool, now_ms: u64) {
         let mut random = [0; 8];
         // Without random bytes the pauses are merely not jittered.
         let _ = SystemRandom::new().fill(&mut random);

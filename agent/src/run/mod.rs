@@ -11,6 +11,7 @@
 mod agent;
 mod asks;
 mod enforcement;
+mod exchanging;
 mod grants;
 mod linking;
 mod requests;
