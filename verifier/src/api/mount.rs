@@ -126,6 +126,10 @@ async fn read<T: DeserializeOwned>(method: Method, body: Body) -> Result<T, Refu
         Refusal::new(Reason::TooLarge, format!("the body did not arrive whole, or has more than {HTTP_BODY_BYTES_MAX} bytes"))
     })?;
     let bytes: &[u8] = if bytes.is_empty() || method == Method::Get { b"{}" } else { &bytes };
+    // serde would also take a list of the fields in their order.
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(Refusal::new(Reason::Malformed, "the body is not a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| Refusal::new(Reason::Malformed, format!("the body: {error}")))
 }
 
