@@ -263,7 +263,9 @@ fn disks(given: &[String], faults: &mut Vec<String>) -> Option<Vec<Device>> {
     for text in given {
         match Device::parse(text) {
             Some(device) => out.push(device),
-            None => faults.push(format!("disks has \"{text}\": it must be major:minor, as in /proc/diskstats (\"8:0\")")),
+            None => {
+                faults.push(format!("disks has \"{text}\": it must be major:minor, as in /proc/diskstats (\"8:0\")"))
+            }
         }
     }
     Some(out)
@@ -320,9 +322,17 @@ mod tests {
         let text = "state_dir = \"here\"\nsample_ms = 5\nwindow_ms = 1\nevidence_ms = 0\ndelegated_parent = \"/a/../b\"\n\
                     disks = [\"sda\"]\nrequests_per_uid_max = 0\nlog = \"a=b=c\"\n[tpm]\naccess = \"chip\"\n";
         let Err(ConfigError::Faults { faults, .. }) = parse(text) else { panic!("it must be refused") };
-        for name in
-            ["state_dir", "sample_ms", "window_ms", "evidence_ms", "delegated_parent", "disks", "requests_per_uid_max", "log", "tpm.access"]
-        {
+        for name in [
+            "state_dir",
+            "sample_ms",
+            "window_ms",
+            "evidence_ms",
+            "delegated_parent",
+            "disks",
+            "requests_per_uid_max",
+            "log",
+            "tpm.access",
+        ] {
             assert!(faults.iter().any(|fault| fault.contains(name)), "{name} in {faults:?}");
         }
     }

@@ -17,8 +17,10 @@ const EXIT_USAGE: u8 = 64;
 /// The privileged service on a host: samples, quotes, enforces.
 #[derive(Debug, Parser)]
 #[command(name = "quotary-agent", version)]
-#[command(after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
-    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back.")]
+#[command(
+    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
+    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
+)]
 struct Arguments {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
@@ -117,7 +119,10 @@ fn serve(config: Config) -> anyhow::Result<()> {
     })
 }
 
-#[expect(clippy::exit, reason = "the operator asked twice: nothing is waited for, the next start puts back what is left")]
+#[expect(
+    clippy::exit,
+    reason = "the operator asked twice: nothing is waited for, the next start puts back what is left"
+)]
 fn leave_at_once() {
     tracing::error!("stopped at once: what is left is put back at the next start");
     std::process::exit(1);

@@ -65,7 +65,8 @@ impl Running {
         let config = temp.path().join("agent.toml");
         std::fs::write(&config, text).unwrap();
         let log = std::fs::File::create(temp.path().join("log")).unwrap();
-        let child = Command::new(PROGRAM).arg("--config").arg(config).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+        let child =
+            Command::new(PROGRAM).arg("--config").arg(config).stderr(log).stdout(Stdio::null()).spawn().unwrap();
         let running = Self { temp, child };
         running.wait_for(|running| running.temp.path().join("run/admin.sock").exists());
         running
@@ -115,7 +116,9 @@ async fn without_a_tpm_the_agent_runs_says_so_and_stops_in_order() {
     running.signal(Signal::TERM);
     let status = running.child.wait().unwrap();
     assert_eq!(status.code(), Some(0), "{}", running.log());
-    assert!(!running.temp.path().join("run/agent.sock").exists() && !running.temp.path().join("run/admin.sock").exists());
+    assert!(
+        !running.temp.path().join("run/agent.sock").exists() && !running.temp.path().join("run/admin.sock").exists()
+    );
     assert!(running.log().contains("the agent has stopped"));
 }
 
@@ -127,7 +130,8 @@ fn after_a_kill_the_next_agent_takes_the_sockets_over() {
     assert!(running.temp.path().join("run/agent.sock").exists(), "left behind");
     let config = running.temp.path().join("agent.toml");
     let log = std::fs::File::create(running.temp.path().join("log")).unwrap();
-    running.child = Command::new(PROGRAM).arg("--config").arg(config).stderr(log).stdout(Stdio::null()).spawn().unwrap();
+    running.child =
+        Command::new(PROGRAM).arg("--config").arg(config).stderr(log).stdout(Stdio::null()).spawn().unwrap();
     running.wait_for(|running| {
         std::os::unix::net::UnixStream::connect(running.temp.path().join("run/agent.sock")).is_ok()
     });

@@ -233,16 +233,16 @@ mod tests {
         let good = [0xa2, 0, 1, 1, 7];
         assert_eq!(from_bytes::<Form>(&good, 16).unwrap().number, 7);
         for bad in [
-            &[0xa2, 1, 7, 0, 1][..],                 // keys out of order
-            &[0xa2, 0, 1, 1, 0x18, 7],               // a longer encoding of 7
-            &[0xa3, 0, 1, 1, 7, 9, 1],               // an unknown key
-            &[0xa3, 0, 1, 1, 7, 2, 0xf6],            // null instead of no key
-            &[0xbf, 0, 1, 1, 7, 0xff],               // indefinite length
-            &[0xa2, 0, 2, 1, 7],                     // another version
-            &[0xa2, 0, 1, 1, 7, 0],                  // trailing bytes
-            &[0xa3, 0, 1, 1, 7, 1, 7],               // a key twice
+            &[0xa2, 1, 7, 0, 1][..],                          // keys out of order
+            &[0xa2, 0, 1, 1, 0x18, 7],                        // a longer encoding of 7
+            &[0xa3, 0, 1, 1, 7, 9, 1],                        // an unknown key
+            &[0xa3, 0, 1, 1, 7, 2, 0xf6],                     // null instead of no key
+            &[0xbf, 0, 1, 1, 7, 0xff],                        // indefinite length
+            &[0xa2, 0, 2, 1, 7],                              // another version
+            &[0xa2, 0, 1, 1, 7, 0],                           // trailing bytes
+            &[0xa3, 0, 1, 1, 7, 1, 7],                        // a key twice
             &[0xa3, 0, 1, 1, 7, 2, 0x65, 97, 97, 97, 97, 97], // text too long
-            &[0xa3, 0, 1, 1, 7, 2, 0x61, 10],        // a control character
+            &[0xa3, 0, 1, 1, 7, 2, 0x61, 10],                 // a control character
         ] {
             assert!(from_bytes::<Form>(bad, 16).is_err(), "{bad:?}");
         }

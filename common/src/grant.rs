@@ -130,7 +130,8 @@ pub fn verify(
     last: Accepted,
 ) -> Result<VerifiedGrantSet, Refusal> {
     let (envelope, digest) = sent;
-    let refuse = |what: &str| Refusal::new(Reason::GrantSignature, format!("the grant set is not for us: {what} differs"));
+    let refuse =
+        |what: &str| Refusal::new(Reason::GrantSignature, format!("the grant set is not for us: {what} differs"));
     let set = signed
         .verify::<GrantSet>(&keys.certificate().grant_key)
         .map_err(|error| Refusal::new(Reason::GrantSignature, error.to_string()))?;
@@ -155,11 +156,7 @@ pub fn verify(
             ),
         ));
     }
-    let lease = Lease {
-        boot_id: set.boot_id,
-        epoch: set.epoch,
-        start_ms: envelope.built_at_ms,
-        lease_ms: set.lease_ms,
-    };
+    let lease =
+        Lease { boot_id: set.boot_id, epoch: set.epoch, start_ms: envelope.built_at_ms, lease_ms: set.lease_ms };
     Ok(VerifiedGrantSet { set, lease })
 }

@@ -62,7 +62,9 @@ pub enum KeysError {
     #[error("the verifier's key certificate is for deployment {0}, not ours")]
     Deployment(DeploymentId),
     /// Too old.
-    #[error("the verifier's key certificate ended at {not_after_ms} ms (Unix time), now is {now_ms}: have the root sign a new one")]
+    #[error(
+        "the verifier's key certificate ended at {not_after_ms} ms (Unix time), now is {now_ms}: have the root sign a new one"
+    )]
     Expired {
         /// Its end.
         not_after_ms: u64,

@@ -4,9 +4,9 @@ use minicbor::{Decode, Encode};
 
 use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::envelope::{Name, WitnessedCheckpoint};
+use crate::evidence::PcrValue;
 use crate::id::{Digest, GrantId, HostId, RequestId, TokenId};
 use crate::limits::{BATCH_VERDICTS_MAX, LEAF_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT, REASONS_MAX};
-use crate::evidence::PcrValue;
 use crate::reason::{Reason, Refusal};
 use crate::sign::PublicKey;
 use crate::units::{Class, Resources};

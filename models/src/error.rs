@@ -11,9 +11,7 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Error)]
 pub enum ModelError {
     /// The manifest is larger than [`crate::MAX_MANIFEST_BYTES`].
-    #[error(
-        "the model manifest has {bytes} bytes, more than the limit of {limit}: is this a manifest?"
-    )]
+    #[error("the model manifest has {bytes} bytes, more than the limit of {limit}: is this a manifest?")]
     ManifestTooLarge {
         /// Its size.
         bytes: usize,
@@ -21,9 +19,7 @@ pub enum ModelError {
         limit: usize,
     },
     /// The manifest is not JSON of the known form.
-    #[error(
-        "the model manifest cannot be read: give the manifest that train.py wrote beside the model"
-    )]
+    #[error("the model manifest cannot be read: give the manifest that train.py wrote beside the model")]
     ManifestForm(#[source] serde_json::Error),
     /// A field of the manifest has a value that this program cannot honour.
     #[error("the model manifest's field {field} is refused: {why}")]
@@ -56,9 +52,7 @@ pub enum ModelError {
         found: String,
     },
     /// The ONNX file imports other operator sets than the manifest says.
-    #[error(
-        "model {name}: the ONNX file imports operator sets {found}, the manifest says ai.onnx {stated} alone"
-    )]
+    #[error("model {name}: the ONNX file imports operator sets {found}, the manifest says ai.onnx {stated} alone")]
     Opset {
         /// The model's name.
         name: String,
@@ -127,9 +121,7 @@ pub enum ContextFault {
     #[error("none of its steps that the model sees holds a value")]
     Empty,
     /// A step is NaN, infinite or negative: demand is none of these.
-    #[error(
-        "its step {index} holds {value}, which is no demand: demands are finite and not negative"
-    )]
+    #[error("its step {index} holds {value}, which is no demand: demands are finite and not negative")]
     Value {
         /// Index into the context as given, oldest 0.
         index: usize,

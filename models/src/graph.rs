@@ -36,15 +36,8 @@ const BYTES_PER_ELEMENT: usize = 4;
 /// Operator sets other than the manifest's; operators, attributes or sizes out of bounds.
 pub(crate) fn check(manifest: &Manifest, model: &ModelProto) -> Result<(), ModelError> {
     check_opset(manifest, model)?;
-    let fail = |source| ModelError::Load {
-        name: manifest.name.clone(),
-        step: "looking over its graph",
-        source,
-    };
-    let graph = model
-        .graph
-        .as_ref()
-        .ok_or_else(|| fail("it holds no graph".into()))?;
+    let fail = |source| ModelError::Load { name: manifest.name.clone(), step: "looking over its graph", source };
+    let graph = model.graph.as_ref().ok_or_else(|| fail("it holds no graph".into()))?;
     check_graph(graph).map_err(fail)?;
     if model.functions.is_empty() && model.training_info.is_empty() {
         return Ok(());
@@ -62,23 +55,14 @@ fn check_opset(manifest: &Manifest, model: &ModelProto) -> Result<(), ModelError
         return Ok(());
     }
     let sets = model.opset_import.iter().take(8);
-    let found: Vec<_> = sets
-        .map(|set| format!("{:?} {}", set.domain, set.version))
-        .collect();
-    Err(ModelError::Opset {
-        name: manifest.name.clone(),
-        stated: manifest.opset,
-        found: found.join(", "),
-    })
+    let found: Vec<_> = sets.map(|set| format!("{:?} {}", set.domain, set.version)).collect();
+    Err(ModelError::Opset { name: manifest.name.clone(), stated: manifest.opset, found: found.join(", ") })
 }
 
 fn check_graph(graph: &GraphProto) -> Result<(), Cause> {
     if graph.node.len() > MAX_NODES || graph.initializer.len() > MAX_TENSORS {
         let (nodes, tensors) = (graph.node.len(), graph.initializer.len());
-        return Err(format!(
-            "{nodes} nodes and {tensors} tensors, more than {MAX_NODES} and {MAX_TENSORS}"
-        )
-        .into());
+        return Err(format!("{nodes} nodes and {tensors} tensors, more than {MAX_NODES} and {MAX_TENSORS}").into());
     }
     if !graph.sparse_initializer.is_empty() {
         return Err("it holds sparse tensors".into());
@@ -93,11 +77,7 @@ fn check_node(node: &NodeProto) -> Result<(), Cause> {
     }
     match node.attribute.iter().find(|attribute| !is_small(attribute)) {
         None => Ok(()),
-        Some(attribute) => Err(format!(
-            "node {:?}: attribute {:?} is out of bounds",
-            node.name, attribute.name
-        )
-        .into()),
+        Some(attribute) => Err(format!("node {:?}: attribute {:?} is out of bounds", node.name, attribute.name).into()),
     }
 }
 
@@ -118,16 +98,13 @@ fn is_small(attribute: &AttributeProto) -> bool {
 
 /// A tensor's shape must not promise more than a file can hold.
 fn check_tensor(tensor: &TensorProto) -> Result<(), Cause> {
-    let elements = tensor.dims.iter().try_fold(1_usize, |elements, dimension| {
-        elements.checked_mul(usize::try_from(*dimension).ok()?)
-    });
+    let elements = tensor
+        .dims
+        .iter()
+        .try_fold(1_usize, |elements, dimension| elements.checked_mul(usize::try_from(*dimension).ok()?));
     let fits = elements.is_some_and(|elements| elements <= MAX_MODEL_BYTES / BYTES_PER_ELEMENT);
     if fits && tensor.dims.len() <= MAX_DIMENSIONS && tensor.external_data.is_empty() {
         return Ok(());
     }
-    Err(format!(
-        "tensor {:?} has an impossible shape or lies outside the file",
-        tensor.name
-    )
-    .into())
+    Err(format!("tensor {:?} has an impossible shape or lies outside the file", tensor.name).into())
 }

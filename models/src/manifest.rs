@@ -88,36 +88,20 @@ impl Manifest {
     /// Too large, not of the form, or a field that this program cannot honour.
     pub(crate) fn check(bytes: &[u8]) -> Result<Self, ModelError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
-            return Err(ModelError::ManifestTooLarge {
-                bytes: bytes.len(),
-                limit: MAX_MANIFEST_BYTES,
-            });
+            return Err(ModelError::ManifestTooLarge { bytes: bytes.len(), limit: MAX_MANIFEST_BYTES });
         }
         let raw: Raw = serde_json::from_slice(bytes).map_err(ModelError::ManifestForm)?;
         if raw.form != FORM {
-            return refuse(
-                "form",
-                format!("it is {}, this program knows {FORM}", raw.form),
-            );
+            return refuse("form", format!("it is {}, this program knows {FORM}", raw.form));
         }
         if raw.normaliser != normaliser::VERSION {
             return refuse(
                 "normaliser",
-                format!(
-                    "it is {}, this program knows {}",
-                    raw.normaliser,
-                    normaliser::VERSION
-                ),
+                format!("it is {}, this program knows {}", raw.normaliser, normaliser::VERSION),
             );
         }
         if raw.statistics != normaliser::STATISTICS {
-            return refuse(
-                "statistics",
-                format!(
-                    "normaliser 1 gives {:?}, in this order",
-                    normaliser::STATISTICS
-                ),
-            );
+            return refuse("statistics", format!("normaliser 1 gives {:?}, in this order", normaliser::STATISTICS));
         }
         check_name(&raw.name)?;
         check_resources(&raw.resources)?;
@@ -127,15 +111,10 @@ impl Manifest {
         check_levels("peak_levels", &raw.peak_levels)?;
         check_peak_steps(&raw.peak_steps, raw.horizon_steps)?;
         check_tensors(&raw)?;
-        let sha256 = data_encoding::HEXLOWER
-            .decode(raw.sha256.as_bytes())
-            .ok()
-            .and_then(|digest| digest.try_into().ok());
+        let sha256 =
+            data_encoding::HEXLOWER.decode(raw.sha256.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
         let Some(sha256) = sha256 else {
-            return refuse(
-                "sha256",
-                "it must be 64 lower-case hexadecimal digits".to_owned(),
-            );
+            return refuse("sha256", "it must be 64 lower-case hexadecimal digits".to_owned());
         };
         Ok(Self {
             name: raw.name,
@@ -161,24 +140,16 @@ fn refuse<T>(field: &'static str, why: String) -> Result<T, ModelError> {
 fn check_name(name: &str) -> Result<(), ModelError> {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(plain) {
-        return refuse(
-            "name",
-            format!("it must be 1 to {MAX_NAME_BYTES} of a-z, 0-9 and -"),
-        );
+        return refuse("name", format!("it must be 1 to {MAX_NAME_BYTES} of a-z, 0-9 and -"));
     }
     Ok(())
 }
 
 fn check_resources(resources: &[ResourceKind]) -> Result<(), ModelError> {
-    let repeated = resources
-        .iter()
-        .enumerate()
-        .any(|(index, kind)| resources.iter().skip(index + 1).any(|other| other == kind));
+    let repeated =
+        resources.iter().enumerate().any(|(index, kind)| resources.iter().skip(index + 1).any(|other| other == kind));
     if resources.is_empty() || repeated {
-        return refuse(
-            "resources",
-            "it must list at least one kind, each once".to_owned(),
-        );
+        return refuse("resources", "it must list at least one kind, each once".to_owned());
     }
     Ok(())
 }
@@ -192,33 +163,19 @@ fn check_steps(field: &'static str, steps: usize) -> Result<(), ModelError> {
 
 fn check_levels(field: &'static str, levels: &[f64]) -> Result<(), ModelError> {
     if levels.is_empty() || levels.len() > MAX_LEVELS {
-        return refuse(
-            field,
-            format!(
-                "it has {} levels, it must have 1 to {MAX_LEVELS}",
-                levels.len()
-            ),
-        );
+        return refuse(field, format!("it has {} levels, it must have 1 to {MAX_LEVELS}", levels.len()));
     }
     let inside = levels.iter().all(|level| *level > 0.0 && *level < 1.0);
     if !inside || !levels.is_sorted_by(|one, next| one < next) {
-        return refuse(
-            field,
-            "its levels must lie between 0 and 1 and ascend".to_owned(),
-        );
+        return refuse(field, "its levels must lie between 0 and 1 and ascend".to_owned());
     }
     Ok(())
 }
 
 fn check_peak_steps(peak_steps: &[usize], horizon_steps: usize) -> Result<(), ModelError> {
-    let inside = peak_steps
-        .iter()
-        .all(|steps| (1..=horizon_steps).contains(steps));
+    let inside = peak_steps.iter().all(|steps| (1..=horizon_steps).contains(steps));
     if peak_steps.is_empty() || !inside || !peak_steps.is_sorted_by(|one, next| one < next) {
-        return refuse(
-            "peak_steps",
-            format!("it must list lengths from 1 to {horizon_steps}, ascending"),
-        );
+        return refuse("peak_steps", format!("it must list lengths from 1 to {horizon_steps}, ascending"));
     }
     Ok(())
 }
@@ -236,16 +193,10 @@ fn check_tensors(raw: &Raw) -> Result<(), ModelError> {
         tensor("peaks", &[raw.peak_steps.len(), raw.peak_levels.len()]),
     ];
     if raw.inputs != inputs {
-        return refuse(
-            "inputs",
-            format!("from the other fields it must be {inputs:?}"),
-        );
+        return refuse("inputs", format!("from the other fields it must be {inputs:?}"));
     }
     if raw.outputs != outputs {
-        return refuse(
-            "outputs",
-            format!("from the other fields it must be {outputs:?}"),
-        );
+        return refuse("outputs", format!("from the other fields it must be {outputs:?}"));
     }
     Ok(())
 }
@@ -253,11 +204,7 @@ fn check_tensors(raw: &Raw) -> Result<(), ModelError> {
 fn tensor(name: &str, dimensions: &[usize]) -> RawTensor {
     let mut shape = vec![RawDimension::Named(BATCH.to_owned())];
     shape.extend(dimensions.iter().copied().map(RawDimension::Fixed));
-    RawTensor {
-        name: name.to_owned(),
-        element: "f32".to_owned(),
-        shape,
-    }
+    RawTensor { name: name.to_owned(), element: "f32".to_owned(), shape }
 }
 
 #[cfg(test)]
@@ -293,63 +240,27 @@ mod tests {
         assert_eq!(refused_field(|m| m["normaliser"] = json!(2)), "normaliser");
         assert_eq!(refused_field(|m| m["name"] = json!("De mand")), "name");
         assert_eq!(refused_field(|m| m["sha256"] = json!("00")), "sha256");
-        assert_eq!(
-            refused_field(|m| m["statistics"] = json!(["last"])),
-            "statistics"
-        );
-        assert_eq!(
-            refused_field(|m| m["resources"] = json!(["cpu", "cpu"])),
-            "resources"
-        );
+        assert_eq!(refused_field(|m| m["statistics"] = json!(["last"])), "statistics");
+        assert_eq!(refused_field(|m| m["resources"] = json!(["cpu", "cpu"])), "resources");
         assert_eq!(refused_field(|m| m["resources"] = json!(["gpu"])), "(form)");
-        assert_eq!(
-            refused_field(|m| m["context_steps"] = json!(0)),
-            "context_steps"
-        );
+        assert_eq!(refused_field(|m| m["context_steps"] = json!(0)), "context_steps");
         assert_eq!(refused_field(|m| m["context_steps"] = json!(95)), "inputs");
-        assert_eq!(
-            refused_field(|m| m["horizon_steps"] = json!(1_000_000)),
-            "horizon_steps"
-        );
+        assert_eq!(refused_field(|m| m["horizon_steps"] = json!(1_000_000)), "horizon_steps");
         assert_eq!(refused_field(|m| m["horizon_steps"] = json!(13)), "outputs");
-        assert_eq!(
-            refused_field(|m| m["quantile_levels"] = json!([0.5, 0.4])),
-            "quantile_levels"
-        );
-        assert_eq!(
-            refused_field(|m| m["quantile_levels"] = json!([0.5, 0.5])),
-            "quantile_levels"
-        );
-        assert_eq!(
-            refused_field(|m| m["peak_levels"] = json!([0.5, 1.0])),
-            "peak_levels"
-        );
-        assert_eq!(
-            refused_field(|m| m["peak_levels"] = json!([])),
-            "peak_levels"
-        );
-        assert_eq!(
-            refused_field(|m| m["peak_steps"] = json!([3, 6, 13])),
-            "peak_steps"
-        );
-        assert_eq!(
-            refused_field(|m| m["inputs"][0]["name"] = json!("x")),
-            "inputs"
-        );
+        assert_eq!(refused_field(|m| m["quantile_levels"] = json!([0.5, 0.4])), "quantile_levels");
+        assert_eq!(refused_field(|m| m["quantile_levels"] = json!([0.5, 0.5])), "quantile_levels");
+        assert_eq!(refused_field(|m| m["peak_levels"] = json!([0.5, 1.0])), "peak_levels");
+        assert_eq!(refused_field(|m| m["peak_levels"] = json!([])), "peak_levels");
+        assert_eq!(refused_field(|m| m["peak_steps"] = json!([3, 6, 13])), "peak_steps");
+        assert_eq!(refused_field(|m| m["inputs"][0]["name"] = json!("x")), "inputs");
         assert_eq!(refused_field(|m| m["unheard_of"] = json!(1)), "(form)");
-        assert_eq!(
-            refused_field(|m| drop(m.as_object_mut().unwrap().remove("opset"))),
-            "(form)"
-        );
+        assert_eq!(refused_field(|m| drop(m.as_object_mut().unwrap().remove("opset"))), "(form)");
     }
 
     #[test]
     fn an_oversized_manifest_is_refused_unread() {
         let error = Manifest::check(&vec![b' '; MAX_MANIFEST_BYTES + 1]).unwrap_err();
-        assert!(
-            matches!(error, ModelError::ManifestTooLarge { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, ModelError::ManifestTooLarge { .. }), "{error}");
     }
 
     proptest! {

@@ -42,11 +42,7 @@ impl Model {
     pub fn load(manifest: &[u8], onnx: &[u8]) -> Result<Self, ModelError> {
         let manifest = Manifest::check(manifest)?;
         if onnx.len() > MAX_MODEL_BYTES {
-            return Err(ModelError::ModelTooLarge {
-                name: manifest.name,
-                bytes: onnx.len(),
-                limit: MAX_MODEL_BYTES,
-            });
+            return Err(ModelError::ModelTooLarge { name: manifest.name, bytes: onnx.len(), limit: MAX_MODEL_BYTES });
         }
         let found = digest(&SHA256, onnx);
         if found.as_ref() != manifest.sha256 {
@@ -97,58 +93,29 @@ impl Model {
     /// # Errors
     /// A context without a value, or with one that is no demand; a kind of resource that the model does not know; a model that
     /// gives no finite numbers.
-    pub fn predict(
-        &self,
-        resource: ResourceKind,
-        context: &[Option<f64>],
-    ) -> Result<Prediction, ModelError> {
+    pub fn predict(&self, resource: ResourceKind, context: &[Option<f64>]) -> Result<Prediction, ModelError> {
         let mapped = Mapped::from_context(context, self.context_steps)?;
         let raw = self.run(resource, &mapped)?;
         let steps = self.restore("steps", &mapped, &raw.steps)?;
         let peaks = self.restore("peaks", &mapped, &raw.peaks)?;
-        Ok(Prediction::from_rows(
-            Arc::clone(&self.levels),
-            steps,
-            peaks,
-        ))
+        Ok(Prediction::from_rows(Arc::clone(&self.levels), steps, peaks))
     }
 
     fn run(&self, resource: ResourceKind, mapped: &Mapped) -> Result<Outputs, ModelError> {
         if !self.resources.contains(&resource) {
-            return Err(ModelError::Resource {
-                name: self.name.clone(),
-                resource,
-            });
+            return Err(ModelError::Resource { name: self.name.clone(), resource });
         }
-        let one_hot: Vec<f32> = self
-            .resources
-            .iter()
-            .map(|kind| if *kind == resource { 1.0 } else { 0.0 })
-            .collect();
-        let inputs = Inputs {
-            context: &mapped.context,
-            mask: &mapped.mask,
-            statistics: &mapped.statistics,
-            resource: &one_hot,
-        };
+        let one_hot: Vec<f32> = self.resources.iter().map(|kind| if *kind == resource { 1.0 } else { 0.0 }).collect();
+        let inputs =
+            Inputs { context: &mapped.context, mask: &mapped.mask, statistics: &mapped.statistics, resource: &one_hot };
         self.network.run(&self.name, &inputs)
     }
 
-    fn restore(
-        &self,
-        output: &'static str,
-        mapped: &Mapped,
-        rows: &[Vec<f32>],
-    ) -> Result<Vec<Vec<f64>>, ModelError> {
-        let restored: Vec<Vec<f64>> = rows
-            .iter()
-            .map(|row| row.iter().map(|value| mapped.restore(*value)).collect())
-            .collect();
+    fn restore(&self, output: &'static str, mapped: &Mapped, rows: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, ModelError> {
+        let restored: Vec<Vec<f64>> =
+            rows.iter().map(|row| row.iter().map(|value| mapped.restore(*value)).collect()).collect();
         if restored.iter().flatten().any(|value| !value.is_finite()) {
-            return Err(ModelError::NotFinite {
-                name: self.name.clone(),
-                output,
-            });
+            return Err(ModelError::NotFinite { name: self.name.clone(), output });
         }
         Ok(restored)
     }
@@ -157,11 +124,7 @@ impl Model {
 impl fmt::Debug for Model {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sha256 = data_encoding::HEXLOWER.encode(&self.sha256);
-        formatter
-            .debug_struct("Model")
-            .field("name", &self.name)
-            .field("sha256", &sha256)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Model").field("name", &self.name).field("sha256", &sha256).finish_non_exhaustive()
     }
 }
 

@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TractResult,
-    TypedRunnableModel, tvec,
+    Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TractResult, TypedRunnableModel, tvec,
 };
 
 use crate::error::{Cause, ModelError};
@@ -54,30 +53,16 @@ impl Network {
             move |source| ModelError::Load { name, step, source }
         };
         let framework = tract_onnx::onnx();
-        let proto = contained(|| framework.proto_model_for_read(&mut &*onnx))
-            .map_err(fail("reading it as ONNX"))?;
+        let proto = contained(|| framework.proto_model_for_read(&mut &*onnx)).map_err(fail("reading it as ONNX"))?;
         graph::check(manifest, &proto)?;
-        let parsed = contained(|| framework.model_for_proto_model(&proto))
-            .map_err(fail("finding its operators"))?;
-        let named = contained(|| {
-            parsed
-                .with_input_names(INPUTS)?
-                .with_outputs_by_name(OUTPUTS)
-        })
-        .map_err(fail("finding its inputs and outputs"))?;
-        let lengths = [
-            manifest.context_steps,
-            manifest.context_steps,
-            STATISTICS.len(),
-            manifest.resources.len(),
-        ];
+        let parsed = contained(|| framework.model_for_proto_model(&proto)).map_err(fail("finding its operators"))?;
+        let named = contained(|| parsed.with_input_names(INPUTS)?.with_outputs_by_name(OUTPUTS))
+            .map_err(fail("finding its inputs and outputs"))?;
+        let lengths = [manifest.context_steps, manifest.context_steps, STATISTICS.len(), manifest.resources.len()];
         let plan = contained(|| {
-            let facts = lengths
-                .iter()
-                .map(|length| InferenceFact::dt_shape(f32::datum_type(), tvec!(1, *length)));
-            let shaped = facts.enumerate().try_fold(named, |model, (index, fact)| {
-                model.with_input_fact(index, fact)
-            })?;
+            let facts = lengths.iter().map(|length| InferenceFact::dt_shape(f32::datum_type(), tvec!(1, *length)));
+            let shaped =
+                facts.enumerate().try_fold(named, |model, (index, fact)| model.with_input_fact(index, fact))?;
             shaped.into_optimized()?.into_runnable()
         })
         .map_err(fail("optimising it for the manifest's shapes"))?;
@@ -94,28 +79,15 @@ impl Network {
     /// # Errors
     /// The engine fails, an output has another shape than the manifest says, or holds a value that is not finite.
     pub(crate) fn run(&self, name: &str, inputs: &Inputs<'_>) -> Result<Outputs, ModelError> {
-        let values = [
-            inputs.context,
-            inputs.mask,
-            inputs.statistics,
-            inputs.resource,
-        ];
+        let values = [inputs.context, inputs.mask, inputs.statistics, inputs.resource];
         let outputs = contained(|| {
-            let tensors = values
-                .into_iter()
-                .map(|one| Ok(Tensor::from_shape(&[1, one.len()], one)?.into()));
+            let tensors = values.into_iter().map(|one| Ok(Tensor::from_shape(&[1, one.len()], one)?.into()));
             self.plan.run(tensors.collect::<TractResult<_>>()?)
         })
-        .map_err(|source| ModelError::Run {
-            name: name.to_owned(),
-            source,
-        })?;
+        .map_err(|source| ModelError::Run { name: name.to_owned(), source })?;
         let mut tensors = outputs.iter().map(|output| &**output);
         let mut next = |output, stated| rows_of(name, output, stated, tensors.next());
-        Ok(Outputs {
-            steps: next(OUTPUTS[0], &self.shapes.steps)?,
-            peaks: next(OUTPUTS[1], &self.shapes.peaks)?,
-        })
+        Ok(Outputs { steps: next(OUTPUTS[0], &self.shapes.steps)?, peaks: next(OUTPUTS[1], &self.shapes.peaks)? })
     }
 }
 
@@ -125,12 +97,8 @@ fn contained<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Cause> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(Into::into),
         Err(payload) => {
-            let text = payload
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned());
-            let text = text
-                .or_else(|| payload.downcast_ref::<String>().cloned())
-                .unwrap_or_default();
+            let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
             Err(format!("the inference engine panicked: {text}").into())
         }
     }
@@ -153,19 +121,10 @@ fn rows_of(
         });
     }
     let view = tensor.map(Tensor::to_plain_array_view::<f32>).transpose();
-    let view = view.map_err(|source| ModelError::Run {
-        name: name.to_owned(),
-        source: source.into(),
-    })?;
-    let values: Vec<f32> = view
-        .into_iter()
-        .flat_map(|view| view.iter().copied().collect::<Vec<_>>())
-        .collect();
+    let view = view.map_err(|source| ModelError::Run { name: name.to_owned(), source: source.into() })?;
+    let values: Vec<f32> = view.into_iter().flat_map(|view| view.iter().copied().collect::<Vec<_>>()).collect();
     if values.iter().any(|value| !value.is_finite()) {
-        return Err(ModelError::NotFinite {
-            name: name.to_owned(),
-            output,
-        });
+        return Err(ModelError::NotFinite { name: name.to_owned(), output });
     }
     Ok(values.chunks(stated[2]).map(<[f32]>::to_vec).collect())
 }

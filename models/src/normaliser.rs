@@ -36,20 +36,14 @@ impl Mapped {
     ///
     /// # Errors
     /// No value among those steps; a value that is not finite or negative; values too large to calculate with.
-    pub(crate) fn from_context(
-        context: &[Option<f64>],
-        context_steps: usize,
-    ) -> Result<Self, ContextFault> {
+    pub(crate) fn from_context(context: &[Option<f64>], context_steps: usize) -> Result<Self, ContextFault> {
         let first = context.len().saturating_sub(context_steps);
         let seen = context.get(first..).unwrap_or_default();
         let mut values = Vec::with_capacity(seen.len());
         for (offset, value) in seen.iter().enumerate() {
             if let Some(value) = *value {
                 if !value.is_finite() || value < 0.0 {
-                    return Err(ContextFault::Value {
-                        index: first + offset,
-                        value,
-                    });
+                    return Err(ContextFault::Value { index: first + offset, value });
                 }
                 values.push(value);
             }
@@ -57,11 +51,7 @@ impl Mapped {
         let (median, scale) = location_and_scale(&values)?;
 
         let map = |value: f64| {
-            if scale > 0.0 {
-                ((value - median) / scale).asinh()
-            } else {
-                0.0
-            }
+            if scale > 0.0 { ((value - median) / scale).asinh() } else { 0.0 }
         };
         let padding = context_steps - seen.len();
         let mut mapped = Self {
@@ -72,11 +62,7 @@ impl Mapped {
             scale,
         };
         let (mut last, mut minimum, mut maximum) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
-        let places = mapped
-            .context
-            .iter_mut()
-            .zip(&mut mapped.mask)
-            .skip(padding);
+        let places = mapped.context.iter_mut().zip(&mut mapped.mask).skip(padding);
         for ((place, mask), value) in places.zip(seen) {
             if let Some(value) = *value {
                 last = map(value);
@@ -86,19 +72,13 @@ impl Mapped {
                 *mask = 1.0;
             }
         }
-        mapped.statistics = [
-            single(map(0.0)),
-            single(last),
-            single(minimum),
-            single(maximum),
-        ];
+        mapped.statistics = [single(map(0.0)), single(last), single(minimum), single(maximum)];
         Ok(mapped)
     }
 
     /// Maps one output back to the caller's unit; never negative. NaN stays NaN, for the caller to refuse.
     pub(crate) fn restore(&self, output: f32) -> f64 {
-        let value =
-            self.median + self.scale * f64::from(output).clamp(-MAPPED_LIMIT, MAPPED_LIMIT).sinh();
+        let value = self.median + self.scale * f64::from(output).clamp(-MAPPED_LIMIT, MAPPED_LIMIT).sinh();
         if value < 0.0 { 0.0 } else { value }
     }
 }
@@ -107,21 +87,12 @@ impl Mapped {
 fn location_and_scale(values: &[f64]) -> Result<(f64, f64), ContextFault> {
     let median = median(values.to_vec()).ok_or(ContextFault::Empty)?;
     let deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a count of context steps is far below 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "a count of context steps is far below 2^53")]
     let count = values.len() as f64;
     let mean: f64 = deviations.iter().map(|deviation| deviation / count).sum();
     let mad = self::median(deviations).ok_or(ContextFault::Empty)?;
-    let scale = (MAD_TO_DEVIATION * mad)
-        .max(MEAN_DEVIATION_SHARE * mean)
-        .max(MEDIAN_SHARE * median.abs());
-    if scale.is_finite() {
-        Ok((median, scale))
-    } else {
-        Err(ContextFault::Overflow)
-    }
+    let scale = (MAD_TO_DEVIATION * mad).max(MEAN_DEVIATION_SHARE * mean).max(MEDIAN_SHARE * median.abs());
+    if scale.is_finite() { Ok((median, scale)) } else { Err(ContextFault::Overflow) }
 }
 
 /// The median; halves before adding, so that it cannot overflow. `None` without values.
@@ -133,10 +104,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// To the network's precision. Mapped values are below 10 in size by the choice of scale.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the network calculates in f32"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the network calculates in f32")]
 fn single(value: f64) -> f32 {
     value as f32
 }
@@ -198,23 +166,11 @@ mod tests {
     fn what_is_no_demand_is_refused_with_its_index() {
         for bad in [f64::NAN, f64::INFINITY, -1.0] {
             let fault = Mapped::from_context(&[None, Some(1.0), Some(bad)], 2).unwrap_err();
-            assert!(
-                matches!(fault, ContextFault::Value { index: 2, .. }),
-                "{bad}: {fault:?}"
-            );
+            assert!(matches!(fault, ContextFault::Value { index: 2, .. }), "{bad}: {fault:?}");
         }
-        assert_eq!(
-            Mapped::from_context(&[None, None], 4).unwrap_err(),
-            ContextFault::Empty
-        );
-        assert_eq!(
-            Mapped::from_context(&[], 4).unwrap_err(),
-            ContextFault::Empty
-        );
-        assert_eq!(
-            Mapped::from_context(&[Some(1.0), None, None], 2).unwrap_err(),
-            ContextFault::Empty
-        );
+        assert_eq!(Mapped::from_context(&[None, None], 4).unwrap_err(), ContextFault::Empty);
+        assert_eq!(Mapped::from_context(&[], 4).unwrap_err(), ContextFault::Empty);
+        assert_eq!(Mapped::from_context(&[Some(1.0), None, None], 2).unwrap_err(), ContextFault::Empty);
     }
 
     #[test]

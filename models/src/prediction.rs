@@ -25,11 +25,7 @@ impl Prediction {
     /// Takes rows that are finite and at least 0 and makes them consistent:
     /// ascending along levels (f32 rounding may cross them by a hair); a peak at least each of its steps at the same level and at
     /// least a shorter peak, as a maximum is.
-    pub(crate) fn from_rows(
-        levels: Arc<Levels>,
-        mut steps: Vec<Vec<f64>>,
-        mut peaks: Vec<Vec<f64>>,
-    ) -> Self {
+    pub(crate) fn from_rows(levels: Arc<Levels>, mut steps: Vec<Vec<f64>>, mut peaks: Vec<Vec<f64>>) -> Self {
         for row in &mut steps {
             raise_to_running_maximum(row);
         }
@@ -37,13 +33,8 @@ impl Prediction {
         for (row, length) in peaks.iter_mut().zip(&levels.peak_steps) {
             for (column, level) in levels.peak_levels.iter().enumerate() {
                 let index = position(&levels.quantile_levels, *level);
-                let members = steps
-                    .iter()
-                    .take(*length)
-                    .filter_map(|step| step.get(index?).copied());
-                let floor = members
-                    .chain(shorter.get(column).copied())
-                    .fold(0.0, f64::max);
+                let members = steps.iter().take(*length).filter_map(|step| step.get(index?).copied());
+                let floor = members.chain(shorter.get(column).copied()).fold(0.0, f64::max);
                 if let Some(peak) = row.get_mut(column) {
                     *peak = peak.max(floor);
                 }
@@ -51,11 +42,7 @@ impl Prediction {
             raise_to_running_maximum(row);
             shorter.clone_from(row);
         }
-        Self {
-            levels,
-            steps,
-            peaks,
-        }
+        Self { levels, steps, peaks }
     }
 
     /// The levels of [`Prediction::steps`]' columns, ascending, in 0..1.
@@ -73,10 +60,7 @@ impl Prediction {
     /// Demand at `step` ahead (0 is the next) at `level`, if the model gives both.
     #[must_use]
     pub fn step(&self, step: usize, level: f64) -> Option<f64> {
-        self.steps
-            .get(step)?
-            .get(position(&self.levels.quantile_levels, level)?)
-            .copied()
+        self.steps.get(step)?.get(position(&self.levels.quantile_levels, level)?).copied()
     }
 
     /// How many steps each row of [`Prediction::peaks`] spans, ascending.
@@ -100,22 +84,13 @@ impl Prediction {
     /// The highest demand within the next `steps` steps at `level`, if the model gives both.
     #[must_use]
     pub fn peak(&self, steps: usize, level: f64) -> Option<f64> {
-        let row = self
-            .levels
-            .peak_steps
-            .iter()
-            .position(|length| *length == steps)?;
-        self.peaks
-            .get(row)?
-            .get(position(&self.levels.peak_levels, level)?)
-            .copied()
+        let row = self.levels.peak_steps.iter().position(|length| *length == steps)?;
+        self.peaks.get(row)?.get(position(&self.levels.peak_levels, level)?).copied()
     }
 }
 
 fn position(levels: &[f64], level: f64) -> Option<usize> {
-    levels
-        .iter()
-        .position(|one| (one - level).abs() < SAME_LEVEL)
+    levels.iter().position(|one| (one - level).abs() < SAME_LEVEL)
 }
 
 fn raise_to_running_maximum(row: &mut [f64]) {
@@ -131,39 +106,26 @@ mod tests {
     use super::*;
 
     fn levels() -> Arc<Levels> {
-        Arc::new(Levels {
-            quantile_levels: vec![0.5, 0.9],
-            peak_steps: vec![1, 2],
-            peak_levels: vec![0.9, 0.99],
-        })
+        Arc::new(Levels { quantile_levels: vec![0.5, 0.9], peak_steps: vec![1, 2], peak_levels: vec![0.9, 0.99] })
     }
 
     #[test]
     fn a_peak_is_at_least_its_steps_and_the_shorter_peak() {
         let steps = vec![vec![1.0, 4.0], vec![2.0, 6.0]];
-        let prediction =
-            Prediction::from_rows(levels(), steps, vec![vec![3.0, 9.0], vec![5.0, 8.0]]);
+        let prediction = Prediction::from_rows(levels(), steps, vec![vec![3.0, 9.0], vec![5.0, 8.0]]);
         assert_eq!(prediction.peaks(), [vec![4.0, 9.0], vec![6.0, 9.0]]);
     }
 
     #[test]
     fn crossed_quantiles_are_put_in_order() {
-        let prediction = Prediction::from_rows(
-            levels(),
-            vec![vec![2.0, 1.9]],
-            vec![vec![7.0, 6.0], vec![7.0, 7.5]],
-        );
+        let prediction = Prediction::from_rows(levels(), vec![vec![2.0, 1.9]], vec![vec![7.0, 6.0], vec![7.0, 7.5]]);
         assert_eq!(prediction.steps(), [vec![2.0, 2.0]]);
         assert_eq!(prediction.peaks(), [vec![7.0, 7.0], vec![7.0, 7.5]]);
     }
 
     #[test]
     fn values_are_found_by_step_and_level() {
-        let prediction = Prediction::from_rows(
-            levels(),
-            vec![vec![1.0, 2.0]],
-            vec![vec![2.0, 3.0], vec![4.0, 5.0]],
-        );
+        let prediction = Prediction::from_rows(levels(), vec![vec![1.0, 2.0]], vec![vec![2.0, 3.0], vec![4.0, 5.0]]);
         assert_eq!(prediction.step(0, 0.9), Some(2.0));
         assert_eq!(prediction.step(1, 0.9), None);
         assert_eq!(prediction.step(0, 0.8), None);

@@ -175,11 +175,8 @@ fn evidence_v1_and_its_extra_data() {
 
 #[test]
 fn nonce_v1() {
-    let scope = NonceScope {
-        deployment: DeploymentId::new([1; 32]),
-        host: HostId::new([2; 32]),
-        committed_sequence: 41,
-    };
+    let scope =
+        NonceScope { deployment: DeploymentId::new([1; 32]), host: HostId::new([2; 32]), committed_sequence: 41 };
     golden("nonce-v1.hex", NonceKey::new(&[13; 32]).mint(&scope, 1_700_000_090_000, [14; 8]).as_bytes());
 }
 
@@ -339,11 +336,8 @@ fn leaves_v1_one_of_each_kind() {
 
 #[test]
 fn checkpoint_v1() {
-    let checkpoint = Checkpoint {
-        origin: origin_of(&DeploymentId::new([1; 32])),
-        size: 1234,
-        root: Digest::new([6; 32]),
-    };
+    let checkpoint =
+        Checkpoint { origin: origin_of(&DeploymentId::new([1; 32])), size: 1234, root: Digest::new([6; 32]) };
     golden("checkpoint-v1.txt", checkpoint.sign(&key()).as_bytes());
 }
 

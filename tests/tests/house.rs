@@ -61,8 +61,16 @@ fn lines_with(source: &Source, words: &[&str]) -> Vec<String> {
 #[test]
 fn what_must_be_pure_reads_no_clock_file_socket_or_chance() {
     let banned = [
-        "std::fs", "std::net", "std::env", "std::process", "SystemTime", "Instant::now", "tokio::", "SystemRandom::new",
-        "std::thread", "rustix",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::process",
+        "SystemTime",
+        "Instant::now",
+        "tokio::",
+        "SystemRandom::new",
+        "std::thread",
+        "rustix",
     ];
     offences(|source| {
         let pure = source.path.starts_with("common/src/") || source.path.starts_with("verifier/decide/src/");
@@ -76,7 +84,10 @@ fn crates_import_only_whom_they_may() {
         ("common/Cargo.toml", &["quotary-", "tokio", "hyper", "rustls"][..]),
         ("common/client/Cargo.toml", &["quotary-agent", "quotary-decide", "quotary-verifier", "quotary-models"]),
         ("agent/Cargo.toml", &["quotary-decide", "quotary-verifier", "quotary-models"]),
-        ("verifier/decide/Cargo.toml", &["quotary-agent", "quotary-client", "quotary-verifier", "quotary-models", "tokio"]),
+        (
+            "verifier/decide/Cargo.toml",
+            &["quotary-agent", "quotary-client", "quotary-verifier", "quotary-models", "tokio"],
+        ),
         ("verifier/Cargo.toml", &["quotary-agent", "quotary-client", "tss-esapi"]),
         ("cli/Cargo.toml", &["quotary-agent", "quotary-verifier", "quotary-models", "tract"]),
         ("models/Cargo.toml", &["quotary-"]),
@@ -91,8 +102,10 @@ fn crates_import_only_whom_they_may() {
 }
 
 #[test]
-fn nothing_is_unsafe_outside_the_agent() {
-    offences(|source| if source.path.starts_with("agent/") { Vec::new() } else { lines_with(source, &["unsafe "]) });
+fn nothing_is_unsafe() {
+    offences(|source| {
+        lines_with(source, &[concat!("unsafe", " {"), concat!("unsafe", " fn"), concat!("unsafe", " impl")])
+    });
 }
 
 #[test]
@@ -116,13 +129,23 @@ fn every_door_says_what_it_does() {
     offences(|source| {
         let name = source.path.rsplit('/').next().unwrap();
         let is_door = ["mod.rs", "lib.rs", "main.rs"].contains(&name);
-        if is_door && !source.text.starts_with("//!") { vec![format!("{} has no header", source.path)] } else { Vec::new() }
+        if is_door && !source.text.starts_with("//!") {
+            vec![format!("{} has no header", source.path)]
+        } else {
+            Vec::new()
+        }
     });
 }
 
 #[test]
 fn nothing_is_left_for_later() {
-    let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X"), concat!("unimplemented", "!("), concat!("to", "do!(")];
+    let words = [
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+        concat!("XX", "X"),
+        concat!("unimplemented", "!("),
+        concat!("to", "do!("),
+    ];
     offences(|source| lines_with(source, &words));
 }
 

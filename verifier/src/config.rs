@@ -234,8 +234,8 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &str, base: &Path, path: &Path) -> Result<Config, ConfigError> {
-    let raw: Raw =
-        toml::from_str(text).map_err(|error| ConfigError::Form { path: path.to_owned(), message: error.to_string() })?;
+    let raw: Raw = toml::from_str(text)
+        .map_err(|error| ConfigError::Form { path: path.to_owned(), message: error.to_string() })?;
     let mut faults = Faults::default();
     let config = check(raw, base, text, &mut faults);
     match config {
@@ -346,7 +346,8 @@ fn check_reference(what: &str, raw: &BTreeMap<String, String>, faults: &mut Faul
     let mut values = Vec::new();
     for (pcr, hex) in raw {
         let selection = faults.note(&format!("{what}.reference"), pcr.parse::<PcrSelection>())?;
-        let value = faults.note(&format!("{what}.reference.\"{pcr}\""), data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()))?;
+        let value = faults
+            .note(&format!("{what}.reference.\"{pcr}\""), data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()))?;
         for (hash_alg, index) in selection.iter() {
             values.push(PcrValue { hash_alg, index, value: value.clone() });
         }
@@ -414,7 +415,10 @@ fn check_timing(raw: &RawTiming, faults: &mut Faults) -> Times {
         }
     }
     if raw.window_ms > raw.evidence_ms {
-        faults.add(format!("timing.window_ms ({} ms) must not exceed timing.evidence_ms ({} ms)", raw.window_ms, raw.evidence_ms));
+        faults.add(format!(
+            "timing.window_ms ({} ms) must not exceed timing.evidence_ms ({} ms)",
+            raw.window_ms, raw.evidence_ms
+        ));
     }
     if raw.window_ms > raw.forecast_step_ms {
         faults.add("timing.window_ms must not exceed timing.forecast_step_ms");

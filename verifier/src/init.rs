@@ -6,13 +6,13 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use quotary_common::cbor::Text;
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::Name;
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::keys::{KeyCertificate, deployment_of};
 use quotary_common::leaf::{Decision, Genesis, Leaf, TokenMade};
 use quotary_common::sign::SigningKey;
-use quotary_common::cbor::Text;
 use quotary_common::token::{operator, token_id};
 use quotary_decide::registry::{TokenGrant, TokenRecord};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
@@ -142,7 +142,8 @@ fn begin_store(plan: &Plan, root: &SigningKey, secret: &[u8; 32]) -> Result<(), 
         not_after_ms: plan.now_ms.saturating_add(plan.valid_for_ms),
         grant: TokenGrant::Operator { name: Name::lossy("first operator"), rights: Bounded::truncating(rights).0 },
     };
-    let leaf = |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();
+    let leaf =
+        |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();
     let genesis = Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration });
     let made = Decision::TokenMade(TokenMade {
         token: record.id,

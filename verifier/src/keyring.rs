@@ -109,11 +109,9 @@ pub fn load(data_dir: &Path, now_ms: u64) -> Result<Keyring, KeyringError> {
         .map_err(|_| KeyringError::Form { path: certificate_path, what: "a key certificate" })?;
     let verified = keys::verify(&certificate, &root, now_ms).map_err(KeyringError::Certificate)?;
     let named = verified.certificate();
-    for (what, certified, own) in [
-        ("grant", named.grant_key, &grant),
-        ("log", named.log_key, &log),
-        ("result", named.result_key, &result),
-    ] {
+    for (what, certified, own) in
+        [("grant", named.grant_key, &grant), ("log", named.log_key, &log), ("result", named.result_key, &result)]
+    {
         if certified != own.public() {
             return Err(KeyringError::Other(what));
         }

@@ -65,7 +65,9 @@ fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUOTARY_LOG").unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match &arguments.verb {
-        Verb::Init { config, offline_dir, tls_names, valid_for_days } => make(config, offline_dir, tls_names, *valid_for_days),
+        Verb::Init { config, offline_dir, tls_names, valid_for_days } => {
+            make(config, offline_dir, tls_names, *valid_for_days)
+        }
         Verb::Run { config, check_config } => serve(config, *check_config),
     };
     match outcome {

@@ -64,7 +64,11 @@ const REPLAY_PER_HOST: usize = 240;
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce(std::net::SocketAddr)) -> Result<(), RunError> {
+pub async fn run(
+    config: Config,
+    stop: CancellationToken,
+    listening: impl FnOnce(std::net::SocketAddr),
+) -> Result<(), RunError> {
     let clock = Clock::system();
     let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
     let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
@@ -111,7 +115,8 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let replay_reader = reader()?;
     let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), audit, clock, feed.clone());
     writer.commit_leaf(started_leaf(&app, config.digest)).map_err(RunError::Writer)?;
-    let listener = TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
     let address = listener.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
@@ -177,7 +182,8 @@ fn load_model() -> (Option<quotary_models::Model>, String) {
 }
 
 fn started_leaf(app: &App, configuration: Digest) -> Vec<u8> {
-    let started = Started { version: Name::lossy(env!("CARGO_PKG_VERSION")), configuration, witnessed: app.view.witnessed() };
+    let started =
+        Started { version: Name::lossy(env!("CARGO_PKG_VERSION")), configuration, witnessed: app.view.witnessed() };
     let actor = Text::lossy("verifier");
     Leaf { version: Version, at_ms: app.clock.now_ms(), actor, decision: Decision::Started(started) }.to_bytes()
 }
@@ -188,7 +194,10 @@ fn replay(view: &View, reader: &dyn Reader, feed: &Feed) {
         let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
         let partition = Partition::of_host(&record.host);
         let first = last.saturating_sub(REPLAY_PER_HOST as u64);
-        let mut scan = Scan::all(tables::SEQUENCES).partition(partition).prefix(tables::sequence_prefix(record)).limit(REPLAY_PER_HOST);
+        let mut scan = Scan::all(tables::SEQUENCES)
+            .partition(partition)
+            .prefix(tables::sequence_prefix(record))
+            .limit(REPLAY_PER_HOST);
         scan.after = Some((partition, tables::sequence_key(record, first)));
         let rows = reader.scan(&scan).unwrap_or_else(|error| {
             tracing::warn!(host = %record.host, %error, "the history starts empty");

@@ -62,7 +62,9 @@ pub enum ChainError {
     #[error("the chain of envelopes is not kept")]
     State(#[from] StateError),
     /// The file is not a chain, or its pending envelope is none.
-    #[error("{CHAIN_FILE} in the state directory is damaged: remove identity.cbor and {CHAIN_FILE}, and enrol the host again")]
+    #[error(
+        "{CHAIN_FILE} in the state directory is damaged: remove identity.cbor and {CHAIN_FILE}, and enrol the host again"
+    )]
     Damaged(#[source] CborError),
     /// The file is not there, though the host is enrolled.
     #[error("{CHAIN_FILE} is missing from the state directory: remove identity.cbor and enrol the host again")]

@@ -13,8 +13,8 @@ mod build;
 mod chain;
 mod fit;
 
-pub(crate) use build::{add_event, count_event};
 pub use build::{Contents, Frame, build};
+pub(crate) use build::{add_event, count_event};
 pub use chain::{CHAIN_FILE, Chain, ChainError, Place};
 pub use fit::fit;
 

@@ -97,7 +97,8 @@ fn the_backlog_goes_before_the_newest_interval_and_is_counted() {
 #[test]
 fn writes_that_do_not_fit_wait_for_the_next_envelope_in_order() {
     let writes: Vec<_> = (0..1500).map(write).collect();
-    let (sealed, waiting) = build(frame(), place(), Contents { writes: writes.clone(), ..Contents::default() }).unwrap();
+    let (sealed, waiting) =
+        build(frame(), place(), Contents { writes: writes.clone(), ..Contents::default() }).unwrap();
     let mut all = sealed.claims().writes.to_vec();
     assert!(!waiting.is_empty());
     all.extend(waiting);

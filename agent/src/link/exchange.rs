@@ -75,7 +75,9 @@ pub enum LinkError {
     #[error("the TPM did not quote")]
     Tpm(#[from] TpmError),
     /// The verifier has less of this host's chain than it committed before.
-    #[error("the verifier waits for envelope {waits_for}, we are at {ours}: was it restored from a backup? Nothing was sent")]
+    #[error(
+        "the verifier waits for envelope {waits_for}, we are at {ours}: was it restored from a backup? Nothing was sent"
+    )]
     Behind {
         /// Its next sequence number.
         waits_for: u64,

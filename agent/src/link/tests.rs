@@ -12,8 +12,8 @@ use quotary_common::wire::{Base64, EvidenceReply, NonceReply};
 
 use super::exchange::check;
 use super::*;
-use crate::identity::{Identity, IdentityRecord};
 use crate::evidence::{Chain, Contents, build};
+use crate::identity::{Identity, IdentityRecord};
 
 fn key() -> SigningKey {
     let document = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();

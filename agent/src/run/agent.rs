@@ -256,7 +256,10 @@ impl Agent {
             }
             Done::Restored { grants, reply } => {
                 self.changing = self.changing.saturating_sub(1);
-                tracing::warn!(grants, "root has put everything back: nothing is enforced until the agent is started again");
+                tracing::warn!(
+                    grants,
+                    "root has put everything back: nothing is enforced until the agent is started again"
+                );
                 let _ = reply.send(Ok(quotary_common::wire::RestoreReply { grants }));
             }
         }

@@ -75,7 +75,9 @@ impl Agent {
         let figures = &self.figures;
         let why_not: Vec<String> = [
             self.enforcement_facts.why_not.clone(),
-            self.is_halted.then(|| "root has put everything back: nothing is enforced until the agent is started again".to_owned()),
+            self.is_halted.then(|| {
+                "root has put everything back: nothing is enforced until the agent is started again".to_owned()
+            }),
             figures.alarm.clone(),
         ]
         .into_iter()
@@ -109,7 +111,9 @@ impl Agent {
                         view.tpm_in_lockout = status.in_lockout;
                         view.tpm_manufacturer = status.manufacturer;
                     }
-                    Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "the TPM does not say how it is"),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "the TPM does not say how it is")
+                    }
                 }
                 view.tpm_child_pid = tpm.software_child_pid();
             }

@@ -99,7 +99,14 @@ impl Grants {
 
     fn insert(&mut self, kept: Kept, lease: Option<Lease>, now_ms: u64) {
         let id = kept.grant;
-        let mut entry = Entry { kept, lease, cgroup: None, has_entered: false, since_ms: now_ms, view: watch::Sender::new(placeholder(id)) };
+        let mut entry = Entry {
+            kept,
+            lease,
+            cgroup: None,
+            has_entered: false,
+            since_ms: now_ms,
+            view: watch::Sender::new(placeholder(id)),
+        };
         let shown = entry.show(self.boot_id, self.mode, now_ms);
         entry.view = watch::Sender::new(shown);
         self.entries.insert(id, entry);
@@ -237,9 +244,7 @@ impl Grants {
     /// Grants under which nothing ran for long, and that nobody watches: whoever asked is gone.
     pub(super) fn unused(&self, now_ms: u64) -> Vec<GrantId> {
         let is_unused = |entry: &&Entry| {
-            !entry.has_entered
-                && entry.view.receiver_count() == 0
-                && now_ms.saturating_sub(entry.since_ms) >= UNUSED_MS
+            !entry.has_entered && entry.view.receiver_count() == 0 && now_ms.saturating_sub(entry.since_ms) >= UNUSED_MS
         };
         self.entries.values().filter(is_unused).map(|entry| entry.kept.grant).collect()
     }

@@ -86,8 +86,7 @@ mod tests {
     fn waiting(uid: u32) -> (Waiting, oneshot::Receiver<Result<RequestReply, Refusal>>) {
         let (reply, answer) = oneshot::channel();
         let peer = Peer { uid, gid: 0, pid: 1, start_time_ticks: 1, cgroup: CgroupPath::lossy("/"), unit: None };
-        let request =
-            GrantRequest { resources: Resources::default(), class: Class::Burstable, name: None, wait_ms: 1 };
+        let request = GrantRequest { resources: Resources::default(), class: Class::Burstable, name: None, wait_ms: 1 };
         (Waiting { peer: Arc::new(peer), request, arrived_us: 0, reply }, answer)
     }
 

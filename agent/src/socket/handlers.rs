@@ -96,9 +96,8 @@ fn with_fallbacks(router: Router<Connected>) -> Router<Connected> {
 
 /// Reads a JSON body within its bounds.
 async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T, Refused> {
-    let too_large = || {
-        Refused::new(Reason::TooLarge, format!("a body may have {SOCKET_BODY_BYTES_MAX} bytes on this socket"))
-    };
+    let too_large =
+        || Refused::new(Reason::TooLarge, format!("a body may have {SOCKET_BODY_BYTES_MAX} bytes on this socket"));
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > SOCKET_BODY_BYTES_MAX as u64) {
         return Err(too_large());
@@ -113,9 +112,8 @@ async fn read<T: DeserializeOwned>(headers: &HeaderMap, body: Body) -> Result<T,
             return Err(Refused::with(StatusCode::REQUEST_TIMEOUT, Reason::Malformed, detail));
         }
     };
-    serde_json::from_slice(&bytes).map_err(|error| {
-        Refused::new(Reason::Malformed, format!("the body is not what the route takes: {error}"))
-    })
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Refused::new(Reason::Malformed, format!("the body is not what the route takes: {error}")))
 }
 
 /// A body where the route takes none: nothing, or the empty object.
@@ -136,10 +134,16 @@ fn named(text: &str) -> Result<GrantName, Refused> {
 fn check(request: &GrantRequest) -> Result<(), Refused> {
     let amounts = request.resources.amounts();
     if amounts.iter().all(Option::is_none) {
-        return Err(Refused::new(Reason::Malformed, "resources names nothing: ask for cpu_millicores, memory_bytes, …"));
+        return Err(Refused::new(
+            Reason::Malformed,
+            "resources names nothing: ask for cpu_millicores, memory_bytes, …",
+        ));
     }
     if amounts.iter().flatten().any(|amount| *amount == 0 || i64::try_from(*amount).is_err()) {
-        return Err(Refused::new(Reason::Malformed, "an amount is zero or does not fit 63 bits: leave out what you do not need"));
+        return Err(Refused::new(
+            Reason::Malformed,
+            "an amount is zero or does not fit 63 bits: leave out what you do not need",
+        ));
     }
     if request.wait_ms > WAIT_MS_MAX {
         return Err(Refused::new(Reason::Malformed, format!("wait_ms may be at most {WAIT_MS_MAX}")));

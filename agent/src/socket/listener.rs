@@ -131,7 +131,14 @@ impl Listener {
     }
 
     /// Serves connections until `stop`; then each ends with the answer that it waits for, or when `cut` comes.
-    pub async fn serve(self, asks: Asks, root: PathBuf, limits: Limits, stop: CancellationToken, cut: CancellationToken) {
+    pub async fn serve(
+        self,
+        asks: Asks,
+        root: PathBuf,
+        limits: Limits,
+        stop: CancellationToken,
+        cut: CancellationToken,
+    ) {
         let routes = match self.kind {
             SocketKind::Application => handlers::application_routes(),
             SocketKind::Admin => handlers::admin_routes(),

@@ -35,7 +35,9 @@ pub enum PeerError {
     #[error("the kernel does not say who is connected")]
     Credentials(#[source] std::io::Error),
     /// It is not to be seen from here.
-    #[error("the connected process is in another pid namespace and cannot be seen from here: run the agent in a namespace above it")]
+    #[error(
+        "the connected process is in another pid namespace and cannot be seen from here: run the agent in a namespace above it"
+    )]
     Unseen,
     /// It cannot be read about.
     #[error("cannot read about process {pid}")]

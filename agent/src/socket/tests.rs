@@ -5,8 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -199,7 +199,11 @@ async fn malformed_and_oversized_input_is_refused_and_reaches_nobody() {
     let post = |body: &str| http("POST", "/v1/requests", body);
     let good = r#"{"resources":{"cpu_millicores":500},"wait_ms":10}"#;
     for body in [
-        "", "{", "null", "[]", "{\"resources\":{}}",
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"resources\":{}}",
         r#"{"resources":{},"wait_ms":10}"#,
         r#"{"resources":{"cpu_millicores":0},"wait_ms":10}"#,
         r#"{"resources":{"cpu_millicores":-1},"wait_ms":10}"#,
@@ -216,14 +220,24 @@ async fn malformed_and_oversized_input_is_refused_and_reaches_nobody() {
     let claimed = "POST /v1/requests HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 99999999999\r\n\r\n";
     assert_eq!(served.refused(claimed).await, (413, Reason::TooLarge));
     let chunks = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
-    let chunked = format!("POST /v1/requests HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunks}");
+    let chunked = format!(
+        "POST /v1/requests HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunks}"
+    );
     assert_eq!(served.refused(chunked).await, (413, Reason::TooLarge));
     assert_eq!(served.refused(http("GET", "/v1/hosts", "")).await, (404, Reason::NotFound));
     assert_eq!(served.refused(http("GET", "/v1/agent", "")).await, (404, Reason::NotFound), "root's route is not here");
     assert_eq!(served.refused(http("PUT", "/v1/requests", good)).await, (405, Reason::Malformed));
     assert_eq!(served.refused(http("GET", "/v1/grants/..%2f..%2fetc", "")).await, (404, Reason::NotFound));
-    assert_eq!(served.refused(http("GET", &format!("/v1/grants/{}", "a".repeat(65)), "")).await, (404, Reason::NotFound));
-    for broken in ["\0\0\0\0\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "POST /v1/requests HTTP/1.1\r\ncontent-length: -1\r\n\r\n"] {
+    assert_eq!(
+        served.refused(http("GET", &format!("/v1/grants/{}", "a".repeat(65)), "")).await,
+        (404, Reason::NotFound)
+    );
+    for broken in [
+        "\0\0\0\0\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "POST /v1/requests HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+    ] {
         let (status, _) = served.raw(served.socket(), broken.as_bytes().to_vec()).await;
         assert_eq!(status, 400, "{broken:?}");
     }

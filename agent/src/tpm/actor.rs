@@ -61,20 +61,12 @@ impl TpmHandle {
             .name("tpm".to_owned())
             .spawn(move || run(owner, &requests, started))
             .map_err(|source| TpmError::Thread { source })?;
-        let handle = Self {
-            queue,
-            deadline,
-            capacity,
-            child,
-            thread: Arc::new(Mutex::new(Some(thread))),
-        };
+        let handle = Self { queue, deadline, capacity, child, thread: Arc::new(Mutex::new(Some(thread))) };
         match timeout(START_DEADLINE, has_started).await {
             Ok(answer) => answer.map_err(|_| TpmError::Stopped)??,
             Err(_) => {
                 handle.child.kill();
-                return Err(TpmError::Deadline {
-                    deadline: START_DEADLINE,
-                });
+                return Err(TpmError::Deadline { deadline: START_DEADLINE });
             }
         }
         Ok(handle)
@@ -108,14 +100,9 @@ impl TpmHandle {
     /// # Errors
     /// [`TpmError::Input`] or [`TpmError::NoSuchPcr`] if the selection cannot be quoted,
     /// [`TpmError::PcrsMoving`] if it never stood still; else as [`TpmHandle::identity`].
-    pub async fn quote(
-        &self,
-        qualifying_data: [u8; 32],
-        selection: &[PcrSelection],
-    ) -> Result<RawQuote, TpmError> {
+    pub async fn quote(&self, qualifying_data: [u8; 32], selection: &[PcrSelection]) -> Result<RawQuote, TpmError> {
         let selection = quote::check(selection)?;
-        self.ask(|reply| Request::Quote(qualifying_data, selection, reply))
-            .await
+        self.ask(|reply| Request::Quote(qualifying_data, selection, reply)).await
     }
 
     /// Lockout, make and version of the TPM.
@@ -143,15 +130,9 @@ impl TpmHandle {
         let result = timeout(self.deadline, self.ask_to_stop()).await;
         let Ok(result) = result else {
             self.child.kill();
-            return Err(TpmError::Deadline {
-                deadline: self.deadline,
-            });
+            return Err(TpmError::Deadline { deadline: self.deadline });
         };
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // The thread has answered and only returns; joining it here makes sure that the kernel has
             // nothing left to do for it. A panic in it has been printed already.
@@ -177,19 +158,13 @@ impl TpmHandle {
 
     async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, TpmError> {
         let (reply, answer) = oneshot::channel();
-        self.queue
-            .try_send(request(reply))
-            .map_err(|error| match error {
-                TrySendError::Full(_) => TpmError::Busy {
-                    capacity: self.capacity,
-                },
-                TrySendError::Disconnected(_) => TpmError::Stopped,
-            })?;
+        self.queue.try_send(request(reply)).map_err(|error| match error {
+            TrySendError::Full(_) => TpmError::Busy { capacity: self.capacity },
+            TrySendError::Disconnected(_) => TpmError::Stopped,
+        })?;
         match timeout(self.deadline, answer).await {
             Ok(answer) => answer.map_err(|_| TpmError::Stopped)?,
-            Err(_) => Err(TpmError::Deadline {
-                deadline: self.deadline,
-            }),
+            Err(_) => Err(TpmError::Deadline { deadline: self.deadline }),
         }
     }
 }
@@ -239,22 +214,12 @@ struct Owner {
 impl Owner {
     fn new(config: TpmConfig, child: ChildSlot) -> Self {
         let software = match config.access() {
-            TpmAccess::Software {
-                state_dir,
-                setup_config,
-            } => Some(SoftwareTpm::new(
-                state_dir.clone(),
-                setup_config.clone(),
-                child.clone(),
-            )),
+            TpmAccess::Software { state_dir, setup_config } => {
+                Some(SoftwareTpm::new(state_dir.clone(), setup_config.clone(), child.clone()))
+            }
             TpmAccess::Device(_) | TpmAccess::Swtpm { .. } => None,
         };
-        Self {
-            config,
-            child,
-            software,
-            connection: None,
-        }
+        Self { config, child, software, connection: None }
     }
 
     /// Answers one request, unless nobody waits for the answer any more. A failure that may be the
@@ -285,9 +250,7 @@ impl Owner {
         command: &mut impl FnMut(&mut Connection, Option<u32>) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         let pid = self.child.pid();
-        let result = self
-            .connection()
-            .and_then(|connection| command(connection, pid));
+        let result = self.connection().and_then(|connection| command(connection, pid));
         if result.as_ref().is_err_and(TpmError::spoils_connection) {
             self.connection = None;
         }
@@ -309,10 +272,7 @@ impl Owner {
         match device::access_to_tcti(self.config.access()) {
             Ok(Some(tcti)) => Connection::open(tcti, &self.config),
             Ok(None) => Err(TpmError::Stopped),
-            Err(detail) => Err(TpmError::Input {
-                what: "the way to the TPM",
-                detail,
-            }),
+            Err(detail) => Err(TpmError::Input { what: "the way to the TPM", detail }),
         }
     }
 
@@ -331,17 +291,14 @@ fn open_software(software: &mut SoftwareTpm, config: &TpmConfig) -> Result<Conne
     let end = Instant::now() + SOFTWARE_PATIENCE;
     loop {
         let error = match software.ensure_running().and_then(|device| {
-            let tcti = device::device_tcti(&device).map_err(|detail| TpmError::Input {
-                what: "the software TPM's device",
-                detail,
-            })?;
+            let tcti = device::device_tcti(&device)
+                .map_err(|detail| TpmError::Input { what: "the software TPM's device", detail })?;
             Connection::open(tcti, config)
         }) {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
-        let is_passing =
-            error.spoils_connection() || matches!(error, TpmError::SoftwareStart { .. });
+        let is_passing = error.spoils_connection() || matches!(error, TpmError::SoftwareStart { .. });
         if is_passing && Instant::now() < end {
             tracing::debug!(%error, "the software TPM is not ready");
             software.kill();
@@ -349,9 +306,7 @@ fn open_software(software: &mut SoftwareTpm, config: &TpmConfig) -> Result<Conne
             continue;
         }
         return Err(match error {
-            TpmError::Connect { source, .. } | TpmError::Command { source, .. }
-                if !software.is_running() =>
-            {
+            TpmError::Connect { source, .. } | TpmError::Command { source, .. } if !software.is_running() => {
                 software.does_not_start(Some(source))
             }
             error => error,

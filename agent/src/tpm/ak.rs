@@ -60,19 +60,11 @@ struct WrappedAk {
 
 /// Loads the AK of this EK from the file, or makes a new one and writes it there if the file is
 /// missing, damaged, or of another EK.
-pub(super) fn load_or_create(
-    context: &mut Context,
-    ek: &LoadedEk,
-    path: &Path,
-) -> Result<KeyHandle, TpmError> {
+pub(super) fn load_or_create(context: &mut Context, ek: &LoadedEk, path: &Path) -> Result<KeyHandle, TpmError> {
     if let Some(wrapped) = read(path, &ek.name)? {
         match load(context, ek, wrapped) {
-            Err(TpmError::Command {
-                step: Step::LoadAk,
-                source,
-            }) if DAMAGED
-                .iter()
-                .any(|kind| TpmError::is_response(&source, *kind)) =>
+            Err(TpmError::Command { step: Step::LoadAk, source })
+                if DAMAGED.iter().any(|kind| TpmError::is_response(&source, *kind)) =>
             {
                 tracing::warn!(path = %path.display(), "the AK file is not of this TPM; making a new AK");
             }
@@ -120,18 +112,13 @@ fn create(context: &mut Context, ek: &LoadedEk) -> Result<WrappedAk, TpmError> {
             context.create(ek.handle(), template, None, None, None, None)
         })
     })?;
-    Ok(WrappedAk {
-        public: made.out_public,
-        private: made.out_private,
-    })
+    Ok(WrappedAk { public: made.out_public, private: made.out_private })
 }
 
 fn load(context: &mut Context, ek: &LoadedEk, wrapped: WrappedAk) -> Result<KeyHandle, TpmError> {
     let WrappedAk { public, private } = wrapped;
     ek.with_policy(context, Step::LoadAk, |context, session| {
-        context.execute_with_session(Some(session), |context| {
-            context.load(ek.handle(), private, public)
-        })
+        context.execute_with_session(Some(session), |context| context.load(ek.handle(), private, public))
     })
 }
 
@@ -153,32 +140,20 @@ fn read(path: &Path, ek_name: &[u8]) -> Result<Option<WrappedAk>, TpmError> {
 fn parse(text: &[u8], ek_name: &[u8]) -> Result<Option<WrappedAk>, String> {
     let file: AkFile = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     if file.version != FILE_VERSION {
-        return Err(format!(
-            "its version is {}, not {FILE_VERSION}",
-            file.version
-        ));
+        return Err(format!("its version is {}, not {FILE_VERSION}", file.version));
     }
-    let decode = |what: &str, text: &str| {
-        BASE64
-            .decode(text.as_bytes())
-            .map_err(|error| format!("{what}: {error}"))
-    };
+    let decode = |what: &str, text: &str| BASE64.decode(text.as_bytes()).map_err(|error| format!("{what}: {error}"));
     if decode("ek_name", &file.ek_name)? != ek_name {
         tracing::info!("the EK has changed since the AK was made");
         return Ok(None);
     }
-    let public = Public::unmarshall(&decode("public", &file.public)?)
-        .map_err(|error| format!("public: {error}"))?;
-    let private = Private::try_from(decode("private", &file.private)?)
-        .map_err(|error| format!("private: {error}"))?;
+    let public = Public::unmarshall(&decode("public", &file.public)?).map_err(|error| format!("public: {error}"))?;
+    let private = Private::try_from(decode("private", &file.private)?).map_err(|error| format!("private: {error}"))?;
     Ok(Some(WrappedAk { public, private }))
 }
 
 fn write(path: &Path, ek_name: &[u8], wrapped: &WrappedAk) -> Result<(), TpmError> {
-    let public = wrapped
-        .public
-        .marshall()
-        .map_err(TpmError::command(Step::CreateAk))?;
+    let public = wrapped.public.marshall().map_err(TpmError::command(Step::CreateAk))?;
     let file = AkFile {
         version: FILE_VERSION,
         ek_name: BASE64.encode(ek_name),
@@ -186,10 +161,8 @@ fn write(path: &Path, ek_name: &[u8], wrapped: &WrappedAk) -> Result<(), TpmErro
         private: BASE64.encode(wrapped.private.value()),
     };
     // Strings and a number always have a form in JSON; the error type wants an answer all the same.
-    let text = serde_json::to_vec_pretty(&file).map_err(|error| TpmError::Unexpected {
-        step: Step::CreateAk,
-        detail: error.to_string(),
-    })?;
+    let text = serde_json::to_vec_pretty(&file)
+        .map_err(|error| TpmError::Unexpected { step: Step::CreateAk, detail: error.to_string() })?;
     durable::write(path, &text, PRIVATE).map_err(|source| TpmError::AkFile { source })
 }
 

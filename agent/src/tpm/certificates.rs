@@ -20,11 +20,7 @@ const HANDLES_PER_ANSWER: u32 = 64;
 const DER_SEQUENCE: u8 = 0x30;
 
 /// The handles of one kind that exist, from `first` on, up to `last`.
-pub(super) fn handles(
-    context: &mut Context,
-    first: u32,
-    last: u32,
-) -> Result<Vec<TpmHandle>, TpmError> {
+pub(super) fn handles(context: &mut Context, first: u32, last: u32) -> Result<Vec<TpmHandle>, TpmError> {
     let mut found = Vec::new();
     let mut next = first;
     while next <= last {
@@ -37,18 +33,11 @@ pub(super) fn handles(
                 detail: "asked for handles, got something else".to_owned(),
             });
         };
-        let numbers: Vec<(u32, TpmHandle)> = list
-            .into_inner()
-            .into_iter()
-            .map(|handle| (u32::from(handle), handle))
-            .collect();
+        let numbers: Vec<(u32, TpmHandle)> =
+            list.into_inner().into_iter().map(|handle| (u32::from(handle), handle)).collect();
         let highest = numbers.iter().map(|(number, _)| *number).max();
-        found.extend(
-            numbers
-                .into_iter()
-                .filter(|(number, _)| (next..=last).contains(number))
-                .map(|(_, handle)| handle),
-        );
+        found
+            .extend(numbers.into_iter().filter(|(number, _)| (next..=last).contains(number)).map(|(_, handle)| handle));
         match highest.and_then(|number| number.checked_add(1)) {
             Some(number) if more && number > next => next = number,
             _ => break,
@@ -101,11 +90,8 @@ fn read_open_nv(context: &mut Context, handle: ObjectHandle) -> tss_esapi::Resul
     let index = NvIndexHandle::from(handle);
     let (public, _name) = context.nv_read_public(index)?;
     let attributes = public.attributes();
-    let authority = if !attributes.auth_read() && attributes.owner_read() {
-        NvAuth::Owner
-    } else {
-        NvAuth::NvIndex(index)
-    };
+    let authority =
+        if !attributes.auth_read() && attributes.owner_read() { NvAuth::Owner } else { NvAuth::NvIndex(index) };
     let at_once = context
         .get_tpm_property(PropertyTag::NvBufferMax)?
         .and_then(|size| u16::try_from(size).ok())
@@ -151,10 +137,7 @@ fn der_length(bytes: &[u8]) -> Option<usize> {
         0..=0x7f => (2, usize::from(first)),
         0x81..=0x83 => {
             let digits = usize::from(first & 0x7f);
-            let content = rest
-                .get(..digits)?
-                .iter()
-                .fold(0, |length, digit| (length << 8) | usize::from(*digit));
+            let content = rest.get(..digits)?.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit));
             (2 + digits, content)
         }
         _ => return None,

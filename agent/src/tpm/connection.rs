@@ -69,8 +69,7 @@ impl Credential {
 
 fn tpm2b<'a>(what: &'static str, bytes: &'a [u8]) -> Result<&'a [u8], TpmError> {
     let content = bytes.split_first_chunk().and_then(|(size, content)| {
-        (usize::from(u16::from_be_bytes(*size)) == content.len() && !content.is_empty())
-            .then_some(content)
+        (usize::from(u16::from_be_bytes(*size)) == content.len() && !content.is_empty()).then_some(content)
     });
     content.ok_or_else(|| TpmError::Input {
         what,
@@ -90,42 +89,21 @@ pub(super) struct Connection {
 impl Connection {
     /// Opens the TPM, flushes what an agent that was killed left behind, and loads the AK.
     pub(super) fn open(tcti: TctiNameConf, config: &TpmConfig) -> Result<Self, TpmError> {
-        let mut context = Context::new(tcti).map_err(|source| TpmError::Connect {
-            access: config.access().to_string(),
-            source,
-        })?;
+        let mut context =
+            Context::new(tcti).map_err(|source| TpmError::Connect { access: config.access().to_string(), source })?;
         flush_leftovers(&mut context, config.access())?;
         let profile = EkProfile::choose(&mut context, config.ek_algorithm())?;
         let ek_certificates = profile.certificates(&mut context)?;
         let (ak, ek_public) = ek::with_ek(&mut context, profile, |context, ek| {
             let ak = ak::load_or_create(context, ek, config.ak_file())?;
-            let ek_public = ek
-                .public
-                .marshall()
-                .map_err(TpmError::command(Step::LoadEk))?;
+            let ek_public = ek.public.marshall().map_err(TpmError::command(Step::LoadEk))?;
             Ok((ak, ek_public))
         })?;
-        let (ak_public, ak_name, _) = context
-            .read_public(ak)
-            .map_err(TpmError::command(Step::LoadAk))?;
-        let ak_public = ak_public
-            .marshall()
-            .map_err(TpmError::command(Step::LoadAk))?;
-        let ak_key =
-            AkKey::from_public_bytes(&ak_public).map_err(|source| TpmError::AkForm { source })?;
-        let identity = TpmIdentity {
-            ek_public,
-            ek_certificates,
-            ak_public,
-            ak_name: ak_name.value().to_vec(),
-        };
-        Ok(Self {
-            context,
-            profile,
-            ak,
-            ak_key,
-            identity,
-        })
+        let (ak_public, ak_name, _) = context.read_public(ak).map_err(TpmError::command(Step::LoadAk))?;
+        let ak_public = ak_public.marshall().map_err(TpmError::command(Step::LoadAk))?;
+        let ak_key = AkKey::from_public_bytes(&ak_public).map_err(|source| TpmError::AkForm { source })?;
+        let identity = TpmIdentity { ek_public, ek_certificates, ak_public, ak_name: ak_name.value().to_vec() };
+        Ok(Self { context, profile, ak, ak_key, identity })
     }
 
     pub(super) const fn identity(&self) -> &TpmIdentity {
@@ -133,20 +111,13 @@ impl Connection {
     }
 
     /// TPM2_ActivateCredential: the secret, if the credential is for this EK and this AK.
-    pub(super) fn activate(
-        &mut self,
-        credential: &Credential,
-    ) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    pub(super) fn activate(&mut self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         let fault = |what: &'static str| {
-            move |_| TpmError::Input {
-                what,
-                detail: "it is longer than any TPM takes".to_owned(),
-            }
+            move |_| TpmError::Input { what, detail: "it is longer than any TPM takes".to_owned() }
         };
-        let blob =
-            IdObject::try_from(credential.blob.as_slice()).map_err(fault("TPM2B_ID_OBJECT"))?;
-        let secret = EncryptedSecret::try_from(credential.secret.as_slice())
-            .map_err(fault("TPM2B_ENCRYPTED_SECRET"))?;
+        let blob = IdObject::try_from(credential.blob.as_slice()).map_err(fault("TPM2B_ID_OBJECT"))?;
+        let secret =
+            EncryptedSecret::try_from(credential.secret.as_slice()).map_err(fault("TPM2B_ENCRYPTED_SECRET"))?;
         let ak = self.ak;
         let activated = ek::with_ek(&mut self.context, self.profile, |context, ek| {
             ek.with_policy(context, Step::Activate, |context, policy| {
@@ -159,15 +130,11 @@ impl Connection {
         match activated {
             Ok(digest) => Ok(Zeroizing::new(digest.value().to_vec())),
             // Format-one codes are the TPM's judgement of what it was given (Part 2, §6.6.2).
-            Err(TpmError::Command {
-                step: Step::Activate,
-                source,
-            }) if matches!(
-                source,
-                tss_esapi::Error::Tss2Error(
-                    tss_esapi::constants::response_code::Tss2ResponseCode::FormatOne(_)
-                )
-            ) =>
+            Err(TpmError::Command { step: Step::Activate, source })
+                if matches!(
+                    source,
+                    tss_esapi::Error::Tss2Error(tss_esapi::constants::response_code::Tss2ResponseCode::FormatOne(_))
+                ) =>
             {
                 Err(TpmError::CredentialRefused { source })
             }
@@ -175,18 +142,8 @@ impl Connection {
         }
     }
 
-    pub(super) fn quote(
-        &mut self,
-        qualifying_data: &[u8; 32],
-        selection: &PcrSelection,
-    ) -> Result<RawQuote, TpmError> {
-        quote::quote(
-            &mut self.context,
-            self.ak,
-            &self.ak_key,
-            qualifying_data,
-            selection,
-        )
+    pub(super) fn quote(&mut self, qualifying_data: &[u8; 32], selection: &PcrSelection) -> Result<RawQuote, TpmError> {
+        quote::quote(&mut self.context, self.ak, &self.ak_key, qualifying_data, selection)
     }
 
     pub(super) fn status(&mut self, child_pid: Option<u32>) -> Result<TpmStatus, TpmError> {
@@ -197,11 +154,7 @@ impl Connection {
         Ok(TpmStatus {
             in_lockout: property(context, PropertyTag::Permanent)? & IN_LOCKOUT != 0,
             lockout_counter: property(context, PropertyTag::LockoutCounter)?,
-            manufacturer: manufacturer
-                .into_iter()
-                .map(char::from)
-                .filter(|letter| letter.is_ascii_graphic())
-                .collect(),
+            manufacturer: manufacturer.into_iter().map(char::from).filter(|letter| letter.is_ascii_graphic()).collect(),
             firmware_version: (u64::from(high) << 32) | u64::from(low),
             software_child_pid: child_pid,
         })
@@ -225,10 +178,7 @@ fn property(context: &mut Context, tag: PropertyTag) -> Result<u32, TpmError> {
         CapabilityData::TpmProperties(list) => list.find(tag).map(|found| found.value()),
         _ => None,
     }
-    .ok_or_else(|| TpmError::Unexpected {
-        step: Step::Capability,
-        detail: format!("the TPM has no property {tag:?}"),
-    })
+    .ok_or_else(|| TpmError::Unexpected { step: Step::Capability, detail: format!("the TPM has no property {tag:?}") })
 }
 
 /// Without a resource manager, what a killed agent had loaded stays loaded, and there is room for
@@ -245,9 +195,7 @@ fn flush_leftovers(context: &mut Context, access: &TpmAccess) -> Result<(), TpmE
         return Ok(());
     }
     for handle in certificates::handles(context, LOADED_SESSIONS.0, LOADED_SESSIONS.1)? {
-        let flushed = context
-            .tr_from_tpm_public(handle)
-            .and_then(|object| context.flush_context(object));
+        let flushed = context.tr_from_tpm_public(handle).and_then(|object| context.flush_context(object));
         if let Err(error) = flushed {
             // Old TSS libraries cannot name a session that they did not start; there is room for more.
             tracing::debug!(%error, "a session of an earlier process stays");
@@ -265,14 +213,7 @@ mod tests {
     #[test]
     fn a_size_prefix_must_fit() {
         assert_eq!(tpm2b("x", &[0, 2, 8, 9]).ok(), Some([8_u8, 9].as_slice()));
-        for wrong in [
-            &[][..],
-            &[0],
-            &[0, 0],
-            &[0, 1],
-            &[0, 1, 2, 3],
-            &[0, 3, 1, 2],
-        ] {
+        for wrong in [&[][..], &[0], &[0, 0], &[0, 1], &[0, 1, 2, 3], &[0, 3, 1, 2]] {
             assert!(tpm2b("x", wrong).is_err(), "{wrong:?}");
         }
     }

@@ -120,13 +120,7 @@ impl RawTpm {
         };
         let deadline_ms = self.command_deadline_ms.unwrap_or(DEFAULT_DEADLINE_MS);
         let queue = self.queue_capacity.unwrap_or(DEFAULT_QUEUE);
-        match TpmConfig::check(
-            access,
-            self.ek_algorithm,
-            ak_file,
-            Duration::from_millis(deadline_ms),
-            queue,
-        ) {
+        match TpmConfig::check(access, self.ek_algorithm, ak_file, Duration::from_millis(deadline_ms), queue) {
             Ok(config) if faults.is_empty() => Ok(config),
             Ok(_) => Err(faults),
             Err(more) => {
@@ -142,55 +136,34 @@ impl RawTpm {
             ("device", "device_path", self.device_path.is_some()),
             ("swtpm", "swtpm_host", self.swtpm_host.is_some()),
             ("swtpm", "swtpm_port", self.swtpm_port.is_some()),
-            (
-                "software",
-                "software_state_dir",
-                self.software_state_dir.is_some(),
-            ),
-            (
-                "software",
-                "software_setup_config",
-                self.software_setup_config.is_some(),
-            ),
+            ("software", "software_state_dir", self.software_state_dir.is_some()),
+            ("software", "software_setup_config", self.software_setup_config.is_some()),
         ];
         for (of, name, is_given) in given {
             if is_given && of != kind {
-                faults.push(format!(
-                    "tpm.{name} has no meaning with tpm.access = \"{kind}\""
-                ));
+                faults.push(format!("tpm.{name} has no meaning with tpm.access = \"{kind}\""));
             }
         }
         match kind {
-            "device" => self
-                .device_path
-                .clone()
-                .map_or_else(TpmAccess::default, TpmAccess::Device),
+            "device" => self.device_path.clone().map_or_else(TpmAccess::default, TpmAccess::Device),
             "swtpm" => {
                 if self.swtpm_port.is_none() {
                     faults.push("tpm.swtpm_port is missing".to_owned());
                 }
                 TpmAccess::Swtpm {
-                    host: self
-                        .swtpm_host
-                        .clone()
-                        .unwrap_or_else(|| "127.0.0.1".to_owned()),
+                    host: self.swtpm_host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()),
                     port: self.swtpm_port.unwrap_or(1),
                 }
             }
             "software" => match self.software_state_dir.clone() {
-                Some(state_dir) => TpmAccess::Software {
-                    state_dir,
-                    setup_config: self.software_setup_config.clone(),
-                },
+                Some(state_dir) => TpmAccess::Software { state_dir, setup_config: self.software_setup_config.clone() },
                 None => {
                     faults.push("tpm.software_state_dir is missing".to_owned());
                     TpmAccess::default()
                 }
             },
             other => {
-                faults.push(format!(
-                    "tpm.access is \"{other}\": it must be device, swtpm or software"
-                ));
+                faults.push(format!("tpm.access is \"{other}\": it must be device, swtpm or software"));
                 TpmAccess::default()
             }
         }
@@ -213,10 +186,7 @@ impl TpmConfig {
                 faults.push(format!("tpm.swtpm_port is {port}: it must be 1 to 65534"));
             }
             TpmAccess::Swtpm { .. } => {}
-            TpmAccess::Software {
-                state_dir,
-                setup_config,
-            } => {
+            TpmAccess::Software { state_dir, setup_config } => {
                 path_fault("tpm.software_state_dir", state_dir, &mut faults);
                 if let Some(path) = setup_config {
                     path_fault("tpm.software_setup_config", path, &mut faults);
@@ -227,10 +197,7 @@ impl TpmConfig {
             faults.push(fault);
         }
         if !ak_file.is_absolute() {
-            faults.push(format!(
-                "tpm.ak_file is {}: it must be absolute",
-                ak_file.display()
-            ));
+            faults.push(format!("tpm.ak_file is {}: it must be absolute", ak_file.display()));
         }
         let deadline_ms = u64::try_from(command_deadline.as_millis()).unwrap_or(u64::MAX);
         if !DEADLINE_MS.contains(&deadline_ms) {
@@ -248,13 +215,7 @@ impl TpmConfig {
             ));
         }
         if faults.is_empty() {
-            Ok(Self {
-                access,
-                ek_algorithm,
-                ak_file,
-                command_deadline,
-                queue_capacity,
-            })
+            Ok(Self { access, ek_algorithm, ak_file, command_deadline, queue_capacity })
         } else {
             Err(faults)
         }
@@ -297,13 +258,8 @@ fn path_fault(name: &str, path: &Path, faults: &mut Vec<String>) {
     if !path.is_absolute() {
         faults.push(format!("{name} is {shown}: it must be absolute"));
     }
-    if path
-        .to_str()
-        .is_none_or(|text| text.contains([',', '\0', '\n']))
-    {
-        faults.push(format!(
-            "{name} is {shown}: it must be UTF-8 without comma or newline"
-        ));
+    if path.to_str().is_none_or(|text| text.contains([',', '\0', '\n'])) {
+        faults.push(format!("{name} is {shown}: it must be UTF-8 without comma or newline"));
     }
 }
 
@@ -321,16 +277,12 @@ pub(super) fn access_to_tcti(access: &TpmAccess) -> Result<Option<TctiNameConf>,
         TpmAccess::Device(path) => device_tcti(path).map(Some),
         TpmAccess::Swtpm { host, port } => {
             // The TSS takes "host=...,port=..." as one string: a comma in the host would set options.
-            let plain = host
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
+            let plain = host.chars().all(|c| c.is_ascii_alphanumeric() || ".-:".contains(c));
             plain
                 .then(|| NetworkTPMConfig::from_str(&format!("host={host},port={port}")).ok())
                 .flatten()
                 .map(|network| Some(TctiNameConf::Swtpm(network)))
-                .ok_or_else(|| {
-                    format!("tpm.swtpm_host is {host:?}: it must be a host name or an address")
-                })
+                .ok_or_else(|| format!("tpm.swtpm_host is {host:?}: it must be a host name or an address"))
         }
         TpmAccess::Software { .. } => Ok(None),
     }

@@ -25,15 +25,15 @@ const ENDORSEMENT: [u8; 4] = 0x4000_000b_u32.to_be_bytes();
 
 /// PolicyA for SHA-384: PolicySecret(TPM_RH_ENDORSEMENT) (EK Credential Profile 2.5, table B.6).
 const POLICY_A_SHA384: [u8; 48] = [
-    0x8b, 0xbf, 0x22, 0x66, 0x53, 0x7c, 0x17, 0x1c, 0xb5, 0x6e, 0x40, 0x3c, 0x4d, 0xc1, 0xd4, 0xb6,
-    0x4f, 0x43, 0x26, 0x11, 0xdc, 0x38, 0x6e, 0x6f, 0x53, 0x20, 0x50, 0xc3, 0x27, 0x8c, 0x93, 0x0e,
-    0x14, 0x3e, 0x8b, 0xb1, 0x13, 0x38, 0x24, 0xcc, 0xb4, 0x31, 0x05, 0x38, 0x71, 0xc6, 0xdb, 0x53,
+    0x8b, 0xbf, 0x22, 0x66, 0x53, 0x7c, 0x17, 0x1c, 0xb5, 0x6e, 0x40, 0x3c, 0x4d, 0xc1, 0xd4, 0xb6, 0x4f, 0x43, 0x26,
+    0x11, 0xdc, 0x38, 0x6e, 0x6f, 0x53, 0x20, 0x50, 0xc3, 0x27, 0x8c, 0x93, 0x0e, 0x14, 0x3e, 0x8b, 0xb1, 0x13, 0x38,
+    0x24, 0xcc, 0xb4, 0x31, 0x05, 0x38, 0x71, 0xc6, 0xdb, 0x53,
 ];
 /// PolicyC for SHA-384: PolicyAuthorizeNV, the other branch of the high-range templates' policy.
 const POLICY_C_SHA384: [u8; 48] = [
-    0xd6, 0x03, 0x2c, 0xe6, 0x1f, 0x2f, 0xb3, 0xc2, 0x40, 0xeb, 0x3c, 0xf6, 0xa3, 0x32, 0x37, 0xef,
-    0x2b, 0x6a, 0x16, 0xf4, 0x29, 0x3c, 0x22, 0xb4, 0x55, 0xe2, 0x61, 0xcf, 0xfd, 0x21, 0x7a, 0xd5,
-    0xb4, 0x94, 0x7c, 0x2d, 0x73, 0xe6, 0x30, 0x05, 0xee, 0xd2, 0xdc, 0x2b, 0x35, 0x93, 0xd1, 0x65,
+    0xd6, 0x03, 0x2c, 0xe6, 0x1f, 0x2f, 0xb3, 0xc2, 0x40, 0xeb, 0x3c, 0xf6, 0xa3, 0x32, 0x37, 0xef, 0x2b, 0x6a, 0x16,
+    0xf4, 0x29, 0x3c, 0x22, 0xb4, 0x55, 0xe2, 0x61, 0xcf, 0xfd, 0x21, 0x7a, 0xd5, 0xb4, 0x94, 0x7c, 0x2d, 0x73, 0xe6,
+    0x30, 0x05, 0xee, 0xd2, 0xdc, 0x2b, 0x35, 0x93, 0xd1, 0x65,
 ];
 
 /// One default template of the EK Credential Profile.
@@ -51,18 +51,9 @@ enum EkKind {
     EccP384,
 }
 
-const RSA_2048: EkProfile = EkProfile {
-    certificate_index: 0x01c0_0002,
-    kind: EkKind::Rsa2048,
-};
-const ECC_P256: EkProfile = EkProfile {
-    certificate_index: 0x01c0_000a,
-    kind: EkKind::EccP256,
-};
-const ECC_P384: EkProfile = EkProfile {
-    certificate_index: 0x01c0_0016,
-    kind: EkKind::EccP384,
-};
+const RSA_2048: EkProfile = EkProfile { certificate_index: 0x01c0_0002, kind: EkKind::Rsa2048 };
+const ECC_P256: EkProfile = EkProfile { certificate_index: 0x01c0_000a, kind: EkKind::EccP256 };
+const ECC_P384: EkProfile = EkProfile { certificate_index: 0x01c0_0016, kind: EkKind::EccP384 };
 
 impl EkProfile {
     /// The profile that the settings and the certificates in NV ask for.
@@ -150,25 +141,14 @@ impl LoadedEk {
     ) -> Result<T, TpmError> {
         let profile = self.profile;
         let session = context
-            .start_auth_session(
-                Some(self.handle),
-                None,
-                None,
-                SessionType::Policy,
-                profile.cipher(),
-                profile.hash(),
-            )
+            .start_auth_session(Some(self.handle), None, None, SessionType::Policy, profile.cipher(), profile.hash())
             .map_err(TpmError::command(Step::EkPolicy))?
-            .ok_or_else(|| TpmError::Unexpected {
-                step: Step::EkPolicy,
-                detail: "no session was made".to_owned(),
-            })?;
+            .ok_or_else(|| TpmError::Unexpected { step: Step::EkPolicy, detail: "no session was made".to_owned() })?;
         let result = satisfy(context, profile, session)
             .map_err(TpmError::command(Step::EkPolicy))
             .and_then(|()| command(context, session).map_err(TpmError::command(step)));
-        let flushed = context
-            .flush_context(SessionHandle::from(session).into())
-            .map_err(TpmError::command(Step::EkPolicy));
+        let flushed =
+            context.flush_context(SessionHandle::from(session).into()).map_err(TpmError::command(Step::EkPolicy));
         let value = result?;
         flushed?;
         Ok(value)
@@ -176,19 +156,11 @@ impl LoadedEk {
 
     fn release(self, context: &mut Context) -> tss_esapi::Result<()> {
         let mut object = ObjectHandle::from(self.handle);
-        if self.is_persistent {
-            context.tr_close(&mut object)
-        } else {
-            context.flush_context(object)
-        }
+        if self.is_persistent { context.tr_close(&mut object) } else { context.flush_context(object) }
     }
 }
 
-fn satisfy(
-    context: &mut Context,
-    profile: EkProfile,
-    session: AuthSession,
-) -> tss_esapi::Result<()> {
+fn satisfy(context: &mut Context, profile: EkProfile, session: AuthSession) -> tss_esapi::Result<()> {
     let (attributes, mask) = SessionAttributesBuilder::new().with_encrypt(true).build();
     context.tr_sess_set_attributes(session, attributes, mask)?;
     let policy = PolicySession::try_from(session)?;
@@ -224,9 +196,7 @@ pub(super) fn with_ek<T>(
 }
 
 fn load(context: &mut Context, profile: EkProfile) -> Result<LoadedEk, TpmError> {
-    let template = profile
-        .template()
-        .map_err(TpmError::command(Step::LoadEk))?;
+    let template = profile.template().map_err(TpmError::command(Step::LoadEk))?;
     if let Some(ek) = find_persistent(context, profile, &template)? {
         return Ok(ek);
     }
@@ -247,46 +217,28 @@ fn load(context: &mut Context, profile: EkProfile) -> Result<LoadedEk, TpmError>
         Err(source) => {
             // The first error is the one to tell; the context flushes what is left when it is dropped.
             let _ = context.flush_context(object);
-            Err(TpmError::Command {
-                step: Step::LoadEk,
-                source,
-            })
+            Err(TpmError::Command { step: Step::LoadEk, source })
         }
     }
 }
 
 /// Looks for the EK among the persistent keys: on hardware, making an RSA key takes seconds.
-fn find_persistent(
-    context: &mut Context,
-    profile: EkProfile,
-    template: &Public,
-) -> Result<Option<LoadedEk>, TpmError> {
+fn find_persistent(context: &mut Context, profile: EkProfile, template: &Public) -> Result<Option<LoadedEk>, TpmError> {
     for handle in certificates::handles(context, *PERSISTENT_EKS.start(), *PERSISTENT_EKS.end())? {
         let TpmHandle::Persistent(_) = handle else {
             continue;
         };
-        let mut object = context
-            .tr_from_tpm_public(handle)
-            .map_err(TpmError::command(Step::LoadEk))?;
+        let mut object = context.tr_from_tpm_public(handle).map_err(TpmError::command(Step::LoadEk))?;
         let key = KeyHandle::from(object);
         match context.read_public(key) {
             Ok((public, name, qualified))
-                if is_made_from(&public, template)
-                    && qualified_name(profile, name.value()) == qualified.value() =>
+                if is_made_from(&public, template) && qualified_name(profile, name.value()) == qualified.value() =>
             {
                 let name = name.value().to_vec();
-                return Ok(Some(LoadedEk {
-                    profile,
-                    handle: key,
-                    is_persistent: true,
-                    public,
-                    name,
-                }));
+                return Ok(Some(LoadedEk { profile, handle: key, is_persistent: true, public, name }));
             }
             // Some other key, perhaps of a kind that the TSS cannot parse: not ours to judge.
-            _ => context
-                .tr_close(&mut object)
-                .map_err(TpmError::command(Step::LoadEk))?,
+            _ => context.tr_close(&mut object).map_err(TpmError::command(Step::LoadEk))?,
         }
     }
     Ok(None)
@@ -295,11 +247,7 @@ fn find_persistent(
 /// H(TPM_RH_ENDORSEMENT ‖ name) under the EK's nameAlg: a key with the same template but under
 /// another hierarchy has another qualified name.
 fn qualified_name(profile: EkProfile, name: &[u8]) -> Vec<u8> {
-    let algorithm = if profile.hash() == HashingAlgorithm::Sha384 {
-        &SHA384
-    } else {
-        &SHA256
-    };
+    let algorithm = if profile.hash() == HashingAlgorithm::Sha384 { &SHA384 } else { &SHA256 };
     let hashed = digest(algorithm, &[ENDORSEMENT.as_slice(), name].concat());
     let mut qualified = name.get(..2).unwrap_or_default().to_vec();
     qualified.extend(hashed.as_ref());
@@ -313,22 +261,8 @@ fn is_made_from(key: &Public, template: &Public) -> bool {
         && key.auth_policy() == template.auth_policy();
     same_frame
         && match (key, template) {
-            (
-                Public::Rsa {
-                    parameters: ours, ..
-                },
-                Public::Rsa {
-                    parameters: theirs, ..
-                },
-            ) => ours == theirs,
-            (
-                Public::Ecc {
-                    parameters: ours, ..
-                },
-                Public::Ecc {
-                    parameters: theirs, ..
-                },
-            ) => ours == theirs,
+            (Public::Rsa { parameters: ours, .. }, Public::Rsa { parameters: theirs, .. }) => ours == theirs,
+            (Public::Ecc { parameters: ours, .. }, Public::Ecc { parameters: theirs, .. }) => ours == theirs,
             _ => false,
         }
 }

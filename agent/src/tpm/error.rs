@@ -114,9 +114,7 @@ pub enum TpmError {
         attempts: u32,
     },
     /// The signature does not cover the bytes about to be sent.
-    #[error(
-        "the quote's signature does not verify under the AK; the TPM or the way to it is broken"
-    )]
+    #[error("the quote's signature does not verify under the AK; the TPM or the way to it is broken")]
     QuoteSignature {
         /// What is wrong with it.
         #[source]
@@ -162,9 +160,7 @@ pub enum TpmError {
         source: StateError,
     },
     /// The AK is no key that evidence can be signed with.
-    #[error(
-        "the AK that the TPM loaded cannot sign evidence: move the AK's file away to get a new one"
-    )]
+    #[error("the AK that the TPM loaded cannot sign evidence: move the AK's file away to get a new one")]
     AkForm {
         /// What is wrong with it.
         #[source]
@@ -205,10 +201,7 @@ impl TpmError {
     pub(super) fn spoils_connection(&self) -> bool {
         matches!(
             self,
-            Self::Connect { .. }
-                | Self::Command { .. }
-                | Self::Unexpected { .. }
-                | Self::QuoteSignature { .. }
+            Self::Connect { .. } | Self::Command { .. } | Self::Unexpected { .. } | Self::QuoteSignature { .. }
         )
     }
 

@@ -32,27 +32,19 @@ impl DeviceEnd {
 
     /// Throws away what an earlier connection left unread, so that it is not taken for an answer.
     pub(super) fn discard_leftovers(&self) -> io::Result<()> {
-        Ok(rustix::termios::tcflush(
-            &self.descriptor,
-            QueueSelector::IOFlush,
-        )?)
+        Ok(rustix::termios::tcflush(&self.descriptor, QueueSelector::IOFlush)?)
     }
 }
 
 /// Opens a new raw pseudo-terminal that only this user can open; returns swtpm's end and ours.
 /// When swtpm's end is closed everywhere, reads on ours fail instead of waiting.
 pub(super) fn open() -> io::Result<(OwnedFd, DeviceEnd)> {
-    let swtpm_end =
-        rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    let swtpm_end = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
     rustix::pty::grantpt(&swtpm_end)?;
     rustix::pty::unlockpt(&swtpm_end)?;
     let name = rustix::pty::ptsname(&swtpm_end, Vec::new())?;
     let path = PathBuf::from(OsString::from_vec(name.into_bytes()));
-    let descriptor = rustix::fs::open(
-        &path,
-        OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let descriptor = rustix::fs::open(&path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;
     // The system's default lets the group `tty` write.
     rustix::fs::fchmod(&descriptor, Mode::RUSR | Mode::WUSR)?;
     let mut settings = rustix::termios::tcgetattr(&descriptor)?;
@@ -64,6 +56,5 @@ pub(super) fn open() -> io::Result<(OwnedFd, DeviceEnd)> {
 /// Whether the terminal is the controlling one of this session; asked at swtpm's end, where one need
 /// not be of the session to ask.
 pub(super) fn is_of_session(swtpm_end: &OwnedFd, session: u32) -> bool {
-    rustix::termios::tcgetsid(swtpm_end)
-        .is_ok_and(|found| u32::try_from(found.as_raw_nonzero().get()) == Ok(session))
+    rustix::termios::tcgetsid(swtpm_end).is_ok_and(|found| u32::try_from(found.as_raw_nonzero().get()) == Ok(session))
 }

@@ -38,10 +38,7 @@ pub struct RawQuote {
 
 /// A selection that evidence may cover: banks that the verifier knows, each once, PCRs 0 to 23, none twice.
 pub(super) fn check(selection: &[PcrSelection]) -> Result<CheckedSelection, TpmError> {
-    let fault = |detail| TpmError::Input {
-        what: "PCR selection",
-        detail,
-    };
+    let fault = |detail| TpmError::Input { what: "PCR selection", detail };
     let mut banks = Vec::new();
     for bank in selection {
         let number = bank.hash_alg;
@@ -49,29 +46,19 @@ pub(super) fn check(selection: &[PcrSelection]) -> Result<CheckedSelection, TpmE
             .ok_or_else(|| fault(format!("0x{number:04x} is no bank that evidence may cover")))?;
         let checked = PcrBank::new(hash, &bank.pcrs)
             .filter(|checked| checked.indices().count() == bank.pcrs.len())
-            .ok_or_else(|| {
-                fault(format!(
-                    "bank 0x{number:04x} names no PCR, one twice, or one above 23"
-                ))
-            })?;
+            .ok_or_else(|| fault(format!("bank 0x{number:04x} names no PCR, one twice, or one above 23")))?;
         banks.push(checked);
     }
-    CheckedSelection::new(banks)
-        .ok_or_else(|| fault("it has no bank, too many, or one twice".to_owned()))
+    CheckedSelection::new(banks).ok_or_else(|| fault("it has no bank, too many, or one twice".to_owned()))
 }
 
 /// In the order given: the TSS's own builder has none.
 fn to_tss(banks: &[PcrBank]) -> tss_esapi::Result<PcrSelectionList> {
     let mut list = TPML_PCR_SELECTION::default();
     for (entry, bank) in list.pcrSelections.iter_mut().zip(banks) {
-        let bitmap = bank
-            .indices()
-            .fold(0_u32, |bitmap, index| bitmap | (1 << index));
-        *entry = TPMS_PCR_SELECTION {
-            hash: bank.hash_alg,
-            sizeofSelect: SELECT_BYTES,
-            pcrSelect: bitmap.to_le_bytes(),
-        };
+        let bitmap = bank.indices().fold(0_u32, |bitmap, index| bitmap | (1 << index));
+        *entry =
+            TPMS_PCR_SELECTION { hash: bank.hash_alg, sizeofSelect: SELECT_BYTES, pcrSelect: bitmap.to_le_bytes() };
         list.count += 1;
     }
     PcrSelectionList::try_from(list)
@@ -92,8 +79,7 @@ pub(super) fn quote(
         let (attest, signature) = context
             .execute_with_session(Some(AuthSession::Password), |context| {
                 let data = Data::try_from(qualifying_data.as_slice())?;
-                let (attest, signature) =
-                    context.quote(ak, data, SignatureScheme::Null, wanted.clone())?;
+                let (attest, signature) = context.quote(ak, data, SignatureScheme::Null, wanted.clone())?;
                 Ok((attest.marshall()?, signature.marshall()?))
             })
             .map_err(TpmError::command(Step::Quote))?;
@@ -101,19 +87,10 @@ pub(super) fn quote(
             continue;
         }
         // The TSS has parsed both and written them again; this shows that nothing was lost on the way.
-        ak_key
-            .verify(&attest, &signature)
-            .map_err(|source| TpmError::QuoteSignature { source })?;
-        return Ok(RawQuote {
-            attest,
-            signature,
-            pcr_values,
-            took: started.elapsed(),
-        });
+        ak_key.verify(&attest, &signature).map_err(|source| TpmError::QuoteSignature { source })?;
+        return Ok(RawQuote { attest, signature, pcr_values, took: started.elapsed() });
     }
-    Err(TpmError::PcrsMoving {
-        attempts: MAX_ATTEMPTS,
-    })
+    Err(TpmError::PcrsMoving { attempts: MAX_ATTEMPTS })
 }
 
 type PcrValues = Vec<(u16, u8, Vec<u8>)>;
@@ -126,24 +103,13 @@ fn read_pcrs(context: &mut Context, selection: &CheckedSelection) -> Result<PcrV
         let mut left = pcrs.as_slice();
         while let Some(first) = left.first() {
             let asked = &left[..left.len().min(PCRS_PER_READ)];
-            let (got, digests) =
-                read_some(context, hash_alg, asked).map_err(TpmError::command(Step::ReadPcrs))?;
+            let (got, digests) = read_some(context, hash_alg, asked).map_err(TpmError::command(Step::ReadPcrs))?;
             // The TPM may answer fewer than asked, but ascending; none, if the first does not exist.
             if got.is_empty() || !asked.starts_with(&got) || digests.len() != got.len() {
-                let missing = asked
-                    .iter()
-                    .find(|index| !got.contains(*index))
-                    .unwrap_or(first);
-                return Err(TpmError::NoSuchPcr {
-                    hash_alg,
-                    index: *missing,
-                });
+                let missing = asked.iter().find(|index| !got.contains(*index)).unwrap_or(first);
+                return Err(TpmError::NoSuchPcr { hash_alg, index: *missing });
             }
-            values.extend(
-                got.iter()
-                    .zip(digests)
-                    .map(|(index, value)| (hash_alg, *index, value)),
-            );
+            values.extend(got.iter().zip(digests).map(|(index, value)| (hash_alg, *index, value)));
             left = &left[got.len()..];
         }
     }
@@ -151,33 +117,13 @@ fn read_pcrs(context: &mut Context, selection: &CheckedSelection) -> Result<PcrV
 }
 
 /// One TPM2_PCR_Read: which of the PCRs it answered, and their values.
-fn read_some(
-    context: &mut Context,
-    hash_alg: u16,
-    pcrs: &[u8],
-) -> tss_esapi::Result<(Vec<u8>, Vec<Vec<u8>>)> {
-    let banks: Vec<PcrBank> = HashAlg::from_id(hash_alg)
-        .and_then(|hash| PcrBank::new(hash, pcrs))
-        .into_iter()
-        .collect();
+fn read_some(context: &mut Context, hash_alg: u16, pcrs: &[u8]) -> tss_esapi::Result<(Vec<u8>, Vec<Vec<u8>>)> {
+    let banks: Vec<PcrBank> =
+        HashAlg::from_id(hash_alg).and_then(|hash| PcrBank::new(hash, pcrs)).into_iter().collect();
     let (_, answered, digests) = context.pcr_read(to_tss(&banks)?)?;
-    let slots = answered
-        .get_selections()
-        .first()
-        .map(|bank| bank.selected())
-        .unwrap_or_default();
-    let got = slots
-        .into_iter()
-        .filter_map(|slot| u8::try_from(u32::from(slot).trailing_zeros()).ok())
-        .collect();
-    Ok((
-        got,
-        digests
-            .value()
-            .iter()
-            .map(|digest| digest.value().to_vec())
-            .collect(),
-    ))
+    let slots = answered.get_selections().first().map(|bank| bank.selected()).unwrap_or_default();
+    let got = slots.into_iter().filter_map(|slot| u8::try_from(u32::from(slot).trailing_zeros()).ok()).collect();
+    Ok((got, digests.value().iter().map(|digest| digest.value().to_vec()).collect()))
 }
 
 /// Whether the quote speaks of the PCR values that were read (they may have moved). A quote over
@@ -189,23 +135,15 @@ fn covers(
     selection: &CheckedSelection,
     values: &PcrValues,
 ) -> Result<bool, TpmError> {
-    let fault = |detail: String| TpmError::Unexpected {
-        step: Step::Quote,
-        detail,
-    };
+    let fault = |detail: String| TpmError::Unexpected { step: Step::Quote, detail };
     let quote = Quote::parse(attest).map_err(|error| fault(error.to_string()))?;
     if quote.extra_data != qualifying_data {
         return Err(fault("a quote over other data".to_owned()));
     }
     if quote.selection != *selection {
-        return Err(fault(format!(
-            "a quote over {}, not {selection}",
-            quote.selection
-        )));
+        return Err(fault(format!("a quote over {}, not {selection}", quote.selection)));
     }
-    let digest = ak_key
-        .hash()
-        .digest(values.iter().map(|(_, _, value)| value.as_slice()));
+    let digest = ak_key.hash().digest(values.iter().map(|(_, _, value)| value.as_slice()));
     Ok(quote.pcr_digest == digest.as_ref())
 }
 
@@ -217,10 +155,7 @@ mod tests {
     use super::*;
 
     fn bank(hash_alg: u16, pcrs: &[u8]) -> PcrSelection {
-        PcrSelection {
-            hash_alg,
-            pcrs: pcrs.to_vec(),
-        }
+        PcrSelection { hash_alg, pcrs: pcrs.to_vec() }
     }
 
     #[test]

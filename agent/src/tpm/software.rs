@@ -65,17 +65,8 @@ pub(super) struct SoftwareTpm {
 }
 
 impl SoftwareTpm {
-    pub(super) const fn new(
-        state_dir: PathBuf,
-        setup_config: Option<PathBuf>,
-        child: ChildSlot,
-    ) -> Self {
-        Self {
-            state_dir,
-            setup_config,
-            child,
-            terminal: None,
-        }
+    pub(super) const fn new(state_dir: PathBuf, setup_config: Option<PathBuf>, child: ChildSlot) -> Self {
+        Self { state_dir, setup_config, child, terminal: None }
     }
 
     /// Makes the TPM if it does not exist, starts it if it does not run, and returns the path of
@@ -91,16 +82,13 @@ impl SoftwareTpm {
         // The terminal of a swtpm that is just dying has hung up before the child can be reaped.
         self.kill();
         self.make_if_new()?;
-        let (swtpm_end, terminal) =
-            pty::open().map_err(failed("open a pseudo-terminal for", &self.state_dir))?;
+        let (swtpm_end, terminal) = pty::open().map_err(failed("open a pseudo-terminal for", &self.state_dir))?;
         let log = self.open_log(SWTPM_LOG)?;
         let mut command = die_with_parent(&["setsid", "--ctty", "swtpm", "chardev", "--tpm2"]);
         // setsid makes the terminal swtpm's own controlling one (it takes it from stdin); otherwise it
         // would become the agent's as soon as the TSS opens it without O_NOCTTY (a service is a
         // session leader), and swtpm's end would hang up the agent.
-        let stdin = terminal
-            .duplicate()
-            .map_err(failed("open the terminal of", &self.state_dir))?;
+        let stdin = terminal.duplicate().map_err(failed("open the terminal of", &self.state_dir))?;
         command
             .args(["--fd", &SWTPM_DESCRIPTOR.to_string()])
             .arg("--tpmstate")
@@ -109,21 +97,13 @@ impl SoftwareTpm {
             .stdin(Stdio::from(stdin))
             .stdout(self.duplicate_log(&log)?)
             .stderr(Stdio::from(log));
-        let watch = swtpm_end
-            .try_clone()
-            .map_err(failed("watch the terminal of", &self.state_dir))?;
-        let mapping = FdMapping {
-            parent_fd: swtpm_end,
-            child_fd: SWTPM_DESCRIPTOR,
-        };
+        let watch = swtpm_end.try_clone().map_err(failed("watch the terminal of", &self.state_dir))?;
+        let mapping = FdMapping { parent_fd: swtpm_end, child_fd: SWTPM_DESCRIPTOR };
         let child = command
             .fd_mappings(vec![mapping])
             .map_err(io::Error::other)
             .and_then(|command| command.spawn())
-            .map_err(failed(
-                "run setpriv, setsid (util-linux) and swtpm for",
-                &self.state_dir,
-            ))?;
+            .map_err(failed("run setpriv, setsid (util-linux) and swtpm for", &self.state_dir))?;
         // The command still holds swtpm's end: while it lives, a dead swtpm would not show.
         drop(command);
         let path = terminal.path().to_owned();
@@ -151,19 +131,13 @@ impl SoftwareTpm {
     pub(super) fn does_not_start(&self, source: Option<tss_esapi::Error>) -> TpmError {
         let log = self.state_dir.join(SWTPM_LOG);
         let log_tail = log_tail(&log);
-        TpmError::SoftwareStart {
-            log,
-            log_tail,
-            source,
-        }
+        TpmError::SoftwareStart { log, log_tail, source }
     }
 
     /// Whether the child lives; reaps it if it has ended.
     pub(super) fn is_running(&self) -> bool {
         self.child.with(|slot| {
-            let lives = slot
-                .as_mut()
-                .is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            let lives = slot.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
             if !lives {
                 *slot = None;
             }
@@ -226,13 +200,7 @@ impl SoftwareTpm {
         };
         let mut command = self.setup_command();
         command
-            .args([
-                "--tpm2",
-                "--create-ek-cert",
-                "--pcr-banks",
-                "sha256",
-                "--tpmstate",
-            ])
+            .args(["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--tpmstate"])
             .arg(&draft)
             .arg("--config")
             .arg(config);
@@ -249,11 +217,7 @@ impl SoftwareTpm {
         let dir = self.config_dir();
         make_private_dir(&dir)?;
         // As root the tool wants to be told that files in this directory may shadow those in /etc.
-        let how = if rustix::process::geteuid().is_root() {
-            "skip-if-exist,root"
-        } else {
-            "skip-if-exist"
-        };
+        let how = if rustix::process::geteuid().is_root() { "skip-if-exist,root" } else { "skip-if-exist" };
         let mut command = self.setup_command();
         command.args(["--create-config-files", how]);
         self.run_setup(command)?;
@@ -266,9 +230,7 @@ impl SoftwareTpm {
 
     fn setup_command(&self) -> Command {
         let mut command = die_with_parent(&["swtpm_setup"]);
-        command
-            .env("XDG_CONFIG_HOME", self.config_dir())
-            .stdin(Stdio::null());
+        command.env("XDG_CONFIG_HOME", self.config_dir()).stdin(Stdio::null());
         command
     }
 
@@ -279,30 +241,19 @@ impl SoftwareTpm {
             .stdout(self.duplicate_log(&log)?)
             .stderr(Stdio::from(log))
             .status()
-            .map_err(failed(
-                "run setpriv (util-linux) and swtpm_setup for",
-                &self.state_dir,
-            ))?;
+            .map_err(failed("run setpriv (util-linux) and swtpm_setup for", &self.state_dir))?;
         if status.success() {
             return Ok(());
         }
         let path = self.state_dir.join(name);
         let log_tail = log_tail(&path);
-        Err(TpmError::SoftwareSetup {
-            status: status.to_string(),
-            log: path,
-            log_tail,
-        })
+        Err(TpmError::SoftwareSetup { status: status.to_string(), log: path, log_tail })
     }
 
     fn open_log(&self, name: &str) -> Result<File, TpmError> {
         let path = self.state_dir.join(name);
         let is_long = fs::metadata(&path).is_ok_and(|found| found.len() > LOG_LIMIT_BYTES);
-        let opened = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path);
+        let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         opened
             .and_then(|log| {
                 if is_long {
@@ -314,9 +265,7 @@ impl SoftwareTpm {
     }
 
     fn duplicate_log(&self, log: &File) -> Result<Stdio, TpmError> {
-        log.try_clone()
-            .map(Stdio::from)
-            .map_err(failed("open the log of", &self.state_dir))
+        log.try_clone().map(Stdio::from).map_err(failed("open the log of", &self.state_dir))
     }
 }
 
@@ -330,11 +279,7 @@ impl Drop for SoftwareTpm {
 /// clean environment.
 fn die_with_parent(argv: &[&str]) -> Command {
     let mut command = Command::new("setpriv");
-    command
-        .args(["--pdeathsig", "KILL"])
-        .args(argv)
-        .env_clear()
-        .env("LC_ALL", "C");
+    command.args(["--pdeathsig", "KILL"]).args(argv).env_clear().env("LC_ALL", "C");
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     command.env("PATH", path);
     if let Some(temporary) = std::env::var_os("TMPDIR") {
@@ -368,11 +313,7 @@ fn sync_dir(path: &Path) -> Result<(), TpmError> {
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TpmError {
     let path = path.to_owned();
-    move |source| TpmError::Software {
-        action,
-        path,
-        source,
-    }
+    move |source| TpmError::Software { action, path, source }
 }
 
 fn log_tail(path: &Path) -> String {

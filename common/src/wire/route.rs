@@ -173,11 +173,7 @@ pub struct Error {
 
 impl From<&Refusal> for Error {
     fn from(refusal: &Refusal) -> Self {
-        Self {
-            reason: refusal.reason,
-            detail: refusal.detail.as_str().to_owned(),
-            retry: refusal.reason.retry(),
-        }
+        Self { reason: refusal.reason, detail: refusal.detail.as_str().to_owned(), retry: refusal.reason.retry() }
     }
 }
 

@@ -16,31 +16,19 @@ fn assert_near<'a>(
     let found: Vec<f64> = found.into_iter().collect();
     let expected: Vec<f64> = expected.into_iter().copied().collect();
     assert_eq!(found.len(), expected.len(), "{what}");
-    let size = expected
-        .iter()
-        .fold(0.0_f64, |size, value| size.max(value.abs()));
+    let size = expected.iter().fold(0.0_f64, |size, value| size.max(value.abs()));
     for (index, (one, other)) in found.iter().zip(&expected).enumerate() {
         let room = relative * other.abs().max(size * 0.01);
-        assert!(
-            (one - other).abs() <= room,
-            "{what}, value {index}: {one} here, {other} expected"
-        );
+        assert!((one - other).abs() <= room, "{what}, value {index}: {one} here, {other} expected");
     }
 }
 
 fn assert_sound(prediction: &Prediction) {
     for row in prediction.steps().iter().chain(prediction.peaks()) {
-        assert!(
-            row.iter().all(|value| value.is_finite() && *value >= 0.0),
-            "{row:?}"
-        );
+        assert!(row.iter().all(|value| value.is_finite() && *value >= 0.0), "{row:?}");
         assert!(row.is_sorted(), "{row:?}");
     }
-    for (shorter, longer) in prediction
-        .peaks()
-        .iter()
-        .zip(prediction.peaks().iter().skip(1))
-    {
+    for (shorter, longer) in prediction.peaks().iter().zip(prediction.peaks().iter().skip(1)) {
         assert!(shorter.iter().zip(longer).all(|(one, other)| one <= other));
     }
     assert_eq!(prediction.steps().len(), 12);

@@ -20,37 +20,18 @@ fn manifest_pinning(onnx: &[u8]) -> Vec<u8> {
 fn a_file_with_another_digest_is_refused() {
     let mut altered = SHIPPED_ONNX.to_vec();
     altered[500_000] ^= 1;
-    assert!(matches!(
-        Model::load(SHIPPED_MANIFEST, &altered),
-        Err(ModelError::Digest { .. })
-    ));
+    assert!(matches!(Model::load(SHIPPED_MANIFEST, &altered), Err(ModelError::Digest { .. })));
     let wrong = manifest_with(|manifest| manifest["sha256"] = json!("00".repeat(32)));
-    assert!(matches!(
-        Model::load(&wrong, SHIPPED_ONNX),
-        Err(ModelError::Digest { .. })
-    ));
+    assert!(matches!(Model::load(&wrong, SHIPPED_ONNX), Err(ModelError::Digest { .. })));
 }
 
 #[test]
 fn a_truncated_file_is_refused_even_when_the_manifest_pins_it() {
-    for length in [
-        0,
-        1,
-        100,
-        5_000,
-        SHIPPED_ONNX.len() / 2,
-        SHIPPED_ONNX.len() - 1,
-    ] {
+    for length in [0, 1, 100, 5_000, SHIPPED_ONNX.len() / 2, SHIPPED_ONNX.len() - 1] {
         let truncated = &SHIPPED_ONNX[..length];
-        assert!(matches!(
-            Model::load(SHIPPED_MANIFEST, truncated),
-            Err(ModelError::Digest { .. })
-        ));
+        assert!(matches!(Model::load(SHIPPED_MANIFEST, truncated), Err(ModelError::Digest { .. })));
         let error = Model::load(&manifest_pinning(truncated), truncated).unwrap_err();
-        assert!(
-            matches!(error, ModelError::Load { .. } | ModelError::Opset { .. }),
-            "{length}: {error}"
-        );
+        assert!(matches!(error, ModelError::Load { .. } | ModelError::Opset { .. }), "{length}: {error}");
     }
 }
 
@@ -58,10 +39,7 @@ fn a_truncated_file_is_refused_even_when_the_manifest_pins_it() {
 fn a_file_that_makes_the_engine_panic_is_refused() {
     // Renames an input in the graph's list of inputs, so that nodes name a tensor that is nowhere.
     let mut damaged = SHIPPED_ONNX.to_vec();
-    let at = damaged
-        .windows(8)
-        .rposition(|window| window == b"resource")
-        .unwrap();
+    let at = damaged.windows(8).rposition(|window| window == b"resource").unwrap();
     damaged[at] = b'x';
     let error = Model::load(&manifest_pinning(&damaged), &damaged).unwrap_err();
     assert!(matches!(error, ModelError::Load { .. }), "{error}");
@@ -70,23 +48,15 @@ fn a_file_that_makes_the_engine_panic_is_refused() {
 #[test]
 fn a_graph_with_an_unknown_operator_or_a_large_attribute_is_refused() {
     let mut unknown = SHIPPED_ONNX.to_vec();
-    let at = unknown
-        .windows(8)
-        .position(|window| window == b"Softplus")
-        .unwrap();
+    let at = unknown.windows(8).position(|window| window == b"Softplus").unwrap();
     unknown[at..at + 8].copy_from_slice(b"Softsign");
     let error = Model::load(&manifest_pinning(&unknown), &unknown).unwrap_err();
     assert!(error.to_string().contains("Softsign"), "{error}");
 
     // Axis -1 as a varint is nine bytes 0xff and one 0x01; with its last bits changed it is a huge negative number.
     let mut large = SHIPPED_ONNX.to_vec();
-    let minus_one = [
-        0xff_u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01,
-    ];
-    let at = large
-        .windows(10)
-        .position(|window| window == minus_one)
-        .unwrap();
+    let minus_one = [0xff_u8, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+    let at = large.windows(10).position(|window| window == minus_one).unwrap();
     large[at + 8] = 0xbf;
     let error = Model::load(&manifest_pinning(&large), &large).unwrap_err();
     assert!(error.to_string().contains("axis"), "{error}");
@@ -95,45 +65,27 @@ fn a_graph_with_an_unknown_operator_or_a_large_attribute_is_refused() {
 #[test]
 fn an_oversized_file_is_refused() {
     let large = vec![0; MAX_MODEL_BYTES + 1];
-    assert!(matches!(
-        Model::load(&manifest_pinning(&large), &large),
-        Err(ModelError::ModelTooLarge { .. })
-    ));
+    assert!(matches!(Model::load(&manifest_pinning(&large), &large), Err(ModelError::ModelTooLarge { .. })));
 }
 
 #[test]
 fn a_manifest_that_does_not_fit_the_file_is_refused() {
     let opset = manifest_with(|manifest| manifest["opset"] = json!(18));
-    assert!(matches!(
-        Model::load(&opset, SHIPPED_ONNX),
-        Err(ModelError::Opset { .. })
-    ));
+    assert!(matches!(Model::load(&opset, SHIPPED_ONNX), Err(ModelError::Opset { .. })));
 
     let context = manifest_with(|manifest| {
         manifest["context_steps"] = json!(48);
         manifest["inputs"][0]["shape"] = json!(["batch", 48]);
         manifest["inputs"][1]["shape"] = json!(["batch", 48]);
     });
-    assert!(matches!(
-        Model::load(&context, SHIPPED_ONNX),
-        Err(ModelError::Load { .. })
-    ));
+    assert!(matches!(Model::load(&context, SHIPPED_ONNX), Err(ModelError::Load { .. })));
 
     let levels = manifest_with(|manifest| {
         manifest["peak_levels"] = json!([0.5, 0.9, 0.95, 0.99]);
         manifest["outputs"][1]["shape"] = json!(["batch", 3, 4]);
     });
     let error = Model::load(&levels, SHIPPED_ONNX).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ModelError::OutputShape {
-                output: "peaks",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, ModelError::OutputShape { output: "peaks", .. }), "{error}");
 }
 
 proptest! {

@@ -45,7 +45,8 @@ pub(super) fn check(app: &App, right: Right, host: Option<&str>, credentials: &C
         Right::Host => {
             let key = client_key(credentials)?;
             let named = host.and_then(|host| app.view.host_named(host));
-            let snapshot = named.ok_or_else(|| Refusal::new(Reason::UnknownHost, "no such host: enrol it with a join token"))?;
+            let snapshot =
+                named.ok_or_else(|| Refusal::new(Reason::UnknownHost, "no such host: enrol it with a join token"))?;
             if snapshot.host.record.tls_key != key {
                 let detail = "the connection's key is not the one that the host enrolled, or it was replaced since";
                 return Err(Refusal::new(Reason::TlsKey, detail));
@@ -53,11 +54,15 @@ pub(super) fn check(app: &App, right: Right, host: Option<&str>, credentials: &C
             Ok(Caller::Host(snapshot, key))
         }
         Right::Read | Right::Audit | Right::Admin => {
-            let text = credentials.bearer.as_deref().ok_or_else(|| unauthorised("an operator token is needed: use `quotary login`"))?;
+            let text = credentials
+                .bearer
+                .as_deref()
+                .ok_or_else(|| unauthorised("an operator token is needed: use `quotary login`"))?;
             let secret = operator::parse(text).map_err(|_| unauthorised("the bearer token is no operator token"))?;
             // Found by its hash: how long the look-up takes tells nothing of the secret.
             let record = app.view.token(&token_id(&secret));
-            check_operator(record.as_ref(), right, app.clock.now_ms()).map(|name| Caller::Operator(name.as_str().to_owned()))
+            check_operator(record.as_ref(), right, app.clock.now_ms())
+                .map(|name| Caller::Operator(name.as_str().to_owned()))
         }
         Right::Peer => Err(Refusal::new(Reason::Forbidden, "this is a route of the agent's local socket")),
     }

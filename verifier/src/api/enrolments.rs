@@ -6,9 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use quotary_common::id::{Digest, EnrolmentId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::token::token_id;
-use quotary_common::wire::{
-    ActivateEnrolment, Base64, BeginEnrolment, EnrolmentChallenge, EnrolmentReply,
-};
+use quotary_common::wire::{ActivateEnrolment, Base64, BeginEnrolment, EnrolmentChallenge, EnrolmentReply};
 use quotary_decide::attest::{
     CheckedEnrolment, EnrolmentClaim, activation_digest, check_activation, check_enrolment, make_credential,
 };
@@ -76,7 +74,8 @@ fn challenge(call: &Call<BeginEnrolment>) -> Result<EnrolmentChallenge, Refusal>
     let (app, body) = (&call.app, &call.body);
     let now_ms = app.clock.now_ms();
     let secret = Zeroizing::new(body.join_secret.0.clone());
-    let secret: &[u8; 32] = secret.as_slice().try_into().map_err(|_| Refusal::new(Reason::JoinToken, "the join secret is not 32 bytes"))?;
+    let secret: &[u8; 32] =
+        secret.as_slice().try_into().map_err(|_| Refusal::new(Reason::JoinToken, "the join secret is not 32 bytes"))?;
     let token = token_id(secret);
     let record = app.view.token(&token);
     check_join(record.as_ref(), None, now_ms)?;
@@ -121,9 +120,9 @@ pub(super) async fn activate(call: Call<ActivateEnrolment>) -> Result<EnrolmentR
     let failed = || Refusal::new(Reason::Activation, "the credential was not activated: start the enrolment again");
     let key = tls_key(&call.caller)?;
     let answer = Zeroizing::new(call.body.secret.0.clone());
-    let pending = id.and_then(|id| app.pending.take(&id, now_ms)).filter(|pending| {
-        pending.checked.tls_key() == key && check_activation(&pending.expected, &answer).is_ok()
-    });
+    let pending = id
+        .and_then(|id| app.pending.take(&id, now_ms))
+        .filter(|pending| pending.checked.tls_key() == key && check_activation(&pending.expected, &answer).is_ok());
     let Some(Pending { checked, token, .. }) = pending else {
         return Err(app.refuse(None, "activation", failed(), key.as_bytes()).await);
     };

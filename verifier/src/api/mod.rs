@@ -80,10 +80,17 @@ pub use enrolments::PendingEnrolments;
 
 impl App {
     /// Counts a refusal and, where its leaf is due, has it committed; returns what is answered.
-    async fn refuse(&self, host: Option<&quotary_common::id::HostId>, what: &'static str, refusal: Refusal, input: &[u8]) -> Refusal {
+    async fn refuse(
+        &self,
+        host: Option<&quotary_common::id::HostId>,
+        what: &'static str,
+        refusal: Refusal,
+        input: &[u8],
+    ) -> Refusal {
         let Some(count) = self.view.count_refused(host, what, &refusal, self.clock.now_ms()) else { return refusal };
         let (host, refused, input) = (host.copied(), refusal.clone(), View::input(input));
-        let committed = self.queue.ask(|answer| Command::Refused { host, what, refusal: refused, input, count, answer }).await;
+        let committed =
+            self.queue.ask(|answer| Command::Refused { host, what, refusal: refused, input, count, answer }).await;
         // What cannot be made durable is not answered as if it were.
         committed.err().unwrap_or(refusal)
     }

@@ -71,7 +71,10 @@ impl Mount {
         self.router
             .fallback(|| async { refused(&Refusal::new(Reason::NotFound, "no such route: see /v1/openapi.json")) })
             .method_not_allowed_fallback(|| async {
-                let mut reply = refused(&Refusal::new(Reason::NotFound, "the route does not take this method: see /v1/openapi.json"));
+                let mut reply = refused(&Refusal::new(
+                    Reason::NotFound,
+                    "the route does not take this method: see /v1/openapi.json",
+                ));
                 *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
                 reply
             })
@@ -123,7 +126,10 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 
 async fn read<T: DeserializeOwned>(method: Method, body: Body) -> Result<T, Refusal> {
     let bytes = to_bytes(body, HTTP_BODY_BYTES_MAX).await.map_err(|_| {
-        Refusal::new(Reason::TooLarge, format!("the body did not arrive whole, or has more than {HTTP_BODY_BYTES_MAX} bytes"))
+        Refusal::new(
+            Reason::TooLarge,
+            format!("the body did not arrive whole, or has more than {HTTP_BODY_BYTES_MAX} bytes"),
+        )
     })?;
     let bytes: &[u8] = if bytes.is_empty() || method == Method::Get { b"{}" } else { &bytes };
     // serde would also take a list of the fields in their order.

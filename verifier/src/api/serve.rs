@@ -98,7 +98,10 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, st
             let reply = router.oneshot(request.map(Body::new));
             match tokio::time::timeout(REQUEST_TIMEOUT, reply).await {
                 Ok(reply) => reply,
-                Err(_) => Ok(refused(&Refusal::new(Reason::Unavailable, "the request took too long: nothing more is known of it"))),
+                Err(_) => Ok(refused(&Refusal::new(
+                    Reason::Unavailable,
+                    "the request took too long: nothing more is known of it",
+                ))),
             }
         }
     });

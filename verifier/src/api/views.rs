@@ -11,7 +11,8 @@ use quotary_common::sign::PublicKey;
 use quotary_common::token::{JoinToken, operator, token_id};
 use quotary_common::units::{ResourceKind, Resources};
 use quotary_common::wire::{
-    self, Base64, CheckpointView, EvidenceView, ForecastView, GrantView, HostView, Inventory, LeafView, Right, StatusView, TokenReply,
+    self, Base64, CheckpointView, EvidenceView, ForecastView, GrantView, HostView, Inventory, LeafView, Right,
+    StatusView, TokenReply,
 };
 use quotary_decide::history::Subject;
 use quotary_decide::profile::{PEAK_LEVELS, QUANTILE_LEVELS};
@@ -186,16 +187,27 @@ fn malformed(detail: impl AsRef<str>) -> Refusal {
 }
 
 fn name(what: &str, text: &str) -> Result<Name, Refusal> {
-    Name::new(text).filter(|name| !name.as_str().is_empty()).ok_or_else(|| malformed(format!("{what} must have 1 to 128 characters")))
+    Name::new(text)
+        .filter(|name| !name.as_str().is_empty())
+        .ok_or_else(|| malformed(format!("{what} must have 1 to 128 characters")))
 }
 
-async fn make(app: &App, caller: &Caller, valid_for_ms: u64, grant: TokenGrant) -> Result<(Zeroizing<[u8; 32]>, TokenRecord), Refusal> {
+async fn make(
+    app: &App,
+    caller: &Caller,
+    valid_for_ms: u64,
+    grant: TokenGrant,
+) -> Result<(Zeroizing<[u8; 32]>, TokenRecord), Refusal> {
     if !(1..=TOKEN_MS_MAX).contains(&valid_for_ms) {
         return Err(malformed(format!("valid_for_ms must be between 1 and {TOKEN_MS_MAX}")));
     }
-    let Caller::Operator(person) = caller else { return Err(Refusal::new(Reason::Forbidden, "tokens are made by operators")) };
+    let Caller::Operator(person) = caller else {
+        return Err(Refusal::new(Reason::Forbidden, "tokens are made by operators"));
+    };
     let mut secret = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(secret.as_mut()).map_err(|_| Refusal::new(Reason::Unavailable, "the random source failed"))?;
+    SystemRandom::new()
+        .fill(secret.as_mut())
+        .map_err(|_| Refusal::new(Reason::Unavailable, "the random source failed"))?;
     let made_at_ms = app.clock.now_ms();
     let not_after_ms = made_at_ms.saturating_add(valid_for_ms);
     let record = TokenRecord { version: Version, id: token_id(&secret), made_at_ms, not_after_ms, grant };
@@ -218,14 +230,23 @@ pub(super) async fn join_token(call: Call<wire::MakeJoinToken>) -> Result<TokenR
         used_by: None,
     };
     let (secret, record) = make(app, &call.caller, body.valid_for_ms, grant).await?;
-    let url = quotary_common::cbor::Text::new(&app.url).ok_or_else(|| Refusal::new(Reason::Unavailable, "the verifier's url is too long"))?;
-    let token = JoinToken { version: Version, verifier: url, ca_spki: app.ca_spki, root: PublicKey(app.root.0), secret: *secret };
+    let url = quotary_common::cbor::Text::new(&app.url)
+        .ok_or_else(|| Refusal::new(Reason::Unavailable, "the verifier's url is too long"))?;
+    let token = JoinToken {
+        version: Version,
+        verifier: url,
+        ca_spki: app.ca_spki,
+        root: PublicKey(app.root.0),
+        secret: *secret,
+    };
     Ok(TokenReply { id: record.id, token: token.to_text().to_string(), not_after_ms: record.not_after_ms })
 }
 
 pub(super) async fn operator_token(call: Call<wire::MakeOperatorToken>) -> Result<TokenReply, Refusal> {
     let body = &call.body;
-    if body.rights.is_empty() || body.rights.iter().any(|right| !matches!(right, Right::Read | Right::Audit | Right::Admin)) {
+    if body.rights.is_empty()
+        || body.rights.iter().any(|right| !matches!(right, Right::Read | Right::Audit | Right::Admin))
+    {
         return Err(malformed("rights must be among read, audit, admin, and at least one"));
     }
     let rights = body.rights.iter().map(|right| Name::lossy(right.name())).collect();

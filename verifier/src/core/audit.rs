@@ -177,7 +177,8 @@ impl AuditLog {
         let size = log.tree.size();
         match path {
             TilePath::Tile(tile) => {
-                let has = Tile::in_tree(tile.level(), tile.index(), size).is_some_and(|own| own.width() >= tile.width());
+                let has =
+                    Tile::in_tree(tile.level(), tile.index(), size).is_some_and(|own| own.width() >= tile.width());
                 if !has {
                     return Err(TileError::Absent);
                 }

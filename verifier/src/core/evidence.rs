@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quotary_common::cbor::Text;
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::grant::GrantSet;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
-use quotary_common::cbor::Text;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_decide::allocate::{self, Allocation, Asked};
 use quotary_decide::attest::{Appraisal, VerifiedEvidence, appraise};
@@ -21,7 +21,13 @@ use crate::store::{Expect, Partition, Reader};
 
 impl State {
     /// Accepts verified evidence, or refuses it by appraisal.
-    pub(super) fn accept(&mut self, evidence: Box<VerifiedEvidence>, answer: Answer<()>, store: &dyn Reader, now_ms: u64) -> Step {
+    pub(super) fn accept(
+        &mut self,
+        evidence: Box<VerifiedEvidence>,
+        answer: Answer<()>,
+        store: &dyn Reader,
+        now_ms: u64,
+    ) -> Step {
         let id = evidence.claims().host;
         let Some(host) = self.hosts.get(&id).cloned() else {
             return answered(answer, Err(Refusal::new(Reason::UnknownHost, format!("{id} is not enrolled"))));
@@ -101,7 +107,15 @@ impl State {
         allocation
     }
 
-    fn record_verdict(&self, step: &mut Step, before: &Host, next: &Host, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64) {
+    fn record_verdict(
+        &self,
+        step: &mut Step,
+        before: &Host,
+        next: &Host,
+        evidence: &VerifiedEvidence,
+        appraisal: &Appraisal,
+        now_ms: u64,
+    ) {
         let id = next.record.host;
         let partition = Partition::of_host(&id);
         let row = SequenceRow {
@@ -113,7 +127,12 @@ impl State {
         step.batch = batch
             .put(tables::EVIDENCE, partition, *evidence.evidence_digest().as_bytes(), evidence.evidence_bytes())
             .put(tables::SEQUENCES, partition, sequence_key(&next.record, next.progress.sequence), row.to_bytes())
-            .expect(tables::PROGRESS, partition, *id.as_bytes(), Expect::value(&quotary_common::cbor::to_bytes(&before.progress)));
+            .expect(
+                tables::PROGRESS,
+                partition,
+                *id.as_bytes(),
+                Expect::value(&quotary_common::cbor::to_bytes(&before.progress)),
+            );
         step.put(tables::PROGRESS, partition, id.as_bytes(), &next.progress);
         let verdict = verdict(evidence);
         let from = before.is_trusted(now_ms).then(|| before.progress.zone.clone()).flatten();
@@ -169,13 +188,15 @@ impl State {
         };
         let signed = self.settings.grant_key.sign(&set).to_bytes();
         let batch = std::mem::take(&mut step.batch);
-        step.batch = batch.put(tables::REPLIES, Partition::of_host(&claims.host), *claims.host.as_bytes(), signed.as_slice());
+        step.batch =
+            batch.put(tables::REPLIES, Partition::of_host(&claims.host), *claims.host.as_bytes(), signed.as_slice());
         self.replies.insert(claims.host, Arc::new(signed));
     }
 
     /// Lets go of the evidence that is one too many; the log keeps its digest.
     fn prune(&self, step: &mut Step, next: &Host, store: &dyn Reader) {
-        let Some(old) = next.progress.sequence.checked_sub(self.settings.evidence_keep_per_host).filter(|old| *old > 0) else {
+        let Some(old) = next.progress.sequence.checked_sub(self.settings.evidence_keep_per_host).filter(|old| *old > 0)
+        else {
             return;
         };
         let partition = Partition::of_host(&next.record.host);
@@ -188,7 +209,9 @@ impl State {
                 step.delete(tables::SEQUENCES, partition, key);
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(host = %next.record.host, sequence = old, %error, "old evidence could not be pruned"),
+            Err(error) => {
+                tracing::warn!(host = %next.record.host, sequence = old, %error, "old evidence could not be pruned")
+            }
         }
     }
 
@@ -205,7 +228,8 @@ impl State {
         let next = host.fenced();
         let mut step = Step::default();
         step.put(tables::PROGRESS, Partition::of_host(&id), id.as_bytes(), &next.progress);
-        let raised = quotary_common::leaf::EpochRaised { host: id, epoch: next.progress.epoch, refusal: refusal.clone(), input };
+        let raised =
+            quotary_common::leaf::EpochRaised { host: id, epoch: next.progress.epoch, refusal: refusal.clone(), input };
         step.leaf(now_ms, &format!("host {id}"), Decision::EpochRaised(raised));
         self.revoke_grants(&mut step, &id, input, now_ms);
         self.hosts.insert(id, next);

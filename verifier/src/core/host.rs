@@ -13,7 +13,13 @@ use crate::store::{Expect, Partition};
 
 impl State {
     /// Enrols an activated host under its token (wire.md, settled question 1).
-    pub(super) fn enrol(&mut self, checked: &CheckedEnrolment, token: TokenId, answer: Answer<u64>, now_ms: u64) -> Step {
+    pub(super) fn enrol(
+        &mut self,
+        checked: &CheckedEnrolment,
+        token: TokenId,
+        answer: Answer<u64>,
+        now_ms: u64,
+    ) -> Step {
         match self.try_enrol(checked, token, now_ms) {
             Ok((mut step, epoch)) => {
                 step.pending = Some(Pending::Enrolled(answer, Ok(epoch)));
@@ -46,7 +52,8 @@ impl State {
         );
         let epoch = progress.epoch;
         let replaced = before.is_some();
-        let host = Host::new(record, progress).map_err(|error| Refusal::new(Reason::AkAttributes, error.to_string()))?;
+        let host =
+            Host::new(record, progress).map_err(|error| Refusal::new(Reason::AkAttributes, error.to_string()))?;
         let mut step = self.record_enrolment(&host, checked, replaced, now_ms);
         step.put(tables::TOKENS, Partition::Deployment, token.as_bytes(), &token_record);
         step.tokens.push(token);

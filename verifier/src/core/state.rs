@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quotary_common::cbor::{self, Bounded, Text, Version};
-use quotary_common::id::{Digest, DeploymentId, HostId, TokenId};
+use quotary_common::id::{DeploymentId, Digest, HostId, TokenId};
 use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, TokenMade, Verdict, Verdicts};
 use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
@@ -91,7 +91,13 @@ impl Step {
         self.batch.leaves.push(leaf.to_bytes());
     }
 
-    pub(super) fn put<T: minicbor::Encode<()>>(&mut self, table: crate::store::Table, partition: Partition, key: &[u8], value: &T) {
+    pub(super) fn put<T: minicbor::Encode<()>>(
+        &mut self,
+        table: crate::store::Table,
+        partition: Partition,
+        key: &[u8],
+        value: &T,
+    ) {
         let batch = std::mem::take(&mut self.batch);
         self.batch = batch.put(table, partition, key, cbor::to_bytes(value));
     }
@@ -114,7 +120,15 @@ pub(super) fn shared_leaf(verdicts: Vec<Verdict>, at_ms: u64) -> Option<Vec<u8>>
 
 impl State {
     /// A refusal's leaf.
-    pub(super) fn refused(&self, host: Option<HostId>, what: &str, refusal: &Refusal, input: Digest, count: u64, now_ms: u64) -> Step {
+    pub(super) fn refused(
+        &self,
+        host: Option<HostId>,
+        what: &str,
+        refusal: &Refusal,
+        input: Digest,
+        count: u64,
+        now_ms: u64,
+    ) -> Step {
         let mut step = Step::default();
         let actor = host.map_or_else(|| "somebody".to_owned(), |host| format!("host {host}"));
         let refused = Refused { host, what: Text::lossy(what), refusal: refusal.clone(), input, request: None, count };
@@ -155,8 +169,12 @@ impl State {
             step.leaf(now_ms, "verifier", granted(&record, GrantChange::Expired, record_input(&record)));
             step.hosts.push(record.host);
         }
-        let over: Vec<TokenId> =
-            self.tokens.values().filter(|token| token.not_after_ms.saturating_add(TOKEN_KEEP_MS) < now_ms).map(|token| token.id).collect();
+        let over: Vec<TokenId> = self
+            .tokens
+            .values()
+            .filter(|token| token.not_after_ms.saturating_add(TOKEN_KEEP_MS) < now_ms)
+            .map(|token| token.id)
+            .collect();
         for id in over {
             self.tokens.remove(&id);
             step.delete(tables::TOKENS, Partition::Deployment, id.as_bytes().to_vec());

@@ -39,7 +39,14 @@ pub struct Writer {
 
 impl Writer {
     /// A writer; publishes the loaded state at once.
-    pub fn new(state: State, store: Box<dyn Store>, view: Arc<View>, audit: Arc<AuditLog>, clock: Clock, feed: Feed) -> Self {
+    pub fn new(
+        state: State,
+        store: Box<dyn Store>,
+        view: Arc<View>,
+        audit: Arc<AuditLog>,
+        clock: Clock,
+        feed: Feed,
+    ) -> Self {
         let writer = Self { state, store, view, audit, clock, feed };
         let hosts: Vec<HostId> = writer.state.hosts.keys().copied().collect();
         for id in hosts {
@@ -103,7 +110,8 @@ impl Writer {
                 let mut step = self.state.tick(now_ms);
                 for tally in self.view.refusals_due(now_ms) {
                     let refusal = Refusal::new(tally.reason, "more of the same");
-                    let more = self.state.refused(tally.host, "counted", &refusal, Digest::new([0; 32]), tally.count, now_ms);
+                    let more =
+                        self.state.refused(tally.host, "counted", &refusal, Digest::new([0; 32]), tally.count, now_ms);
                     step.batch.leaves.extend(more.batch.leaves);
                 }
                 step

@@ -123,7 +123,9 @@ impl Forecaster {
         let known = values.iter().flatten().count();
         let by_model = self.model.as_ref().filter(|_| known >= MODEL_KNOWN_MIN).and_then(|model| {
             predict(model, key.resource, &values, interval_s)
-                .inspect_err(|error| tracing::warn!(host = %key.host, %error, "the model gave no forecast: EWMA answers"))
+                .inspect_err(
+                    |error| tracing::warn!(host = %key.host, %error, "the model gave no forecast: EWMA answers"),
+                )
                 .ok()
         });
         by_model.or_else(|| ewma_forecast(&values, interval_s))
@@ -138,7 +140,12 @@ fn demand(point: &Point) -> f64 {
     point.mean() as f64
 }
 
-fn predict(model: &Model, resource: ResourceKind, values: &[Option<f64>], interval_s: u64) -> Result<Forecast, quotary_models::ModelError> {
+fn predict(
+    model: &Model,
+    resource: ResourceKind,
+    values: &[Option<f64>],
+    interval_s: u64,
+) -> Result<Forecast, quotary_models::ModelError> {
     let kind = match resource {
         ResourceKind::Cpu => quotary_models::ResourceKind::Cpu,
         ResourceKind::Memory | ResourceKind::Storage => quotary_models::ResourceKind::Memory,

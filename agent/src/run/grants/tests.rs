@@ -23,10 +23,7 @@ fn lease(start_ms: u64) -> Lease {
 
 fn holding(entered: Option<u32>) -> Holding {
     let id = grant(1).id;
-    Holding {
-        held: vec![(id, Some(lease(0)))],
-        groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)],
-    }
+    Holding { held: vec![(id, Some(lease(0)))], groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)] }
 }
 
 fn write(control: &str, value: &str) -> EnforcementWrite {
@@ -110,9 +107,13 @@ fn a_grant_that_nobody_uses_or_watches_is_given_back() {
 #[test]
 fn each_disk_has_its_own_line_of_a_control() {
     let mut controls = Vec::new();
-    for (control, value) in
-        [("io.max", "8:0 rbps=1"), ("io.max", "8:16 rbps=1"), ("io.max", "8:0 rbps=2"), ("cpu.max", "1 100000"), ("cpu.max", "2 100000")]
-    {
+    for (control, value) in [
+        ("io.max", "8:0 rbps=1"),
+        ("io.max", "8:16 rbps=1"),
+        ("io.max", "8:0 rbps=2"),
+        ("cpu.max", "1 100000"),
+        ("cpu.max", "2 100000"),
+    ] {
         note_control(&mut controls, &write(control, value));
     }
     assert_eq!(controls.iter().filter(|view| view.control == "io.max").count(), 2);

@@ -7,8 +7,8 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Auth, EccPoint, EccScheme, HashScheme, HashcheckTicket, KeyDerivationFunctionScheme,
-    PublicBuilder, PublicEccParametersBuilder, SignatureScheme, SymmetricDefinitionObject,
+    Auth, EccPoint, EccScheme, HashScheme, HashcheckTicket, KeyDerivationFunctionScheme, PublicBuilder,
+    PublicEccParametersBuilder, SignatureScheme, SymmetricDefinitionObject,
 };
 use tss_esapi::tss2_esys::{TPM2B_DIGEST, TPMT_TK_HASHCHECK};
 
@@ -67,10 +67,7 @@ fn lock_out(state_dir: &Path) {
         .unwrap();
     context.set_sessions((Some(AuthSession::Password), None, None));
     let password = Auth::try_from(&b"right"[..]).unwrap();
-    let key = context
-        .create_primary(Hierarchy::Owner, template, Some(password), None, None, None)
-        .unwrap()
-        .key_handle;
+    let key = context.create_primary(Hierarchy::Owner, template, Some(password), None, None, None).unwrap().key_handle;
     let wrong = Auth::try_from(&b"wrong"[..]).unwrap();
     context.tr_set_auth(key.into(), wrong).unwrap();
     let anything = Digest::try_from(&[1; 32][..]).unwrap();
@@ -80,12 +77,7 @@ fn lock_out(state_dir: &Path) {
             hierarchy: TPM2_RH_NULL,
             digest: TPM2B_DIGEST::default(),
         });
-        let signed = context.sign(
-            key,
-            anything.clone(),
-            SignatureScheme::Null,
-            ticket.unwrap(),
-        );
+        let signed = context.sign(key, anything.clone(), SignatureScheme::Null, ticket.unwrap());
         assert!(signed.is_err());
     }
     context.clear_sessions();
@@ -97,11 +89,7 @@ fn lock_out(state_dir: &Path) {
 
 #[tokio::test]
 async fn lockout_is_told_and_stops_neither_start_nor_quote_nor_activation() {
-    for ek in [
-        EkAlgorithm::Rsa2048,
-        EkAlgorithm::EccP256,
-        EkAlgorithm::EccP384,
-    ] {
+    for ek in [EkAlgorithm::Rsa2048, EkAlgorithm::EccP256, EkAlgorithm::EccP384] {
         let mut world = World::new();
         lock_out(&world.dir.path().join("tpm"));
         let handle = world.start(ek).await;
@@ -124,13 +112,7 @@ async fn a_tpm_killed_in_the_middle_of_anything_costs_no_quote() {
         };
         let (quote, ()) = tokio::join!(handle.quote([round; 32], &selection), kill);
         let quote = quote.unwrap();
-        assert_eq!(
-            Attest::unmarshall(&quote.attest)
-                .unwrap()
-                .extra_data()
-                .value(),
-            [round; 32]
-        );
+        assert_eq!(Attest::unmarshall(&quote.attest).unwrap().extra_data().value(), [round; 32]);
         // Leaves the TPM running, or finds it dead.
         handle.quote([round; 32], &selection).await.unwrap();
     }
@@ -152,11 +134,7 @@ async fn five_hundred_quotes_and_a_hundred_activations_leak_no_session() {
             handle.activate(&blob, &secret).await.unwrap();
         }
     }
-    assert_eq!(
-        handle.software_child_pid(),
-        pid,
-        "the connection was never lost"
-    );
+    assert_eq!(handle.software_child_pid(), pid, "the connection was never lost");
 }
 
 #[tokio::test]
@@ -188,10 +166,7 @@ async fn a_hanging_tpm_costs_a_caller_its_deadline_and_no_more() {
     for late in [first, second, third] {
         assert!(matches!(late, Err(TpmError::Deadline { .. })), "{late:?}");
     }
-    assert!(
-        matches!(fourth, Err(TpmError::Busy { capacity: 2 })),
-        "{fourth:?}"
-    );
+    assert!(matches!(fourth, Err(TpmError::Busy { capacity: 2 })), "{fourth:?}");
     assert!(started.elapsed() < Duration::from_secs(2));
     signal(pid, Signal::CONT);
     let again = loop {
@@ -207,10 +182,7 @@ async fn a_hanging_tpm_costs_a_caller_its_deadline_and_no_more() {
     assert_eq!(handle.software_child_pid(), Some(pid));
 
     signal(pid, Signal::STOP);
-    assert!(matches!(
-        handle.shutdown().await,
-        Err(TpmError::Deadline { .. })
-    ));
+    assert!(matches!(handle.shutdown().await, Err(TpmError::Deadline { .. })));
     let end = Instant::now() + Duration::from_secs(5);
     while lives(pid) {
         assert!(Instant::now() < end, "a hanging swtpm was left behind");
@@ -221,18 +193,9 @@ async fn a_hanging_tpm_costs_a_caller_its_deadline_and_no_more() {
 #[tokio::test]
 async fn swtpm_is_the_leader_of_a_session_with_the_terminal_as_its_own() {
     let mut world = World::new();
-    let pid = world
-        .start(EkAlgorithm::Auto)
-        .await
-        .software_child_pid()
-        .unwrap();
+    let pid = world.start(EkAlgorithm::Auto).await.software_child_pid().unwrap();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .unwrap()
-        .1
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
     assert_eq!(fields[3], pid.to_string(), "session");
     assert_ne!(fields[4], "0", "controlling terminal");
 }
@@ -242,10 +205,7 @@ async fn a_second_agent_on_the_same_state_is_told_why_it_cannot_start() {
     let mut world = World::new();
     let first = world.start(EkAlgorithm::Auto).await;
     let second = TpmHandle::start(world.config(world.software(), EkAlgorithm::Auto)).await;
-    assert!(
-        matches!(second, Err(TpmError::SoftwareStart { .. })),
-        "{second:?}"
-    );
+    assert!(matches!(second, Err(TpmError::SoftwareStart { .. })), "{second:?}");
     first.quote([0; 32], &boot_pcrs()).await.unwrap();
 }
 
@@ -253,8 +213,6 @@ async fn a_second_agent_on_the_same_state_is_told_why_it_cannot_start() {
 async fn a_missing_device_is_told() {
     let world = World::new();
     let access = TpmAccess::Device(world.dir.path().join("tpm0"));
-    let error = TpmHandle::start(world.config(access, EkAlgorithm::Auto))
-        .await
-        .unwrap_err();
+    let error = TpmHandle::start(world.config(access, EkAlgorithm::Auto)).await.unwrap_err();
     assert!(matches!(error, TpmError::Connect { .. }), "{error:?}");
 }

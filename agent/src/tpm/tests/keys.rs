@@ -17,12 +17,7 @@ fn certified_numbers(certificate: &[u8]) -> Vec<Vec<u8>> {
     let (rest, certificate) = X509Certificate::from_der(certificate).unwrap();
     assert!(rest.is_empty());
     match certificate.public_key().parsed().unwrap() {
-        PublicKey::RSA(key) => vec![
-            key.modulus
-                .strip_prefix(&[0])
-                .unwrap_or(key.modulus)
-                .to_vec(),
-        ],
+        PublicKey::RSA(key) => vec![key.modulus.strip_prefix(&[0]).unwrap_or(key.modulus).to_vec()],
         PublicKey::EC(point) => {
             let (x, y) = point.data()[1..].split_at(point.data().len() / 2);
             vec![x.to_vec(), y.to_vec()]
@@ -33,33 +28,20 @@ fn certified_numbers(certificate: &[u8]) -> Vec<Vec<u8>> {
 
 #[tokio::test]
 async fn the_certificate_is_the_eks_for_every_kind_that_has_one() {
-    for (wanted, bytes) in [
-        (EkAlgorithm::Auto, 256),
-        (EkAlgorithm::Rsa2048, 256),
-        (EkAlgorithm::EccP384, 48),
-    ] {
+    for (wanted, bytes) in [(EkAlgorithm::Auto, 256), (EkAlgorithm::Rsa2048, 256), (EkAlgorithm::EccP384, 48)] {
         let mut world = World::new();
         let identity = world.start(wanted).await.identity().await.unwrap();
         assert_eq!(identity.ek_certificates.len(), 1, "{wanted:?}");
         let numbers = key_numbers(&identity.ek_public);
         assert_eq!(numbers[0].len(), bytes, "{wanted:?}");
-        assert_eq!(
-            certified_numbers(&identity.ek_certificates[0]),
-            numbers,
-            "{wanted:?}"
-        );
+        assert_eq!(certified_numbers(&identity.ek_certificates[0]), numbers, "{wanted:?}");
     }
 }
 
 #[tokio::test]
 async fn an_ek_without_certificate_says_so() {
     let mut world = World::new();
-    let identity = world
-        .start(EkAlgorithm::EccP256)
-        .await
-        .identity()
-        .await
-        .unwrap();
+    let identity = world.start(EkAlgorithm::EccP256).await.identity().await.unwrap();
     assert!(identity.ek_certificates.is_empty());
     assert_eq!(key_numbers(&identity.ek_public)[0].len(), 32);
 }
@@ -67,12 +49,7 @@ async fn an_ek_without_certificate_says_so() {
 #[tokio::test]
 async fn the_ak_is_what_enrolment_asks_for() {
     let mut world = World::new();
-    let identity = world
-        .start(EkAlgorithm::Auto)
-        .await
-        .identity()
-        .await
-        .unwrap();
+    let identity = world.start(EkAlgorithm::Auto).await.identity().await.unwrap();
     let public = Public::unmarshall(&identity.ak_public).unwrap();
     let attributes = public.object_attributes();
     assert!(attributes.restricted() && attributes.sign_encrypt() && !attributes.decrypt());
@@ -94,20 +71,10 @@ async fn a_quote_covers_the_data_the_pcrs_and_the_whole_ancestry_of_the_ak() {
         let quote = handle.quote([0x5a; 32], &boot_pcrs()).await.unwrap();
         let attest = Attest::unmarshall(&quote.attest).unwrap();
         assert_eq!(attest.extra_data().value(), [0x5a; 32]);
-        let AttestInfo::Quote { info } = attest.attested() else {
-            panic!("no quote")
-        };
-        let indices: Vec<u8> = quote
-            .pcr_values
-            .iter()
-            .map(|(_, index, _)| *index)
-            .collect();
+        let AttestInfo::Quote { info } = attest.attested() else { panic!("no quote") };
+        let indices: Vec<u8> = quote.pcr_values.iter().map(|(_, index, _)| *index).collect();
         assert_eq!(indices, (0..=9).collect::<Vec<u8>>());
-        let values: Vec<u8> = quote
-            .pcr_values
-            .iter()
-            .flat_map(|(_, _, value)| value.clone())
-            .collect();
+        let values: Vec<u8> = quote.pcr_values.iter().flat_map(|(_, _, value)| value.clone()).collect();
         assert_eq!(info.pcr_digest().value(), digest(&SHA256, &values).as_ref());
         assert_eq!(quote.signature[..4], [0x00, 0x18, 0x00, 0x0b]);
         // H(H(TPM_RH_ENDORSEMENT ‖ Name(EK)) ‖ Name(AK)), each under its own nameAlg.
@@ -135,16 +102,10 @@ async fn a_pcr_that_does_not_exist_is_told_and_harms_nothing() {
     let (hash_alg, pcrs) = (0x000c, vec![3]);
     let sha384 = [PcrSelection { hash_alg, pcrs }];
     match handle.quote([0; 32], &sha384).await {
-        Err(TpmError::NoSuchPcr {
-            hash_alg: 0x000c,
-            index: 3,
-        }) => {}
+        Err(TpmError::NoSuchPcr { hash_alg: 0x000c, index: 3 }) => {}
         other => panic!("{other:?}"),
     }
-    assert!(matches!(
-        handle.quote([0; 32], &[]).await,
-        Err(TpmError::Input { .. })
-    ));
+    assert!(matches!(handle.quote([0; 32], &[]).await, Err(TpmError::Input { .. })));
     handle.quote([0; 32], &boot_pcrs()).await.unwrap();
     assert_eq!(handle.software_child_pid(), pid);
 }
@@ -201,11 +162,7 @@ async fn another_ek_gets_another_ak() {
 
 #[tokio::test]
 async fn a_credential_opens_for_each_kind_of_ek() {
-    for ek in [
-        EkAlgorithm::Rsa2048,
-        EkAlgorithm::EccP256,
-        EkAlgorithm::EccP384,
-    ] {
+    for ek in [EkAlgorithm::Rsa2048, EkAlgorithm::EccP256, EkAlgorithm::EccP384] {
         let mut world = World::new();
         activate(&world.start(ek).await).await;
     }
@@ -226,24 +183,12 @@ async fn a_credential_for_other_keys_is_refused_and_harms_nothing() {
     for _ in 0..40 {
         for (blob, secret) in [(&altered, &secret), (&for_another, &its_secret)] {
             let error = handle.activate(blob, secret).await.unwrap_err();
-            assert!(
-                matches!(error, TpmError::CredentialRefused { .. }),
-                "{error:?}"
-            );
+            assert!(matches!(error, TpmError::CredentialRefused { .. }), "{error:?}");
         }
     }
-    assert!(matches!(
-        handle.activate(&blob[1..], &secret).await,
-        Err(TpmError::Input { .. })
-    ));
-    assert!(matches!(
-        handle.activate(&blob, &[0, 1]).await,
-        Err(TpmError::Input { .. })
-    ));
-    assert_eq!(
-        handle.activate(&blob, &secret).await.unwrap().as_slice(),
-        [9; 32]
-    );
+    assert!(matches!(handle.activate(&blob[1..], &secret).await, Err(TpmError::Input { .. })));
+    assert!(matches!(handle.activate(&blob, &[0, 1]).await, Err(TpmError::Input { .. })));
+    assert_eq!(handle.activate(&blob, &secret).await.unwrap().as_slice(), [9; 32]);
     assert!(!handle.status().await.unwrap().in_lockout);
     assert_eq!(handle.software_child_pid(), pid);
 }

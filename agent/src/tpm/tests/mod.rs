@@ -47,10 +47,7 @@ impl World {
     }
 
     fn software(&self) -> TpmAccess {
-        TpmAccess::Software {
-            state_dir: self.dir.path().join("tpm"),
-            setup_config: None,
-        }
+        TpmAccess::Software { state_dir: self.dir.path().join("tpm"), setup_config: None }
     }
 
     fn config(&self, access: TpmAccess, ek: EkAlgorithm) -> TpmConfig {
@@ -93,17 +90,12 @@ fn signal(pid: u32, signal: Signal) {
 
 /// Whether the process runs; one that nobody has reaped yet does not.
 fn lives(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(") ")
-            .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-    })
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X'])))
 }
 
 fn boot_pcrs() -> Vec<PcrSelection> {
-    vec![PcrSelection {
-        hash_alg: SHA256_BANK,
-        pcrs: (0..=9).collect(),
-    }]
+    vec![PcrSelection { hash_alg: SHA256_BANK, pcrs: (0..=9).collect() }]
 }
 
 /// MakeCredential for the handle's EK and AK on a TPM of its own: it needs public keys only.
@@ -117,16 +109,8 @@ fn make_credential(identity: &TpmIdentity, secret: &[u8]) -> (Vec<u8>, Vec<u8>) 
     let ek = Public::unmarshall(&identity.ek_public).unwrap();
     let ek = context.load_external_public(ek, Hierarchy::Null).unwrap();
     let name = Name::try_from(identity.ak_name.clone()).unwrap();
-    let (blob, secret) = context
-        .make_credential(ek, Digest::try_from(secret).unwrap(), name)
-        .unwrap();
-    let prefixed = |bytes: &[u8]| {
-        [
-            &u16::try_from(bytes.len()).unwrap().to_be_bytes()[..],
-            bytes,
-        ]
-        .concat()
-    };
+    let (blob, secret) = context.make_credential(ek, Digest::try_from(secret).unwrap(), name).unwrap();
+    let prefixed = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
     (prefixed(blob.value()), prefixed(secret.value()))
 }
 

@@ -12,24 +12,14 @@ async fn agent_to_be_killed() {
         return;
     };
     let access = match std::env::var("QUOTARY_TEST_PORT") {
-        Ok(port) => TpmAccess::Swtpm {
-            host: "127.0.0.1".to_owned(),
-            port: port.parse().unwrap(),
-        },
-        Err(_) => TpmAccess::Software {
-            state_dir: dir.join("tpm"),
-            setup_config: None,
-        },
+        Ok(port) => TpmAccess::Swtpm { host: "127.0.0.1".to_owned(), port: port.parse().unwrap() },
+        Err(_) => TpmAccess::Software { state_dir: dir.join("tpm"), setup_config: None },
     };
     let ak_file = dir.join("agent/ak.json");
     let config = TpmConfig::check(access, EkAlgorithm::Auto, ak_file, DEADLINE, 8).unwrap();
     let handle = TpmHandle::start(config).await.unwrap();
     handle.quote([0; 32], &boot_pcrs()).await.unwrap();
-    fs::write(
-        dir.join("ready"),
-        handle.software_child_pid().unwrap_or(0).to_string(),
-    )
-    .unwrap();
+    fs::write(dir.join("ready"), handle.software_child_pid().unwrap_or(0).to_string()).unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
@@ -40,11 +30,7 @@ async fn start_and_kill_agent(dir: &Path, port: Option<u16>) -> u32 {
     let _ = fs::remove_file(&ready);
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args([
-            "--ignored",
-            "--exact",
-            "tpm::tests::processes::agent_to_be_killed",
-        ])
+        .args(["--ignored", "--exact", "tpm::tests::processes::agent_to_be_killed"])
         .env("QUOTARY_TEST_DIR", dir)
         .stdout(Stdio::null())
         .stderr(Stdio::null());
@@ -57,10 +43,7 @@ async fn start_and_kill_agent(dir: &Path, port: Option<u16>) -> u32 {
         if let Ok(pid) = fs::read_to_string(&ready).unwrap_or_default().parse() {
             return pid;
         }
-        assert!(
-            Instant::now() < end && agent.0.try_wait().unwrap().is_none(),
-            "no agent"
-        );
+        assert!(Instant::now() < end && agent.0.try_wait().unwrap().is_none(), "no agent");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -73,10 +56,7 @@ async fn agent_that_leads_a_session() {
     let Some(dir) = std::env::var_os("QUOTARY_TEST_DIR").map(PathBuf::from) else {
         return;
     };
-    let access = TpmAccess::Software {
-        state_dir: dir.join("tpm"),
-        setup_config: None,
-    };
+    let access = TpmAccess::Software { state_dir: dir.join("tpm"), setup_config: None };
     let ak_file = dir.join("agent/ak.json");
     let config = TpmConfig::check(access, EkAlgorithm::Auto, ak_file, DEADLINE, 8).unwrap();
     let handle = TpmHandle::start(config).await.unwrap();
@@ -141,22 +121,10 @@ async fn what_killed_agents_left_loaded_in_a_running_swtpm_is_flushed() {
     };
     let _server = Process(
         Command::new("swtpm")
-            .args([
-                "socket",
-                "--tpm2",
-                "--flags",
-                "not-need-init,startup-clear",
-                "--tpmstate",
-            ])
+            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
             .arg(format!("dir={}", dir.join("tpm/tpm").display()))
-            .args([
-                "--server",
-                &format!("type=tcp,bindaddr=127.0.0.1,port={port}"),
-            ])
-            .args([
-                "--ctrl",
-                &format!("type=tcp,bindaddr=127.0.0.1,port={}", port + 1),
-            ])
+            .args(["--server", &format!("type=tcp,bindaddr=127.0.0.1,port={port}")])
+            .args(["--ctrl", &format!("type=tcp,bindaddr=127.0.0.1,port={}", port + 1)])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -166,10 +134,7 @@ async fn what_killed_agents_left_loaded_in_a_running_swtpm_is_flushed() {
     for _ in 0..5 {
         start_and_kill_agent(&dir, Some(port)).await;
     }
-    let access = TpmAccess::Swtpm {
-        host: "127.0.0.1".to_owned(),
-        port,
-    };
+    let access = TpmAccess::Swtpm { host: "127.0.0.1".to_owned(), port };
     let config = world.config(access, EkAlgorithm::Auto);
     let handle = world.start_with(config).await;
     assert_eq!(handle.identity().await.unwrap(), made);

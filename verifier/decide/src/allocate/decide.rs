@@ -149,16 +149,25 @@ impl Work<'_> {
     }
 
     /// What may still be granted of one resource, and which bound is the narrowest. `None`: not in the inventory.
-    fn room(&self, kind: ResourceKind, (tenant, application): (&quotary_common::envelope::Name, &quotary_common::envelope::Name)) -> Option<(u64, Reason)> {
+    fn room(
+        &self,
+        kind: ResourceKind,
+        (tenant, application): (&quotary_common::envelope::Name, &quotary_common::envelope::Name),
+    ) -> Option<(u64, Reason)> {
         let index = kind as usize;
         let left = |bound: u64, used: u64, delta: i128| {
             let left = i128::from(bound) - i128::from(used) - delta;
             u64::try_from(left.max(0)).unwrap_or(u64::MAX)
         };
         let capacity = self.share.capacity.get(kind)?;
-        let mut best = (left(self.rules.grantable(capacity), self.share.granted(kind), self.delta.host[index]), Reason::Capacity);
+        let mut best =
+            (left(self.rules.grantable(capacity), self.share.granted(kind), self.delta.host[index]), Reason::Capacity);
         let sums = [
-            (self.rules.tenant_quota(tenant, kind), self.book.tenant(tenant, kind), self.delta.tenants.get(tenant.as_str())),
+            (
+                self.rules.tenant_quota(tenant, kind),
+                self.book.tenant(tenant, kind),
+                self.delta.tenants.get(tenant.as_str()),
+            ),
             (
                 self.rules.application_quota(application, kind),
                 self.book.application(application, kind),
@@ -179,7 +188,10 @@ impl Work<'_> {
     fn admit(&self, request: &PendingRequest, id: GrantId, asked: &Asked<'_>) -> Result<GrantRecord, Refusal> {
         if self.share.get(&id).is_some() {
             // Its capacity is held on for whoever may still run under it.
-            return Err(Refusal::new(Reason::Epoch, "this request's grant was revoked with the host's epoch: ask anew"));
+            return Err(Refusal::new(
+                Reason::Epoch,
+                "this request's grant was revoked with the host's epoch: ask anew",
+            ));
         }
         if !asked.trusted {
             return Err(Refusal::new(Reason::Zone, "the host is in no trust zone now: see `quotary host show`"));
@@ -187,7 +199,10 @@ impl Work<'_> {
         let identity = self.rules.identify(request).ok_or_else(|| {
             Refusal::new(
                 Reason::Quota,
-                format!("no application rule matches uid {} in {}: add one to the verifier's configuration", request.uid, request.cgroup),
+                format!(
+                    "no application rule matches uid {} in {}: add one to the verifier's configuration",
+                    request.uid, request.cgroup
+                ),
             )
         })?;
         if request.class < identity.class_best {
@@ -197,10 +212,16 @@ impl Work<'_> {
             ));
         }
         if request.resources == Resources::default() {
-            return Err(Refusal::new(Reason::Malformed, "the request asks for nothing: state cpu, memory, disk or network"));
+            return Err(Refusal::new(
+                Reason::Malformed,
+                "the request asks for nothing: state cpu, memory, disk or network",
+            ));
         }
         if self.out.grants.len() >= GRANTS_MAX {
-            return Err(Refusal::new(Reason::Capacity, format!("the host holds {GRANTS_MAX} grants, no more are possible")));
+            return Err(Refusal::new(
+                Reason::Capacity,
+                format!("the host holds {GRANTS_MAX} grants, no more are possible"),
+            ));
         }
         let profile = size(&request.resources, request.class, &BTreeMap::new());
         self.check_room(&profile.resources, &identity)?;
@@ -227,9 +248,9 @@ impl Work<'_> {
         for kind in ResourceKind::ALL {
             let Some(want) = wanted.get(kind) else { continue };
             let unit = kind.unit_name();
-            let (room, bound) = self.room(kind, (&identity.tenant, &identity.application)).ok_or_else(|| {
-                Refusal::new(Reason::Capacity, format!("the host's inventory states no {unit}"))
-            })?;
+            let (room, bound) = self
+                .room(kind, (&identity.tenant, &identity.application))
+                .ok_or_else(|| Refusal::new(Reason::Capacity, format!("the host's inventory states no {unit}")))?;
             if want > room {
                 let whose = match bound {
                     Reason::Quota => format!("the quota of {} or its tenant {}", identity.application, identity.tenant),

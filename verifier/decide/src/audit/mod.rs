@@ -22,7 +22,7 @@ mod witness;
 
 pub use hash::{empty_root, leaf_hash, node_hash};
 pub use hosts::COMMIT_GRACE_MS;
-pub use proof::{PROOF_HASHES_MAX, consistency, inclusion, verify_consistency, verify_inclusion};
+pub use proof::{PROOF_HASHES_MAX, consistency, inclusion, verify_inclusion};
 pub use report::{AuditReport, Fault, LISTED_MAX, MissingEvidence, kind_of};
 pub use tile::{BUNDLE_BYTES_MAX, Bundle, TILE_LEVEL_MAX, TILE_WIDTH, Tile, TileError, TilePath};
 pub use tree::{AllTiles, Node, TileSource, TiledTree, Tree, TreeError, root_at};

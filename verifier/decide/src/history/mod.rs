@@ -75,9 +75,8 @@ impl History {
 
     fn record_claims(&mut self, envelope: &Envelope, committed_at_ms: u64) {
         let host = envelope.host;
-        let to_unix = |boottime_ms: u64| {
-            committed_at_ms.saturating_sub(envelope.built_at_ms.saturating_sub(boottime_ms))
-        };
+        let to_unix =
+            |boottime_ms: u64| committed_at_ms.saturating_sub(envelope.built_at_ms.saturating_sub(boottime_ms));
         self.fold(host, &Subject::Host, &envelope.host_windows, to_unix);
         for application in envelope.applications.iter() {
             let cgroup = application.cgroup.as_str().to_owned();
@@ -131,11 +130,8 @@ impl History {
 
     /// Lets go of series that are silent for as long as a ring reaches back.
     fn forget_stale(&mut self, host: HostId, now_ms: u64) {
-        let stale: Vec<SeriesKey> = self
-            .of_host(&host)
-            .filter(|(_, series)| series.is_stale(now_ms))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let stale: Vec<SeriesKey> =
+            self.of_host(&host).filter(|(_, series)| series.is_stale(now_ms)).map(|(key, _)| key.clone()).collect();
         for key in stale {
             self.series.remove(&key);
             if let Subject::Cgroup(cgroup) = key.subject {

@@ -63,7 +63,8 @@ impl Series {
             }
             self.newest = step;
         }
-        let Some(index) = usize::try_from(self.newest - step).ok().and_then(|back| self.points.len().checked_sub(back + 1))
+        let Some(index) =
+            usize::try_from(self.newest - step).ok().and_then(|back| self.points.len().checked_sub(back + 1))
         else {
             // A little older than the first point, and the ring has room: make it the first.
             self.add_before(step, mean, max, samples);

@@ -62,7 +62,11 @@ fn percent(amount: u64, percent: u64) -> u64 {
     u64::try_from(u128::from(amount) * u128::from(percent) / 100).unwrap_or(u64::MAX)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer casts saturate; NaN gives 0")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "float to integer casts saturate; NaN gives 0"
+)]
 fn whole(value: f64) -> u64 {
     value.ceil() as u64
 }
@@ -75,10 +79,8 @@ mod tests {
 
     fn cpu(asked: u64, class: Class, used: Option<f64>) -> u64 {
         let requested = Resources { cpu_millicores: Some(asked), ..Resources::default() };
-        let forecasts = used
-            .map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40], 300).unwrap()))
-            .into_iter()
-            .collect();
+        let forecasts =
+            used.map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40], 300).unwrap())).into_iter().collect();
         size(&requested, class, &forecasts).resources.cpu_millicores.unwrap()
     }
 

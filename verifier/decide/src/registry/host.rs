@@ -7,7 +7,9 @@ use quotary_common::id::{BootId, Digest, HostId, TokenId};
 use quotary_common::tpm::{AkKey, TpmError, TpmPublic, qualified_signer};
 use quotary_common::units::Resources;
 
-use crate::attest::{Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, TpmKind, VerifiedEvidence};
+use crate::attest::{
+    Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, TpmKind, VerifiedEvidence,
+};
 
 /// What enrolment fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -183,7 +185,13 @@ impl Host {
     ///
     /// # Errors
     /// [`AcceptError`] when the evidence does not follow what is committed (another one was, meanwhile).
-    pub fn accept(&self, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64, trust_ms: u64) -> Result<Self, AcceptError> {
+    pub fn accept(
+        &self,
+        evidence: &VerifiedEvidence,
+        appraisal: &Appraisal,
+        now_ms: u64,
+        trust_ms: u64,
+    ) -> Result<Self, AcceptError> {
         let claims = evidence.claims();
         let committed = self.progress.committed();
         if Some(claims.sequence) != committed.sequence.checked_add(1) || claims.predecessor != committed.envelope {
@@ -210,7 +218,8 @@ impl Host {
                 hierarchy: claims.backend.hierarchy,
                 witnessed: claims.checkpoint,
             }),
-            findings: Bounded::truncating(evidence.findings().iter().map(|f| Name::lossy(finding_name(*f))).collect()).0,
+            findings: Bounded::truncating(evidence.findings().iter().map(|f| Name::lossy(finding_name(*f))).collect())
+                .0,
         };
         let mut next = Self { record: self.record.clone(), progress, enrolled: self.enrolled.clone() };
         next.enrolled.committed = next.progress.committed();
@@ -249,14 +258,23 @@ impl HostProgress {
 
     /// The last committed evidence.
     pub fn committed(&self) -> Committed {
-        let clock = self.clock.map(|(reset_count, restart_count, clock_ms)| ClockPosition { reset_count, restart_count, clock_ms });
+        let clock = self.clock.map(|(reset_count, restart_count, clock_ms)| ClockPosition {
+            reset_count,
+            restart_count,
+            clock_ms,
+        });
         Committed { sequence: self.sequence, envelope: self.envelope, clock }
     }
 }
 
 impl HostRecord {
     /// The record of an enrolment that was activated, under what its token allows.
-    pub fn of(checked: &CheckedEnrolment, token: TokenId, admission: (&Name, &Bounded<(Name, Name), 64>, &Resources), now_ms: u64) -> Self {
+    pub fn of(
+        checked: &CheckedEnrolment,
+        token: TokenId,
+        admission: (&Name, &Bounded<(Name, Name), 64>, &Resources),
+        now_ms: u64,
+    ) -> Self {
         let certified = checked.certified_by();
         let (zone_best, labels, capacity) = admission;
         Self {

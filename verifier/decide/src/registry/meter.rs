@@ -68,7 +68,8 @@ impl RefusalMeter {
         let interval_ms = self.interval_ms;
         let over = |window: &Window| now_ms.saturating_sub(window.told_at_ms) >= interval_ms;
         let due = self.kinds.iter().filter(|(_, window)| over(window) && window.untold > 0);
-        let out = due.map(|((host, reason), window)| Tally { host: *host, reason: *reason, count: window.untold }).collect();
+        let out =
+            due.map(|((host, reason), window)| Tally { host: *host, reason: *reason, count: window.untold }).collect();
         self.kinds.retain(|_, window| !over(window));
         out
     }

@@ -83,7 +83,8 @@ pub fn check_join(record: Option<&TokenRecord>, host: Option<&HostId>, now_ms: u
 /// # Errors
 /// `unauthorised` when it is unknown or expired, `forbidden` when it lacks the right.
 pub fn check_operator(record: Option<&TokenRecord>, right: Right, now_ms: u64) -> Result<Name, Refusal> {
-    let unknown = || Refusal::new(Reason::Unauthorised, "the operator token is unknown or expired: use `quotary login`");
+    let unknown =
+        || Refusal::new(Reason::Unauthorised, "the operator token is unknown or expired: use `quotary login`");
     let record = record.filter(|record| record.not_after_ms >= now_ms).ok_or_else(unknown)?;
     let TokenGrant::Operator { name, rights } = &record.grant else { return Err(unknown()) };
     if rights.iter().any(|held| held.as_str() == right.name()) {
