@@ -2,7 +2,7 @@
 
 use quotary_common::id::Digest;
 
-use super::hash::{empty_root, node_hash};
+use super::hash::node_hash;
 use super::tree::{Subtrees, TileSource, TreeError};
 
 /// Most hashes in a proof: a tree of 2^64 leaves is 64 deep, and a consistency proof has one more.
