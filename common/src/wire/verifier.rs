@@ -290,6 +290,9 @@ pub struct GrantView {
     pub lease_ms: u64,
     /// Until when the capacity is held for it without further evidence, Unix ms.
     pub held_until_ms: u64,
+    /// Whether a higher epoch has ended it: it only holds capacity then.
+    #[serde(default)]
+    pub revoked: bool,
     /// The epoch under which it was given.
     pub epoch: u64,
     /// Why it has this size.

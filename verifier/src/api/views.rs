@@ -14,6 +14,7 @@ use quotary_common::wire::{
     self, Base64, CheckpointView, EvidenceView, ForecastView, GrantView, HostView, Inventory, LeafView, Right,
     StatusView, TokenReply,
 };
+use quotary_decide::allocate::Entry;
 use quotary_decide::history::Subject;
 use quotary_decide::profile::{PEAK_LEVELS, QUANTILE_LEVELS};
 use quotary_decide::registry::{TokenGrant, TokenRecord};
@@ -46,7 +47,8 @@ fn host_view(app: &App, snapshot: &HostSnapshot) -> HostView {
     let seen = progress.seen.as_ref();
     let mut granted = Resources::default();
     for kind in ResourceKind::ALL {
-        let amounts: Vec<u64> = snapshot.grants.iter().filter_map(|record| record.grant.resources.get(kind)).collect();
+        let amounts: Vec<u64> =
+            snapshot.grants.iter().filter_map(|entry| entry.record.grant.resources.get(kind)).collect();
         granted.set(kind, (!amounts.is_empty()).then(|| amounts.iter().sum()));
     }
     HostView {
@@ -114,7 +116,7 @@ pub(super) async fn grants(call: Call<wire::ListGrants>) -> Result<Vec<GrantView
     let lease_ms = call.app.timing.lease_ms;
     let hosts = call.app.view.hosts();
     let views = hosts.iter().flat_map(|snapshot| {
-        snapshot.grants.iter().map(move |record| GrantView {
+        snapshot.grants.iter().map(move |Entry { record, fenced_until_ms }| GrantView {
             grant: record.grant.id,
             id: record.grant.id.to_string(),
             host: record.host,
@@ -124,7 +126,8 @@ pub(super) async fn grants(call: Call<wire::ListGrants>) -> Result<Vec<GrantView
             resources: record.grant.resources,
             requested: record.requested,
             lease_ms,
-            held_until_ms: snapshot.held_until_ms,
+            held_until_ms: fenced_until_ms.unwrap_or(snapshot.held_until_ms),
+            revoked: fenced_until_ms.is_some(),
             epoch: record.epoch,
             why: record.why.as_str().to_owned(),
         })

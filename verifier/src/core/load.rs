@@ -102,10 +102,7 @@ fn load_grants(state: &mut State, store: &dyn Reader, now_ms: u64) -> Result<(),
     for (id, host) in &state.hosts {
         state.book.hold_until(id, now_ms.saturating_add(hold_ms));
         // Grants of an earlier epoch were revoked: they hold capacity only.
-        let revoked = state.book.host(id).is_some_and(|s| s.entries().any(|e| e.record.epoch < host.progress.epoch));
-        if revoked {
-            state.book.fence_older(id, host.progress.epoch);
-        }
+        state.book.fence_older(id, host.progress.epoch);
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use quotary_common::envelope::WitnessedCheckpoint;
 use quotary_common::id::{Digest, HostId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire;
-use quotary_decide::allocate::GrantRecord;
+use quotary_decide::allocate::Entry;
 use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
 
 /// A host as it was committed.
@@ -17,7 +17,7 @@ pub struct HostSnapshot {
     /// The host.
     pub host: Host,
     /// Its grants that hold capacity.
-    pub grants: Vec<GrantRecord>,
+    pub grants: Vec<Entry>,
     /// Until when they do without further evidence, Unix ms.
     pub held_until_ms: u64,
     /// The signed grant set of its last reply.

@@ -164,7 +164,7 @@ impl Writer {
         let tally = self.view.host(id).map_or_else(|| Arc::new(HostTally::default()), |old| Arc::clone(&old.tally));
         self.view.publish(HostSnapshot {
             host: host.clone(),
-            grants: share.map(|share| share.entries().map(|entry| entry.record.clone()).collect()).unwrap_or_default(),
+            grants: share.map(|share| share.entries().cloned().collect()).unwrap_or_default(),
             held_until_ms: share.map_or(0, |share| share.held_until_ms),
             reply: self.state.replies.get(id).cloned(),
             tally,

@@ -44,8 +44,16 @@ pub struct GrantRecord {
 pub struct Entry {
     /// As it is kept.
     pub record: GrantRecord,
-    /// It is over for the host, but its capacity is held until lease and margin are over.
-    pub fenced: bool,
+    /// It is over for the host, but its capacity is held until then, Unix ms: whoever still runs under it may do so
+    /// until lease and margin are over.
+    pub fenced_until_ms: Option<u64>,
+}
+
+impl Entry {
+    /// Whether it was ended by a higher epoch.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced_until_ms.is_some()
+    }
 }
 
 /// What one host holds.
@@ -115,7 +123,7 @@ impl Book {
         add(&mut self.tenants, &record.grant.tenant, &record.grant.resources);
         add(&mut self.applications, &record.grant.application, &record.grant.resources);
         let share = self.hosts.entry(record.host).or_default();
-        share.entries.insert(record.grant.id, Entry { record, fenced: false });
+        share.entries.insert(record.grant.id, Entry { record, fenced_until_ms: None });
     }
 
     /// Takes a grant out: its capacity is free.
@@ -127,33 +135,36 @@ impl Book {
         Some(entry.record)
     }
 
-    /// Ends all grants of a host whose epoch was raised; their capacity is held on until lease and margin are over.
+    /// Ends all grants of a host whose epoch was raised; their capacity is held on until lease and margin, counted
+    /// from the last accepted evidence, are over.
     pub fn fence(&mut self, host: &HostId) -> Vec<GrantRecord> {
+        self.fence_where(host, |_| true)
+    }
+
+    /// The same for those given under an epoch before `epoch` (what a restart finds).
+    pub fn fence_older(&mut self, host: &HostId, epoch: u64) -> Vec<GrantRecord> {
+        self.fence_where(host, |record| record.epoch < epoch)
+    }
+
+    fn fence_where(&mut self, host: &HostId, is_over: impl Fn(&GrantRecord) -> bool) -> Vec<GrantRecord> {
         let Some(share) = self.hosts.get_mut(host) else { return Vec::new() };
-        share
-            .entries
-            .values_mut()
-            .filter(|entry| !entry.fenced)
+        let until_ms = share.held_until_ms;
+        let running = share.entries.values_mut().filter(|entry| !entry.is_fenced() && is_over(&entry.record));
+        running
             .map(|entry| {
-                entry.fenced = true;
+                entry.fenced_until_ms = Some(until_ms);
                 entry.record.clone()
             })
             .collect()
     }
 
-    /// The same for those given under an epoch before `epoch` (what a restart finds).
-    pub fn fence_older(&mut self, host: &HostId, epoch: u64) {
-        if let Some(share) = self.hosts.get_mut(host) {
-            share.entries.values_mut().filter(|entry| entry.record.epoch < epoch).for_each(|entry| entry.fenced = true);
-        }
-    }
-
-    /// The grants whose hold is over at `now_ms`: silence for lease and margin.
+    /// The grants whose hold is over at `now_ms`: silence for lease and margin, or fenced for as long.
     pub fn expired(&self, now_ms: u64) -> Vec<GrantRecord> {
+        let over = |share: &HostShare, entry: &Entry| entry.fenced_until_ms.unwrap_or(share.held_until_ms) <= now_ms;
         self.hosts
             .values()
-            .filter(|share| share.held_until_ms <= now_ms)
-            .flat_map(|share| share.entries.values().map(|entry| entry.record.clone()))
+            .flat_map(|share| share.entries.values().filter(move |entry| over(share, entry)))
+            .map(|entry| entry.record.clone())
             .collect()
     }
 

@@ -54,7 +54,7 @@ pub fn decide(book: &Book, rules: &Rules, asked: &Asked<'_>) -> Allocation {
     let empty = HostShare::default();
     let share = book.host(&host).unwrap_or(&empty);
     let mut work = Work { book, rules, share, host, delta: Deltas::default(), out: Allocation::default() };
-    for entry in share.entries().filter(|entry| !entry.fenced) {
+    for entry in share.entries().filter(|entry| !entry.is_fenced()) {
         let record = &entry.record;
         let held = asked.envelope.held.contains(&record.grant.id);
         let asks_still = asked.envelope.requests.iter().any(|request| request.id == record.grant.request);

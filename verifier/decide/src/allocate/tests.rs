@@ -157,6 +157,8 @@ fn a_fenced_grant_holds_its_capacity_until_lease_and_margin_are_over() {
     book.hold_until(&host(1), 500);
     assert_eq!(book.fence(&host(1)).len(), 1);
     assert!(book.fence(&host(1)).is_empty());
+    // The honest host goes on attesting: that renews nothing of what was fenced.
+    book.hold_until(&host(1), 900);
     let next = step(&mut book, &rules, &envelope(1, 2, vec![request(2, 900)], vec![]), 100);
     assert!(next.grants.is_empty());
     assert_eq!(next.refused[0].refusal.reason, Reason::Capacity);
