@@ -1,9 +1,9 @@
 //! The real agent on a software TPM, timed as shipped: how long a request takes until it is enforced, and what the
-//! agent costs a host that asks for nothing.
+//! agent costs a host from day to day.
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use quotary_common::envelope::{ClaimedEnvelope, Envelope, Mode};
 use quotary_common::evidence::Evidence;
 use quotary_common::wire::{AgentView, Nothing, ShowEvidence};
@@ -12,12 +12,15 @@ use serde::Serialize;
 use super::report::{median, percentile, progress};
 use super::{ROUNDS, begin, cpu, pause, take_down};
 use crate::host::Operator;
-use crate::world::{Options, PATIENCE, Run, Timing, World};
+use crate::world::{Options, PATIENCE, Run, Running, Timing, World};
 
 /// Requests of one round.
 const REQUESTS: u32 = 40;
 /// Whose they are when we may choose: each uid has its own share of early evidence.
 const FIRST_UID: u32 = 20_000;
+
+/// Applications that run under a grant each while the agent's cost is measured.
+const APPLICATIONS: u32 = 8;
 
 /// From a request to its controls.
 #[derive(Debug, Clone, Serialize)]
@@ -119,16 +122,23 @@ pub(super) fn measure_latency() -> anyhow::Result<Latency> {
     })
 }
 
+fn may_choose_uid() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A command that runs only under a grant, as user `n` of ours if we may choose.
+fn granted(n: u32, command: &[&str]) -> Run {
+    let asked = ["--cpu", "50m", "--memory", "64M", "--if-unavailable", "fail"];
+    Run::new(0, &asked, command.iter().copied()).as_uid(may_choose_uid().then_some(FIRST_UID + n))
+}
+
 fn latency_round(world: &World) -> anyhow::Result<LatencyRound> {
     let before = world.agent_view(0)?;
-    let may_choose_uid = rustix::process::geteuid().is_root();
     for n in 0..REQUESTS {
-        let run = Run::new(0, &["--cpu", "50m", "--memory", "64M", "--if-unavailable", "fail"], ["true"]);
-        let run = run.as_uid(may_choose_uid.then_some(FIRST_UID + n));
-        let running = world.start_run("latency", &run)?;
+        let running = world.start_run("latency", &granted(n, &["true"]))?;
         let status = running.wait(PATIENCE)?;
         ensure!(status.success(), "`quotary run -- true` ended with {status}:\n{}", running.log_tail());
-        if !may_choose_uid {
+        if !may_choose_uid() {
             // One uid brings evidence forward once in this time only: that wait is policy, not cost.
             pause(world, Duration::from_millis(Timing::SHIPPED.request_interval_ms))?;
         }
@@ -158,8 +168,9 @@ fn latency_round(world: &World) -> anyhow::Result<LatencyRound> {
 pub(super) fn measure_agent(round: Duration) -> anyhow::Result<AgentCost> {
     progress("agent, a verifier and an agent start");
     let world = world()?;
-    let agent = world.host(0).agent().map(crate::world::Running::pid).context("the agent does not run")?;
+    let agent = world.host(0).agent().map(Running::pid).context("the agent does not run")?;
     let tpm = world.agent_view(0)?.tpm_child_pid.context("the agent runs no software TPM")?;
+    let applications = start_applications(&world)?;
     // What it does once at its start is not what it costs from day to day.
     pause(&world, Duration::from_secs(2).min(round))?;
     let mut cost = AgentCost {
@@ -200,8 +211,24 @@ pub(super) fn measure_agent(round: Duration) -> anyhow::Result<AgentCost> {
     cost.envelope_bytes = envelope.bytes().len();
     let of_applications: usize = claims.applications.iter().map(|application| application.windows.len()).sum();
     cost.metric_windows = claims.host_windows.len() + of_applications;
+    for application in applications {
+        application.stop(PATIENCE)?;
+    }
     take_down(world)?;
     Ok(cost)
+}
+
+/// Applications that hold a grant each and sleep.
+fn start_applications(world: &World) -> anyhow::Result<Vec<Running>> {
+    let all = (0..APPLICATIONS).map(|n| world.start_run(&format!("sleeper-{n}"), &granted(n, &["sleep", "86400"])));
+    let all = all.collect::<anyhow::Result<Vec<_>>>()?;
+    world.wait("the applications to have their grants", PATIENCE, |world| {
+        if let Some(ended) = all.iter().find(|one| !matches!(one.ended(), Ok(None))) {
+            bail!("`quotary run -- sleep` ended:\n{}", ended.log_tail());
+        }
+        Ok((world.agent_view(0)?.grants.len() == all.len()).then_some(()))
+    })?;
+    Ok(all)
 }
 
 fn last_envelope(world: &World) -> anyhow::Result<ClaimedEnvelope> {

@@ -151,42 +151,17 @@ fn gates(report: &Report) -> Vec<Gate> {
     let mut gates = Vec::new();
     // The last one is the default evidence.
     if let Some(typical) = report.verification.last() {
-        gates.push(Gate {
-            name: "full verification beside bare ring P-256",
-            unit: "ratio",
-            value: typical.ratio_to_bare,
-            good: Good::AtLeast,
-            gate: 0.8,
-            aim: 0.95,
-        });
+        let figure = ("full verification beside bare ring P-256", "ratio", typical.ratio_to_bare);
+        gates.push(Gate::new(figure, Good::AtLeast, (0.8, 0.95)));
     }
     if let Some(durable) = &report.durable {
-        gates.push(Gate {
-            name: "durable evidence, end to end",
-            unit: "per second",
-            value: durable.evidence_per_second,
-            good: Good::AtLeast,
-            gate: 500.0,
-            aim: 2_000.0,
-        });
+        let figure = ("durable evidence, end to end", "per second", durable.evidence_per_second);
+        gates.push(Gate::new(figure, Good::AtLeast, (500.0, 2_000.0)));
     }
     if let Some(agent) = &report.agent {
-        gates.push(Gate {
-            name: "agent CPU at 1 Hz",
-            unit: "% of a core",
-            value: agent.cpu_percent,
-            good: Good::AtMost,
-            gate: 0.5,
-            aim: 0.1,
-        });
-        gates.push(Gate {
-            name: "agent memory, resident",
-            unit: "MiB",
-            value: agent.resident_bytes as f64 / MIB,
-            good: Good::AtMost,
-            gate: 25.0,
-            aim: 15.0,
-        });
+        gates.push(Gate::new(("agent CPU at 1 Hz", "% of a core", agent.cpu_percent), Good::AtMost, (0.5, 0.1)));
+        let resident_mib = agent.resident_bytes as f64 / MIB;
+        gates.push(Gate::new(("agent memory, resident", "MiB", resident_mib), Good::AtMost, (25.0, 15.0)));
     }
     gates
 }
@@ -194,7 +169,7 @@ fn gates(report: &Report) -> Vec<Gate> {
 impl Report {
     /// Whether everything that must hold, holds.
     pub fn passed(&self) -> bool {
-        self.gates.iter().all(Gate::passed)
+        self.gates.iter().all(|gate| gate.passed)
     }
 
     /// The figures, as a table shows them.
