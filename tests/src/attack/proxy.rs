@@ -233,10 +233,9 @@ fn answer<T: Serialize>(outcome: Result<T, ClientError>) -> Response<Full<Bytes>
     let Ok(json) = json else { return bare(StatusCode::BAD_GATEWAY) };
     let mut response = Response::new(Full::new(Bytes::from(json)));
     *response.status_mut() = status;
-    response.headers_mut().insert(
-        hyper::header::CONTENT_TYPE,
-        hyper::header::HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
     response
 }
 

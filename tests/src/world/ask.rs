@@ -3,12 +3,12 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use quotary_client::LocalClient;
 use quotary_common::wire::{AgentView, ForecastView, GrantView, HostView, Nothing, ShowAgent, StatusView};
 use serde::de::DeserializeOwned;
 
-use super::{World, succeed};
+use super::{LABEL, World, succeed};
 
 impl World {
     /// The operator's `quotary`, logged in.
@@ -84,13 +84,15 @@ impl World {
         Ok(self.runtime().block_on(client.call::<ShowAgent>(&[], &Nothing {}))?)
     }
 
-    /// What the verifier says of host `index`.
+    /// What the verifier says of host `index`, found by the label of its join token.
     ///
     /// # Errors
-    /// When it does not answer, or does not know the host.
+    /// When it does not answer, or does not know the host yet.
     pub fn host_view(&self, index: usize) -> Result<HostView> {
-        let id = self.agent_view(index)?.host.with_context(|| format!("{} is not enrolled", self.host(index).name()))?;
-        self.cli_json(&["host", "show", &id.hex()])
+        let name = self.host(index).name();
+        let mut views = self.host_views()?.into_iter();
+        let is_it = |view: &HostView| view.inventory.labels.get(LABEL).is_some_and(|label| label == name);
+        views.find(is_it).with_context(|| format!("{name} is not enrolled"))
     }
 
     /// Waits until host `index` is enrolled and trusted.
@@ -103,7 +105,8 @@ impl World {
             // Until the agent is up and enrolled there is nobody to ask.
             Ok(world.host_view(index).ok().filter(|view| view.trusted))
         });
-        let view = waited.with_context(|| self.host(index).agent().map(super::Running::log_tail).unwrap_or_default())?;
+        let log = || self.host(index).agent().map(super::Running::log_tail).unwrap_or_default();
+        let view = waited.map_err(|error| anyhow!("{error:#}\n{}", log()))?;
         self.hosts[index].id = Some(view.host);
         Ok(view)
     }

@@ -43,7 +43,8 @@ pub(super) fn verifier_toml(options: &Options, ca: &SiteCa, data_dir: &Path, lis
     }
     for application in &options.applications {
         let super::Application { name, tenant, uid, class_best } = application;
-        let _ = writeln!(text, "[[application]]\nname = \"{name}\"\ntenant = \"{tenant}\"\nclass_best = \"{class_best}\"");
+        let _ =
+            writeln!(text, "[[application]]\nname = \"{name}\"\ntenant = \"{tenant}\"\nclass_best = \"{class_best}\"");
         if let Some(uid) = uid {
             let _ = writeln!(text, "uid = {uid}");
         }

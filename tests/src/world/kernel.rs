@@ -92,6 +92,21 @@ impl Kernel {
         bases.into_iter().map(|base| base.join(relative)).filter(|path| path.is_dir()).collect()
     }
 
+    /// Whether we may make groups here whose CPU can be limited: makes an empty group at `probe` and removes it.
+    pub fn lets_us_limit(&self, probe: &str) -> bool {
+        // One of the two exists: which one, the version of the hierarchy says.
+        let (Some(shares), Some(weight)) = (self.file(probe, "cpu.shares"), self.file(probe, "cpu.weight")) else {
+            return false;
+        };
+        let writable = |control: &PathBuf| std::fs::OpenOptions::new().write(true).open(control).is_ok();
+        let is_made = shares.parent().is_some_and(|group| std::fs::create_dir(group).is_ok());
+        let may = is_made && [shares, weight].iter().any(writable);
+        if is_made {
+            self.tidy(probe);
+        }
+        may
+    }
+
     /// Ends what runs in a group of ours and below it, and removes it. Called when nobody looks after it any more.
     pub fn tidy(&self, group: &str) {
         let deadline = Instant::now() + TIDY_PATIENCE;
@@ -137,6 +152,15 @@ mod tests {
         assert_eq!(kernel.file("/q/run", "cpu.shares").unwrap(), Path::new("/c/cpu,cpuacct/q/run/cpu.shares"));
         assert_eq!(kernel.file("/q", "memory.high").unwrap(), Path::new("/c/unified/q/memory.high"));
         assert!(Kernel::of_mounts("proc /proc proc rw 0 0").file("/q", "cpu.max").is_none());
+    }
+
+    #[test]
+    fn without_a_cpu_controller_nothing_can_be_limited_and_no_group_stays() {
+        assert!(!Kernel::default().lets_us_limit("/probe"));
+        let temp = tempfile::tempdir().unwrap();
+        let kernel = Kernel { legacy: BTreeMap::new(), unified: Some(temp.path().to_owned()) };
+        assert!(!kernel.lets_us_limit("/probe"));
+        assert!(!temp.path().join("probe").exists());
     }
 
     #[test]

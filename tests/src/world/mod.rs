@@ -47,6 +47,8 @@ pub use site_ca::SiteCa;
 /// How long a program may take to start, stop, or come to something that it must come to.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
+/// The label under which a host's name within its world stands in its inventory.
+const LABEL: &str = "world-host";
 
 /// A deployment on this machine; gone when dropped.
 #[derive(Debug)]
@@ -157,7 +159,11 @@ impl World {
     pub fn stop_verifier(&mut self) -> Result<()> {
         let verifier = self.verifier.take().context("the verifier does not run")?;
         let status = verifier.stop(PATIENCE)?;
-        if status.success() { Ok(()) } else { Err(anyhow!("the verifier ended with {status}:\n{}", verifier.log_tail())) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(anyhow!("the verifier ended with {status}:\n{}", verifier.log_tail()))
+        }
     }
 
     /// SIGKILL to the verifier, if it runs.
@@ -194,7 +200,9 @@ impl World {
         let (cpu, memory) = (format!("{}m", host.options.cpu_millicores), host.options.memory_bytes.to_string());
         // What disk and network carry is not what these worlds are about: enough for everything.
         let capacity = ["--cpu", &cpu, "--memory", &memory, "--disk", "100G", "--network", "100G", "--storage", "10T"];
-        let printed = self.cli_ok(&[&["token", "join", "--zone", ZONE_MEASURED][..], &capacity].concat())?;
+        let label = format!("{LABEL}={}", host.name());
+        let verb = ["token", "join", "--zone", ZONE_MEASURED, "--label", &label];
+        let printed = self.cli_ok(&[&verb[..], &capacity].concat())?;
         let mut token = JoinToken::parse(&printed).context("`quotary token join` printed no join token")?;
         if let Some(road) = &host.road {
             token.verifier = Text::lossy(&format!("https://{}", road.address()));
@@ -211,7 +219,11 @@ impl World {
         let host = &mut self.hosts[index];
         let agent = host.agent.take().with_context(|| format!("the agent of {} does not run", host.options.name))?;
         let status = agent.stop(PATIENCE)?;
-        if status.success() { Ok(()) } else { Err(anyhow!("{} ended with {status}:\n{}", agent.name(), agent.log_tail())) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(anyhow!("{} ended with {status}:\n{}", agent.name(), agent.log_tail()))
+        }
     }
 
     /// SIGKILL to the agent of host `index`, if it runs. Its software TPM dies with it, by the kernel's hand.

@@ -134,12 +134,8 @@ impl Options {
     /// `hosts` hosts named `host-a`, `host-b`, …, one application for everybody, quick timing, enforcing.
     pub fn quick(hosts: usize) -> Self {
         let names = ('a'..='z').take(hosts).map(|letter| HostOptions::new(&format!("host-{letter}")));
-        let any = Application {
-            name: "any".to_owned(),
-            tenant: "everybody".to_owned(),
-            uid: None,
-            class_best: "guaranteed",
-        };
+        let any =
+            Application { name: "any".to_owned(), tenant: "everybody".to_owned(), uid: None, class_best: "guaranteed" };
         Self {
             hosts: names.collect(),
             applications: vec![any],

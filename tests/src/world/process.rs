@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const POLL: Duration = Duration::from_millis(10);
 /// How much of a log is shown when something failed.
@@ -173,9 +173,15 @@ impl Running {
         self.wait(patience)
     }
 
-    /// SIGKILL: it is gone when this returns.
+    /// SIGKILL to it and to what it started in its process group: it is gone when this returns.
     pub fn kill(&self) {
         let mut child = self.child();
+        // Only while it has not been reaped is the group's number surely its own.
+        if let Ok(None) = child.try_wait()
+            && let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = child.kill().and_then(|()| child.wait());
     }
 

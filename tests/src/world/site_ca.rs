@@ -27,7 +27,8 @@ impl SiteCa {
         let setup_config = directory.join("swtpm_setup.conf");
         let first = directory.join("first");
         std::fs::create_dir(&first)?;
-        let begin: [&Path; 6] = ["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--tpmstate", "--config"].map(Path::new);
+        let begin: [&Path; 6] =
+            ["--tpm2", "--create-ek-cert", "--pcr-banks", "sha256", "--tpmstate", "--config"].map(Path::new);
         let [tpm2, certify, banks, bank, state, config] = begin;
         setup(directory, &[tpm2, certify, banks, bank, state, &first, config, &setup_config])?;
         std::fs::remove_dir_all(&first)?;

@@ -47,7 +47,9 @@ impl World {
         let mut left: Vec<String> =
             naming(self.directory.path())?.into_iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
         for host in &self.hosts {
-            left.extend(self.kernel.directories(&host.cgroup).iter().map(|group| format!("cgroup {}", group.display())));
+            left.extend(
+                self.kernel.directories(&host.cgroup).iter().map(|group| format!("cgroup {}", group.display())),
+            );
         }
         Ok(left)
     }

@@ -17,8 +17,10 @@ const HOLDER: &str = "holder of the copied TLS key";
 /// Attacks, and fails unless each attack is refused for the right reason and changes nothing.
 pub(crate) fn attack(demo: &mut Demo) -> Result<()> {
     demo.tell.step("Three attacks");
-    demo.tell.say("Mallory has copied host-b's TLS key and, worse, the key of the deployment's CA. She sits on the road");
-    demo.tell.say("between host-b and the verifier: both ends take her for the other. What she lacks is the TPM and the");
+    demo.tell
+        .say("Mallory has copied host-b's TLS key and, worse, the key of the deployment's CA. She sits on the road");
+    demo.tell
+        .say("between host-b and the verifier: both ends take her for the other. What she lacks is the TPM and the");
     demo.tell.say("verifier's grant key.");
     let world = &demo.world;
     let stolen = Stolen {
@@ -28,7 +30,8 @@ pub(crate) fn attack(demo: &mut Demo) -> Result<()> {
     let proxy = Proxy::start(world.runtime().handle(), &stolen, &world.verifier_url())?;
     road(demo)?.turn_to(proxy.address());
     world.wait("evidence to pass through the attacker", PATIENCE, |_| Ok((proxy.seen().len() >= 2).then_some(())))?;
-    demo.tell.show(&format!("host-b's evidence now passes through her ({} so far); she can read it", proxy.seen().len()));
+    demo.tell
+        .show(&format!("host-b's evidence now passes through her ({} so far); she can read it", proxy.seen().len()));
     alter(demo, &proxy)?;
     replay(demo, &proxy, &stolen)?;
     forge(demo, &proxy)?;
@@ -53,7 +56,11 @@ fn alter(demo: &mut Demo, proxy: &Proxy) -> Result<()> {
         Ok(proxy.altered())
     })?;
     refused(demo, MIDDLE, "altered-envelope", outcome.altered.refusal()?, Reason::ExtraData)?;
-    ensure!(matches!(outcome.original, Attempt::Accepted), "the evidence as it was, was refused: {:?}", outcome.original);
+    ensure!(
+        matches!(outcome.original, Attempt::Accepted),
+        "the evidence as it was, was refused: {:?}",
+        outcome.original
+    );
     demo.tell.show("the same evidence as it was: accepted");
     Ok(())
 }
@@ -63,7 +70,9 @@ fn replay(demo: &mut Demo, proxy: &Proxy, stolen: &Stolen) -> Result<()> {
     let seen = proxy.seen();
     let [.., last_but_one, last] = seen.as_slice() else { anyhow::bail!("too little evidence was seen") };
     let host = world.host(VICTIM).id().context("host-b has no id")?;
-    let thief = |key: &StolenKey| Thief::new(world.runtime().handle().clone(), key, &world.verifier_url(), stolen.ca.pin(), host);
+    let thief = |key: &StolenKey| {
+        Thief::new(world.runtime().handle().clone(), key, &world.verifier_url(), stolen.ca.pin(), host)
+    };
     let with_copied_key = thief(&stolen.host_key)?.send(last_but_one)?.refusal()?;
     let with_own_key = thief(&StolenKey::of_ones_own()?)?.send(last)?.refusal()?;
     demo.tell.say("(b) She sends evidence once more that was good before: the last but one, over the copied TLS key …");
@@ -73,7 +82,8 @@ fn replay(demo: &mut Demo, proxy: &Proxy, stolen: &Stolen) -> Result<()> {
 }
 
 fn forge(demo: &mut Demo, proxy: &Proxy) -> Result<()> {
-    demo.tell.say("(c) On the way back she puts her own grant set into the verifier's reply: ten times the CPU and memory.");
+    demo.tell
+        .say("(c) On the way back she puts her own grant set into the verifier's reply: ten times the CPU and memory.");
     let before = controls(demo)?;
     let mut waiting = demo.tell.waiting("the agent's answer");
     proxy.follow(Scheme::ForgeGrants);

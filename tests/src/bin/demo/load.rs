@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use quotary_common::units::parse_bytes;
+use rustix::process::getppid;
 
 const PAGE_BYTES: usize = 4096;
 const TOUCH_EVERY: Duration = Duration::from_millis(500);
@@ -23,14 +24,19 @@ pub(crate) struct Load {
     seconds: u64,
 }
 
-/// Uses it up, for so long or until a signal.
+/// Uses it up, for so long, or until a signal, or until whoever started it is gone.
 pub(crate) fn run(load: &Load) {
+    let parent = getppid();
     let end = Instant::now() + Duration::from_secs(load.seconds);
     let burners: Vec<_> = (0..load.cpu_threads).map(|_| std::thread::spawn(move || burn(end))).collect();
     let bytes = load.memory.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0);
     let mut memory = vec![0_u8; bytes];
     let mut round = 0_u8;
     while Instant::now() < end {
+        if getppid() != parent {
+            // The burners end with the process.
+            return;
+        }
         round = round.wrapping_add(1);
         for page in memory.chunks_mut(PAGE_BYTES) {
             page[0] = round;

@@ -1,6 +1,6 @@
 //! The steps, in their order.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -49,7 +49,9 @@ impl Demo {
     /// Makes the world and tells of it.
     pub(crate) fn begin(interrupted: Arc<AtomicBool>) -> Result<Self> {
         let mut tell = Teller::new();
-        tell.say("Quotary, the whole way once. Two hosts with a TPM each, a verifier, an operator, two tenants: all real");
+        tell.say(
+            "Quotary, the whole way once. Two hosts with a TPM each, a verifier, an operator, two tenants: all real",
+        );
         tell.say("processes on this machine, with software TPMs. Nothing is staged; every value below was read back.");
         tell.step("A deployment is made");
         let is_root = rustix::process::geteuid().is_root();
@@ -64,7 +66,9 @@ impl Demo {
         };
         let mut world = World::new(options)?;
         public_copy(&std::env::current_exe()?, &world.path("bin/quotary-demo"))?;
-        tell.say("`quotary-verifier init` made a root key (to be kept offline), a CA, and keys for grants and the log;");
+        tell.say(
+            "`quotary-verifier init` made a root key (to be kept offline), a CA, and keys for grants and the log;",
+        );
         tell.say("swtpm's own tools made a site CA that certifies the software TPMs' endorsement keys.");
         world.start_verifier()?;
         let status = world.status_view()?;
@@ -76,7 +80,10 @@ impl Demo {
     /// Everything after that; what was started is gone when this returns, however it returns.
     pub(crate) fn run(mut self, out: &Path) -> Result<()> {
         if let Err(error) = self.steps() {
-            eprintln!("{}", self.world.log_tails());
+            // Whoever interrupts the demo knows why it ends.
+            if self.world.check_interrupted().is_ok() {
+                eprintln!("{}", self.world.log_tails());
+            }
             return Err(error);
         }
         self.take_down(out)
@@ -96,8 +103,10 @@ impl Demo {
 
     fn join(&mut self) -> Result<()> {
         self.tell.step("Two hosts join");
-        self.tell.say("The operator makes a join token for each (`quotary token join`), with what the host has. Each agent");
-        self.tell.say("makes its TPM, shows its certified endorsement key, and proves that it holds it: it opens a secret");
+        self.tell
+            .say("The operator makes a join token for each (`quotary token join`), with what the host has. Each agent");
+        self.tell
+            .say("makes its TPM, shows its certified endorsement key, and proves that it holds it: it opens a secret");
         self.tell.say("that only that TPM can open. The host's id is made of that key, so nobody can take it over.");
         for index in 0..self.world.hosts().len() {
             self.world.start_agent(index)?;
@@ -113,8 +122,15 @@ impl Demo {
         let view = self.world.agent_view(0)?;
         self.enforces = view.mode == Mode::Enforce;
         match &view.why_not {
-            None => self.tell.show(&format!("limits are written: {:?} backend, cgroup {:?}", view.backend, view.hierarchy)),
+            None => self.tell.show(&format!(
+                "limits are written: backend {}, cgroup {}",
+                word(&view.backend)?,
+                word(&view.hierarchy)?
+            )),
             Some(why) => {
+                let probe = format!("{}-probe", self.world.host(0).cgroup());
+                let could = self.world.kernel().lets_us_limit(&probe);
+                ensure!(self.enforces || !could, "limits could be written here, but the agent does not: {why}");
                 self.tell.say("NOT ENFORCED HERE: the agents only show what they would write (dry-run), because:");
                 self.tell.show(why);
             }
@@ -124,10 +140,15 @@ impl Demo {
 
     fn attest(&mut self) -> Result<()> {
         self.tell.step("The hosts attest their load");
-        self.tell.say("Every two seconds each agent puts what it measured into an envelope and has the TPM sign its digest");
-        self.tell.say("together with a fresh nonce and the boot measurements. The verifier checks all of it, or refuses it.");
+        self.tell
+            .say("Every two seconds each agent puts what it measured into an envelope and has the TPM sign its digest");
+        self.tell.say(
+            "together with a fresh nonce and the boot measurements. The verifier checks all of it, or refuses it.",
+        );
         for index in 0..self.world.hosts().len() {
-            let view = self.world.wait_for_evidence(index, 2, PATIENCE)?;
+            let view = self.world.wait("evidence of each host", PATIENCE, |world| {
+                Ok(Some(world.host_view(index)?).filter(|view| view.sequence >= 3))
+            })?;
             let quotes = self.world.agent_view(index)?.quote_us;
             let name = self.world.host(index).name();
             self.tell.show(&format!(
@@ -143,8 +164,11 @@ impl Demo {
 
     fn start_applications(&mut self) -> Result<()> {
         self.tell.step("Two tenants run applications");
-        self.tell.say("`quotary run` asks the agent for resources; the agent asks the verifier within the next envelope; a");
-        self.tell.say("signed grant comes back, bound to that envelope, for a lease of 20 s that each further evidence renews.");
+        self.tell
+            .say("`quotary run` asks the agent for resources; the agent asks the verifier within the next envelope; a");
+        self.tell.say(
+            "signed grant comes back, bound to that envelope, for a lease of 20 s that each further evidence renews.",
+        );
         if self.tenants.iter().any(|tenant| tenant.uid.is_none()) {
             self.tell.say("(We are not root, so both applications run as the same user, and are the same tenant's.)");
         }
@@ -155,7 +179,11 @@ impl Demo {
             let asked = [&["--if-unavailable", "fail", "--verbose"], tenant.asked].concat();
             let run = Run::new(tenant.host, &asked, command).as_uid(tenant.uid);
             let host = self.world.host(tenant.host).name();
-            self.tell.say(&format!("{host}: quotary run {} -- load (one busy thread, {})", tenant.asked.join(" "), tenant.memory_load));
+            self.tell.say(&format!(
+                "{host}: quotary run {} -- load (one busy thread, {})",
+                tenant.asked.join(" "),
+                tenant.memory_load
+            ));
             self.runs.push(self.world.start_run(tenant.application, &run)?);
         }
         for index in 0..self.tenants.len() {
@@ -171,7 +199,12 @@ impl Demo {
             ));
             if of.uid.is_some() {
                 let told = (grant.application.as_str(), grant.tenant.as_str());
-                ensure!(told == (of.application, of.name), "the verifier took {} of {} for {told:?}", of.application, of.name);
+                ensure!(
+                    told == (of.application, of.name),
+                    "the verifier took {} of {} for {told:?}",
+                    of.application,
+                    of.name
+                );
             }
         }
         for view in self.world.grant_views()? {
@@ -204,17 +237,17 @@ impl Demo {
         let view = self.world.agent_view(self.tenants[tenant].host)?;
         let Some(grant) = view.grants.into_iter().next() else { return Ok(None) };
         let Some(cgroup) = &grant.cgroup else { return Ok((!self.enforces).then_some(grant)) };
-        let inside = self.world.kernel().read(cgroup, "cpu.stat").is_some()
-            && self.world.kernel().file(cgroup, "cpu.shares").or(self.world.kernel().file(cgroup, "cpu.weight")).is_some();
-        let members = self.world.kernel().directories(cgroup).iter().any(|directory| {
-            std::fs::read_to_string(directory.join("cgroup.procs")).is_ok_and(|members| !members.trim().is_empty())
-        });
-        Ok((!self.enforces || (inside && members)).then_some(grant))
+        let groups = self.world.kernel().directories(cgroup);
+        let members = |group: &PathBuf| std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+        let is_inside = !groups.is_empty() && groups.iter().all(|group| !members(group).trim().is_empty());
+        Ok((!self.enforces || is_inside).then_some(grant))
     }
 
     fn time_requests(&mut self) -> Result<()> {
         self.tell.step("How long a request takes");
-        self.tell.say(&format!("{SHORT_RUNS} short commands on each host, one after the other: from the request to the limit, read back."));
+        self.tell.say(&format!(
+            "{SHORT_RUNS} short commands on each host, one after the other: from the request to the limit, read back."
+        ));
         for tenant in &self.tenants {
             for number in 0..SHORT_RUNS {
                 let asked = ["--cpu", "50m", "--memory", "16M", "--if-unavailable", "fail"];
@@ -252,8 +285,11 @@ impl Demo {
 
     fn forecast(&mut self) -> Result<()> {
         self.tell.step("The verifier forecasts demand");
-        self.tell.say("Only attested windows go into history. An ONNX model answers with quantiles, not with one number: what");
-        self.tell.say("a grant is sized by is a high quantile of the peak. It wants six points of history, here 5 s each.");
+        self.tell.say(
+            "Only attested windows go into history. An ONNX model answers with quantiles, not with one number: what",
+        );
+        self.tell
+            .say("a grant is sized by is a high quantile of the peak. It wants six points of history, here 5 s each.");
         let cgroup = self.grant_of(0)?.and_then(|grant| grant.cgroup);
         let mut waiting = self.tell.waiting("enough history");
         let view = self.world.wait("a forecast by the model", 2 * PATIENCE, |world| {
@@ -265,14 +301,27 @@ impl Demo {
         })?;
         let first = view.steps.first().context("a forecast without a step")?;
         ensure!(first.len() == view.quantile_levels.len(), "a forecast without its quantiles");
-        let of = if view.cgroup.is_some() { format!("{} of {}", self.tenants[0].application, self.tenants[0].name) } else { "the host".to_owned() };
-        self.tell.show(&format!("CPU of {of}, next {} s, in millicores (model {}):", view.interval_s, view.model.as_deref().unwrap_or("?")));
-        let shown = view.quantile_levels.iter().zip(first).filter(|(level, _)| [0.1, 0.5, 0.9, 0.95, 0.99].contains(*level));
+        let of = if view.cgroup.is_some() {
+            format!("{} of {}", self.tenants[0].application, self.tenants[0].name)
+        } else {
+            "the host".to_owned()
+        };
+        self.tell.show(&format!(
+            "CPU of {of}, next {} s, in millicores (model {}):",
+            view.interval_s,
+            view.model.as_deref().unwrap_or("?")
+        ));
+        let shown =
+            view.quantile_levels.iter().zip(first).filter(|(level, _)| [0.1, 0.5, 0.9, 0.95, 0.99].contains(*level));
         let shown: Vec<String> = shown.map(|(level, value)| format!("{:.0} %: {value:.0}", level * 100.0)).collect();
         self.tell.show(&format!("  quantiles  {}", shown.join("   ")));
         for (seconds, values) in &view.peaks {
-            let shown: Vec<String> =
-                view.peak_levels.iter().zip(values).map(|(level, value)| format!("{:.1} %: {value:.0}", level * 100.0)).collect();
+            let shown: Vec<String> = view
+                .peak_levels
+                .iter()
+                .zip(values)
+                .map(|(level, value)| format!("{:.1} %: {value:.0}", level * 100.0))
+                .collect();
             self.tell.show(&format!("  peak over {seconds} s  {}", shown.join("   ")));
         }
         ensure!(first.is_sorted(), "the quantiles are not in order: {first:?}");
@@ -287,14 +336,17 @@ impl Demo {
 
     fn give_back(&mut self) -> Result<()> {
         self.tell.step("The applications end");
-        self.tell.say("`quotary run` passes the signal on, gives the grant back, and the group with its limits is removed.");
+        self.tell
+            .say("`quotary run` passes the signal on, gives the grant back, and the group with its limits is removed.");
         for run in self.runs.drain(..) {
             let status = run.stop(PATIENCE)?;
             self.tell.show(&format!("{}: {status}", run.name()));
         }
-        self.world.wait("all grants to be given back", PATIENCE, |world| Ok(world.grant_views()?.is_empty().then_some(())))?;
+        self.world
+            .wait("all grants to be given back", PATIENCE, |world| Ok(world.grant_views()?.is_empty().then_some(())))?;
         for host in self.world.hosts() {
-            let left: Vec<_> = self.world.kernel().directories(host.cgroup()).iter().map(|path| groups_below(path)).collect();
+            let left: Vec<_> =
+                self.world.kernel().directories(host.cgroup()).iter().map(|path| groups_below(path)).collect();
             ensure!(left.iter().all(|groups| *groups == 0), "groups are left below {}", host.cgroup());
         }
         self.tell.show("no grant holds capacity any more, and no group of ours has a group below it");
@@ -304,8 +356,12 @@ impl Demo {
 
     fn audit(&mut self) -> Result<()> {
         self.tell.step("The log is audited, offline");
-        self.tell.say("Every decision is a leaf of an append-only Merkle tree, and every evidence is kept. `quotary audit fetch`");
-        self.tell.say("copies both; the verifier is stopped; `quotary audit verify` then checks the tree and each quote again.");
+        self.tell.say(
+            "Every decision is a leaf of an append-only Merkle tree, and every evidence is kept. `quotary audit fetch`",
+        );
+        self.tell.say(
+            "copies both; the verifier is stopped; `quotary audit verify` then checks the tree and each quote again.",
+        );
         let copy = self.world.path("copy-of-the-log");
         let copy = copy.to_str().context("the temporary directory's path is not text")?;
         self.world.cli_ok(&["audit", "fetch", copy])?;
@@ -319,7 +375,7 @@ impl Demo {
         let root = report.root.clone().context("a log without a root")?;
         self.tell.show(&format!("{} leaves, root {root}", report.size));
         self.tell.show(&format!(
-            "{} quotes checked again, all good; {} hosts' statements of the log agree with it",
+            "{} quotes checked again, all good; in {} of them the host names a state of the log, and it is this log's",
             report.evidence_verified, report.witnesses_agreeing
         ));
         self.summary.audit = AuditLine { size: report.size, root, verified: report.verified };
@@ -333,7 +389,11 @@ impl Demo {
         ensure!(left.is_empty(), "something was left behind:\n{}", left.join("\n"));
         tell.show("no process, no cgroup, no file of this demo is left");
         summary.write(out)?;
-        tell.say(&format!("\n   Done in {:.0} s. For programs: {}", tell.elapsed().as_secs_f64(), out.join("summary.json").display()));
+        tell.say(&format!(
+            "\n   Done in {:.0} s. For programs: {}",
+            tell.elapsed().as_secs_f64(),
+            out.join("summary.json").display()
+        ));
         Ok(())
     }
 }
@@ -370,6 +430,11 @@ fn tenants(is_root: bool) -> Vec<Tenant> {
             memory_load: "32M",
         },
     ]
+}
+
+/// A value of the wire as it stands in JSON.
+pub(crate) fn word(value: &impl serde::Serialize) -> Result<String> {
+    Ok(serde_json::to_value(value)?.as_str().context("not a word")?.to_owned())
 }
 
 fn groups_below(directory: &Path) -> usize {
