@@ -1,5 +1,7 @@
 //! Configuration: raw TOML to checked values, all faults told at once.
 
+mod raw;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,128 +9,12 @@ use std::path::{Path, PathBuf};
 use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::id::Digest;
-use quotary_common::limits::defaults;
 use quotary_common::tpm::PcrSelection;
-use quotary_common::units::{Class, Resources};
 use quotary_common::wire::Timing;
 use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
 use quotary_decide::attest::{Authority, Reference, TpmKind, TrustRoots, Zone, Zones};
-use serde::Deserialize;
 
-/// What the file says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    name: String,
-    data_dir: PathBuf,
-    listen: String,
-    url: String,
-    #[serde(default)]
-    ek_authority: Vec<RawAuthority>,
-    #[serde(default)]
-    zone: Vec<RawZone>,
-    #[serde(default)]
-    application: Vec<RawApplication>,
-    #[serde(default)]
-    tenant: Vec<RawTenant>,
-    #[serde(default = "one_hundred")]
-    overcommit_percent: u64,
-    #[serde(default)]
-    timing: RawTiming,
-    #[serde(default)]
-    limits: RawLimits,
-}
-
-const fn one_hundred() -> u64 {
-    100
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAuthority {
-    file: PathBuf,
-    tpm: String,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawZone {
-    name: String,
-    #[serde(default = "firmware_pcrs")]
-    pcrs: String,
-    #[serde(default)]
-    require_ek_certificate: bool,
-    /// `learn`, or one hexadecimal value per PCR: `"sha256:0" = "00…"`.
-    #[serde(default)]
-    reference: BTreeMap<String, String>,
-}
-
-fn firmware_pcrs() -> String {
-    "sha256:0,1,2,3,4,5,6,7".to_owned()
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawApplication {
-    name: String,
-    tenant: String,
-    uid: Option<u32>,
-    unit: Option<String>,
-    cgroup_prefix: Option<String>,
-    #[serde(default)]
-    class_best: Class,
-    #[serde(default)]
-    quota: Resources,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTenant {
-    name: String,
-    #[serde(default)]
-    quota: Resources,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawTiming {
-    window_ms: u64,
-    evidence_ms: u64,
-    nonce_ms: u64,
-    trust_ms: u64,
-    lease_ms: u64,
-    lease_margin_ms: u64,
-    forecast_step_ms: u64,
-    resize_dwell_ms: u64,
-}
-
-impl Default for RawTiming {
-    fn default() -> Self {
-        Self {
-            window_ms: defaults::WINDOW_MS,
-            evidence_ms: defaults::EVIDENCE_MS,
-            nonce_ms: defaults::NONCE_MS,
-            trust_ms: defaults::TRUST_MS,
-            lease_ms: defaults::LEASE_MS,
-            lease_margin_ms: defaults::LEASE_MARGIN_MS,
-            forecast_step_ms: 300_000,
-            resize_dwell_ms: 600_000,
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawLimits {
-    connections_max: usize,
-    evidence_keep_per_host: u64,
-}
-
-impl Default for RawLimits {
-    fn default() -> Self {
-        Self { connections_max: 4096, evidence_keep_per_host: 20_000 }
-    }
-}
+use raw::{Raw, RawAuthority, RawTiming, RawZone};
 
 /// Checked configuration.
 #[derive(Debug)]

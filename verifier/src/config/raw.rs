@@ -1,0 +1,123 @@
+//! What the file says, before any of it is believed.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use quotary_common::limits::defaults;
+use quotary_common::units::{Class, Resources};
+use serde::Deserialize;
+
+/// What the file says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub(super) name: String,
+    pub(super) data_dir: PathBuf,
+    pub(super) listen: String,
+    pub(super) url: String,
+    #[serde(default)]
+    pub(super) ek_authority: Vec<RawAuthority>,
+    #[serde(default)]
+    pub(super) zone: Vec<RawZone>,
+    #[serde(default)]
+    pub(super) application: Vec<RawApplication>,
+    #[serde(default)]
+    pub(super) tenant: Vec<RawTenant>,
+    #[serde(default = "one_hundred")]
+    pub(super) overcommit_percent: u64,
+    #[serde(default)]
+    pub(super) timing: RawTiming,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+}
+
+const fn one_hundred() -> u64 {
+    100
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAuthority {
+    pub(super) file: PathBuf,
+    pub(super) tpm: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawZone {
+    pub(super) name: String,
+    #[serde(default = "firmware_pcrs")]
+    pub(super) pcrs: String,
+    #[serde(default)]
+    pub(super) require_ek_certificate: bool,
+    /// `learn`, or one hexadecimal value per PCR: `"sha256:0" = "00…"`.
+    #[serde(default)]
+    pub(super) reference: BTreeMap<String, String>,
+}
+
+fn firmware_pcrs() -> String {
+    "sha256:0,1,2,3,4,5,6,7".to_owned()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApplication {
+    pub(super) name: String,
+    pub(super) tenant: String,
+    pub(super) uid: Option<u32>,
+    pub(super) unit: Option<String>,
+    pub(super) cgroup_prefix: Option<String>,
+    #[serde(default)]
+    pub(super) class_best: Class,
+    #[serde(default)]
+    pub(super) quota: Resources,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTenant {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) quota: Resources,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawTiming {
+    pub(super) window_ms: u64,
+    pub(super) evidence_ms: u64,
+    pub(super) nonce_ms: u64,
+    pub(super) trust_ms: u64,
+    pub(super) lease_ms: u64,
+    pub(super) lease_margin_ms: u64,
+    pub(super) forecast_step_ms: u64,
+    pub(super) resize_dwell_ms: u64,
+}
+
+impl Default for RawTiming {
+    fn default() -> Self {
+        Self {
+            window_ms: defaults::WINDOW_MS,
+            evidence_ms: defaults::EVIDENCE_MS,
+            nonce_ms: defaults::NONCE_MS,
+            trust_ms: defaults::TRUST_MS,
+            lease_ms: defaults::LEASE_MS,
+            lease_margin_ms: defaults::LEASE_MARGIN_MS,
+            forecast_step_ms: 300_000,
+            resize_dwell_ms: 600_000,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) connections_max: usize,
+    pub(super) evidence_keep_per_host: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self { connections_max: 4096, evidence_keep_per_host: 20_000 }
+    }
+}
