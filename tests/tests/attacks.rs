@@ -32,17 +32,23 @@ fn scene(timing: Timing) -> (World, Operator) {
 /// Nothing ends by itself, however slow the machine is.
 const PATIENT: Timing = Timing { nonce_ms: 120_000, trust_ms: 200_000, lease_ms: 300_000, ..Timing::QUICK };
 
-/// What must not move when something is refused.
+/// What must not move when something is refused: by host, and by grant.
 #[derive(Debug, PartialEq)]
-struct State(Vec<(HostId, u64, u64, Option<Digest>, bool, Option<String>)>, Vec<(String, Option<u64>)>);
+struct State {
+    hosts: Vec<HostState>,
+    grants: Vec<(String, Option<u64>)>,
+}
+
+/// Sequence, epoch, last evidence, whether it is trusted, zone.
+type HostState = (HostId, u64, u64, Option<Digest>, bool, Option<String>);
 
 async fn state(operator: &Operator) -> State {
     let hosts = operator.hosts().await.unwrap().into_iter();
     let grants = operator.grants().await.unwrap().into_iter();
-    State(
-        hosts.map(|h| (h.host, h.sequence, h.epoch, h.evidence, h.trusted, h.zone)).collect(),
-        grants.map(|g| (g.id, g.resources.cpu_millicores)).collect(),
-    )
+    State {
+        hosts: hosts.map(|h| (h.host, h.sequence, h.epoch, h.evidence, h.trusted, h.zone)).collect(),
+        grants: grants.map(|g| (g.id, g.resources.cpu_millicores)).collect(),
+    }
 }
 
 /// Tries what must be refused with `expected`: no host and no grant changes, and the log tells it, and nothing else.

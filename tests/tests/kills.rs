@@ -24,7 +24,7 @@ struct Choices(u64);
 
 impl Choices {
     fn new() -> Self {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        let now = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
         let seed = std::env::var("QUOTARY_SEED").map_or_else(|_| now(), |seed| seed.parse().unwrap());
         eprintln!("QUOTARY_SEED={seed}");
         Self(seed)

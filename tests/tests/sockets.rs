@@ -50,8 +50,11 @@ fn calls<T: Send, F: Future<Output = T>>(uid: u32, call: impl FnOnce() -> F + Se
     as_uid(uid, work).unwrap()
 }
 
+/// What was tried, and with what status, reason and detail it was refused.
+type Tried = (&'static str, Option<(u16, Reason, String)>);
+
 /// Each thing that one may do to a grant, tried on the grant called `name` by `uid`: what was refused, and how.
-fn tries(socket: &Path, uid: u32, name: &str) -> Vec<(&'static str, Option<(u16, Reason, String)>)> {
+fn tries(socket: &Path, uid: u32, name: &str) -> Vec<Tried> {
     let said = |result: Result<(), ClientError>| match result {
         Ok(()) => None,
         Err(ClientError::Refused { status, error }) => Some((status, error.reason, error.detail)),
