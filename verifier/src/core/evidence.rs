@@ -150,12 +150,14 @@ impl State {
         let partition = Partition::of_host(&id);
         let actor = format!("host {id}");
         let input = evidence.envelope_digest();
-        for (record, change) in &allocation.changed {
-            step.put(tables::GRANTS, partition, &grant_key(&id, &record.grant.id), record);
-            step.leaf(now_ms, &actor, granted(record, *change, input));
-        }
+        // As it was decided: what is given may rest on what was released. So the log, read leaf by leaf, never shows
+        // more granted than there is.
         for (record, change) in &allocation.ended {
             step.delete(tables::GRANTS, partition, grant_key(&id, &record.grant.id));
+            step.leaf(now_ms, &actor, granted(record, *change, input));
+        }
+        for (record, change) in &allocation.changed {
+            step.put(tables::GRANTS, partition, &grant_key(&id, &record.grant.id), record);
             step.leaf(now_ms, &actor, granted(record, *change, input));
         }
         for refused in &allocation.refused {
