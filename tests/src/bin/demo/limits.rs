@@ -6,10 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use quotary_common::wire::{ControlView, LocalGrant};
 use quotary_tests::world::Kernel;
 
-use crate::show::{Demo, MEASURE, word};
+use crate::show::{Demo, word};
 use crate::summary::EnforcedLine;
 use crate::tell::bytes;
 
+/// How long CPU is measured at least.
+const MEASURE: Duration = Duration::from_secs(4);
 /// How long a busy application may take to be held back: a loaded machine may give it less than its quota for a while.
 const THROTTLE_PATIENCE: Duration = Duration::from_secs(30);
 /// By how much measured CPU may exceed a quota: a period that was begun, and the accounting's grain.

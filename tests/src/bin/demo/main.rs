@@ -3,7 +3,9 @@
 //! Runs the real verifier, two real agents with software TPMs, applications of two tenants under load, and three
 //! attacks; reads everything back (limits from the kernel itself) and fails where something is not as told.
 
+mod applications;
 mod attacks;
+mod closing;
 mod limits;
 mod load;
 mod show;

@@ -1,38 +1,18 @@
 //! The steps, in their order.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use quotary_common::envelope::Mode;
-use quotary_common::wire::{ForecastView, LocalGrant};
-use quotary_tests::world::{Application, HostOptions, Options, PATIENCE, Run, Running, World, public_copy};
-use serde::Deserialize;
+use quotary_common::wire::ForecastView;
+use quotary_tests::world::{Application, HostOptions, Options, PATIENCE, Running, World, public_copy};
 
-use crate::summary::{AuditLine, ForecastLine, GrantLine, HostLine, Summary, Timings, percentile_ms};
-use crate::tell::{Teller, bytes};
+use crate::applications::{LAB_UID, SHOP_UID, Tenant, tenants};
+use crate::summary::{ForecastLine, HostLine, Summary, percentile_ms};
+use crate::tell::Teller;
 use crate::{attacks, limits};
-
-/// The two tenants' uids: numbers that no distribution gives to a person or a service.
-const SHOP_UID: u32 = 61_001;
-const LAB_UID: u32 = 61_002;
-/// Short requests per host, so that a 95th percentile means something.
-const SHORT_RUNS: usize = 12;
-/// Longer than the demo takes: the load is ended by it, not by itself.
-const LOAD_SECONDS: &str = "600";
-
-/// One tenant's application on one host.
-#[derive(Debug)]
-pub(crate) struct Tenant {
-    pub(crate) name: &'static str,
-    pub(crate) application: &'static str,
-    pub(crate) host: usize,
-    pub(crate) uid: Option<u32>,
-    pub(crate) asked: &'static [&'static str],
-    memory_load: &'static str,
-}
 
 /// The demo's state.
 pub(crate) struct Demo {
@@ -40,7 +20,7 @@ pub(crate) struct Demo {
     pub(crate) tell: Teller,
     pub(crate) summary: Summary,
     pub(crate) tenants: Vec<Tenant>,
-    runs: Vec<Running>,
+    pub(crate) runs: Vec<Running>,
     /// Whether limits are written on this machine; else they are only shown.
     pub(crate) enforces: bool,
 }
@@ -162,127 +142,6 @@ impl Demo {
         Ok(())
     }
 
-    fn start_applications(&mut self) -> Result<()> {
-        self.tell.step("Two tenants run applications");
-        self.tell
-            .say("`quotary run` asks the agent for resources; the agent asks the verifier within the next envelope; a");
-        self.tell.say(
-            "signed grant comes back, bound to that envelope, for a lease of 20 s that each further evidence renews.",
-        );
-        if self.tenants.iter().any(|tenant| tenant.uid.is_none()) {
-            self.tell.say("(We are not root, so both applications run as the same user, and are the same tenant's.)");
-        }
-        for tenant in &self.tenants {
-            let program = self.world.path("bin/quotary-demo").into_os_string();
-            let load = ["load", "--cpu-threads", "1", "--memory", tenant.memory_load, "--seconds", LOAD_SECONDS];
-            let command = std::iter::once(program).chain(load.map(Into::into));
-            let asked = [&["--if-unavailable", "fail", "--verbose"], tenant.asked].concat();
-            let run = Run::new(tenant.host, &asked, command).as_uid(tenant.uid);
-            let host = self.world.host(tenant.host).name();
-            self.tell.say(&format!(
-                "{host}: quotary run {} -- load (one busy thread, {})",
-                tenant.asked.join(" "),
-                tenant.memory_load
-            ));
-            self.runs.push(self.world.start_run(tenant.application, &run)?);
-        }
-        for index in 0..self.tenants.len() {
-            let grant = self.wait_for_grant(index)?;
-            let of = &self.tenants[index];
-            self.tell.show(&format!(
-                "granted to {} of {}: {} millicores, {}   ({})",
-                grant.application,
-                grant.tenant,
-                grant.resources.cpu_millicores.unwrap_or(0),
-                bytes(grant.resources.memory_bytes.unwrap_or(0)),
-                grant.id
-            ));
-            if of.uid.is_some() {
-                let told = (grant.application.as_str(), grant.tenant.as_str());
-                ensure!(
-                    told == (of.application, of.name),
-                    "the verifier took {} of {} for {told:?}",
-                    of.application,
-                    of.name
-                );
-            }
-        }
-        for view in self.world.grant_views()? {
-            self.summary.grants.push(GrantLine {
-                application: view.application,
-                tenant: view.tenant,
-                cpu_millicores: view.resources.cpu_millicores,
-                memory_bytes: view.resources.memory_bytes,
-                lease_ms: view.lease_ms,
-            });
-        }
-        Ok(())
-    }
-
-    /// Waits until a tenant's application has its grant and, where limits are written, runs in its group.
-    fn wait_for_grant(&self, tenant: usize) -> Result<LocalGrant> {
-        let (of, run) = (&self.tenants[tenant], &self.runs[tenant]);
-        let mut waiting = self.tell.waiting("a grant");
-        self.world.wait(&format!("a grant for {}", of.name), PATIENCE, |_| {
-            waiting();
-            if let Some(status) = run.ended()? {
-                bail!("quotary run ended with {status}:\n{}", run.log_tail());
-            }
-            self.grant_of(tenant)
-        })
-    }
-
-    /// The grant of a tenant's application, as its agent holds it, once its load runs under it.
-    pub(crate) fn grant_of(&self, tenant: usize) -> Result<Option<LocalGrant>> {
-        let view = self.world.agent_view(self.tenants[tenant].host)?;
-        let Some(grant) = view.grants.into_iter().next() else { return Ok(None) };
-        let Some(cgroup) = &grant.cgroup else { return Ok((!self.enforces).then_some(grant)) };
-        let groups = self.world.kernel().directories(cgroup);
-        let members = |group: &PathBuf| std::fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-        let is_inside = !groups.is_empty() && groups.iter().all(|group| !members(group).trim().is_empty());
-        Ok((!self.enforces || is_inside).then_some(grant))
-    }
-
-    fn time_requests(&mut self) -> Result<()> {
-        self.tell.step("How long a request takes");
-        self.tell.say(&format!(
-            "{SHORT_RUNS} short commands on each host, one after the other: from the request to the limit, read back."
-        ));
-        for tenant in &self.tenants {
-            for number in 0..SHORT_RUNS {
-                let asked = ["--cpu", "50m", "--memory", "16M", "--if-unavailable", "fail"];
-                let run = Run::new(tenant.host, &asked, ["true"]).as_uid(tenant.uid);
-                let name = format!("short-{}-{number}", tenant.application);
-                let running = self.world.start_run(&name, &run)?;
-                let status = running.wait(PATIENCE)?;
-                ensure!(status.success(), "quotary run -- true ended with {status}:\n{}", running.log_tail());
-                self.world.check_interrupted()?;
-            }
-        }
-        let (mut enforced_us, mut quotes_us) = (Vec::new(), Vec::new());
-        for index in 0..self.world.hosts().len() {
-            let view = self.world.agent_view(index)?;
-            enforced_us.extend(view.request_to_enforced_us);
-            quotes_us.extend(view.quote_us);
-        }
-        ensure!(!enforced_us.is_empty(), "the agents measured no request");
-        let timings = Timings {
-            request_to_enforced_p50: percentile_ms(&enforced_us, 50),
-            request_to_enforced_p95: percentile_ms(&enforced_us, 95),
-            tpm_quote_p50: percentile_ms(&quotes_us, 50),
-        };
-        self.tell.show(&format!(
-            "{} requests: half within {:.1} ms, 95 % within {:.1} ms; of that the TPM's quote takes {:.1} ms",
-            enforced_us.len(),
-            timings.request_to_enforced_p50,
-            timings.request_to_enforced_p95,
-            timings.tpm_quote_p50
-        ));
-        self.tell.show("(debug build, on a machine that runs everything at once)");
-        self.summary.timings_ms = timings;
-        Ok(())
-    }
-
     fn forecast(&mut self) -> Result<()> {
         self.tell.step("The verifier forecasts demand");
         self.tell.say(
@@ -333,114 +192,9 @@ impl Demo {
         };
         Ok(())
     }
-
-    fn give_back(&mut self) -> Result<()> {
-        self.tell.step("The applications end");
-        self.tell
-            .say("`quotary run` passes the signal on, gives the grant back, and the group with its limits is removed.");
-        for run in self.runs.drain(..) {
-            let status = run.stop(PATIENCE)?;
-            self.tell.show(&format!("{}: {status}", run.name()));
-        }
-        self.world
-            .wait("all grants to be given back", PATIENCE, |world| Ok(world.grant_views()?.is_empty().then_some(())))?;
-        for host in self.world.hosts() {
-            let left: Vec<_> =
-                self.world.kernel().directories(host.cgroup()).iter().map(|path| groups_below(path)).collect();
-            ensure!(left.iter().all(|groups| *groups == 0), "groups are left below {}", host.cgroup());
-        }
-        self.tell.show("no grant holds capacity any more, and no group of ours has a group below it");
-        self.summary.accepted = self.world.status_view()?.accepted;
-        Ok(())
-    }
-
-    fn audit(&mut self) -> Result<()> {
-        self.tell.step("The log is audited, offline");
-        self.tell.say(
-            "Every decision is a leaf of an append-only Merkle tree, and every evidence is kept. `quotary audit fetch`",
-        );
-        self.tell.say(
-            "copies both; the verifier is stopped; `quotary audit verify` then checks the tree and each quote again.",
-        );
-        let copy = self.world.path("copy-of-the-log");
-        let copy = copy.to_str().context("the temporary directory's path is not text")?;
-        self.world.cli_ok(&["audit", "fetch", copy])?;
-        for index in 0..self.world.hosts().len() {
-            self.world.stop_agent(index)?;
-        }
-        self.world.stop_verifier()?;
-        let report: AuditReport = self.world.cli_json(&["audit", "verify", copy])?;
-        ensure!(report.verified && report.fault_count == 0, "the log does not verify: {report:?}");
-        ensure!(report.evidence_missing == 0, "{} evidences are missing", report.evidence_missing);
-        let root = report.root.clone().context("a log without a root")?;
-        self.tell.show(&format!("{} leaves, root {root}", report.size));
-        self.tell.show(&format!(
-            "{} quotes checked again, all good; in {} of them the host names a state of the log, and it is this log's",
-            report.evidence_verified, report.witnesses_agreeing
-        ));
-        self.summary.audit = AuditLine { size: report.size, root, verified: report.verified };
-        Ok(())
-    }
-
-    fn take_down(self, out: &Path) -> Result<()> {
-        let Self { world, mut tell, summary, .. } = self;
-        tell.step("Everything is gone");
-        let left = world.take_down()?;
-        ensure!(left.is_empty(), "something was left behind:\n{}", left.join("\n"));
-        tell.show("no process, no cgroup, no file of this demo is left");
-        summary.write(out)?;
-        tell.say(&format!(
-            "\n   Done in {:.0} s. For programs: {}",
-            tell.elapsed().as_secs_f64(),
-            out.join("summary.json").display()
-        ));
-        Ok(())
-    }
-}
-
-/// What `quotary audit verify --json` says, as far as it is looked at here.
-#[derive(Debug, Deserialize)]
-struct AuditReport {
-    size: u64,
-    root: Option<String>,
-    verified: bool,
-    fault_count: u64,
-    evidence_verified: u64,
-    evidence_missing: u64,
-    witnesses_agreeing: u64,
-}
-
-fn tenants(is_root: bool) -> Vec<Tenant> {
-    let uid = |uid| is_root.then_some(uid);
-    vec![
-        Tenant {
-            name: "shop",
-            application: "web",
-            host: 0,
-            uid: uid(SHOP_UID),
-            asked: &["--cpu", "200m", "--memory", "128M", "--disk", "20M"],
-            memory_load: "64M",
-        },
-        Tenant {
-            name: "lab",
-            application: "training",
-            host: 1,
-            uid: uid(LAB_UID),
-            asked: &["--cpu", "100m", "--memory", "96M"],
-            memory_load: "32M",
-        },
-    ]
 }
 
 /// A value of the wire as it stands in JSON.
 pub(crate) fn word(value: &impl serde::Serialize) -> Result<String> {
     Ok(serde_json::to_value(value)?.as_str().context("not a word")?.to_owned())
 }
-
-fn groups_below(directory: &Path) -> usize {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).count()
-}
-
-/// How long CPU is measured at least.
-pub(crate) const MEASURE: Duration = Duration::from_secs(4);

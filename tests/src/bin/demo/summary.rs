@@ -1,7 +1,7 @@
 //! `summary.json`: what the demo saw, for programs.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -79,14 +79,14 @@ pub(crate) struct Timings {
 }
 
 impl Summary {
-    /// Writes it whole or not at all.
-    pub(crate) fn write(&self, directory: &Path) -> Result<()> {
+    /// Writes it whole or not at all; where it is.
+    pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let path = directory.join("summary.json");
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         serde_json::to_writer_pretty(&mut file, self)?;
         file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(())
+        Ok(path.canonicalize()?)
     }
 }
 

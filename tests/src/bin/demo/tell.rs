@@ -43,6 +43,12 @@ impl Teller {
         self.print(&format!("     {text}"));
     }
 
+    /// The last word.
+    pub(crate) fn end(&self, text: &str) {
+        let (on, off) = self.bold;
+        self.print(&format!("\n{on}{text}{off}"));
+    }
+
     /// Something to be called while waiting, which says every few seconds that the wait goes on.
     pub(crate) fn waiting(&self, what: &str) -> impl FnMut() + use<> {
         let (begun, what) = (Instant::now(), what.to_owned());
