@@ -49,6 +49,10 @@ pub struct GrantSet {
     /// Requests of that envelope that got nothing, and why.
     #[n(10)]
     pub refusals: Bounded<RequestRefusal, REQUESTS_MAX>,
+    /// SHA-256 of the evidence that was accepted with that envelope: the name under which it is kept. An agent cannot
+    /// hold its own evidence against it, since a lost reply may answer an earlier quote over the same envelope.
+    #[n(11)]
+    pub evidence: Digest,
 }
 
 impl SignedForm for GrantSet {

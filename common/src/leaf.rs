@@ -21,7 +21,7 @@ pub struct Leaf {
     /// When it was decided, Unix ms, on the verifier's clock.
     #[n(1)]
     pub at_ms: u64,
-    /// Who caused it: `host h-…`, `token t-…`, `verifier`.
+    /// Who caused it: `host h-…`, `token t-…` (an operator's), `verifier`, `init`, or `unknown`.
     #[n(2)]
     pub actor: Text<160>,
     /// What was decided.
@@ -214,9 +214,12 @@ pub struct Granted {
     /// The envelope that it was decided on.
     #[n(7)]
     pub input: Digest,
-    /// The forecast's method and model that it rests on, when one did.
+    /// Why it has its size (absent at its end).
     #[n(8)]
-    pub forecast: Option<Text<160>>,
+    pub why: Option<Text<512>>,
+    /// SHA-256 of the model whose forecast its size rests on, when one does.
+    #[n(9)]
+    pub model: Option<Digest>,
 }
 
 /// What happened to a grant.

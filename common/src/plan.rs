@@ -30,18 +30,32 @@ pub struct Plan {
     /// The host's fencing number under which it was made.
     #[n(4)]
     pub epoch: u64,
-    /// The systemd unit that it moves.
+    /// What it moves.
     #[n(5)]
-    pub unit: Option<Name>,
-    /// The cgroup that it moves, where no unit owns one.
+    pub target: Target,
+    /// One more for each plan given for this target: an older one never replaces a newer.
     #[n(6)]
-    pub cgroup: Option<CgroupPath>,
+    pub generation: u64,
     /// Setpoints in ascending order of time.
     #[n(7)]
     pub setpoints: Bounded<Setpoint, SETPOINTS_MAX>,
     /// The quorum decision that it carries, canonical bytes; its form is the policy room's.
     #[cbor(n(8), with = "minicbor::bytes")]
     pub decision: Option<Vec<u8>>,
+    /// A plan that has not begun by then is not begun any more, Unix ms.
+    #[n(9)]
+    pub not_after_ms: u64,
+}
+
+/// What a plan moves.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Target {
+    /// A systemd unit, by the manager that owns it.
+    #[n(1)]
+    Unit(#[n(0)] Name),
+    /// A cgroup that no unit owns.
+    #[n(2)]
+    Cgroup(#[n(0)] CgroupPath),
 }
 
 impl SignedForm for Plan {

@@ -17,11 +17,12 @@ use quotary_common::keys::KeyCertificate;
 use quotary_common::leaf::*;
 use quotary_common::metric::{Metric, MetricWindow};
 use quotary_common::nonce::{NonceKey, NonceScope};
-use quotary_common::plan::{Plan, Setpoint};
+use quotary_common::plan::{Plan, Setpoint, Target};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::token::JoinToken;
 use quotary_common::units::{Class, Resources};
+use quotary_common::wire::{ADMIN_ROUTES, LOCAL_ROUTES, VERIFIER_ROUTES};
 
 fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
@@ -203,6 +204,7 @@ fn grant_set() -> GrantSet {
             request: RequestId::new([16; 32]),
             refusal: Refusal::new(Reason::Capacity, "no room"),
         }]),
+        evidence: Digest::new([24; 32]),
     }
 }
 
@@ -224,13 +226,14 @@ fn plan_v1_signed() {
         host: HostId::new([2; 32]),
         id: PlanId::new([8; 32]),
         epoch: 2,
-        unit: Some(name("web.service")),
-        cgroup: None,
+        target: Target::Unit(name("web.service")),
+        generation: 5,
         setpoints: many(vec![
             Setpoint { at_ms: 1_700_000_000_000, resources: resources() },
             Setpoint { at_ms: 1_700_000_060_000, resources: Resources { cpu_millicores: Some(250), ..resources() } },
         ]),
         decision: Some(vec![17; 4]),
+        not_after_ms: 1_700_000_030_000,
     };
     golden("plan-v1.hex", &to_bytes(&plan));
     golden("plan-v1.signed.hex", &key().sign(&plan).to_bytes());
@@ -298,7 +301,8 @@ fn decisions() -> Vec<Decision> {
             class: Class::Burstable,
             resources: resources(),
             input: Digest::new([15; 32]),
-            forecast: Some(Text::new("cpu_millicores: as requested").unwrap()),
+            why: Some(Text::new("cpu_millicores: as requested").unwrap()),
+            model: Some(Digest::new([30; 32])),
         }),
         Decision::EpochRaised(EpochRaised {
             host: HostId::new([2; 32]),
@@ -339,6 +343,14 @@ fn checkpoint_v1() {
     let checkpoint =
         Checkpoint { origin: origin_of(&DeploymentId::new([1; 32])), size: 1234, root: Digest::new([6; 32]) };
     golden("checkpoint-v1.txt", checkpoint.sign(&key()).as_bytes());
+}
+
+#[test]
+fn routes_v1() {
+    let tables = [VERIFIER_ROUTES, LOCAL_ROUTES, ADMIN_ROUTES];
+    let lines = tables.iter().flat_map(|table| table.iter());
+    let text: String = lines.map(|r| format!("{} {} {}\n", r.method.name(), r.path, r.right.name())).collect();
+    golden("routes-v1.txt", text.as_bytes());
 }
 
 #[test]

@@ -148,6 +148,7 @@ impl World {
             host: self.identity.host(),
             boot_id: pending.claims().boot_id,
             sequence: 1,
+            evidence: Digest::new([9; 32]),
             envelope: pending.digest(),
             epoch: 3,
             generation: 1,

@@ -87,7 +87,7 @@ fn decision(decision: &Decision) -> Value {
         Decision::Verdicts(v) => json!({"accepted": v.accepted.iter().map(verdict).collect::<Vec<_>>()}),
         Decision::Granted(g) => json!({
             "host": g.host, "grant": g.grant, "change": change(g.change), "application": g.application,
-            "tenant": g.tenant, "class": g.class, "resources": g.resources, "input": g.input, "forecast": g.forecast,
+            "tenant": g.tenant, "class": g.class, "resources": g.resources, "input": g.input, "why": g.why, "model": g.model,
         }),
         Decision::EpochRaised(e) => json!({
             "host": e.host, "epoch": e.epoch, "reason": e.refusal.reason, "detail": e.refusal.detail, "input": e.input,
@@ -163,7 +163,8 @@ mod tests {
             class: Class::Burstable,
             resources: Resources { cpu_millicores: Some(500), ..Resources::default() },
             input: Digest::of(&[]),
-            forecast: None,
+            why: None,
+            model: None,
         };
         assert!(summary(&leaf(Decision::Granted(granted.clone()))).ends_with("given, web of shop: cpu 500m"));
         granted.change = GrantChange::Released;

@@ -22,7 +22,7 @@ routes! { VERIFIER_ROUTES:
         "All enrolled hosts with their verdicts.";
     ShowHost Get "/v1/hosts/{id}" Read (Nothing) -> (HostView)
         "One host.";
-    ShowEvidence Get "/v1/hosts/{id}/evidence/{digest}" Audit (Nothing) -> (EvidenceView)
+    ShowEvidence Get "/v1/hosts/{id}/evidence/{digest}" Read (Nothing) -> (EvidenceView)
         "One evidence as it is kept; `latest` names the last accepted.";
     ListGrants Get "/v1/grants" Read (Nothing) -> (Vec<GrantView>)
         "All grants that hold capacity.";

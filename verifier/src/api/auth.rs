@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quotary_common::id::Digest;
+use quotary_common::id::{Digest, TokenId};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::token::{operator, token_id};
 use quotary_common::wire::Right;
@@ -27,8 +27,8 @@ pub(super) enum Caller {
     Joiner(Digest),
     /// An enrolled host over its own key.
     Host(Arc<HostSnapshot>, Digest),
-    /// A person, by the token's name.
-    Operator(String),
+    /// A person, by the token that they hold.
+    Operator(TokenId),
 }
 
 fn unauthorised(detail: &str) -> Refusal {
@@ -60,9 +60,9 @@ pub(super) fn check(app: &App, right: Right, host: Option<&str>, credentials: &C
                 .ok_or_else(|| unauthorised("an operator token is needed: use `quotary login`"))?;
             let secret = operator::parse(text).map_err(|_| unauthorised("the bearer token is no operator token"))?;
             // Found by its hash: how long the look-up takes tells nothing of the secret.
-            let record = app.view.token(&token_id(&secret));
-            check_operator(record.as_ref(), right, app.clock.now_ms())
-                .map(|name| Caller::Operator(name.as_str().to_owned()))
+            let id = token_id(&secret);
+            let record = app.view.token(&id);
+            check_operator(record.as_ref(), right, app.clock.now_ms()).map(|_| Caller::Operator(id))
         }
         Right::Peer => Err(Refusal::new(Reason::Forbidden, "this is a route of the agent's local socket")),
     }

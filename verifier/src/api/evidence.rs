@@ -6,12 +6,15 @@ use quotary_common::id::Digest;
 use quotary_common::nonce::NonceScope;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{AskNonce, Base64, EvidenceReply, NonceReply, PcrBank, SendEvidence};
-use quotary_decide::attest::{Arrival, OutOfOrderEvidence, Prechecked, precheck, verify, verify_out_of_order};
+use quotary_decide::attest::{
+    Arrival, OutOfOrderEvidence, Prechecked, VerifiedEvidence, precheck, verify, verify_out_of_order,
+};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::App;
 use super::auth::Caller;
 use super::mount::Call;
+use crate::core::tables::{self, SequenceRow};
 use crate::core::{Command, HostSnapshot};
 use crate::store::Partition;
 
@@ -52,49 +55,89 @@ fn next(app: &App, snapshot: &HostSnapshot) -> Result<NonceReply, Refusal> {
 }
 
 pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refusal> {
-    let (snapshot, key) = of_host(&call.caller)?;
+    let (before, key) = of_host(&call.caller)?;
     let (app, bytes) = (&call.app, &call.body.evidence.0);
-    let host = snapshot.host.record.host;
-    let arrival = Arrival { deployment: app.deployment, host, tls_key: key, evidence: bytes };
-    let prechecked = precheck(&arrival, Some(snapshot.host.enrolled()), &app.nonce_key, app.clock.now_ms());
-    let verified = match prechecked {
-        Ok(Prechecked::Repeat(_)) => return reply(app, snapshot),
-        Ok(Prechecked::Next(evidence)) => verify(*evidence, snapshot.host.enrolled(), &app.selection),
-        Ok(Prechecked::OutOfOrder(evidence)) => Err(out_of_order(app, snapshot, &evidence)),
-        Err(refusal) => Err(refusal),
+    let host = before.host.record.host;
+    // The body took its time: what was committed meanwhile counts.
+    let gone = || Refusal::new(Reason::UnknownHost, "the host is gone");
+    let snapshot = app.view.host(&host).ok_or_else(gone)?;
+    let Some(_place) = snapshot.tally.enter() else {
+        return Err(Refusal::new(Reason::Busy, "evidence of this host is being looked at: wait for its reply"));
     };
-    match verified {
-        Ok(evidence) => {
-            let evidence = Box::new(evidence);
-            if let Err(refusal) = app.queue.ask(|answer| Command::Accept { evidence, answer }).await {
-                // The writer has written the leaf of an appraisal's refusal; here it is only counted.
-                app.view.count_refused(Some(&host), "evidence", &refusal, app.clock.now_ms());
-                return Err(refusal);
+    let input = Digest::of(&[bytes]);
+    let enrolled_at_ms = snapshot.host.record.enrolled_at_ms;
+    let (found, envelope) = match look_at(app, &snapshot, key, bytes) {
+        Look::Repeat => return reply(app, &snapshot),
+        Look::Good(evidence) => {
+            let accepted = app.queue.ask(|answer| Command::Accept { evidence, enrolled_at_ms, answer }).await;
+            return match accepted {
+                Ok(()) => reply(app, &*app.view.host(&host).ok_or_else(gone)?),
+                Err(refusal) => Err(app.refuse(Some(&host), "evidence", refusal, bytes).await),
+            };
+        }
+        Look::Refused(refusal, envelope) => (refusal, envelope),
+    };
+    let Some(envelope) = envelope.filter(|_| found.reason.raises_epoch()) else {
+        return Err(app.refuse(Some(&host), "evidence", found, bytes).await);
+    };
+    let refusal = found.clone();
+    let command = |answer| Command::Finding { host, refusal, input, envelope, enrolled_at_ms, answer };
+    if app.queue.ask(command).await? {
+        tracing::warn!(%host, reason = found.reason.code(), "a finding under a valid signature: the epoch rose");
+        app.view.count_refused(Some(&host), "evidence", &found, app.clock.now_ms());
+        return Err(found);
+    }
+    Err(app.refuse(Some(&host), "evidence", found, bytes).await)
+}
+
+/// What evidence is, before the writer sees it.
+enum Look {
+    Repeat,
+    Good(Box<VerifiedEvidence>),
+    /// Why not, and which envelope it was about, if that reads.
+    Refused(Refusal, Option<Digest>),
+}
+
+fn look_at(app: &App, snapshot: &HostSnapshot, tls_key: Digest, bytes: &[u8]) -> Look {
+    let enrolled = snapshot.host.enrolled();
+    let arrival = Arrival { deployment: app.deployment, host: enrolled.host, tls_key, evidence: bytes };
+    match precheck(&arrival, Some(enrolled), &app.nonce_key, app.clock.now_ms()) {
+        Ok(Prechecked::Repeat(_)) => Look::Repeat,
+        Ok(Prechecked::Next(evidence)) => {
+            let envelope = evidence.envelope().digest();
+            let verified = verify(*evidence, enrolled, &app.selection);
+            match verified.and_then(|evidence| minted_since(app, snapshot, evidence)) {
+                Ok(evidence) => Look::Good(Box::new(evidence)),
+                Err(refusal) => Look::Refused(refusal, Some(envelope)),
             }
-            let snapshot = app.view.host(&host).ok_or_else(|| Refusal::new(Reason::UnknownHost, "the host is gone"))?;
-            reply(app, &snapshot)
         }
-        Err(refusal) if refusal.reason.raises_epoch() => {
-            let (found, input) = (refusal.clone(), Digest::of(&[bytes]));
-            tracing::warn!(%host, reason = refusal.reason.code(), "a finding under a valid signature: the epoch rises");
-            app.view.count_refused(Some(&host), "evidence", &refusal, app.clock.now_ms());
-            app.queue.ask(|answer| Command::Finding { host, refusal: found, input, answer }).await?;
-            Err(refusal)
+        Ok(Prechecked::OutOfOrder(evidence)) => {
+            Look::Refused(out_of_order(app, snapshot, &evidence), Some(evidence.envelope_digest()))
         }
-        Err(refusal) => Err(app.refuse(Some(&host), "evidence", refusal, bytes).await),
+        Err(refusal) => Look::Refused(refusal, None),
     }
 }
 
+/// Nonces bind to the sequence, which starts anew with each enrolment: one of an earlier enrolment does not count.
+fn minted_since(app: &App, snapshot: &HostSnapshot, evidence: VerifiedEvidence) -> Result<VerifiedEvidence, Refusal> {
+    let first_expiry_ms = snapshot.host.record.enrolled_at_ms.saturating_add(app.timing.nonce_ms);
+    if evidence.nonce().expiry_ms() < first_expiry_ms {
+        return Err(Refusal::new(Reason::NonceUnknown, "the nonce is of an earlier enrolment: ask for another"));
+    }
+    Ok(evidence)
+}
+
 fn out_of_order(app: &App, snapshot: &HostSnapshot, evidence: &OutOfOrderEvidence) -> Refusal {
-    if !snapshot.tally.may_check_out_of_order(app.clock.now_ms()) {
+    let record = &snapshot.host.record;
+    let key = tables::sequence_key(record, evidence.sequence());
+    let reader = app.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let row = reader.get(tables::SEQUENCES, Partition::of_host(&record.host), &key).ok().flatten();
+    drop(reader);
+    let committed = row.and_then(|row| SequenceRow::from_bytes(&row)).map(|row| row.envelope);
+    // A replay costs no signature check, and none of the few that a fork may cost.
+    if committed == Some(evidence.envelope_digest()) || !snapshot.tally.may_check_out_of_order(app.clock.now_ms()) {
         return evidence.refuse_unverified();
     }
-    let record = &snapshot.host.record;
-    let key = crate::core::tables::sequence_key(record, evidence.sequence());
-    let reader = app.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let row = reader.get(crate::core::tables::SEQUENCES, Partition::of_host(&record.host), &key).ok().flatten();
-    drop(reader);
-    let committed = row.and_then(|row| crate::core::tables::SequenceRow::from_bytes(&row)).map(|row| row.envelope);
     verify_out_of_order(evidence, snapshot.host.enrolled(), committed)
 }
 

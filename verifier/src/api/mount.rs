@@ -101,7 +101,9 @@ where
         Ok(caller) => caller,
         Err(refusal) => {
             let what = if R::RIGHT == Right::Host { "evidence" } else { "call" };
-            return refused(&app.refuse(None, what, refusal, R::PATH.as_bytes()).await);
+            let named = path.first().filter(|_| R::RIGHT == Right::Host).and_then(|host| app.view.host_named(host));
+            let host = named.map(|snapshot| snapshot.host.record.host);
+            return refused(&app.refuse(host.as_ref(), what, refusal, parts.uri.path().as_bytes()).await);
         }
     };
     let body = match read::<R::Request>(R::METHOD, body).await {
@@ -111,7 +113,7 @@ where
                 Caller::Host(snapshot, _) => Some(snapshot.host.record.host),
                 _ => None,
             };
-            return refused(&app.refuse(host.as_ref(), "body", refusal, R::PATH.as_bytes()).await);
+            return refused(&app.refuse(host.as_ref(), "body", refusal, parts.uri.path().as_bytes()).await);
         }
     };
     match handler(Call { app, caller, path, body }).await {

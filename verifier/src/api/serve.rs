@@ -49,7 +49,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let places = Arc::new(Semaphore::new(connections_max));
-    let tasks = TaskTracker::new();
+    let (tasks, cut) = (TaskTracker::new(), CancellationToken::new());
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => break,
@@ -63,8 +63,10 @@ pub async fn serve(
         match accepted {
             Ok((stream, _)) => {
                 let connection = connection(stream, acceptor.clone(), router.clone(), stop.clone());
+                let cut = cut.clone();
                 tasks.spawn(async move {
-                    connection.await;
+                    // A peer that reads nothing must not keep the service from ending.
+                    let _cut = cut.run_until_cancelled(connection).await;
                     drop(place);
                 });
             }
@@ -74,7 +76,9 @@ pub async fn serve(
     }
     tasks.close();
     if tokio::time::timeout(GRACE, tasks.wait()).await.is_err() {
-        tracing::warn!("connections were cut at the end of the grace period");
+        tracing::warn!("connections are cut at the end of the grace period");
+        cut.cancel();
+        tasks.wait().await;
     }
     Ok(())
 }

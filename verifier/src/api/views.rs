@@ -204,7 +204,7 @@ async fn make(
     if !(1..=TOKEN_MS_MAX).contains(&valid_for_ms) {
         return Err(malformed(format!("valid_for_ms must be between 1 and {TOKEN_MS_MAX}")));
     }
-    let Caller::Operator(person) = caller else {
+    let Caller::Operator(maker) = caller else {
         return Err(Refusal::new(Reason::Forbidden, "tokens are made by operators"));
     };
     let mut secret = Zeroizing::new([0; 32]);
@@ -214,7 +214,7 @@ async fn make(
     let made_at_ms = app.clock.now_ms();
     let not_after_ms = made_at_ms.saturating_add(valid_for_ms);
     let record = TokenRecord { version: Version, id: token_id(&secret), made_at_ms, not_after_ms, grant };
-    let (kept, actor) = (Box::new(record.clone()), format!("operator {person}"));
+    let (kept, actor) = (Box::new(record.clone()), format!("token {maker}"));
     app.queue.ask(|answer| Command::MakeToken { record: kept, actor, answer }).await?;
     Ok((secret, record))
 }

@@ -16,6 +16,8 @@ pub enum Command {
     Accept {
         /// It.
         evidence: Box<VerifiedEvidence>,
+        /// When the enrolment that it was verified under was made: another one since refuses it.
+        enrolled_at_ms: u64,
         /// Answered when it is durable.
         answer: Answer<()>,
     },
@@ -27,8 +29,12 @@ pub enum Command {
         refusal: Refusal,
         /// SHA-256 of the evidence that shows it.
         input: Digest,
-        /// Answered when it is durable.
-        answer: Answer<()>,
+        /// SHA-256 of the envelope in it: the same one raises the epoch once.
+        envelope: Digest,
+        /// When the enrolment that it was verified under was made: another one since refuses it.
+        enrolled_at_ms: u64,
+        /// Answered with whether it was new, when it is durable.
+        answer: Answer<bool>,
     },
     /// Something was refused, and its leaf is due.
     Refused {

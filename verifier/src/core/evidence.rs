@@ -7,12 +7,13 @@ use quotary_common::cbor::Text;
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::grant::GrantSet;
 use quotary_common::id::{Digest, HostId};
-use quotary_common::leaf::{Decision, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
+use quotary_common::leaf::{Decision, EpochRaised, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_decide::allocate::{self, Allocation, Asked};
 use quotary_decide::attest::{Appraisal, VerifiedEvidence, appraise};
+use quotary_decide::audit::COMMIT_GRACE_MS;
 use quotary_decide::history::{SeriesKey, Subject};
-use quotary_decide::registry::Host;
+use quotary_decide::registry::{Host, Promise};
 
 use super::command::Answer;
 use super::state::{Pending, State, Step, granted};
@@ -23,7 +24,7 @@ impl State {
     /// Accepts verified evidence, or refuses it by appraisal.
     pub(super) fn accept(
         &mut self,
-        evidence: Box<VerifiedEvidence>,
+        (evidence, enrolled_at_ms): (Box<VerifiedEvidence>, u64),
         answer: Answer<()>,
         store: &dyn Reader,
         now_ms: u64,
@@ -32,17 +33,25 @@ impl State {
         let Some(host) = self.hosts.get(&id).cloned() else {
             return answered(answer, Err(Refusal::new(Reason::UnknownHost, format!("{id} is not enrolled"))));
         };
+        if host.record.enrolled_at_ms != enrolled_at_ms {
+            return answered(answer, Err(enrolled_since()));
+        }
+        if evidence.nonce().expiry_ms().saturating_add(COMMIT_GRACE_MS) < now_ms {
+            let detail = "the nonce ended while the evidence waited: ask for another";
+            return answered(answer, Err(Refusal::new(Reason::NonceExpired, detail)));
+        }
         if host.progress.envelope == evidence.envelope_digest() {
             // Two copies of one evidence came at once: the first was committed, the reply is the same.
             return answered(answer, Ok(()));
         }
         let appraisal = appraise(&evidence, host.enrolled(), &self.settings.zones, &self.learned);
         if let Some(refusal) = appraisal.refusal() {
-            let mut step = self.refused(Some(id), "evidence", refusal, evidence.evidence_digest(), 1, now_ms);
-            step.pending = Some(Pending::Done(answer, Err(refusal.clone())));
-            return step;
+            return answered(answer, Err(refusal.clone()));
         }
-        let next = match host.accept(&evidence, &appraisal, now_ms, self.settings.timing.trust_ms) {
+        let timing = self.settings.timing;
+        let promise =
+            Promise { trust_ms: timing.trust_ms, hold_ms: timing.lease_ms.saturating_add(timing.lease_margin_ms) };
+        let next = match host.accept(&evidence, &appraisal, now_ms, promise) {
             Ok(next) => next,
             Err(error) => return answered(answer, Err(Refusal::new(Reason::SequenceStale, error.to_string()))),
         };
@@ -103,7 +112,7 @@ impl State {
         for (record, _) in &allocation.ended {
             self.book.remove(&record.host, &record.grant.id);
         }
-        self.book.hold_until(&id, now_ms.saturating_add(timing.lease_ms).saturating_add(timing.lease_margin_ms));
+        self.book.hold_until(&id, next.progress.held_until_ms);
         allocation
     }
 
@@ -145,7 +154,13 @@ impl State {
         }
     }
 
-    fn record_allocation(&self, step: &mut Step, evidence: &VerifiedEvidence, allocation: &Allocation, now_ms: u64) {
+    fn record_allocation(
+        &mut self,
+        step: &mut Step,
+        evidence: &VerifiedEvidence,
+        allocation: &Allocation,
+        now_ms: u64,
+    ) {
         let id = evidence.claims().host;
         let partition = Partition::of_host(&id);
         let actor = format!("host {id}");
@@ -161,13 +176,14 @@ impl State {
             step.leaf(now_ms, &actor, granted(record, *change, input));
         }
         for refused in &allocation.refused {
+            let Some(count) = self.requests_refused.count(Some(id), refused.refusal.reason, now_ms) else { continue };
             let refused = Refused {
                 host: Some(id),
                 what: Text::lossy("request"),
                 refusal: refused.refusal.clone(),
                 input,
                 request: Some(refused.request),
-                count: 1,
+                count,
             };
             step.leaf(now_ms, &actor, Decision::Refused(refused));
         }
@@ -187,6 +203,7 @@ impl State {
             lease_ms: self.settings.timing.lease_ms,
             grants: Bounded::truncating(allocation.grants).0,
             refusals: Bounded::truncating(allocation.refused).0,
+            evidence: evidence.evidence_digest(),
         };
         let signed = self.settings.grant_key.sign(&set).to_bytes();
         let batch = std::mem::take(&mut step.batch);
@@ -217,25 +234,26 @@ impl State {
         }
     }
 
-    /// A finding under a valid signature: the epoch rises, trust and grants end; the same evidence does so once.
-    pub(super) fn finding(&mut self, id: HostId, refusal: &Refusal, input: Digest, now_ms: u64) -> Step {
-        let seen = self.findings_seen.entry(id).or_default();
-        let Some(host) = self.hosts.get(&id).filter(|_| !seen.contains(&input)) else {
-            return self.refused(Some(id), "evidence", refusal, input, 1, now_ms);
-        };
-        seen.push(input);
-        if seen.len() > FINDINGS_KEEP {
-            seen.remove(0);
-        }
-        let next = host.fenced();
+    /// A finding under a valid signature: the epoch rises, trust and grants end; the same envelope does so once.
+    pub(super) fn finding(&mut self, finding: &Finding, answer: Answer<bool>, now_ms: u64) -> Step {
+        let Finding { host: id, refusal, input, envelope, enrolled_at_ms } = finding;
         let mut step = Step::default();
-        step.put(tables::PROGRESS, Partition::of_host(&id), id.as_bytes(), &next.progress);
-        let raised =
-            quotary_common::leaf::EpochRaised { host: id, epoch: next.progress.epoch, refusal: refusal.clone(), input };
+        let Some(host) = self.hosts.get(id).filter(|host| host.record.enrolled_at_ms == *enrolled_at_ms) else {
+            step.pending = Some(Pending::Found(answer, Err(enrolled_since())));
+            return step;
+        };
+        if host.has_seen_fork(envelope) {
+            step.pending = Some(Pending::Found(answer, Ok(false)));
+            return step;
+        }
+        let next = host.fenced(*envelope);
+        step.put(tables::PROGRESS, Partition::of_host(id), id.as_bytes(), &next.progress);
+        let raised = EpochRaised { host: *id, epoch: next.progress.epoch, refusal: refusal.clone(), input: *input };
         step.leaf(now_ms, &format!("host {id}"), Decision::EpochRaised(raised));
-        self.revoke_grants(&mut step, &id, input, now_ms);
-        self.hosts.insert(id, next);
-        step.hosts.push(id);
+        self.revoke_grants(&mut step, id, *input, now_ms);
+        self.hosts.insert(*id, next);
+        step.hosts.push(*id);
+        step.pending = Some(Pending::Found(answer, Ok(true)));
         step
     }
 
@@ -246,8 +264,18 @@ impl State {
     }
 }
 
-/// Findings remembered per host.
-const FINDINGS_KEEP: usize = 16;
+/// What a finding rests on.
+pub(super) struct Finding {
+    pub(super) host: HostId,
+    pub(super) refusal: Refusal,
+    pub(super) input: Digest,
+    pub(super) envelope: Digest,
+    pub(super) enrolled_at_ms: u64,
+}
+
+fn enrolled_since() -> Refusal {
+    Refusal::new(Reason::SequenceStale, "the host was enrolled again meanwhile: ask for a nonce")
+}
 
 fn answered(answer: Answer<()>, result: Result<(), Refusal>) -> Step {
     Step { pending: Some(Pending::Done(answer, result)), ..Step::default() }

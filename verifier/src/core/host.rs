@@ -46,15 +46,13 @@ impl State {
         *used_by = Some(id);
         let record = HostRecord::of(checked, token, (zone_best, labels, capacity), now_ms);
         let before = self.hosts.get(&id);
-        let progress = before.map_or_else(
-            || HostProgress::begin(1, 0),
-            |host| HostProgress::begin(host.progress.epoch.saturating_add(1), host.progress.generation),
-        );
+        let same_ak = before.is_some_and(|host| host.record.ak_public == record.ak_public);
+        let progress = before.map_or_else(HostProgress::first, |host| host.progress.anew(same_ak));
         let epoch = progress.epoch;
-        let replaced = before.is_some();
+        let known = before.is_some();
         let host =
             Host::new(record, progress).map_err(|error| Refusal::new(Reason::AkAttributes, error.to_string()))?;
-        let mut step = self.record_enrolment(&host, checked, replaced, now_ms);
+        let mut step = self.record_enrolment(&host, checked, (known, known && !same_ak), now_ms);
         step.put(tables::TOKENS, Partition::Deployment, token.as_bytes(), &token_record);
         step.tokens.push(token);
         self.tokens.insert(token, token_record);
@@ -65,7 +63,13 @@ impl State {
         Ok((step, epoch))
     }
 
-    fn record_enrolment(&mut self, host: &Host, checked: &CheckedEnrolment, replaced: bool, now_ms: u64) -> Step {
+    fn record_enrolment(
+        &mut self,
+        host: &Host,
+        checked: &CheckedEnrolment,
+        (known, replaced): (bool, bool),
+        now_ms: u64,
+    ) -> Step {
         let id = host.record.host;
         let partition = Partition::of_host(&id);
         let mut step = Step::default();
@@ -76,7 +80,7 @@ impl State {
             tables::HOSTS,
             partition,
             *id.as_bytes(),
-            if replaced { Expect::Present } else { Expect::Absent },
+            if known { Expect::Present } else { Expect::Absent },
         );
         step.delete(tables::REPLIES, partition, id.as_bytes().to_vec());
         let enrolled = Enrolled {
@@ -90,7 +94,7 @@ impl State {
             epoch: host.progress.epoch,
         };
         step.leaf(now_ms, &format!("host {id}"), Decision::Enrolled(enrolled));
-        if replaced {
+        if known {
             self.revoke_grants(&mut step, &id, Digest::of(&[checked.ak_public()]), now_ms);
         }
         step

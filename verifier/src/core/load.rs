@@ -10,11 +10,14 @@ use quotary_common::evidence::PcrValue;
 use quotary_common::id::HostId;
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
 use quotary_decide::allocate::{Book, GrantRecord};
-use quotary_decide::registry::{Host, HostProgress, HostRecord, TokenRecord};
+use quotary_decide::registry::{Host, HostProgress, HostRecord, RefusalMeter, TokenRecord};
 
 use super::state::{Settings, State};
 use super::tables;
 use crate::store::{READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
+
+/// A refused request is told once per host and reason in so many ms.
+const REQUEST_LEAF_INTERVAL_MS: u64 = 10_000;
 
 /// State that cannot be read back.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +58,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
-        findings_seen: BTreeMap::new(),
+        requests_refused: RefusalMeter::new(REQUEST_LEAF_INTERVAL_MS),
     };
     let mut progress = BTreeMap::new();
     each(store, tables::PROGRESS, |row| {
@@ -100,7 +103,7 @@ fn load_grants(state: &mut State, store: &dyn Reader, now_ms: u64) -> Result<(),
         Ok(())
     })?;
     for (id, host) in &state.hosts {
-        state.book.hold_until(id, now_ms.saturating_add(hold_ms));
+        state.book.hold_until(id, now_ms.saturating_add(hold_ms).max(host.progress.held_until_ms));
         // Grants of an earlier epoch were revoked: they hold capacity only.
         state.book.fence_older(id, host.progress.epoch);
     }

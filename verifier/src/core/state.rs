@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use quotary_common::cbor::{self, Bounded, Text, Version};
 use quotary_common::id::{DeploymentId, Digest, HostId, TokenId};
-use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, TokenMade, Verdict, Verdicts};
+use quotary_common::leaf::{
+    Decision, GrantChange, Granted, Leaf, Refused, TokenMade, Verdict, VerdictChanged, Verdicts,
+};
 use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
-use quotary_decide::registry::{Host, TokenGrant, TokenRecord};
+use quotary_decide::registry::{Host, RefusalMeter, TokenGrant, TokenRecord};
 
 use super::command::Answer;
 use super::tables::{self, grant_key};
@@ -46,14 +48,16 @@ pub struct State {
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
-    /// Evidence that raised an epoch: the same never does so twice.
-    pub(super) findings_seen: BTreeMap<HostId, Vec<Digest>>,
+    /// Refused requests are told once per host and reason in a while.
+    pub(super) requests_refused: RefusalMeter,
 }
 
 /// An answer that waits for the commit.
 pub(super) enum Pending {
     /// To an acceptance, a finding, a refusal, or a token.
     Done(Answer<()>, Result<(), Refusal>),
+    /// To a finding: whether it was new.
+    Found(Answer<bool>, Result<bool, Refusal>),
     /// To an enrolment: the epoch.
     Enrolled(Answer<u64>, Result<u64, Refusal>),
 }
@@ -63,6 +67,7 @@ impl Pending {
         // Whoever asked may be gone; what was decided stands.
         let _gone = match self {
             Self::Done(answer, result) => answer.send(result).is_err(),
+            Self::Found(answer, result) => answer.send(result).is_err(),
             Self::Enrolled(answer, result) => answer.send(result).is_err(),
         };
     }
@@ -130,7 +135,7 @@ impl State {
         now_ms: u64,
     ) -> Step {
         let mut step = Step::default();
-        let actor = host.map_or_else(|| "somebody".to_owned(), |host| format!("host {host}"));
+        let actor = host.map_or_else(|| "unknown".to_owned(), |host| format!("host {host}"));
         let refused = Refused { host, what: Text::lossy(what), refusal: refusal.clone(), input, request: None, count };
         step.leaf(now_ms, &actor, Decision::Refused(refused));
         step
@@ -169,6 +174,7 @@ impl State {
             step.leaf(now_ms, "verifier", granted(&record, GrantChange::Expired, record_input(&record)));
             step.hosts.push(record.host);
         }
+        self.lapse(&mut step, now_ms);
         let over: Vec<TokenId> = self
             .tokens
             .values()
@@ -181,6 +187,23 @@ impl State {
             step.tokens.push(id);
         }
         step
+    }
+}
+
+impl State {
+    /// Trust that ended for want of news is a change of verdict.
+    fn lapse(&mut self, step: &mut Step, now_ms: u64) {
+        let over = |host: &&mut Host| host.progress.zone.is_some() && host.progress.valid_until_ms <= now_ms;
+        for host in self.hosts.values_mut().filter(over) {
+            let (id, from) = (host.record.host, host.progress.zone.clone());
+            *host = host.lapsed();
+            step.put(tables::PROGRESS, Partition::of_host(&id), id.as_bytes(), &host.progress);
+            step.hosts.push(id);
+            let Some(evidence) = host.progress.evidence else { continue };
+            let verdict = Verdict { host: id, sequence: host.progress.sequence, evidence };
+            let changed = VerdictChanged { verdict, from, to: None, findings: Bounded::default() };
+            step.leaf(now_ms, "verifier", Decision::VerdictChanged(changed));
+        }
     }
 }
 
@@ -204,6 +227,7 @@ pub(super) fn granted(record: &GrantRecord, change: GrantChange, input: Digest) 
         class: record.grant.class,
         resources: if over { Default::default() } else { record.grant.resources },
         input,
-        forecast: (!over).then(|| Text::lossy(record.why.as_str())),
+        why: (!over).then(|| record.why.clone()),
+        model: record.model.filter(|_| !over),
     })
 }

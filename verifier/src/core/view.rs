@@ -35,6 +35,20 @@ pub struct HostTally {
     pub refused: AtomicU64,
     last_refusal: Mutex<Option<wire::Error>>,
     out_of_order: Mutex<Vec<u64>>,
+    in_hand: AtomicU64,
+}
+
+/// Evidence of one host that is looked at at once: one, and a retry that overtakes it.
+const IN_HAND_MAX: u64 = 2;
+
+/// A host's place among what is looked at; given back when it goes.
+#[derive(Debug)]
+pub struct Place(Arc<HostTally>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_hand.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 impl HostTally {
@@ -44,6 +58,12 @@ impl HostTally {
     }
     fn set_last_refusal(&self, error: Option<wire::Error>) {
         *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+    /// A place for one evidence, if the host has one left: nobody fills the queue alone.
+    pub fn enter(self: &Arc<Self>) -> Option<Place> {
+        let entered = self.in_hand.fetch_add(1, Ordering::AcqRel);
+        let place = Place(Arc::clone(self));
+        (entered < IN_HAND_MAX).then_some(place)
     }
     /// Whether evidence out of order may cost a signature check now: four in a minute (wire.md, question 3).
     pub fn may_check_out_of_order(&self, now_ms: u64) -> bool {
@@ -132,7 +152,9 @@ impl View {
         if what == "evidence" {
             self.refused.fetch_add(1, Ordering::Relaxed);
             // Who does not hold the host's key must not colour the host's state.
-            if let Some(snapshot) = known.as_ref().filter(|_| refusal.reason != Reason::TlsKey) {
+            if let Some(snapshot) =
+                known.as_ref().filter(|_| !matches!(refusal.reason, Reason::TlsKey | Reason::Unauthorised))
+            {
                 snapshot.tally.refused.fetch_add(1, Ordering::Relaxed);
                 snapshot.tally.set_last_refusal(Some(refusal.into()));
             }

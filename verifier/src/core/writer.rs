@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::audit::AuditLog;
 use super::command::Command;
+use super::evidence::Finding;
 use super::state::{Pending, State, Step, shared_leaf};
 use super::view::{HostSnapshot, HostTally, View};
 use crate::clock::Clock;
@@ -72,11 +73,17 @@ impl Writer {
     /// # Errors
     /// [`WriterError`]: the process must end, so that nobody is told what is not durable.
     pub fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), WriterError> {
-        while let Some(first) = commands.blocking_recv() {
+        let mut held_back = None;
+        while let Some(first) = held_back.take().or_else(|| commands.blocking_recv()) {
             let now_ms = self.clock.now_ms();
             let mut steps = vec![self.step(first, now_ms)];
             while steps.len() < BATCH_VERDICTS_MAX {
                 match commands.try_recv() {
+                    // The shared leaf of a group comes last: what was accepted before an enrolment must stand before it.
+                    Ok(command @ Command::Enrol { .. }) => {
+                        held_back = Some(command);
+                        break;
+                    }
                     Ok(command) => steps.push(self.step(command, now_ms)),
                     Err(_) => break,
                 }
@@ -88,11 +95,12 @@ impl Writer {
 
     fn step(&mut self, command: Command, now_ms: u64) -> Step {
         match command {
-            Command::Accept { evidence, answer } => self.state.accept(evidence, answer, &*self.store, now_ms),
-            Command::Finding { host, refusal, input, answer } => {
-                let mut step = self.state.finding(host, &refusal, input, now_ms);
-                step.pending = Some(Pending::Done(answer, Ok(())));
-                step
+            Command::Accept { evidence, enrolled_at_ms, answer } => {
+                self.state.accept((evidence, enrolled_at_ms), answer, &*self.store, now_ms)
+            }
+            Command::Finding { host, refusal, input, envelope, enrolled_at_ms, answer } => {
+                let finding = Finding { host, refusal, input, envelope, enrolled_at_ms };
+                self.state.finding(&finding, answer, now_ms)
             }
             Command::Refused { host, what, refusal, input, count, answer } => {
                 let mut step = self.state.refused(host, what, &refusal, input, count, now_ms);

@@ -6,7 +6,7 @@ use minicbor::{Decode, Encode};
 use quotary_common::cbor::{Text, Version};
 use quotary_common::envelope::Name;
 use quotary_common::grant::Grant;
-use quotary_common::id::{GrantId, HostId};
+use quotary_common::id::{Digest, GrantId, HostId};
 use quotary_common::units::{ResourceKind, Resources};
 
 /// A grant as it is kept.
@@ -37,6 +37,9 @@ pub struct GrantRecord {
     /// Why it has its size.
     #[n(7)]
     pub why: Text<512>,
+    /// SHA-256 of the model whose forecast its size rests on.
+    #[n(8)]
+    pub model: Option<Digest>,
 }
 
 /// A grant in the book.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quotary_common::cbor::{Text, Version};
 use quotary_common::envelope::{Envelope, PendingRequest};
 use quotary_common::grant::{Grant, RequestRefusal};
-use quotary_common::id::{GrantId, HostId};
+use quotary_common::id::{Digest, GrantId, HostId};
 use quotary_common::leaf::GrantChange;
 use quotary_common::limits::GRANTS_MAX;
 use quotary_common::reason::{Reason, Refusal};
@@ -122,6 +122,7 @@ impl Work<'_> {
             if moved(&record.grant.resources, &profile.resources) {
                 next.grant.resources = self.within(&record.grant, &profile.resources);
                 next.why = why(&profile);
+                next.model = model(&profile);
                 next.sized_at_ms = asked.now_ms;
             }
         }
@@ -241,6 +242,7 @@ impl Work<'_> {
             given_sequence: asked.envelope.sequence,
             sized_at_ms: asked.now_ms,
             why: why(&profile),
+            model: model(&profile),
         })
     }
 
@@ -275,6 +277,10 @@ fn moved(from: &Resources, to: &Resources) -> bool {
         (Some(from), Some(to)) => from.abs_diff(to) >= (from / 10).max(1),
         (from, to) => from != to,
     })
+}
+
+fn model(profile: &Profile) -> Option<Digest> {
+    profile.model_sha256.as_ref().and_then(|hex| hex.parse().ok())
 }
 
 fn why(profile: &Profile) -> Text<512> {

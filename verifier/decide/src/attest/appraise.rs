@@ -129,6 +129,16 @@ pub fn appraise(
             reasons.push(Refusal::new(Reason::Zone, detail));
             continue;
         }
+        let failed = reasons.iter().any(|refusal: &Refusal| refusal.reason == Reason::PcrReference);
+        if failed && zone.reference == Reference::Learn && !learned.contains_key(&zone.name) {
+            // What a better zone found wrong must not become the reference of this one.
+            let detail = format!(
+                "zone `{}` has no reference values yet, and learns none from a host that failed a better one",
+                zone.name
+            );
+            reasons.push(Refusal::new(Reason::Zone, detail));
+            continue;
+        }
         match compare(zone, evidence.pcr_values(), learned) {
             Ok(learned) => return Appraisal { zone: Some(zone.name.clone()), reasons, learned },
             Err(refusal) => reasons.push(refusal),

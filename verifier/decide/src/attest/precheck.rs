@@ -70,6 +70,10 @@ impl OutOfOrderEvidence {
     pub fn sequence(&self) -> u64 {
         self.0.envelope.claims().sequence
     }
+    /// SHA-256 of its claimed envelope.
+    pub fn envelope_digest(&self) -> Digest {
+        self.0.envelope.digest()
+    }
     /// The refusal for evidence that the rate cap keeps from its signature check.
     pub fn refuse_unverified(&self) -> Refusal {
         stale(format!("sequence {} is already committed", self.sequence()))

@@ -80,10 +80,15 @@ impl History {
         self.fold(host, &Subject::Host, &envelope.host_windows, to_unix);
         for application in envelope.applications.iter() {
             let cgroup = application.cgroup.as_str().to_owned();
-            if let Some(grant) = application.grant {
-                self.grants.insert((host, cgroup.clone()), grant);
+            let subject = Subject::Cgroup(cgroup.clone());
+            self.fold(host, &subject, &application.windows, to_unix);
+            // Bounded as the series are: a name without a series is not kept.
+            let has_series = ResourceKind::ALL
+                .into_iter()
+                .any(|resource| self.series.contains_key(&SeriesKey { host, subject: subject.clone(), resource }));
+            if let Some(grant) = application.grant.filter(|_| has_series) {
+                self.grants.insert((host, cgroup), grant);
             }
-            self.fold(host, &Subject::Cgroup(cgroup), &application.windows, to_unix);
         }
         self.forget_stale(host, committed_at_ms);
     }

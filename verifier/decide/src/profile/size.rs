@@ -13,6 +13,8 @@ pub struct Profile {
     pub resources: Resources,
     /// The reason for each amount.
     pub why: Vec<(ResourceKind, String)>,
+    /// SHA-256, hexadecimal, of the model whose forecast an amount rests on.
+    pub model_sha256: Option<String>,
 }
 
 /// Room above the forecast peak, in percent: forecasts err, and limits that bite hide the demand behind them.
@@ -32,7 +34,7 @@ const fn floor_percent(class: Class) -> u64 {
 /// Without a forecast the declared request stands. With one, the 95 % quantile of the coming peak and some
 /// headroom stand, between the class's floor and the request.
 pub fn size(requested: &Resources, class: Class, forecasts: &BTreeMap<ResourceKind, Forecast>) -> Profile {
-    let mut profile = Profile { resources: Resources::default(), why: Vec::new() };
+    let mut profile = Profile { resources: Resources::default(), why: Vec::new(), model_sha256: None };
     for kind in ResourceKind::ALL {
         let Some(asked) = requested.get(kind) else { continue };
         let floor = percent(asked, floor_percent(class));
@@ -40,6 +42,8 @@ pub fn size(requested: &Resources, class: Class, forecasts: &BTreeMap<ResourceKi
             _ if class == Class::Guaranteed => (asked, "guaranteed: as requested".to_owned()),
             None => (asked, "insufficient_history: as requested".to_owned()),
             Some((forecast, peak)) => {
+                profile.model_sha256 =
+                    profile.model_sha256.or(forecast.model.as_ref().map(|model| model.sha256.clone()));
                 let need = percent(whole(peak), 100 + HEADROOM_PERCENT);
                 let method = forecast.method.name();
                 let peak = whole(peak);

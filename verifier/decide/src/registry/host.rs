@@ -93,7 +93,17 @@ pub struct HostProgress {
     /// Names of the findings in it.
     #[n(11)]
     pub findings: Bounded<Name, 8>,
+    /// Envelopes that raised the epoch: the same never does so twice. The newest last.
+    #[n(12)]
+    pub forks_seen: Bounded<Digest, FORKS_MAX>,
+    /// Until when its grants hold capacity without further evidence, Unix ms: what was promised, whatever the
+    /// configuration says later.
+    #[n(13)]
+    pub held_until_ms: u64,
 }
+
+/// Envelopes remembered per host that raised its epoch.
+const FORKS_MAX: usize = 16;
 
 /// What an operator wants to see of an accepted envelope without reading it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -130,6 +140,15 @@ pub struct Host {
     /// What evidence moves.
     pub progress: HostProgress,
     enrolled: EnrolledHost,
+}
+
+/// What an acceptance promises, ms.
+#[derive(Debug, Clone, Copy)]
+pub struct Promise {
+    /// How long trust holds.
+    pub trust_ms: u64,
+    /// How long grants hold their capacity: lease and margin.
+    pub hold_ms: u64,
 }
 
 /// A record that does not give a host.
@@ -181,7 +200,7 @@ impl Host {
         self.progress.zone.is_some() && now_ms < self.progress.valid_until_ms
     }
 
-    /// The host after accepting `evidence` with `appraisal` at `now_ms`; its trust holds `trust_ms` longer.
+    /// The host after accepting `evidence` with `appraisal` at `now_ms`; for as long as is promised.
     ///
     /// # Errors
     /// [`AcceptError`] when the evidence does not follow what is committed (another one was, meanwhile).
@@ -190,7 +209,7 @@ impl Host {
         evidence: &VerifiedEvidence,
         appraisal: &Appraisal,
         now_ms: u64,
-        trust_ms: u64,
+        times: Promise,
     ) -> Result<Self, AcceptError> {
         let claims = evidence.claims();
         let committed = self.progress.committed();
@@ -208,7 +227,7 @@ impl Host {
             generation: self.progress.generation.saturating_add(1),
             zone: appraisal.zone.clone(),
             committed_at_ms: now_ms,
-            valid_until_ms: now_ms.saturating_add(trust_ms),
+            valid_until_ms: now_ms.saturating_add(times.trust_ms),
             seen: Some(Seen {
                 boot_id: claims.boot_id,
                 hostname: claims.facts.hostname.clone(),
@@ -220,16 +239,35 @@ impl Host {
             }),
             findings: Bounded::truncating(evidence.findings().iter().map(|f| Name::lossy(finding_name(*f))).collect())
                 .0,
+            forks_seen: self.progress.forks_seen.clone(),
+            held_until_ms: self.progress.held_until_ms.max(now_ms.saturating_add(times.hold_ms)),
         };
         let mut next = Self { record: self.record.clone(), progress, enrolled: self.enrolled.clone() };
         next.enrolled.committed = next.progress.committed();
         Ok(next)
     }
 
-    /// The host with its epoch raised and its trust ended.
+    /// Whether this envelope raised the epoch before.
+    pub fn has_seen_fork(&self, envelope: &Digest) -> bool {
+        self.progress.forks_seen.contains(envelope)
+    }
+
+    /// The host whose trust ended for want of news.
     #[must_use]
-    pub fn fenced(&self) -> Self {
+    pub fn lapsed(&self) -> Self {
         let mut next = self.clone();
+        next.progress.zone = None;
+        next
+    }
+
+    /// The host with its epoch raised and its trust ended, for an `envelope` that shows a finding.
+    #[must_use]
+    pub fn fenced(&self, envelope: Digest) -> Self {
+        let mut next = self.clone();
+        let mut seen = next.progress.forks_seen.to_vec();
+        seen.push(envelope);
+        let first = seen.len().saturating_sub(FORKS_MAX);
+        next.progress.forks_seen = Bounded::truncating(seen.split_off(first)).0;
         next.progress.epoch = next.progress.epoch.saturating_add(1);
         next.progress.zone = None;
         next.progress.valid_until_ms = 0;
@@ -238,21 +276,37 @@ impl Host {
 }
 
 impl HostProgress {
-    /// Of a new enrolment: nothing committed, no trust yet.
-    pub fn begin(epoch: u64, generation: u64) -> Self {
+    /// Of a first enrolment: nothing committed, no trust yet.
+    pub fn first() -> Self {
         Self {
             version: Version,
             sequence: 0,
             envelope: Committed::NOTHING.envelope,
             evidence: None,
             clock: None,
-            epoch,
-            generation,
+            epoch: 1,
+            generation: 0,
             zone: None,
             committed_at_ms: 0,
             valid_until_ms: 0,
             seen: None,
             findings: Bounded::default(),
+            forks_seen: Bounded::default(),
+            held_until_ms: 0,
+        }
+    }
+
+    /// Of an enrolment after this one: the chain starts anew under a higher epoch. The TPM's clock goes on where the
+    /// attestation key is the same, so that nothing of before can be committed again.
+    #[must_use]
+    pub fn anew(&self, same_ak: bool) -> Self {
+        Self {
+            epoch: self.epoch.saturating_add(1),
+            generation: self.generation,
+            clock: self.clock.filter(|_| same_ak),
+            forks_seen: self.forks_seen.clone(),
+            held_until_ms: self.held_until_ms,
+            ..Self::first()
         }
     }
 
