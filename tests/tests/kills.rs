@@ -1,7 +1,7 @@
 //! SIGKILL of agents and verifier at random instants, fifty times, while applications come and go.
 //!
 //! `QUOTARY_SEED` repeats a run's choices (not its timing); the seed of each run is printed.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -51,6 +51,41 @@ fn start_application(world: &World, number: usize, choices: &mut Choices) -> Run
     world.start_run(&format!("application-{number}"), &Run::new(host, &asked, ["sh", "-c", &lasts])).unwrap()
 }
 
+/// An application that runs through all kills, under one grant.
+struct Steadfast {
+    run: Running,
+    host: usize,
+    grant: GrantId,
+    limits: Vec<(String, Option<String>)>,
+}
+
+impl Steadfast {
+    fn start(world: &World, host: usize) -> Self {
+        let asked = ["--cpu", "300m", "--memory", "32M", "--if-unavailable", "fail"];
+        let command = ["sh", "-c", "echo grant=$QUOTARY_GRANT; sleep 600; :"];
+        let run = world.start_run(&format!("steadfast-{host}"), &Run::new(host, &asked, command)).unwrap();
+        let grant = world.wait("its grant", PATIENCE, |_| Ok(grant_of(&run))).unwrap();
+        let limits = limits(world, host, &grant);
+        Self { run, host, grant, limits }
+    }
+
+    /// It still runs, under the same grant, in the eyes of agent and verifier, within the same limits.
+    fn stands(&self, world: &World) {
+        assert!(self.run.ended().unwrap().is_none(), "{}", self.run.log_tail());
+        assert_eq!(limits(world, self.host, &self.grant), self.limits);
+        assert!(world.grant_views().unwrap().iter().any(|grant| grant.grant == self.grant), "{} is lost", self.grant);
+    }
+}
+
+/// What the kernel shows for the effective controls of a grant, which the agent must hold.
+fn limits(world: &World, host: usize, grant: &GrantId) -> Vec<(String, Option<String>)> {
+    let grants = world.agent_view(host).unwrap().grants;
+    let held = grants.into_iter().find(|held| held.grant == *grant).unwrap_or_else(|| panic!("{grant} is lost"));
+    let Some(group) = held.cgroup else { return Vec::new() };
+    let effective = held.controls.into_iter().filter(|control| control.effective);
+    effective.map(|control| (control.control.clone(), world.kernel().read(&group, &control.control))).collect()
+}
+
 /// What is granted never exceeds what a host has, as the verifier tells at any instant.
 fn nothing_is_granted_twice(world: &World) {
     let mut sums: BTreeMap<HostId, u64> = BTreeMap::new();
@@ -65,7 +100,7 @@ fn nothing_is_granted_twice(world: &World) {
 fn fifty_kills_lose_and_double_no_grant_and_leave_no_limit_behind() {
     let mut choices = Choices::new();
     let timing =
-        Timing { evidence_ms: 1_000, lease_ms: 12_000, lease_margin_ms: 1_000, retry_max_ms: 500, ..Timing::QUICK };
+        Timing { evidence_ms: 1_000, lease_ms: 40_000, lease_margin_ms: 1_000, retry_max_ms: 500, ..Timing::QUICK };
     let mut world = World::new(Options { timing, log: "warn".to_owned(), ..Options::quick(HOSTS) }).unwrap();
     world.start_verifier().unwrap();
     for host in 0..HOSTS {
@@ -74,6 +109,7 @@ fn fifty_kills_lose_and_double_no_grant_and_leave_no_limit_behind() {
     for host in 0..HOSTS {
         world.wait_for_trust(host, PATIENCE).unwrap();
     }
+    let steadfast: Vec<Steadfast> = (0..HOSTS).map(|host| Steadfast::start(&world, host)).collect();
     let (mut running, mut ended): (Vec<Running>, Vec<Running>) = (Vec::new(), Vec::new());
     for kill in 0..KILLS {
         for _ in 0..=choices.below(2) {
@@ -104,16 +140,23 @@ fn fifty_kills_lose_and_double_no_grant_and_leave_no_limit_behind() {
         run.wait(PATIENCE).unwrap();
         ended.push(run);
     }
-    come_to_rest(&mut world);
+    for host in 0..HOSTS {
+        world.wait_for_trust(host, PATIENCE).unwrap();
+        world.wait_for_evidence(host, 1, PATIENCE).unwrap();
+    }
+    for application in &steadfast {
+        application.stands(&world);
+    }
+    for Steadfast { run, .. } in &steadfast {
+        run.stop(PATIENCE).unwrap();
+    }
+    come_to_rest(&world);
     check(&world, &ended);
     assert_eq!(world.take_down().unwrap(), Vec::<String>::new());
 }
 
-/// Both hosts attest again, and nobody holds anything any more.
-fn come_to_rest(world: &mut World) {
-    for host in 0..HOSTS {
-        world.wait_for_trust(host, PATIENCE).unwrap();
-    }
+/// Nobody holds anything any more.
+fn come_to_rest(world: &World) {
     world
         .wait("every grant to be given back", UNUSED, |world| {
             for host in 0..HOSTS {
