@@ -1,5 +1,6 @@
 //! `quotary-verifier`: makes a deployment, checks its configuration, serves it.
 
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -63,7 +64,11 @@ fn main() -> ExitCode {
         }
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("QUOTARY_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let outcome = match &arguments.verb {
         Verb::Init { config, offline_dir, tls_names, valid_for_days } => {
             make(config, offline_dir, tls_names, *valid_for_days)

@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 pub enum SocketKind {
     /// Applications': anybody may connect.
     Application,
-    /// Root's: uid 0 alone is served.
+    /// Root's: uid 0 alone is served (and the agent's own uid, where it does not run as root).
     Admin,
 }
 
@@ -179,7 +179,12 @@ impl Listener {
     fn admit(&self, stream: &UnixStream, open: &OpenConnections, limits: Limits) -> Option<(Credentials, Place)> {
         let refusal = match Credentials::of(stream) {
             Err(error) => Refusal::new(Reason::Forbidden, error.to_string()),
-            Ok(credentials) if self.kind == SocketKind::Admin && credentials.uid != 0 => {
+            // An agent that is not root is its own user's: whoever that is can do more than ask it.
+            Ok(credentials)
+                if self.kind == SocketKind::Admin
+                    && credentials.uid != 0
+                    && credentials.uid != rustix::process::geteuid().as_raw() =>
+            {
                 Refusal::new(Reason::Forbidden, "this socket is root's alone")
             }
             Ok(credentials) => match open.enter(credentials.uid, limits.connections_per_uid_max) {

@@ -48,11 +48,15 @@ impl Case {
 
 #[test]
 fn a_host_is_in_the_best_zone_that_it_satisfies() {
-    let case = Case::new();
+    let mut case = Case::new();
     let appraisal = case.appraise(&zones(values(&[0, 7])));
     assert_eq!(appraisal, Appraisal { zone: Some(name("sealed")), reasons: vec![], learned: None });
     let mut wrong = values(&[0, 7]);
     wrong[1].value[31] ^= 1;
+    let untaught = case.appraise(&zones(wrong.clone()));
+    assert_eq!((untaught.zone.as_ref(), untaught.learned.as_ref()), (None, None), "it must not teach a lower zone");
+    assert_eq!(untaught.refusal().unwrap().reason, Reason::PcrReference);
+    case.learned.insert(name("open"), values(&[0, 1, 2, 3, 4, 5, 6, 7]));
     let appraisal = case.appraise(&zones(wrong));
     assert_eq!(appraisal.zone, Some(name("open")));
     assert_eq!(appraisal.reasons.len(), 1);
