@@ -197,9 +197,8 @@ fn firmware_that_is_not_the_zones_keeps_a_host_out_of_it() {
         // Zones learn their values from the first host that enters.
         assert_eq!(operator.host("a").await.unwrap().attest().await.unwrap().1.zone, "measured");
         let mut host = operator.host("b").await.unwrap();
-        boot_with_other_firmware(&mut host, 1).await;
-        assert_eq!(host.attest().await.unwrap().1.zone, "joined");
-        boot_with_other_firmware(&mut host, 2).await;
+        // Nor does it teach a lower zone what it should be.
+        boot_with_other_firmware(&mut host).await;
         let (_, evidence) = host.prepare().await.unwrap();
         refused(&operator, Reason::PcrReference, host.send(&evidence)).await;
         host.tpm.stop().await.unwrap();
@@ -207,12 +206,10 @@ fn firmware_that_is_not_the_zones_keeps_a_host_out_of_it() {
     });
 }
 
-async fn boot_with_other_firmware(host: &mut DrivenHost, extensions: usize) {
+async fn boot_with_other_firmware(host: &mut DrivenHost) {
     host.tpm.stop().await.unwrap();
     let mut rogue = Rogue::open(&host.tpm).unwrap();
-    for _ in 0..extensions {
-        rogue.extend_pcr_7().unwrap();
-    }
+    rogue.extend_pcr_7().unwrap();
     host.tpm.attach(rogue);
 }
 
