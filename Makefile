@@ -39,7 +39,8 @@ bench: packages-needed ## Measures verification, durable evidence, latency, and 
 	@cargo build --release --workspace --locked
 	@$(TARGET_DIR)/release/quotary-bench --out target/bench
 
-model: packages-needed ## Trains the forecast model anew from models/traces.
+model: ## Trains the forecast model anew from models/traces.
+	@QUOTARY_TRAIN=1 tools/install-packages
 	@models/train.sh
 
 clean: ## Removes what was built.

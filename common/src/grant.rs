@@ -7,7 +7,7 @@ use crate::envelope::{Envelope, Name};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use crate::keys::VerifiedKeys;
 use crate::lease::Lease;
-use crate::limits::{GRANTS_MAX, REQUESTS_MAX};
+use crate::limits::{GRANTS_MAX, LEASE_MS_MAX, REQUESTS_MAX};
 use crate::reason::{Reason, Refusal};
 use crate::sign::{Signed, SignedForm};
 use crate::units::{Class, Resources};
@@ -160,7 +160,133 @@ pub fn verify(
             ),
         ));
     }
+    if set.lease_ms > LEASE_MS_MAX {
+        let detail = format!("its lease of {} ms is longer than {LEASE_MS_MAX} ms", set.lease_ms);
+        return Err(Refusal::new(Reason::GrantSignature, detail));
+    }
     let lease =
         Lease { boot_id: set.boot_id, epoch: set.epoch, start_ms: envelope.built_at_ms, lease_ms: set.lease_ms };
     Ok(VerifiedGrantSet { set, lease })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use ring::rand::SystemRandom;
+    use ring::signature::Ed25519KeyPair;
+
+    use super::*;
+    use crate::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use crate::keys::{KeyCertificate, deployment_of};
+    use crate::sign::SigningKey;
+
+    fn key() -> SigningKey {
+        SigningKey::from_pkcs8(Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap().as_ref()).unwrap()
+    }
+
+    struct Case {
+        grant_key: SigningKey,
+        keys: VerifiedKeys,
+        envelope: Envelope,
+        digest: Digest,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            let (root, grant_key) = (key(), key());
+            let deployment = deployment_of(&root.public());
+            let certificate = KeyCertificate {
+                version: Version,
+                deployment,
+                verifier: Name::lossy("v"),
+                grant_key: grant_key.public(),
+                log_key: root.public(),
+                not_after_ms: 10,
+                result_key: root.public(),
+            };
+            let keys = crate::keys::verify(&root.sign(&certificate), &root.public(), 5).unwrap();
+            let envelope = Envelope {
+                version: Version,
+                deployment,
+                host: HostId::new([1; 32]),
+                boot_id: BootId::new([2; 16]),
+                sequence: 7,
+                predecessor: Digest::new([0; 32]),
+                tls_key: Digest::new([0; 32]),
+                checkpoint: None,
+                agent_version: Name::lossy("0"),
+                built_at_ms: 1000,
+                backend: Backend {
+                    kind: BackendKind::None,
+                    mode: Mode::Observe,
+                    hierarchy: Hierarchy::None,
+                    controls: Bounded::default(),
+                },
+                host_windows: Bounded::default(),
+                applications: Bounded::default(),
+                events: Bounded::default(),
+                writes: Bounded::default(),
+                requests: Bounded::default(),
+                held: Bounded::default(),
+                facts: HostFacts {
+                    hostname: Name::lossy("h"),
+                    kernel: Name::lossy("k"),
+                    cpu_millicores: 1,
+                    memory_bytes: 1,
+                    os: None,
+                },
+            };
+            let digest = envelope.clone().seal().unwrap().digest();
+            Self { grant_key, keys, envelope, digest }
+        }
+
+        fn set(&self) -> GrantSet {
+            GrantSet {
+                version: Version,
+                deployment: self.envelope.deployment,
+                host: self.envelope.host,
+                boot_id: self.envelope.boot_id,
+                sequence: 7,
+                envelope: self.digest,
+                epoch: 2,
+                generation: 3,
+                lease_ms: 300,
+                grants: Bounded::default(),
+                refusals: Bounded::default(),
+                evidence: Digest::new([9; 32]),
+            }
+        }
+
+        fn check(&self, set: &GrantSet, last: Accepted) -> Result<VerifiedGrantSet, Reason> {
+            verify(&self.grant_key.sign(set), &self.keys, (&self.envelope, &self.digest), last).map_err(|r| r.reason)
+        }
+    }
+
+    #[test]
+    fn a_set_that_answers_the_envelope_gives_a_lease_from_its_building() {
+        let case = Case::new();
+        let verified = case.check(&case.set(), Accepted { epoch: 2, generation: 3 }).unwrap();
+        assert_eq!((verified.lease().start_ms, verified.lease().end_ms()), (1000, 1300));
+    }
+
+    #[test]
+    fn a_set_for_anyone_or_anything_else_is_refused() {
+        let case = Case::new();
+        let last = Accepted { epoch: 2, generation: 3 };
+        let changed = |change: &dyn Fn(&mut GrantSet)| {
+            let mut set = case.set();
+            change(&mut set);
+            case.check(&set, last).unwrap_err()
+        };
+        assert_eq!(changed(&|s| s.deployment = crate::id::DeploymentId::new([9; 32])), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.host = HostId::new([9; 32])), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.boot_id = BootId::new([9; 16])), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.sequence = 8), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.envelope = Digest::new([9; 32])), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.lease_ms = LEASE_MS_MAX + 1), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.epoch = 1), Reason::Epoch);
+        assert_eq!(changed(&|s| s.generation = 2), Reason::Epoch);
+        let forged = Case { grant_key: key(), ..case };
+        assert_eq!(forged.check(&forged.set(), last).unwrap_err(), Reason::GrantSignature);
+    }
 }

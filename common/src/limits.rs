@@ -61,6 +61,9 @@ pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
 /// Largest request body on the local socket, in bytes.
 pub const SOCKET_BODY_BYTES_MAX: usize = 16 * 1024;
 
+/// Longest lease, ms: a day. A verifier that is gone, or lies, holds a limit no longer.
+pub const LEASE_MS_MAX: u64 = 24 * 3_600 * 1_000;
+
 /// Defaults of the timing (design §2); configuration may change them within the same inequalities.
 pub mod defaults {
     /// One sample, ms.
@@ -80,7 +83,7 @@ pub mod defaults {
 
     const _: () = assert!(SAMPLE_MS <= WINDOW_MS && WINDOW_MS <= EVIDENCE_MS);
     const _: () = assert!(EVIDENCE_MS < NONCE_MS && NONCE_MS < TRUST_MS && TRUST_MS < LEASE_MS);
-    const _: () = assert!(LEASE_MARGIN_MS < LEASE_MS);
+    const _: () = assert!(LEASE_MARGIN_MS < LEASE_MS && LEASE_MS <= super::LEASE_MS_MAX);
 }
 
 const _: () = assert!(BATCH_VERDICTS_MAX * 120 < LEAF_BYTES_MAX);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::id::Digest;
+use quotary_common::limits::LEASE_MS_MAX;
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire::Timing;
 use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
@@ -295,6 +296,12 @@ fn check_timing(raw: &RawTiming, faults: &mut Faults) -> Times {
     less(("evidence_ms", raw.evidence_ms), ("trust_ms", raw.trust_ms));
     less(("trust_ms", raw.trust_ms), ("lease_ms", raw.lease_ms));
     less(("lease_margin_ms", raw.lease_margin_ms), ("lease_ms", raw.lease_ms));
+    if raw.lease_ms > LEASE_MS_MAX {
+        faults.add(format!(
+            "timing.lease_ms ({} ms) must not exceed {LEASE_MS_MAX} ms: agents refuse longer leases",
+            raw.lease_ms
+        ));
+    }
     for (name, value) in [("window_ms", raw.window_ms), ("forecast_step_ms", raw.forecast_step_ms)] {
         if value == 0 {
             faults.add(format!("timing.{name}: must be at least 1"));
