@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use quotary_common::envelope::Mode;
 use quotary_common::id::{GrantId, HostId};
 use quotary_common::leaf::{Decision, GrantChange, Leaf};
 use quotary_common::units::{ResourceKind, Resources};
@@ -66,6 +67,8 @@ impl Steadfast {
         let run = world.start_run(&format!("steadfast-{host}"), &Run::new(host, &asked, command)).unwrap();
         let grant = world.wait("its grant", PATIENCE, |_| Ok(grant_of(&run))).unwrap();
         let limits = limits(world, host, &grant);
+        // Where cgroups are not writable, the agent only shows what it would do.
+        assert_eq!(limits.is_empty(), world.agent_view(host).unwrap().mode != Mode::Enforce, "{limits:?}");
         Self { run, host, grant, limits }
     }
 
