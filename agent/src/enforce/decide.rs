@@ -23,6 +23,11 @@ pub enum Step {
         /// Why.
         reason: EndReason,
     },
+    /// Raise the epoch: what was granted under a lower one ends.
+    Fence {
+        /// The new epoch.
+        epoch: u64,
+    },
     /// All grants that are held now hold until then.
     Renew {
         /// The new lease.
@@ -75,11 +80,12 @@ pub struct Setup {
 
 /// Steps that bring what is held to a grant set: end what it no longer lists, renew, take what is new, resize.
 ///
-/// A set of an older epoch, of another boot, or whose lease is already over, gives nothing and takes nothing:
-/// its word is stale, and what is held ends by its own leases.
+/// A set of an older epoch, of another boot, or whose lease is already over, gives nothing: its word is stale, and
+/// what is held ends by its own leases. But an epoch that it raises stays raised, however late the set came.
 pub fn on_grants(held: &Held, grants: &[Grant], lease: &Lease, setup: &Setup, now: Now) -> Vec<Step> {
     if !lease.is_running(now.boot_id, held.epoch, now.now_ms) {
-        return Vec::new();
+        let raised = lease.epoch > held.epoch;
+        return raised.then_some(Step::Fence { epoch: lease.epoch }).into_iter().collect();
     }
     let mut steps = Vec::new();
     for (id, known) in running(held) {

@@ -42,6 +42,7 @@ fn obey(held: &mut Held, steps: &[Step]) {
                 held.add(&Record::Ending { grant: *grant, reason: *reason, boot_id: BOOT, at_ms: 0 });
                 held.add(&Record::Removed { grant: *grant });
             }
+            Step::Fence { epoch } => held.add(&Record::Fenced { epoch: *epoch }),
             Step::Renew { lease } => held.add(&Record::Renewed { lease: lease.into() }),
             Step::Take { grant, cgroup, lease } => held.add(&Record::Granted {
                 grant: *grant,
@@ -111,6 +112,15 @@ fn a_stale_set_changes_nothing() {
         [(lease(2, 50), 51), (lease(3, 0), 100), (Lease { boot_id: BootId::new([2; 16]), ..lease(3, 50) }, 51)]
     {
         assert!(on_grants(&held, &[grant(2, 500)], &stale, &setup(Mode::Enforce), now(at)).is_empty(), "{stale:?}");
+    }
+}
+
+#[test]
+fn a_higher_epoch_fences_even_when_its_set_came_too_late_to_give_anything() {
+    let held = after(&[grant(1, 500)], 3);
+    for late in [lease(4, 0), Lease { boot_id: BootId::new([2; 16]), ..lease(4, 50) }] {
+        let steps = on_grants(&held, &[grant(1, 500)], &late, &setup(Mode::Enforce), now(100));
+        assert_eq!(steps, [Step::Fence { epoch: 4 }], "{late:?}");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quotary_common::envelope::{CgroupPath, ControlValue};
-use quotary_common::id::{BootId, GrantId};
+use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
 
 use super::controls::Knob;
@@ -64,8 +64,10 @@ pub struct Held {
     pub grants: BTreeMap<GrantId, HeldGrant>,
     /// When grants ended that the verifier may not know of yet: boot, and ms on its `CLOCK_BOOTTIME`.
     pub ended: BTreeMap<GrantId, (BootId, u64)>,
-    /// The highest epoch seen.
+    /// The highest epoch seen under this enrolment.
     pub epoch: u64,
+    /// The deployment of this enrolment; `None` in a journal from before enrolments were kept there.
+    pub deployment: Option<DeploymentId>,
     /// The parent of our groups, where the agent made it.
     pub parent_made: Option<CgroupPath>,
     /// Controllers enabled: per cgroup what was there before the first time, and what was last written.
@@ -92,6 +94,10 @@ impl Held {
                 }
             }
             Record::Fenced { epoch } => self.epoch = self.epoch.max(*epoch),
+            Record::Enrolled { deployment, epoch } => {
+                self.deployment = Some(*deployment);
+                self.epoch = *epoch;
+            }
             Record::Removed { grant } => {
                 self.grants.remove(grant);
             }
@@ -148,6 +154,10 @@ impl Held {
         for (grant, (boot_id, at_ms)) in &self.ended {
             let reason = self.grants.get(grant).and_then(|held| held.ending).unwrap_or(EndReason::Released);
             records.push(Record::Ending { grant: *grant, reason, boot_id: *boot_id, at_ms: *at_ms });
+        }
+        // Last: a grant of an earlier enrolment whose group is not gone yet may be of a higher epoch.
+        if let Some(deployment) = self.deployment {
+            records.push(Record::Enrolled { deployment, epoch: self.epoch });
         }
         records
     }

@@ -60,6 +60,7 @@ fn any_record() -> impl Strategy<Value = Record> {
             boot_id: BootId::new([boot; 16]),
             at_ms,
         }),
+        1 => (0u8..2, 0u64..5).prop_map(|(n, epoch)| Record::Enrolled { deployment: DeploymentId::new([n; 32]), epoch }),
         1 => any_grant().prop_map(|grant| Record::Removed { grant }),
         1 => (path(), any::<bool>()).prop_map(|(parent, made)| Record::Preparing { parent, made }),
         1 => Just(Record::ParentRemoved),

@@ -7,7 +7,7 @@
 
 use minicbor::{Decode, Encode};
 use quotary_common::envelope::{CgroupPath, ControlValue, Name};
-use quotary_common::id::{BootId, GrantId};
+use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
 
 use super::controls::Knob;
@@ -166,6 +166,16 @@ pub enum Record {
         #[n(2)]
         after: ControlValue,
     },
+    /// The host was enrolled: epochs of another enrolment say nothing any more.
+    #[n(15)]
+    Enrolled {
+        /// The deployment that it belongs to from now on.
+        #[n(0)]
+        deployment: DeploymentId,
+        /// The epoch that it begins with; it may be lower than the one before.
+        #[n(1)]
+        epoch: u64,
+    },
 }
 
 /// A lease, as the journal keeps it.
@@ -258,4 +268,7 @@ pub enum EndReason {
     /// Somebody removed its group.
     #[n(8)]
     Vanished,
+    /// The host was enrolled anew: whoever gave it no longer speaks for this host.
+    #[n(9)]
+    EnrolledAnew,
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::RunError;
-use super::enforcement::{Done, Enforcement, Facts, Holding, Opened, Order, Report};
+use super::enforcement::{Done, Enforcement, Enrolment, Facts, Holding, Opened, Order, Report};
 use super::grants::{GRANTS_BYTES_MAX, GRANTS_FILE, Grants};
 use super::linking::Linking;
 use super::requests::{Requests, Waiting};
@@ -55,6 +55,8 @@ pub(super) struct Agent {
     pub(super) owners: BTreeMap<RequestId, u32>,
     /// Orders that change what is held and have no report yet: no envelope is built meanwhile.
     pub(super) changing: u32,
+    /// The enrolment that the enforcer must know of before evidence is sent under it.
+    pub(super) enrolment: Option<Enrolment>,
     /// Root has put everything back: nothing is enforced until the agent is started again.
     pub(super) is_halted: bool,
     pub(super) tasks: TaskTracker,
@@ -98,6 +100,7 @@ impl Agent {
             writes: VecDeque::new(),
             owners: BTreeMap::new(),
             changing: 0,
+            enrolment: None,
             is_halted: false,
             tasks: TaskTracker::new(),
             reports: opened.reports,
@@ -158,13 +161,24 @@ impl Agent {
             self.give_back_unused(now_ms);
             self.keep();
         }
+        self.tell_enrolment();
         if self.is_link_free() && now_ms >= self.schedule.due_ms() {
             self.work(now_ms);
         }
     }
 
     fn is_link_free(&self) -> bool {
-        self.changing == 0 && !self.linking.is_working()
+        self.changing == 0 && self.enrolment.is_none() && !self.linking.is_working()
+    }
+
+    /// Has the enforcer take up the enrolment; if it is busy, at the next turn.
+    fn tell_enrolment(&mut self) {
+        if let Some(enrolment) = self.enrolment
+            && self.enforcement.order(Order::Enrol(enrolment)).is_ok()
+        {
+            self.enrolment = None;
+            self.changing += 1;
+        }
     }
 
     fn wake_ms(&self) -> u64 {
@@ -239,6 +253,7 @@ impl Agent {
         }
         match done {
             Done::Ticked => self.is_ticking = false,
+            Done::Enrolled => self.changing = self.changing.saturating_sub(1),
             Done::Applied(_) => self.answer_granted(waiting, now_ms),
             Done::Entered { grant, result, reply } => {
                 let answer = result.and_then(|()| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
-use quotary_common::id::{BootId, GrantId};
+use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
 use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
@@ -21,11 +21,23 @@ const ORDERS_MAX: usize = 2048;
 /// If the loop hangs or is gone, leases still end: the thread ticks by itself after so long without orders.
 const OWN_TICK: Duration = Duration::from_secs(3);
 
+/// An enrolment, as the enforcer must know of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Enrolment {
+    pub(super) deployment: DeploymentId,
+    /// The epoch of the last set that was accepted, or that it begins with.
+    pub(super) epoch: u64,
+    /// Whether it came about just now.
+    pub(super) is_new: bool,
+}
+
 /// What the enforcer is to do.
 #[derive(Debug)]
 pub(super) enum Order {
     /// Bring the host to a grant set.
     Apply(Box<VerifiedGrantSet>),
+    /// Bring what is held to the host's enrolment.
+    Enrol(Enrolment),
     /// Move a process into a grant's group.
     Enter { grant: GrantId, pid: u32, start_time_ticks: u64, reply: Reply<LocalGrant> },
     /// End grants that were given back.
@@ -42,6 +54,7 @@ pub(super) enum Order {
 #[derive(Debug)]
 pub(super) enum Done {
     Ticked,
+    Enrolled,
     Applied(Box<VerifiedGrantSet>),
     Entered { grant: GrantId, result: Result<(), Refusal>, reply: Reply<LocalGrant> },
     Released { reply: Option<Reply<()>> },
@@ -171,6 +184,10 @@ fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
     let now_ms = clock::boottime_ms();
     match order {
         Order::Tick => (Done::Ticked, enforcer.tick(now_ms)),
+        Order::Enrol(Enrolment { deployment, epoch, is_new }) => {
+            let begin = if is_new { Enforcer::begin_enrolment } else { Enforcer::resume_enrolment };
+            (Done::Enrolled, begin(enforcer, deployment, epoch, now_ms))
+        }
         Order::Apply(set) => {
             let outcome = enforcer.apply(&set, now_ms);
             (Done::Applied(set), outcome)

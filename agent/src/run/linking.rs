@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::agent::Agent;
+use super::enforcement::Enrolment;
 use crate::clock;
 use crate::enrol::{self, EnrolError};
 use crate::evidence::Chain;
@@ -158,7 +159,7 @@ impl Agent {
                 tracing::info!(host = %identity.host(), deployment = %identity.deployment(), "the host is enrolled");
                 if let Stage::Open { tpm } = &self.linking.stage {
                     let tpm = tpm.clone();
-                    self.enrolled(tpm, identity, chain, now_ms);
+                    self.enrolled(tpm, identity, chain, true, now_ms);
                 }
             }
             Worked::Enrolled(Err(error)) => {
@@ -194,13 +195,16 @@ impl Agent {
         self.linking.stage = Stage::Open { tpm: tpm.clone() };
         self.schedule.begin(now_ms);
         match found {
-            Ok(Some((identity, chain))) => self.enrolled(tpm, identity, chain, now_ms),
+            Ok(Some((identity, chain))) => self.enrolled(tpm, identity, chain, false, now_ms),
             Ok(None) => {}
             Err(why) => tracing::warn!(%why, "the host must be enrolled again"),
         }
     }
 
-    fn enrolled(&mut self, tpm: TpmHandle, identity: Identity, chain: Chain, now_ms: u64) {
+    fn enrolled(&mut self, tpm: TpmHandle, identity: Identity, chain: Chain, is_new: bool, now_ms: u64) {
+        let (deployment, epoch) = (identity.deployment(), chain.accepted().epoch);
+        // Before anything that may fail: what is held is of this enrolment, or ends.
+        self.enrolment = Some(Enrolment { deployment, epoch, is_new });
         let timeout = Duration::from_millis(self.config.verifier_timeout_ms);
         let made = TlsIdentity::open(&self.state).map_err(|error| shown(&error)).and_then(|tls| {
             let client = tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| shown(&error))?;

@@ -10,7 +10,7 @@ mod tree;
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::grant::{self, Accepted, Grant, GrantSet, VerifiedGrantSet};
-use quotary_common::id::{BootId, Digest, GrantId, HostId, RequestId};
+use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use quotary_common::keys::{self, KeyCertificate, deployment_of};
 use quotary_common::lease::Lease;
 use quotary_common::sign::SigningKey;

@@ -74,6 +74,41 @@ fn a_group_that_somebody_removed_is_given_up() {
 }
 
 #[test]
+fn a_new_enrolment_ends_all_and_its_lower_epoch_enforces_across_restarts() {
+    let (one, other) = (DeploymentId::new([1; 32]), DeploymentId::new([2; 32]));
+    let under = |epoch, start_ms| Lease { epoch, ..lease(start_ms) };
+    let host = Host::version_2();
+    let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+    enforcer.resume_enrolment(one, 9, 0);
+    enforcer.apply_grants(&[grant(1, 500)], &under(9, 0), 1);
+    assert_eq!(enforcer.begin_enrolment(other, 2, 2).ended, [(ID, EndReason::EnrolledAnew)]);
+    assert!(host.run_groups().is_empty());
+    enforcer.apply_grants(&[grant(2, 500)], &under(2, 3), 4);
+    assert_eq!(enforcer.held(), [GrantId::new([2; 32])], "a lower epoch than before gives again");
+    drop(enforcer);
+    let (mut enforcer, _) = host.open(Mode::Enforce, 5);
+    assert_eq!(enforcer.resume_enrolment(other, 2, 5), Default::default(), "the same enrolment: all stays");
+    enforcer.apply_grants(&[grant(2, 500), grant(3, 100)], &under(2, 6), 7);
+    assert_eq!(enforcer.held().len(), 2);
+}
+
+#[test]
+fn a_crash_between_a_new_enrolment_and_the_journal_is_made_good_at_the_next_start() {
+    for (deployment, epoch) in [(DeploymentId::new([1; 32]), 2), (DeploymentId::new([2; 32]), 9)] {
+        let host = Host::version_2();
+        let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+        // A journal from before enrolments were kept there is taken as this one's.
+        enforcer.apply_grants(&[grant(1, 500)], &Lease { epoch: 3, ..lease(0) }, 1);
+        assert_eq!(enforcer.resume_enrolment(DeploymentId::new([1; 32]), 3, 1), Default::default());
+        drop(enforcer);
+        let (mut enforcer, _) = host.open(Mode::Enforce, 2);
+        assert_eq!(enforcer.resume_enrolment(deployment, epoch, 2).ended, [(ID, EndReason::EnrolledAnew)]);
+        enforcer.apply_grants(&[grant(2, 500)], &Lease { epoch, ..lease(3) }, 4);
+        assert_eq!(enforcer.held(), [GrantId::new([2; 32])]);
+    }
+}
+
+#[test]
 fn a_dry_run_remembers_across_a_restart_who_holds_what() {
     let host = Host::version_2();
     let (mut enforcer, _) = host.open(Mode::DryRun, 0);

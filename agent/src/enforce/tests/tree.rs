@@ -219,6 +219,17 @@ fn a_raised_epoch_ends_everything_at_once() {
 }
 
 #[test]
+fn an_accepted_set_that_came_too_late_still_raises_the_epoch() {
+    let host = Host::version_2();
+    let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+    enforcer.apply_grants(&[grant(1, 500)], &lease(50), 51);
+    let late = Lease { epoch: 2, lease_ms: 10, ..lease(50) };
+    let outcome = enforcer.apply_grants(&[grant(1, 500)], &late, 60);
+    assert_eq!(outcome.ended, [(GrantId::new([1; 32]), EndReason::Fenced)]);
+    assert!(host.run_groups().is_empty());
+}
+
+#[test]
 fn another_writer_is_left_alone_and_said() {
     let host = Host::version_2();
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
