@@ -7,13 +7,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use quotary_agent::tpm::EkAlgorithm;
 use quotary_client::ClientError;
 use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::ClaimedEnvelope;
 use quotary_common::evidence::{Evidence, PcrValue, extra_data};
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, GrantChange, Leaf};
 use quotary_common::nonce::Nonce;
 use quotary_common::reason::Reason;
-use quotary_common::wire::{Base64, EvidenceRequest, PcrBank, SendEvidence};
+use quotary_common::wire::{
+    Base64, EnrolmentRequest, EvidenceReply, EvidenceRequest, NonceReply, PcrBank, SendEvidence,
+};
 use quotary_tests::host::{Candidate, DrivenHost, Operator, Rogue, TlsKey, reason_of, request};
 use quotary_tests::world::{Application, Options, Timing, World};
 
@@ -279,7 +280,7 @@ fn an_enrolment_is_refused_for_whatever_is_wrong_with_it() {
         // A key that signs anything is no witness.
         second.tpm.stop().await.unwrap();
         let unrestricted = Rogue::open(&second.tpm).unwrap().unrestricted_public().unwrap();
-        let loose = quotary_common::wire::EnrolmentRequest { ak_public: Base64(unrestricted), ..other };
+        let loose = EnrolmentRequest { ak_public: Base64(unrestricted), ..other };
         refused(&operator, Reason::AkAttributes, second.begin(&loose)).await;
         assert_eq!(operator.hosts().await.unwrap().len(), 1);
     });
@@ -361,11 +362,8 @@ fn a_cloned_tpm_is_found_out_and_ends_what_was_granted_to_either() {
     });
 }
 
-async fn go_on(
-    host: &mut DrivenHost,
-    next: &quotary_common::wire::NonceReply,
-) -> (Evidence, Result<quotary_common::wire::EvidenceReply, ClientError>) {
-    let envelope: ClaimedEnvelope = host.envelope(next).unwrap().seal().unwrap();
+async fn go_on(host: &mut DrivenHost, next: &NonceReply) -> (Evidence, Result<EvidenceReply, ClientError>) {
+    let envelope = host.envelope(next).unwrap().seal().unwrap();
     let evidence = host.quote(next, &envelope).await.unwrap();
     let reply = host.send(&evidence).await;
     (evidence, reply)
