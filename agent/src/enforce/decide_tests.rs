@@ -48,6 +48,7 @@ fn obey(held: &mut Held, steps: &[Step]) {
                 grant: *grant,
                 cgroup: cgroup.as_cgroup().clone(),
                 lease: LeaseForm::from(lease),
+                owner: None,
             }),
             Step::Make { grant } => held.add(&Record::Made { grant: *grant }),
             Step::Set { grant, settings } => {

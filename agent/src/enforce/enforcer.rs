@@ -9,7 +9,7 @@ use quotary_common::envelope::{
     Backend, BackendKind, CgroupPath, ControlValue, EnforcementWrite, Event, EventKind, Hierarchy, Mode,
 };
 use quotary_common::grant::{Grant, VerifiedGrantSet};
-use quotary_common::id::{BootId, DeploymentId, GrantId};
+use quotary_common::id::{BootId, DeploymentId, GrantId, RequestId};
 use quotary_common::lease::Lease;
 
 use super::controls::{Device, Knob};
@@ -22,7 +22,7 @@ use super::held::{GroupState, HeldGrant, Written};
 use super::journal::Journal;
 use super::probe::{Capabilities, Survey, probe};
 use super::process;
-use super::record::{EndReason, Record};
+use super::record::{EndReason, Owner, Record};
 use crate::state::StateDir;
 
 /// Groups whose controls one tick compares with what was written: bounds a tick's time, covers all in turn.
@@ -147,12 +147,24 @@ impl Enforcer {
     }
 
     /// Brings the host to a verified grant set: ends what it no longer lists, renews, takes what is new (with
-    /// its group, so that processes can enter), resizes.
-    pub fn apply(&mut self, set: &VerifiedGrantSet, now_ms: u64) -> Outcome {
-        self.apply_grants(&set.set().grants, set.lease(), now_ms)
+    /// its group, so that processes can enter), resizes. `askers` are the uids that asked, by request, as far as
+    /// they are known: whose a grant is lasts as long as the grant itself.
+    pub fn apply(&mut self, set: &VerifiedGrantSet, askers: &BTreeMap<RequestId, u32>, now_ms: u64) -> Outcome {
+        self.apply_asked(&set.set().grants, askers, set.lease(), now_ms)
     }
 
+    #[cfg(test)]
     pub(super) fn apply_grants(&mut self, grants: &[Grant], lease: &Lease, now_ms: u64) -> Outcome {
+        self.apply_asked(grants, &BTreeMap::new(), lease, now_ms)
+    }
+
+    fn apply_asked(
+        &mut self,
+        grants: &[Grant],
+        askers: &BTreeMap<RequestId, u32>,
+        lease: &Lease,
+        now_ms: u64,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         let held_epoch = self.journal.held().epoch;
         if lease.epoch < held_epoch {
@@ -173,7 +185,9 @@ impl Enforcer {
                 }
                 Step::Take { grant, cgroup, lease } => {
                     let cgroup = cgroup.as_cgroup().clone();
-                    let record = Record::Granted { grant, cgroup, lease: (&lease).into() };
+                    let listed = grants.iter().find(|listed| listed.id == grant);
+                    let owner = listed.map(|listed| owner_of(listed, askers));
+                    let record = Record::Granted { grant, cgroup, lease: (&lease).into(), owner };
                     self.journal.announce(&[record]).map_err(EnforceError::Journal)
                 }
                 Step::Make { grant } => self.make(grant, now_ms).map(|made| outcome.append(made)),
@@ -286,6 +300,11 @@ impl Enforcer {
         self.running_grant(grant).ok().map(|held| held.lease)
     }
 
+    /// Whose a grant is, where the journal says.
+    pub fn owner(&self, grant: &GrantId) -> Option<Owner> {
+        self.running_grant(grant).ok().and_then(|held| held.owner.clone())
+    }
+
     /// What enforcement can do here, and why not more.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -368,6 +387,16 @@ impl Enforcer {
             outcome.events.push(happened(EventKind::Contested, &group, now_ms));
         }
         outcome
+    }
+}
+
+fn owner_of(grant: &Grant, askers: &BTreeMap<RequestId, u32>) -> Owner {
+    Owner {
+        uid: askers.get(&grant.request).copied(),
+        application: grant.application.clone(),
+        tenant: grant.tenant.clone(),
+        class: grant.class,
+        resources: grant.resources,
     }
 }
 

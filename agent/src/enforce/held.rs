@@ -7,7 +7,7 @@ use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
 
 use super::controls::Knob;
-use super::record::{EndReason, Entry, LeaseForm, Record};
+use super::record::{EndReason, Entry, LeaseForm, Owner, Record};
 
 /// Most remembered entries of one grant: the first, and the newest ones.
 const ENTRIES_MAX: usize = 64;
@@ -47,6 +47,8 @@ pub struct HeldGrant {
     pub cgroup: CgroupPath,
     /// Until when it holds.
     pub lease: Lease,
+    /// Whose it is, where the journal says.
+    pub owner: Option<Owner>,
     /// How far its group has come.
     pub group: GroupState,
     /// The controls written in its group.
@@ -78,11 +80,11 @@ impl Held {
     /// Adds one record. A record about a grant that is not held changes nothing.
     pub fn add(&mut self, record: &Record) {
         match record {
-            Record::Granted { grant, cgroup, lease } => {
+            Record::Granted { grant, cgroup, lease, owner } => {
                 self.epoch = self.epoch.max(lease.epoch);
                 if !self.grants.contains_key(grant) {
                     self.ended.remove(grant);
-                    self.grants.insert(*grant, HeldGrant::new(cgroup, lease));
+                    self.grants.insert(*grant, HeldGrant::new(cgroup, lease, owner.as_ref()));
                 }
             }
             Record::Renewed { lease } => {
@@ -164,10 +166,11 @@ impl Held {
 }
 
 impl HeldGrant {
-    fn new(cgroup: &CgroupPath, lease: &LeaseForm) -> Self {
+    fn new(cgroup: &CgroupPath, lease: &LeaseForm, owner: Option<&Owner>) -> Self {
         Self {
             cgroup: cgroup.clone(),
             lease: lease.into(),
+            owner: owner.cloned(),
             group: GroupState::None,
             written: BTreeMap::new(),
             entries: Vec::new(),
@@ -219,7 +222,8 @@ impl HeldGrant {
 
     fn records(&self, grant: GrantId, out: &mut Vec<Record>) {
         let lease = LeaseForm::from(&self.lease);
-        out.push(Record::Granted { grant, cgroup: self.cgroup.clone(), lease });
+        let (cgroup, owner) = (self.cgroup.clone(), self.owner.clone());
+        out.push(Record::Granted { grant, cgroup, lease, owner });
         if self.group != GroupState::None {
             out.push(Record::Making { grant });
         }

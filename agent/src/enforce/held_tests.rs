@@ -5,6 +5,7 @@ use crate::enforce::controls::{Control, Device};
 use crate::enforce::record::Origin;
 use proptest::prelude::*;
 use quotary_common::envelope::Name;
+use quotary_common::units::{Class, Resources};
 
 fn any_grant() -> impl Strategy<Value = GrantId> {
     (0u8..3).prop_map(|n| GrantId::new([n; 32]))
@@ -30,11 +31,21 @@ fn any_lease() -> impl Strategy<Value = LeaseForm> {
     })
 }
 
+fn any_owner() -> impl Strategy<Value = Owner> {
+    proptest::option::of(0u32..3).prop_map(|uid| Owner {
+        uid,
+        application: Name::lossy("application"),
+        tenant: Name::lossy("tenant"),
+        class: Class::Burstable,
+        resources: Resources { cpu_millicores: Some(500), ..Resources::default() },
+    })
+}
+
 fn any_record() -> impl Strategy<Value = Record> {
     let path = || (0u8..2).prop_map(|n| CgroupPath::lossy(&format!("/quotary/{n}")));
     prop_oneof![
-        3 => (any_grant(), path(), any_lease())
-            .prop_map(|(grant, cgroup, lease)| Record::Granted { grant, cgroup, lease }),
+        3 => (any_grant(), path(), any_lease(), proptest::option::of(any_owner()))
+            .prop_map(|(grant, cgroup, lease, owner)| Record::Granted { grant, cgroup, lease, owner }),
         1 => any_grant().prop_map(|grant| Record::Making { grant }),
         1 => any_grant().prop_map(|grant| Record::Made { grant }),
         3 => (any_grant(), any_knob(), proptest::option::of(any_value()), any_value())
@@ -97,7 +108,7 @@ proptest! {
         let (grant, knob) = (GrantId::new([9; 32]), Knob { control: Control::CpuMax, device: None });
         let lease = LeaseForm { boot_id: BootId::new([0; 16]), epoch: 0, start_ms: 0, lease_ms: 1 };
         let mut records = vec![
-            Record::Granted { grant, cgroup: CgroupPath::lossy("/quotary/x"), lease },
+            Record::Granted { grant, cgroup: CgroupPath::lossy("/quotary/x"), lease, owner: None },
             Record::Writing { grant, knob, before: Some(before.clone()), after: ControlValue::lossy("1") },
         ];
         records.extend(later);
@@ -110,10 +121,33 @@ proptest! {
 }
 
 #[test]
+fn a_grant_from_before_owners_were_journaled_is_read_as_nobodys() {
+    use minicbor::Encode;
+    #[derive(Encode)]
+    #[cbor(map)]
+    enum Before {
+        #[n(0)]
+        Granted {
+            #[n(0)]
+            grant: GrantId,
+            #[n(1)]
+            cgroup: CgroupPath,
+            #[n(2)]
+            lease: LeaseForm,
+        },
+    }
+    let (grant, cgroup) = (GrantId::new([1; 32]), CgroupPath::lossy("/q/a"));
+    let lease = LeaseForm { boot_id: BootId::new([0; 16]), epoch: 0, start_ms: 0, lease_ms: 1 };
+    let bytes = quotary_common::cbor::to_bytes(&Before::Granted { grant, cgroup: cgroup.clone(), lease });
+    let read = quotary_common::cbor::from_bytes::<Record>(&bytes, 1 << 16).unwrap();
+    assert_eq!(read, Record::Granted { grant, cgroup, lease, owner: None });
+}
+
+#[test]
 fn many_entries_keep_the_first_and_the_newest() {
     let grant = GrantId::new([1; 32]);
     let lease = LeaseForm { boot_id: BootId::new([0; 16]), epoch: 0, start_ms: 0, lease_ms: 1 };
-    let mut held = replay(&[Record::Granted { grant, cgroup: CgroupPath::lossy("/q/a"), lease }]);
+    let mut held = replay(&[Record::Granted { grant, cgroup: CgroupPath::lossy("/q/a"), lease, owner: None }]);
     for pid in 0..200 {
         let entry = Entry { pid, start_time_ticks: 1, uid: None, origins: Vec::new() };
         held.add(&Record::Entering { grant, entry });

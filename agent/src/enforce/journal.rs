@@ -107,7 +107,7 @@ mod tests {
 
     fn granted(lease_ms: u64) -> Record {
         let lease = LeaseForm { boot_id: BootId::new([1; 16]), epoch: 1, start_ms: 0, lease_ms };
-        Record::Granted { grant: GRANT, cgroup: CgroupPath::lossy("/quotary/run-x"), lease }
+        Record::Granted { grant: GRANT, cgroup: CgroupPath::lossy("/quotary/run-x"), lease, owner: None }
     }
 
     fn writing(before: &str, after: &str) -> Record {

@@ -42,7 +42,7 @@ pub use self::enforcer::{Config, Enforcer, Outcome};
 pub use self::error::{EnforceError, KernelError};
 pub use self::groups::{CgroupsRs, Groups};
 pub use self::probe::{Capabilities, probe};
-pub use self::record::EndReason;
+pub use self::record::{EndReason, Owner};
 
 #[cfg(test)]
 mod tests;

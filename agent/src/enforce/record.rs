@@ -9,6 +9,7 @@ use minicbor::{Decode, Encode};
 use quotary_common::envelope::{CgroupPath, ControlValue, Name};
 use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
+use quotary_common::units::{Class, Resources};
 
 use super::controls::Knob;
 
@@ -28,6 +29,9 @@ pub enum Record {
         /// Until when.
         #[n(2)]
         lease: LeaseForm,
+        /// Whose it is; absent in a journal from before it was kept there.
+        #[n(3)]
+        owner: Option<Owner>,
     },
     /// Its group is about to be made.
     #[n(1)]
@@ -176,6 +180,27 @@ pub enum Record {
         #[n(1)]
         epoch: u64,
     },
+}
+
+/// Whose a grant is: it must last before its application is told of the grant.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Owner {
+    /// Who asked, where that is known.
+    #[n(0)]
+    pub uid: Option<u32>,
+    /// The application that it is for.
+    #[n(1)]
+    pub application: Name,
+    /// The tenant that it is counted to.
+    #[n(2)]
+    pub tenant: Name,
+    /// Its class.
+    #[n(3)]
+    pub class: Class,
+    /// What was granted at first.
+    #[n(4)]
+    pub resources: Resources,
 }
 
 /// A lease, as the journal keeps it.

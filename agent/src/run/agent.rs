@@ -9,7 +9,7 @@ use quotary_common::id::{BootId, GrantId, RequestId};
 use quotary_common::limits::defaults;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::RequestReply;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -68,7 +68,7 @@ pub(super) struct Agent {
     next_sample_ms: u64,
     next_tick_ms: u64,
     is_ticking: bool,
-    kept: Option<tokio::task::JoinHandle<()>>,
+    kept: Option<oneshot::Receiver<bool>>,
 }
 
 impl Agent {
@@ -349,16 +349,27 @@ impl Agent {
 
     /// Keeps whose the grants are, beside the loop, one write after the other.
     fn keep(&mut self) {
-        if self.kept.as_ref().is_some_and(|kept| !kept.is_finished()) {
-            return;
+        if let Some(kept) = &mut self.kept {
+            match kept.try_recv() {
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Ok(true) => {}
+                // Again at the next tick; meanwhile the enforcer's journal knows who asked.
+                Ok(false) | Err(oneshot::error::TryRecvError::Closed) => self.grants.set_unkept(),
+            }
+            self.kept = None;
         }
         let Some(bytes) = self.grants.take_unkept() else { return };
         let state = self.state.clone();
-        self.kept = Some(self.tasks.spawn_blocking(move || {
-            if let Err(error) = state.write(GRANTS_FILE, &bytes) {
-                tracing::error!(error = &error as &dyn std::error::Error, "whose the grants are is not kept");
+        let (done, kept) = oneshot::channel();
+        self.kept = Some(kept);
+        self.tasks.spawn_blocking(move || {
+            let written = state.write(GRANTS_FILE, &bytes);
+            if let Err(error) = &written {
+                tracing::error!(error = error as &dyn std::error::Error, "whose the grants are is not kept");
             }
-        }));
+            // The loop is gone: nobody writes again.
+            let _ = done.send(written.is_ok());
+        });
     }
 
     /// Windows and evidence as the verifier wants them, unless the configuration says otherwise.

@@ -1,19 +1,20 @@
 //! The thread that owns the enforcer: its files and fsyncs never hold up the loop.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
-use quotary_common::id::{BootId, DeploymentId, GrantId};
+use quotary_common::id::{BootId, DeploymentId, GrantId, RequestId};
 use quotary_common::lease::Lease;
 use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock;
-use crate::enforce::{Config, EnforceError, Enforcer, Outcome};
+use crate::enforce::{Config, EnforceError, Enforcer, Outcome, Owner};
 use crate::socket::Reply;
 
 /// Orders that may wait: more than sockets can have open at once.
@@ -34,8 +35,8 @@ pub(super) struct Enrolment {
 /// What the enforcer is to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Bring the host to a grant set.
-    Apply(Box<VerifiedGrantSet>),
+    /// Bring the host to a grant set; the uids that asked, by request.
+    Apply { set: Box<VerifiedGrantSet>, askers: BTreeMap<RequestId, u32> },
     /// Bring what is held to the host's enrolment.
     Enrol(Enrolment),
     /// Move a process into a grant's group.
@@ -66,6 +67,8 @@ pub(super) enum Done {
 pub(super) struct Holding {
     /// Grants in use.
     pub(super) held: Vec<(GrantId, Option<Lease>)>,
+    /// Whose the grants are, where the journal says.
+    pub(super) owners: Vec<(GrantId, Owner)>,
     /// Groups: path, grant, uid that entered first.
     pub(super) groups: Vec<(CgroupPath, GrantId, Option<u32>)>,
 }
@@ -188,8 +191,8 @@ fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
             let begin = if is_new { Enforcer::begin_enrolment } else { Enforcer::resume_enrolment };
             (Done::Enrolled, begin(enforcer, deployment, epoch, now_ms))
         }
-        Order::Apply(set) => {
-            let outcome = enforcer.apply(&set, now_ms);
+        Order::Apply { set, askers } => {
+            let outcome = enforcer.apply(&set, &askers, now_ms);
             (Done::Applied(set), outcome)
         }
         Order::Enter { grant, pid, start_time_ticks, reply } => {
@@ -219,6 +222,7 @@ fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
 }
 
 fn holding(enforcer: &Enforcer) -> Holding {
-    let held = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
-    Holding { held, groups: enforcer.groups() }
+    let held: Vec<_> = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
+    let owners = held.iter().filter_map(|(grant, _)| Some((*grant, enforcer.owner(grant)?))).collect();
+    Holding { held, owners, groups: enforcer.groups() }
 }

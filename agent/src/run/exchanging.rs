@@ -110,7 +110,7 @@ impl Agent {
             return;
         }
         self.owners = envelope.claims().requests.iter().map(|request| (request.id, request.uid)).collect();
-        match self.enforcement.order(Order::Apply(Box::new(grants))) {
+        match self.enforcement.order(Order::Apply { set: Box::new(grants), askers: self.owners.clone() }) {
             Ok(()) => self.changing += 1,
             // The next set says it again; who waits stays waiting.
             Err(_) => tracing::error!("enforcement is busy: a grant set was not applied"),

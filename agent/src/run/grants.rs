@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::enforcement::Holding;
-use crate::enforce::Outcome;
+use crate::enforce::{Outcome, Owner};
 
 /// The file of what must outlive the agent: whose each grant is.
 pub(super) const GRANTS_FILE: &str = "grants.json";
@@ -32,6 +32,21 @@ struct Kept {
     class: Class,
     resources: Resources,
     controls: Vec<ControlView>,
+}
+
+impl Kept {
+    /// What the enforcer's journal says of a grant whose newer facts were lost in a crash.
+    fn from_journal(grant: GrantId, owner: Option<&Owner>) -> Self {
+        Self {
+            grant,
+            uid: owner.and_then(|owner| owner.uid),
+            application: owner.map(|owner| owner.application.as_str().to_owned()).unwrap_or_default(),
+            tenant: owner.map(|owner| owner.tenant.as_str().to_owned()).unwrap_or_default(),
+            class: owner.map(|owner| owner.class).unwrap_or_default(),
+            resources: owner.map(|owner| owner.resources).unwrap_or_default(),
+            controls: Vec::new(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -82,16 +97,10 @@ impl Grants {
         let mut grants = Self { entries: BTreeMap::new(), boot_id, mode, is_dirty: false };
         for (id, _) in &holding.held {
             let known = kept.iter().find(|kept| kept.grant == *id).cloned();
-            let unknown = || Kept {
-                grant: *id,
-                uid: None,
-                application: String::new(),
-                tenant: String::new(),
-                class: Class::default(),
-                resources: Resources::default(),
-                controls: Vec::new(),
-            };
-            grants.insert(known.unwrap_or_else(unknown), None, now_ms);
+            let owner = holding.owners.iter().find(|(owned, _)| owned == id).map(|(_, owner)| owner);
+            let mut kept = known.unwrap_or_else(|| Kept::from_journal(*id, owner));
+            kept.uid = kept.uid.or(owner.and_then(|owner| owner.uid));
+            grants.insert(kept, None, now_ms);
         }
         grants.set_holding(holding, now_ms);
         grants
@@ -120,6 +129,11 @@ impl Grants {
         }
         let kept: Vec<&Kept> = self.entries.values().map(|entry| &entry.kept).collect();
         serde_json::to_vec(&kept).ok()
+    }
+
+    /// What was taken last was not kept: it is taken again.
+    pub(super) fn set_unkept(&mut self) {
+        self.is_dirty = true;
     }
 
     /// Whether it is held.

@@ -114,7 +114,7 @@ fn written<'a>(writes: &'a [EnforcementWrite], control: &str) -> &'a Enforcement
 fn the_kernel_throttles_a_burning_process_and_forgets_us_afterwards() {
     let Some(ground) = Ground::new("throttle") else { return };
     let (mut enforcer, _) = ground.open(0);
-    let outcome = enforcer.apply(&verified(vec![grant(1, 200)], 0), 1);
+    let outcome = enforcer.apply(&verified(vec![grant(1, 200)], 0), &std::collections::BTreeMap::new(), 1);
     for control in ["cpu.shares", "cpu.cfs_quota_us"] {
         assert!(written(&outcome.writes, control).effective, "{:?}", outcome.writes);
     }

@@ -74,6 +74,20 @@ fn a_group_that_somebody_removed_is_given_up() {
 }
 
 #[test]
+fn whose_a_grant_is_lasts_from_the_moment_that_it_is_held() {
+    let host = Host::version_2();
+    let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+    let set = verified(vec![grant(1, 500), grant(2, 500)], 0);
+    enforcer.apply(&set, &[(RequestId::new([1; 32]), 1000)].into(), 1);
+    // Killed before anything else could be written.
+    drop(enforcer);
+    let (enforcer, _) = host.open(Mode::Enforce, 2);
+    let owner = enforcer.owner(&ID).unwrap();
+    assert_eq!((owner.uid, owner.application.as_str(), owner.tenant.as_str()), (Some(1000), "application", "tenant"));
+    assert_eq!(enforcer.owner(&GrantId::new([2; 32])).unwrap().uid, None);
+}
+
+#[test]
 fn a_new_enrolment_ends_all_and_its_lower_epoch_enforces_across_restarts() {
     let (one, other) = (DeploymentId::new([1; 32]), DeploymentId::new([2; 32]));
     let under = |epoch, start_ms| Lease { epoch, ..lease(start_ms) };

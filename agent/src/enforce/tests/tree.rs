@@ -1,5 +1,6 @@
 //! What happens in a tree of plain files.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 
 use quotary_common::envelope::{BackendKind, EventKind, Hierarchy, Mode, Support};
@@ -21,7 +22,7 @@ fn group(n: u8) -> String {
 fn a_verified_grant_set_becomes_limits_that_are_read_back() {
     let host = Host::version_2();
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
-    let outcome = enforcer.apply(&verified(vec![grant(1, 500)], 0), 1);
+    let outcome = enforcer.apply(&verified(vec![grant(1, 500)], 0), &BTreeMap::new(), 1);
     assert_eq!(host.get(&format!("{}/cpu.max", group(1))), "50000 100000");
     assert_eq!(host.get(&format!("{}/cpu.weight", group(1))), "50");
     assert_eq!(host.get(&format!("{}/memory.high", group(1))), (64 << 20).to_string());

@@ -23,7 +23,11 @@ fn lease(start_ms: u64) -> Lease {
 
 fn holding(entered: Option<u32>) -> Holding {
     let id = grant(1).id;
-    Holding { held: vec![(id, Some(lease(0)))], groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)] }
+    Holding {
+        held: vec![(id, Some(lease(0)))],
+        owners: Vec::new(),
+        groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)],
+    }
 }
 
 fn write(control: &str, value: &str) -> EnforcementWrite {
@@ -63,6 +67,22 @@ fn only_the_uid_that_asked_finds_a_grant_and_after_a_restart_too() {
     assert_eq!((shown.application.as_str(), shown.lease_left_ms), ("a", 600));
     let lost = Grants::restore(Some(b"{"), &holding(None), BOOT, Mode::Enforce, 10);
     assert!(lost.knows(&id) && lost.find(&id.to_string(), 7).is_none(), "nobody's, but held");
+    let granted = grant(500);
+    let owner = Owner {
+        uid: Some(7),
+        application: granted.application,
+        tenant: granted.tenant,
+        class: granted.class,
+        resources: granted.resources,
+    };
+    let journaled = Holding { owners: vec![(id, owner)], ..holding(None) };
+    for kept in [None, Some(&b"[]"[..]), Some(b"{")] {
+        let killed = Grants::restore(kept, &journaled, BOOT, Mode::Enforce, 10);
+        assert_eq!(killed.find(&id.to_string(), 7), Some(id), "killed before its file was written");
+        let shown = killed.show(&id, 400).unwrap();
+        assert_eq!((shown.application.as_str(), shown.tenant.as_str()), ("a", "t"));
+        assert_eq!(shown.resources.cpu_millicores, Some(500));
+    }
     let gone = Grants::restore(Some(&kept), &Holding::default(), BOOT, Mode::Enforce, 10);
     assert!(!gone.knows(&id), "what the enforcer does not hold is not held");
 }
