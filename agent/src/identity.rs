@@ -19,6 +19,8 @@ pub const IDENTITY_FILE: &str = "identity.cbor";
 /// The file of the TLS client key.
 pub const TLS_FILE: &str = "tls.cbor";
 const IDENTITY_BYTES_MAX: usize = SIGNED_BYTES_MAX + 8192;
+/// Largest reply of the verifier that is read, in bytes.
+const REPLY_BYTES_MAX: usize = 2 << 20;
 const TLS_BYTES_MAX: usize = 16 * 1024;
 
 /// An identity that cannot be read, made, or kept.
@@ -130,6 +132,8 @@ impl TlsIdentity {
             bearer: None,
             timeout,
         })
+        // What a verifier that was taken over can make the agent hold in memory.
+        .map(|client| client.with_reply_bytes_max(REPLY_BYTES_MAX))
     }
 }
 
