@@ -102,6 +102,16 @@ pub enum EnforceError {
         /// The start time that was found.
         found: u64,
     },
+    /// It is another user's: a program that it became, or the process that has its pid now.
+    #[error("process {pid} is of uid {found}, not of uid {expected}, which asked")]
+    OtherOwner {
+        /// The pid.
+        pid: u32,
+        /// The uid that asked.
+        expected: u32,
+        /// The real uid that was found.
+        found: u32,
+    },
     /// Facts about the process could not be read.
     #[error("cannot look at process {pid}")]
     Process {
@@ -130,7 +140,9 @@ impl EnforceError {
         let reason = match self {
             Self::UnknownGrant { .. } => Reason::NotFound,
             Self::LeaseOver { .. } => Reason::LeaseExpired,
-            Self::NoProcess { .. } | Self::OtherProcess { .. } | Self::Process { .. } => Reason::NotOwner,
+            Self::NoProcess { .. } | Self::OtherProcess { .. } | Self::OtherOwner { .. } | Self::Process { .. } => {
+                Reason::NotOwner
+            }
             Self::Parent { .. } | Self::Journal(_) | Self::NoGroup { .. } | Self::Enter { .. } => Reason::Unavailable,
         };
         Refusal::new(reason, self.to_string())

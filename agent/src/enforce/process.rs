@@ -62,6 +62,20 @@ pub fn uid(root: &Path, pid: u32) -> Option<u32> {
     fs::metadata(root.join(format!("proc/{pid}"))).ok().map(|facts| facts.uid())
 }
 
+/// The process's real uid, which is who started it whatever it runs as; `None` when it is gone.
+///
+/// # Errors
+/// When the file cannot be read, or is none.
+pub fn real_uid(root: &Path, pid: u32) -> std::io::Result<Option<u32>> {
+    let Some(status) = read(root, pid, "status")? else { return Ok(None) };
+    // The name, which stands before, cannot hold a line end: the kernel writes it escaped.
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    match line.and_then(|uids| uids.split_ascii_whitespace().next()?.parse().ok()) {
+        Some(uid) => Ok(Some(uid)),
+        None => Err(std::io::Error::new(ErrorKind::InvalidData, "its status file has no uid")),
+    }
+}
+
 /// The cgroups that the process is in, one per hierarchy; none when it is gone.
 pub fn origins(root: &Path, pid: u32) -> Vec<Origin> {
     let text = read(root, pid, "cgroup").ok().flatten().unwrap_or_default();
@@ -106,6 +120,17 @@ mod tests {
         assert_eq!(start_time_ticks(temp.path(), 8).unwrap(), None);
         fs::write(temp.path().join("proc/7/stat"), "7 (cut").unwrap();
         assert!(start_time_ticks(temp.path(), 7).is_err());
+    }
+
+    #[test]
+    fn the_real_uid_is_the_first_of_four() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("proc/7")).unwrap();
+        fs::write(temp.path().join("proc/7/status"), "Name:\tUid: 5\nUid:\t1000\t0\t0\t0\nGid:\t1\n").unwrap();
+        assert_eq!(real_uid(temp.path(), 7).unwrap(), Some(1000));
+        assert_eq!(real_uid(temp.path(), 8).unwrap(), None);
+        fs::write(temp.path().join("proc/7/status"), "Name:\ta\n").unwrap();
+        assert!(real_uid(temp.path(), 7).is_err());
     }
 
     #[test]

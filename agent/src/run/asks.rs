@@ -64,7 +64,8 @@ impl Agent {
             Ok(grant) => grant,
             Err(refusal) => return drop(reply.send(Err(refusal))),
         };
-        let order = Order::Enter { grant, pid: peer.pid, start_time_ticks: peer.start_time_ticks, reply };
+        let Peer { pid, start_time_ticks, uid, .. } = *peer;
+        let order = Order::Enter { grant, pid, start_time_ticks, uid, reply };
         if let Err(Order::Enter { reply, .. }) = self.enforcement.order(order) {
             let _ = reply.send(Err(Refusal::new(Reason::Busy, "enforcement is busy: try again")));
         }

@@ -40,7 +40,7 @@ pub(super) enum Order {
     /// Bring what is held to the host's enrolment.
     Enrol(Enrolment),
     /// Move a process into a grant's group.
-    Enter { grant: GrantId, pid: u32, start_time_ticks: u64, reply: Reply<LocalGrant> },
+    Enter { grant: GrantId, pid: u32, start_time_ticks: u64, uid: u32, reply: Reply<LocalGrant> },
     /// End grants that were given back.
     Release { grants: Vec<GrantId>, reply: Option<Reply<()>> },
     /// See what time brought.
@@ -195,8 +195,8 @@ fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
             let outcome = enforcer.apply(&set, &askers, now_ms);
             (Done::Applied(set), outcome)
         }
-        Order::Enter { grant, pid, start_time_ticks, reply } => {
-            let result = enforcer.enter(&grant, pid, start_time_ticks, now_ms).map_err(|error| {
+        Order::Enter { grant, pid, start_time_ticks, uid, reply } => {
+            let result = enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms).map_err(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
                 error.refusal()
             });

@@ -14,7 +14,7 @@ fn live(host: &Host, crash: &CrashAt) -> usize {
         let kernel = Box::new(FakeKernel::crashing(crash.clone()));
         let (mut enforcer, _) = Enforcer::open_with(host.config(Mode::Enforce), kernel, BOOT, 0).unwrap();
         enforcer.apply_grants(&[grant(1, 500), grant(2, 300)], &lease(0), 1);
-        enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2).unwrap();
+        enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 2).unwrap();
         enforcer.apply_grants(&[grant(1, 700), grant(3, 100)], &lease(10), 11);
         enforcer.release(&GrantId::new([1; 32]), 12).unwrap();
         enforcer.restore_all(13);

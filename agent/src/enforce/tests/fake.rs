@@ -57,6 +57,7 @@ impl Host {
     pub(super) fn process(&self, pid: u32, start: u64, cgroup: &str) {
         let rest = (4..22).map(|n| if n == 4 { "1".to_owned() } else { n.to_string() }).collect::<Vec<_>>().join(" ");
         self.put(&format!("proc/{pid}/stat"), &format!("{pid} (burn) R {rest} {start} 0\n"));
+        self.put(&format!("proc/{pid}/status"), &format!("Name:\tburn\nUid:\t{uid}\t0\t0\t0\n", uid = super::UID));
         let lines = format!("4:cpu:{cgroup}\n3:cpuacct:{cgroup}\n2:memory:{cgroup}\n1:blkio:{cgroup}\n0::{cgroup}\n");
         self.put(&format!("proc/{pid}/cgroup"), &lines);
         for dir in self.hierarchy_roots() {

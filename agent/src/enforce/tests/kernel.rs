@@ -10,6 +10,11 @@ use super::*;
 use crate::enforce::{Config, EndReason, Enforcer, process, whole_disks};
 use crate::state::StateDir;
 
+/// Who runs the tests, and so the processes that they start.
+fn uid() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 const ID: GrantId = GrantId::new([1; 32]);
 
 /// A parent of our own in the real tree; removed when dropped, whatever happened.
@@ -128,7 +133,7 @@ fn the_kernel_throttles_a_burning_process_and_forgets_us_afterwards() {
 
     let burner = Burner::new();
     let before = burner.cgroups();
-    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), 2).unwrap();
+    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), uid(), 2).unwrap();
     assert_eq!(burner.cgroups().matches(&ground.parent).count(), 4, "{}", burner.cgroups());
     let usage_ns = || ground.file("cpuacct", "cpuacct.usage").parse::<f64>().unwrap();
     let (from, clock) = (usage_ns(), Instant::now());
@@ -153,7 +158,7 @@ fn after_a_crash_a_start_past_the_lease_frees_the_process() {
     let before = burner.cgroups();
     let (mut enforcer, _) = ground.open(0);
     enforcer.apply_grants(&[grant(1, 100)], &lease(0), 1);
-    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), 2).unwrap();
+    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), uid(), 2).unwrap();
     drop(enforcer);
     assert_eq!(ground.file("cpu", "cpu.cfs_quota_us"), "10000");
     let (enforcer, outcome) = ground.open(LEASE_MS);
@@ -169,7 +174,7 @@ fn after_a_crash_a_start_within_the_lease_keeps_the_limit() {
     let mut burner = Burner::new();
     let (mut enforcer, _) = ground.open(0);
     enforcer.apply_grants(&[grant(1, 100)], &lease(0), 1);
-    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), 2).unwrap();
+    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), uid(), 2).unwrap();
     drop(enforcer);
     let (mut enforcer, outcome) = ground.open(LEASE_MS - 1);
     assert_eq!(outcome, Default::default());
@@ -188,7 +193,7 @@ fn processes_in_groups_that_the_application_made_below_are_freed_too() {
     let burner = Burner::new();
     let (mut enforcer, _) = ground.open(0);
     enforcer.apply_grants(&[grant(1, 100)], &lease(0), 1);
-    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), 2).unwrap();
+    enforcer.enter(&ID, burner.0.id(), burner.start_time_ticks(), uid(), 2).unwrap();
     let nested = ground.dir("cpu").join(format!("run-{}", &ID.to_string()[2..])).join("a/b");
     std::fs::create_dir_all(&nested).unwrap();
     std::fs::write(nested.join("cgroup.procs"), burner.0.id().to_string()).unwrap();

@@ -23,6 +23,8 @@ const _: fn() = || {
 };
 
 const BOOT: BootId = BootId::new([1; 16]);
+/// Whose processes the fake host's are.
+const UID: u32 = 1000;
 const LEASE_MS: u64 = 10_000;
 
 fn grant(n: u8, cpu_millicores: u64) -> Grant {

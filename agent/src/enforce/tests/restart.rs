@@ -14,7 +14,7 @@ fn killed_while_enforcing() -> Host {
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
     enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
     enforcer.apply_grants(&[grant(1, 500)], &lease(100), 101);
-    enforcer.enter(&ID, 7, 70, 102).unwrap();
+    enforcer.enter(&ID, 7, 70, UID, 102).unwrap();
     host
 }
 

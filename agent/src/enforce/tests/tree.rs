@@ -105,7 +105,7 @@ fn a_process_enters_every_hierarchy_and_leaves_to_where_it_came_from() {
         let (mut enforcer, _) = host.open(Mode::Enforce, 0);
         enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
         let id = GrantId::new([1; 32]);
-        enforcer.enter(&id, 7, 70, 2).unwrap();
+        enforcer.enter(&id, 7, 70, UID, 2).unwrap();
         let inside = format!("/quotary/{}", group(1).rsplit('/').next().unwrap());
         assert!(host.places(7).iter().all(|place| *place == inside), "{:?}", host.places(7));
         assert!(enforcer.tick(3).ended.is_empty());
@@ -129,7 +129,7 @@ fn a_process_whose_home_is_gone_goes_to_the_root() {
     host.process(7, 70, "/gone");
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
     enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
-    enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2).unwrap();
+    enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 2).unwrap();
     for root in host.hierarchy_roots() {
         std::fs::remove_dir_all(root.join("gone")).unwrap();
     }
@@ -144,13 +144,29 @@ fn a_pid_that_belongs_to_another_process_now_is_not_moved() {
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
     enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
     let id = GrantId::new([1; 32]);
-    let refused = enforcer.enter(&id, 7, 69, 2).unwrap_err();
+    let refused = enforcer.enter(&id, 7, 69, UID, 2).unwrap_err();
     assert!(matches!(refused, EnforceError::OtherProcess { expected: 69, found: 70, .. }));
     assert_eq!(refused.refusal().reason, Reason::NotOwner);
-    assert!(matches!(enforcer.enter(&id, 8, 1, 2), Err(EnforceError::NoProcess { pid: 8 })));
-    assert!(matches!(enforcer.enter(&GrantId::new([9; 32]), 7, 70, 2), Err(EnforceError::UnknownGrant { .. })));
-    assert!(matches!(enforcer.enter(&id, 7, 70, LEASE_MS), Err(EnforceError::LeaseOver { .. })));
+    assert!(matches!(enforcer.enter(&id, 8, 1, UID, 2), Err(EnforceError::NoProcess { pid: 8 })));
+    assert!(matches!(enforcer.enter(&GrantId::new([9; 32]), 7, 70, UID, 2), Err(EnforceError::UnknownGrant { .. })));
+    assert!(matches!(enforcer.enter(&id, 7, 70, UID, LEASE_MS), Err(EnforceError::LeaseOver { .. })));
     assert!(host.places(7).iter().all(|place| place == "/user.slice"));
+}
+
+#[test]
+fn a_process_of_another_user_is_not_moved_not_even_when_it_became_that_in_between() {
+    let host = Host::version_1();
+    host.process(7, 70, "/user.slice");
+    let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+    enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
+    let id = GrantId::new([1; 32]);
+    let refused = enforcer.enter(&id, 7, 70, UID + 1, 2).unwrap_err();
+    assert!(matches!(refused, EnforceError::OtherOwner { pid: 7, expected: 1001, found: UID }), "{refused:?}");
+    assert_eq!(refused.refusal().reason, Reason::NotOwner);
+    host.put("proc/7/status", "Name:\tsudo\nUid:\t0\t0\t0\t0\n");
+    assert!(matches!(enforcer.enter(&id, 7, 70, UID, 2), Err(EnforceError::OtherOwner { found: 0, .. })));
+    assert!(host.places(7).iter().all(|place| place == "/user.slice"));
+    assert!(enforcer.tick(3).ended.is_empty(), "nobody entered, so nobody left");
 }
 
 #[test]
@@ -160,7 +176,7 @@ fn a_process_that_one_hierarchy_refuses_goes_back_in_all() {
     let kernel = FakeKernel { closed: Some(Controller::Memory), ..FakeKernel::default() };
     let (mut enforcer, _) = host.open_on(kernel, Mode::Enforce, 0);
     enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
-    let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2);
+    let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 2);
     assert!(matches!(refused, Err(EnforceError::Enter { pid: 7, .. })));
     assert!(host.places(7).iter().all(|place| place == "/user.slice"), "{:?}", host.places(7));
     assert!(enforcer.tick(3).ended.is_empty(), "nobody entered, so nobody left");
@@ -175,7 +191,7 @@ fn a_pid_that_changes_hands_while_it_is_moved_goes_to_where_its_parent_is() {
         let kernel = FakeKernel { meanwhile: Some((host.path("proc/7/stat"), stat)), ..FakeKernel::default() };
         let (mut enforcer, _) = host.open_on(kernel, Mode::Enforce, 0);
         enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
-        let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2);
+        let refused = enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 2);
         assert!(matches!(refused, Err(EnforceError::OtherProcess { expected: 70, found: 71, .. })), "{refused:?}");
         assert!(host.places(7).iter().all(|place| place == "/parents.slice"), "{:?}", host.places(7));
     }
@@ -188,7 +204,7 @@ fn a_group_ends_when_its_last_process_leaves_and_not_before_the_first_enters() {
         let (mut enforcer, _) = host.open(Mode::Enforce, 0);
         enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
         assert!(enforcer.tick(2).ended.is_empty());
-        enforcer.enter(&GrantId::new([1; 32]), 7, 70, 3).unwrap();
+        enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 3).unwrap();
         assert!(enforcer.tick(4).ended.is_empty());
         host.exit(7);
         assert_eq!(enforcer.tick(5).ended, [(GrantId::new([1; 32]), EndReason::Empty)]);
@@ -283,7 +299,7 @@ fn a_dry_run_shows_each_write_once_and_touches_nothing() {
     assert_eq!(enforcer.apply_grants(&[grant(1, 600)], &lease(1), 2).writes.len(), 2);
     assert!(!host.path(GROUP).exists() && enforcer.groups().is_empty());
     assert_eq!(host.get("sys/fs/cgroup/cgroup.subtree_control"), "memory pids");
-    enforcer.enter(&GrantId::new([1; 32]), 7, 70, 3).unwrap();
+    enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 3).unwrap();
     assert_eq!(host.places(7), ["/"]);
     assert!(enforcer.tick(4).ended.is_empty());
     host.exit(7);
@@ -315,7 +331,7 @@ fn stopping_puts_back_the_state_before() {
         host.process(7, 70, "/user.slice");
         let (mut enforcer, _) = host.open(Mode::Enforce, 0);
         enforcer.apply_grants(&[grant(1, 500), grant(2, 300)], &lease(0), 1);
-        enforcer.enter(&GrantId::new([1; 32]), 7, 70, 2).unwrap();
+        enforcer.enter(&GrantId::new([1; 32]), 7, 70, UID, 2).unwrap();
         assert_eq!(enforcer.restore_all(3).ended.len(), 2);
         assert!(host.hierarchy_roots().iter().all(|root| !root.join("quotary").exists()));
         assert!(host.places(7).iter().all(|place| place == "/user.slice"));
