@@ -18,8 +18,10 @@ use super::group::GroupPath;
 use super::groups::Groups;
 use super::probe::{Mount, list};
 
-/// Most bytes read of a control file; `cgroup.procs` of a large group is the longest.
+/// Most bytes read of a control file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes read at once of `cgroup.procs`; what stands behind is read when these were moved out.
+const PROCESSES_BYTES_MAX: u64 = 4 << 20;
 /// Most groups looked at below one of ours.
 const NESTED_MAX: usize = 4_096;
 /// How often processes that keep forking are moved out before giving up for now.
@@ -168,16 +170,21 @@ impl Direct {
     }
 
     /// Whether no process is in the group or below it. A group that is not there is empty.
-    pub fn is_empty(&self, group: &GroupPath) -> bool {
+    ///
+    /// # Errors
+    /// [`KernelError`] when that cannot be told: then somebody may be in it.
+    pub fn is_empty(&self, group: &GroupPath) -> Result<bool, KernelError> {
         if let (Hierarchy::V2, Some(mount)) = (self.hierarchy, self.mounts.first())
             && let Ok(events) = read_file(mount, Some(group), "cgroup.events")
         {
-            return events.lines().any(|line| line.trim() == "populated 0");
+            return Ok(events.lines().any(|line| line.trim() == "populated 0"));
         }
-        self.mounts.iter().all(|mount| {
-            let dir = mount.dir.join(group.relative());
-            directory(mount, Some(group)).is_err() || nested(&dir).iter().all(|dir| processes(dir).is_empty())
-        })
+        for mount in &self.mounts {
+            if directory(mount, Some(group)).is_ok() && !inside(&mount.dir.join(group.relative()))?.is_empty() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Moves every process of the group, and of groups below it, to where `home` says that it belongs.
@@ -206,7 +213,7 @@ impl Direct {
     ) -> Result<(), KernelError> {
         let mut outcome = Ok(());
         for _ in 0..PASSES {
-            let inside: Vec<u32> = nested(dir).iter().flat_map(|dir| processes(dir)).collect();
+            let inside = inside(dir)?;
             if inside.is_empty() {
                 return Ok(());
             }
@@ -343,12 +350,34 @@ fn nested(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The processes in one group, as far as they can be read. (In a threaded group they stand in its domain.)
-fn processes(dir: &Path) -> Vec<u32> {
-    let mut text = String::new();
-    match File::open(dir.join("cgroup.procs")) {
-        Ok(file) => drop(file.take(FILE_BYTES_MAX).read_to_string(&mut text)),
-        Err(_) => return Vec::new(),
+/// The processes in the group at `dir` and in groups below it.
+fn inside(dir: &Path) -> Result<Vec<u32>, KernelError> {
+    let mut all = Vec::new();
+    for dir in nested(dir) {
+        let path = dir.join("cgroup.procs");
+        let failed = |source| KernelError::Io { step: "read", path: path.clone(), source };
+        all.extend(processes(&path, PROCESSES_BYTES_MAX).map_err(failed)?);
     }
-    text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+    Ok(all)
 }
+
+/// The processes in one group, the first `bytes_max` of the file's bytes. A group that is gone by now has none, nor
+/// has a threaded one, whose processes stand in its domain.
+fn processes(path: &Path, bytes_max: u64) -> std::io::Result<Vec<u32>> {
+    let mut text = String::new();
+    match File::open(path).and_then(|file| file.take(bytes_max).read_to_string(&mut text)) {
+        Ok(_) => {}
+        Err(error) => {
+            let gone = [Errno::NOENT, Errno::NODEV, Errno::OPNOTSUPP].map(|errno| Some(errno.raw_os_error()));
+            return if gone.contains(&error.raw_os_error()) { Ok(Vec::new()) } else { Err(error) };
+        }
+    }
+    // A line that was cut is another pid.
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let damaged = |_| std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds what is no pid");
+    whole.lines().map(|line| line.trim().parse().map_err(damaged)).collect()
+}
+
+#[cfg(test)]
+#[path = "direct_tests.rs"]
+mod tests;

@@ -30,9 +30,9 @@ impl Enforcer {
         outcome.ended.push((grant, reason));
         if let Some(group) = self.group_of(&grant)
             && self.direct.exists(&group)
-            && !self.direct.is_empty(&group)
+            && !self.direct.is_empty(&group).unwrap_or(false)
         {
-            // First, so that nobody stays limited should the kernel hold on to the group.
+            // Also where it cannot be told who is in it. First, so that nobody stays limited should the kernel hold on to the group.
             outcome.append(self.lift(grant, &group, now_ms));
         }
         self.take_down(grant);

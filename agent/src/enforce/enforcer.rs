@@ -347,7 +347,10 @@ impl Enforcer {
                 let started = process::start_time_ticks(&self.root, entry.pid);
                 matches!(started, Ok(found) if found != Some(entry.start_time_ticks))
             }),
-            (_, Some(group)) => self.direct.is_empty(&group),
+            (_, Some(group)) => self.direct.is_empty(&group).unwrap_or_else(|error| {
+                tracing::debug!(error = &error as &dyn std::error::Error, %group, "it cannot be told whether anybody is in it");
+                false
+            }),
         }
     }
 
