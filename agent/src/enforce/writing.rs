@@ -33,8 +33,8 @@ impl Enforcer {
     fn prepare_parent(&mut self, now_ms: u64) -> Result<Outcome, EnforceError> {
         let parent = self.setup.parent.clone();
         let mut outcome = Outcome::default();
-        // Right below the root it has no other use than ours; another agent on this host may have made it.
-        let ours = parent.parent().is_none() || !self.direct.exists(&parent);
+        // One that is there is an administrator's, or another agent's: whoever made it removes it.
+        let ours = !self.direct.exists(&parent);
         if ours && self.journal.held().parent_made.as_ref() != Some(parent.as_cgroup()) {
             let record = Record::Preparing { parent: parent.as_cgroup().clone(), made: true };
             self.journal.announce(&[record]).map_err(EnforceError::Journal)?;

@@ -339,6 +339,21 @@ fn stopping_puts_back_the_state_before() {
 }
 
 #[test]
+fn a_parent_that_was_there_before_us_stays() {
+    for host in [Host::version_1(), Host::version_2()] {
+        host.process(9, 90, "/quotary");
+        host.exit(9);
+        let (mut enforcer, _) = host.open(Mode::Enforce, 0);
+        enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
+        enforcer.restore_all(2);
+        drop(enforcer);
+        host.open(Mode::Enforce, 3);
+        assert!(host.run_groups().is_empty());
+        assert!(host.hierarchy_roots().iter().all(|root| root.join("quotary").exists()));
+    }
+}
+
+#[test]
 fn a_parent_that_another_agent_uses_stays() {
     let host = Host::version_2();
     let (mut enforcer, _) = host.open(Mode::Enforce, 0);
