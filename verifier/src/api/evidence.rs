@@ -84,7 +84,7 @@ pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refu
     let command = |answer| Command::Finding { host, refusal, input, envelope, enrolled_at_ms, answer };
     if app.queue.ask(command).await? {
         tracing::warn!(%host, reason = found.reason.code(), "a finding under a valid signature: the epoch rose");
-        app.view.count_refused(Some(&host), "evidence", &found, app.clock.now_ms());
+        app.view.note_refused(Some(&host), &found);
         return Err(found);
     }
     Err(app.refuse(Some(&host), "evidence", found, bytes).await)

@@ -146,21 +146,23 @@ impl View {
             snapshot.tally.set_last_refusal(None);
         }
     }
+    /// Notes a refused evidence against its host: for one whose leaf is written anyway.
+    pub fn note_refused(&self, host: Option<&HostId>, refusal: &Refusal) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        // Who does not hold the host's key must not colour the host's state.
+        let colours = !matches!(refusal.reason, Reason::TlsKey | Reason::Unauthorised);
+        if let Some(snapshot) = host.filter(|_| colours).and_then(|id| self.host(id)) {
+            snapshot.tally.refused.fetch_add(1, Ordering::Relaxed);
+            snapshot.tally.set_last_refusal(Some(refusal.into()));
+        }
+    }
     /// Counts a refusal; `Some` when its leaf is due, for so many.
     pub fn count_refused(&self, host: Option<&HostId>, what: &str, refusal: &Refusal, now_ms: u64) -> Option<u64> {
-        let known = host.and_then(|id| self.host(id));
         if what == "evidence" {
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            // Who does not hold the host's key must not colour the host's state.
-            if let Some(snapshot) =
-                known.as_ref().filter(|_| !matches!(refusal.reason, Reason::TlsKey | Reason::Unauthorised))
-            {
-                snapshot.tally.refused.fetch_add(1, Ordering::Relaxed);
-                snapshot.tally.set_last_refusal(Some(refusal.into()));
-            }
+            self.note_refused(host, refusal);
         }
-        let id = known.map(|snapshot| snapshot.host.record.host);
-        self.meter.lock().unwrap_or_else(PoisonError::into_inner).count(id, refusal.reason, now_ms)
+        let known = host.and_then(|id| self.host(id)).map(|snapshot| snapshot.host.record.host);
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner).count(known, refusal.reason, now_ms)
     }
     /// Counted refusals whose leaf is due.
     pub(super) fn refusals_due(&self, now_ms: u64) -> Vec<Tally> {
