@@ -17,7 +17,7 @@
 //! | [`record`], [`held`], [`journal`] | the write-ahead journal: records, what they add up to, the file |
 //! | [`group`], [`process`], [`probe`] | cgroup paths, processes, the host's cgroup tree |
 //! | [`groups`], [`direct`] | the direct backend: groups by cgroups-rs, control files by ourselves |
-//! | [`enforcer`] and its parts `writing`, `entering`, `ending` | the shell that does the steps |
+//! | [`enforcer`] and its parts `writing`, `entering`, `ending`, `enrolment` | the shell that does the steps |
 
 pub mod controls;
 pub mod decide;
@@ -25,6 +25,7 @@ pub mod devices;
 pub mod direct;
 mod ending;
 pub mod enforcer;
+mod enrolment;
 mod entering;
 mod error;
 pub mod group;

@@ -171,16 +171,6 @@ impl Agent {
         self.changing == 0 && self.enrolment.is_none() && !self.linking.is_working()
     }
 
-    /// Has the enforcer take up the enrolment; if it is busy, at the next turn.
-    fn tell_enrolment(&mut self) {
-        if let Some(enrolment) = self.enrolment
-            && self.enforcement.order(Order::Enrol(enrolment)).is_ok()
-        {
-            self.enrolment = None;
-            self.changing += 1;
-        }
-    }
-
     fn wake_ms(&self) -> u64 {
         let mut wake_ms = self.next_sample_ms;
         if !self.is_ticking {

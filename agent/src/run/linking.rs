@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::agent::Agent;
-use super::enforcement::Enrolment;
+use super::enforcement::{Enrolment, Order};
 use crate::clock;
 use crate::enrol::{self, EnrolError};
 use crate::evidence::Chain;
@@ -222,6 +222,16 @@ impl Agent {
         self.linking.stage =
             Stage::Enrolled { exchange: Arc::new(exchange), tls_key, chain: Some(Box::new(chain)), nonce: None };
         self.schedule.begin(now_ms);
+    }
+
+    /// Has the enforcer take up the enrolment; if it is busy, at the next turn.
+    pub(super) fn tell_enrolment(&mut self) {
+        if let Some(enrolment) = self.enrolment
+            && self.enforcement.order(Order::Enrol(enrolment)).is_ok()
+        {
+            self.enrolment = None;
+            self.changing += 1;
+        }
     }
 
     /// Goes back to before the enrolment, if there is a token to enrol with.
