@@ -54,16 +54,6 @@ pub enum PeerError {
         /// Which.
         pid: u32,
     },
-    /// It is of another user than the one that connected.
-    #[error("process {pid}, which connected as uid {uid}, is of uid {found}: connect from a process of your own")]
-    OtherOwner {
-        /// Which.
-        pid: u32,
-        /// The uid that connected.
-        uid: u32,
-        /// Its real uid.
-        found: u32,
-    },
     /// It is in no cgroup that an envelope can name.
     #[error("the cgroup of process {pid} cannot be told")]
     Cgroup {
@@ -91,8 +81,8 @@ impl Credentials {
 
 impl Peer {
     /// Who `credentials` stand for, by `root`'s `/proc`, given that the connection was there at `connected_ms`
-    /// (`CLOCK_BOOTTIME`): a process that started later only has the pid. And it must still be the connecting
-    /// user's: one that became another's is not who connected.
+    /// (`CLOCK_BOOTTIME`): a process that started later only has the pid. Whether it is still the connecting
+    /// user's matters where it is moved, and is checked there.
     pub(super) fn look(root: &Path, credentials: &Credentials, connected_ms: u64) -> Result<Self, PeerError> {
         let Credentials { uid, gid, pid } = *credentials;
         let start = || {
@@ -103,11 +93,6 @@ impl Peer {
         let start_time_ticks = start()?;
         if start_time_ticks.saturating_mul(TICK_MS) > connected_ms.saturating_add(TICK_MS) {
             return Err(PeerError::Gone { pid });
-        }
-        let found = process::real_uid(root, pid).map_err(|source| PeerError::Read { pid, source })?;
-        let found = found.ok_or(PeerError::Gone { pid })?;
-        if found != uid {
-            return Err(PeerError::OtherOwner { pid, uid, found });
         }
         let (cgroup, unit) = place(&process::origins(root, pid)).ok_or(PeerError::Cgroup { pid })?;
         // The cgroup is that of the same process only if it is still there.
@@ -177,13 +162,10 @@ mod tests {
     #[test]
     fn a_process_that_started_after_the_connection_is_not_the_peer() {
         let pid = std::process::id();
-        let uid = rustix::process::getuid().as_raw();
-        let own = Credentials { uid, gid: 2, pid };
+        let own = Credentials { uid: 1, gid: 2, pid };
         let now_ms = crate::clock::boottime_ms();
         let peer = Peer::look(Path::new("/"), &own, now_ms).unwrap();
-        assert_eq!((peer.uid, peer.gid, peer.pid), (uid, 2, pid));
-        let other = Credentials { uid: uid + 1, ..own };
-        assert!(matches!(Peer::look(Path::new("/"), &other, now_ms), Err(PeerError::OtherOwner { .. })));
+        assert_eq!((peer.uid, peer.gid, peer.pid), (1, 2, pid));
         let started_ms = peer.start_time_ticks * TICK_MS;
         assert!(matches!(
             Peer::look(Path::new("/"), &own, started_ms.saturating_sub(1_000)),

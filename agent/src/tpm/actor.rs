@@ -18,6 +18,8 @@ use super::software::{ChildSlot, SoftwareTpm};
 
 /// Making a software TPM takes 2 s; making an EK on slow hardware, tens of seconds.
 const START_DEADLINE: Duration = Duration::from_secs(120);
+/// How long a software TPM that refused may take to end: its connection breaks a moment before.
+const SOFTWARE_END: Duration = Duration::from_millis(300);
 /// swtpm's state is locked until an earlier swtpm, killed with its agent, has gone.
 const SOFTWARE_PATIENCE: Duration = Duration::from_secs(5);
 const SOFTWARE_PAUSE: Duration = Duration::from_millis(50);
@@ -306,7 +308,9 @@ fn open_software(software: &mut SoftwareTpm, config: &TpmConfig) -> Result<Conne
             continue;
         }
         return Err(match error {
-            TpmError::Connect { source, .. } | TpmError::Command { source, .. } if !software.is_running() => {
+            TpmError::Connect { source, .. } | TpmError::Command { source, .. }
+                if software.ends_within(SOFTWARE_END) =>
+            {
                 software.does_not_start(Some(source))
             }
             error => error,

@@ -134,6 +134,18 @@ impl SoftwareTpm {
         TpmError::SoftwareStart { log, log_tail, source }
     }
 
+    /// Whether the child has ended, or does so within `patience`.
+    pub(super) fn ends_within(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        while self.is_running() {
+            if Instant::now() >= end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    }
+
     /// Whether the child lives; reaps it if it has ended.
     pub(super) fn is_running(&self) -> bool {
         self.child.with(|slot| {
