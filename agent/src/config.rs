@@ -315,6 +315,17 @@ mod tests {
         let config = parse(&all).unwrap();
         assert_eq!(config.window_ms.map(NonZeroU64::get), Some(15_000));
         assert_eq!(config.disks, Some(vec![Device { major: 8, minor: 0 }, Device { major: 259, minor: 0 }]));
+        // Options of another `access` cannot hold together with the one in force, but their names must be known.
+        let is_option = |line: &&str| line.strip_prefix("# ").is_some_and(|rest| rest.contains(" = "));
+        let others: Vec<&str> = text.lines().filter(is_option).collect();
+        assert!(others.len() >= 4, "{others:?}");
+        for line in others {
+            let told = match parse(&text.replace(line, &line[2..])) {
+                Ok(_) => String::new(),
+                Err(error) => error.to_string(),
+            };
+            assert!(!told.contains("unknown field") && !told.contains("TOML"), "{line}: {told}");
+        }
     }
 
     #[test]

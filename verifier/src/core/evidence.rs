@@ -100,7 +100,7 @@ impl State {
         let asked = Asked {
             envelope: evidence.claims(),
             epoch: next.progress.epoch,
-            trusted: true,
+            trusted: next.is_trusted(now_ms),
             forecasts: &forecasts,
             dwell_ms: timing.resize_dwell_ms,
             now_ms,
