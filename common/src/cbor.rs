@@ -156,7 +156,11 @@ pub struct Text<const MAX: usize>(String);
 impl<const MAX: usize> Text<MAX> {
     /// The text, if it is short enough and has no control character.
     pub fn new(text: &str) -> Option<Self> {
-        (text.len() <= MAX && !text.chars().any(char::is_control)).then(|| Self(text.to_owned()))
+        Self::allows(text).then(|| Self(text.to_owned()))
+    }
+    /// Whether the text is short enough and has no control character.
+    pub fn allows(text: &str) -> bool {
+        text.len() <= MAX && !text.chars().any(char::is_control)
     }
     /// The text cut to what fits, control characters replaced by `?`.
     pub fn lossy(text: &str) -> Self {

@@ -10,9 +10,9 @@ use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, PlanId, RequestId};
 use crate::limits::{
     APPLICATIONS_MAX, CGROUP_PATH_BYTES_MAX, CONTROL_VALUE_BYTES_MAX, CONTROLLERS_MAX, ENVELOPE_BYTES_MAX, EVENTS_MAX,
-    NAME_BYTES_MAX, REQUESTS_MAX, WINDOWS_MAX, WRITES_MAX,
+    NAME_BYTES_MAX, REQUESTS_MAX, WRITES_MAX,
 };
-use crate::metric::MetricWindow;
+use crate::metric::MetricWindows;
 use crate::units::{Class, Resources};
 
 /// A short name: unit, device, zone, application.
@@ -61,7 +61,7 @@ pub struct Envelope {
     pub backend: Backend,
     /// Metric windows of the host.
     #[n(11)]
-    pub host_windows: Bounded<MetricWindow, WINDOWS_MAX>,
+    pub host_windows: MetricWindows,
     /// The applications that were seen.
     #[n(12)]
     pub applications: Bounded<ApplicationReport, APPLICATIONS_MAX>,
@@ -253,7 +253,7 @@ pub struct ApplicationReport {
     pub grant: Option<GrantId>,
     /// Its metric windows.
     #[n(4)]
-    pub windows: Bounded<MetricWindow, WINDOWS_MAX>,
+    pub windows: MetricWindows,
 }
 
 /// Something that happened, counted.

@@ -178,6 +178,7 @@ mod tests {
     use super::*;
     use crate::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
     use crate::keys::{KeyCertificate, deployment_of};
+    use crate::metric::MetricWindows;
     use crate::sign::SigningKey;
 
     fn key() -> SigningKey {
@@ -222,7 +223,7 @@ mod tests {
                     hierarchy: Hierarchy::None,
                     controls: Bounded::default(),
                 },
-                host_windows: Bounded::default(),
+                host_windows: MetricWindows::default(),
                 applications: Bounded::default(),
                 events: Bounded::default(),
                 writes: Bounded::default(),

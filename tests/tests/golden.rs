@@ -15,7 +15,7 @@ use quotary_common::grant::{Grant, GrantSet, RequestRefusal};
 use quotary_common::id::*;
 use quotary_common::keys::KeyCertificate;
 use quotary_common::leaf::*;
-use quotary_common::metric::{Metric, MetricWindow};
+use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::nonce::{NonceKey, NonceScope};
 use quotary_common::plan::{Plan, Setpoint, Target};
 use quotary_common::reason::{Reason, Refusal};
@@ -100,13 +100,13 @@ fn envelope() -> Envelope {
             hierarchy: Hierarchy::V1,
             controls: many(vec![ControlState { control: name("cpu.shares"), support: Support::Effective }]),
         },
-        host_windows: many(vec![window(None), window(Some("sda"))]),
+        host_windows: MetricWindows::new(&[window(None), window(Some("sda"))]).unwrap(),
         applications: many(vec![ApplicationReport {
             cgroup: CgroupPath::new("/quotary/run-a").unwrap(),
             unit: Some(name("web.service")),
             uid: Some(1000),
             grant: Some(GrantId::new([7; 32])),
-            windows: many(vec![window(None)]),
+            windows: MetricWindows::new(&[window(None)]).unwrap(),
         }]),
         events: many(vec![Event {
             kind: EventKind::CpuThrottled,

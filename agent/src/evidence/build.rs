@@ -7,6 +7,7 @@ use quotary_common::envelope::{
 };
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId};
 use quotary_common::limits::{APPLICATIONS_MAX, ENVELOPE_BYTES_MAX, EVENTS_MAX, REQUESTS_MAX, WRITES_MAX};
+use quotary_common::metric::MetricWindows;
 
 use super::{Place, fit};
 use crate::sample::{ApplicationWindows, Windows};
@@ -87,7 +88,7 @@ pub fn build(
         agent_version: frame.agent_version,
         built_at_ms: now_ms,
         backend: frame.backend,
-        host_windows: Bounded::default(),
+        host_windows: MetricWindows::default(),
         applications: Bounded::default(),
         events: Bounded::truncating(events.clone()).0,
         writes,
@@ -100,7 +101,7 @@ pub fn build(
     left_out += windows.events.iter().map(|event| event.count).sum::<u64>();
     count_event(&mut events, EventKind::LeftOut, left_out, now_ms);
     envelope.events = Bounded::truncating(events).0;
-    envelope.host_windows = Bounded::truncating(windows.host).0;
+    envelope.host_windows = MetricWindows::truncating(&windows.host).0;
     let reports = windows.applications.into_iter().map(ApplicationWindows::into_report).collect();
     envelope.applications = Bounded::truncating(reports).0;
     Ok((envelope.seal()?, waiting))

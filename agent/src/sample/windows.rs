@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use quotary_common::cbor::{self, Bounded};
+use quotary_common::cbor;
 use quotary_common::envelope::{ApplicationReport, Event, EventKind};
-use quotary_common::metric::MetricWindow;
+use quotary_common::metric::{MetricWindow, MetricWindows};
 
 use super::application::Application;
 
@@ -34,7 +34,7 @@ pub struct ApplicationWindows {
 impl ApplicationWindows {
     /// As an envelope carries it.
     pub fn into_report(self) -> ApplicationReport {
-        let (windows, _) = Bounded::truncating(self.windows);
+        let (windows, _) = MetricWindows::truncating(&self.windows);
         ApplicationReport {
             cgroup: self.application.cgroup.clone(),
             unit: self.application.unit.clone(),

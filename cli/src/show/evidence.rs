@@ -7,7 +7,7 @@ use std::path::Path;
 use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope};
 use quotary_common::evidence::Evidence;
 use quotary_common::id::Digest;
-use quotary_common::metric::MetricWindow;
+use quotary_common::metric::MetricWindows;
 use quotary_common::tpm::Quote;
 use quotary_common::wire::ShowEvidence;
 
@@ -118,9 +118,9 @@ const WINDOW_COLUMNS: [(&str, Align); 6] = [
     ("OVER", Align::Right),
 ];
 
-fn windows(windows: &[MetricWindow]) -> Table {
+fn windows(windows: &MetricWindows) -> Table {
     let mut table = Table::new(&WINDOW_COLUMNS, "no windows");
-    for window in windows {
+    for window in windows.iter() {
         let name = window.metric.name();
         table.row([
             name.clone(),
@@ -236,7 +236,7 @@ mod tests {
     use quotary_common::cbor::{Bounded, Text, Version};
     use quotary_common::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
     use quotary_common::id::{BootId, DeploymentId, HostId};
-    use quotary_common::metric::Metric;
+    use quotary_common::metric::{Metric, MetricWindow};
 
     fn envelope() -> Envelope {
         let window = MetricWindow {
@@ -279,7 +279,7 @@ mod tests {
                 hierarchy: Hierarchy::V1,
                 controls: Bounded::default(),
             },
-            host_windows: Bounded::new(vec![window]).unwrap(),
+            host_windows: MetricWindows::new(&[window]).unwrap(),
             applications: Bounded::default(),
             events: Bounded::default(),
             writes: Bounded::new(vec![write]).unwrap(),

@@ -7,7 +7,7 @@ use quotary_common::envelope::{
 };
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use quotary_common::limits::defaults::{EVIDENCE_MS, WINDOW_MS};
-use quotary_common::metric::{Metric, MetricWindow};
+use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::units::{Class, Resources};
 
 /// How much stands in an envelope.
@@ -91,7 +91,7 @@ pub(super) fn envelope(place: Place, content: Content, requests: Vec<PendingRequ
                 window(*metric, *label, *about, start_ms, salt + place.sequence)
             })
         });
-        Bounded::truncating(all.collect()).0
+        MetricWindows::truncating(&all.collect::<Vec<_>>()).0
     };
     let reports = (0..applications).map(|n| ApplicationReport {
         cgroup: CgroupPath::lossy(&format!("/quotary/app-{n}.scope")),

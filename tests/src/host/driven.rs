@@ -10,6 +10,7 @@ use quotary_common::evidence::{Evidence, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, GrantId, HostId, RequestId};
 use quotary_common::keys::VerifiedKeys;
+use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::Nonce;
 use quotary_common::reason::Reason;
 use quotary_common::sign::Signed;
@@ -134,7 +135,7 @@ impl DrivenHost {
                 hierarchy: Hierarchy::None,
                 controls: Bounded::default(),
             },
-            host_windows: Bounded::default(),
+            host_windows: MetricWindows::default(),
             applications: Bounded::default(),
             events: Bounded::default(),
             writes: Bounded::default(),

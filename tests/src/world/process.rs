@@ -262,11 +262,14 @@ mod tests {
             assert!(Instant::now() < deadline, "{}", running.log_tail());
             std::thread::sleep(POLL);
         }
-        assert_eq!(naming(&marker).unwrap().len(), 1);
         assert!(running.ended().unwrap().is_none());
-        assert_eq!(running.pid(), naming(&marker).unwrap()[0].0);
+        // Between its fork and its exec the sleeper still carries the shell's command line, so there may be two.
+        assert!(naming(&marker).unwrap().iter().any(|(pid, _)| *pid == running.pid()));
         drop(running);
-        assert!(naming(&marker).unwrap().is_empty());
+        while !naming(&marker).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "the sleeper outlived its guard");
+            std::thread::sleep(POLL);
+        }
     }
 
     #[test]

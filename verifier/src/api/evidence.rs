@@ -64,7 +64,6 @@ pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refu
     let Some(_place) = snapshot.tally.enter() else {
         return Err(Refusal::new(Reason::Busy, "evidence of this host is being looked at: wait for its reply"));
     };
-    let input = Digest::of(&[bytes]);
     let enrolled_at_ms = snapshot.host.record.enrolled_at_ms;
     let (found, envelope) = match look_at(app, &snapshot, key, bytes) {
         Look::Repeat => return reply(app, &snapshot),
@@ -80,7 +79,7 @@ pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refu
     let Some(envelope) = envelope.filter(|_| found.reason.raises_epoch()) else {
         return Err(app.refuse(Some(&host), "evidence", found, bytes).await);
     };
-    let refusal = found.clone();
+    let (refusal, input) = (found.clone(), Digest::of(&[bytes]));
     let command = |answer| Command::Finding { host, refusal, input, envelope, enrolled_at_ms, answer };
     if app.queue.ask(command).await? {
         tracing::warn!(%host, reason = found.reason.code(), "a finding under a valid signature: the epoch rose");

@@ -13,6 +13,7 @@ use quotary_common::grant::{self, Accepted, Grant, GrantSet, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use quotary_common::keys::{self, KeyCertificate, deployment_of};
 use quotary_common::lease::Lease;
+use quotary_common::metric::MetricWindows;
 use quotary_common::sign::SigningKey;
 use quotary_common::units::{Class, Resources};
 
@@ -84,7 +85,7 @@ fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
             hierarchy: Hierarchy::V2,
             controls: Bounded::default(),
         },
-        host_windows: Bounded::default(),
+        host_windows: MetricWindows::default(),
         applications: Bounded::default(),
         events: Bounded::default(),
         writes: Bounded::default(),

@@ -101,7 +101,7 @@ fn the_newest_facts_of_an_application_are_reported() {
     let mut windows = fold.take_closed(1000);
     let report = windows.applications.remove(0).into_report();
     assert_eq!((report.grant, report.unit, report.uid), (granted.grant, granted.unit, Some(1000)));
-    assert_eq!((report.windows.len(), report.windows[0].mean), (1, 2));
+    assert_eq!((report.windows.len(), report.windows.to_vec()[0].mean), (1, 2));
 }
 
 #[test]

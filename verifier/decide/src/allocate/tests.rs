@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{Backend, BackendKind, CgroupPath, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::id::{BootId, DeploymentId, Digest, RequestId};
+use quotary_common::metric::MetricWindows;
 use quotary_common::units::Class;
 
 use super::*;
@@ -51,7 +52,7 @@ fn envelope(host_id: u8, sequence: u64, requests: Vec<PendingRequest>, held: Vec
             hierarchy: Hierarchy::V2,
             controls: Bounded::default(),
         },
-        host_windows: Bounded::default(),
+        host_windows: MetricWindows::default(),
         applications: Bounded::default(),
         events: Bounded::default(),
         writes: Bounded::default(),

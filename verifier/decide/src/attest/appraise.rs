@@ -154,20 +154,20 @@ fn compare(zone: &Zone, proven: &[PcrValue], learned: &LearnedReferences) -> Res
         Reference::Values(values) => Some(values),
         Reference::Learn => learned.get(&zone.name),
     };
-    let mut values = Vec::with_capacity(zone.pcr_selection.count());
+    let mut taught = Vec::new();
     for pcr in zone.pcr_selection.iter() {
         let (hash_alg, index) = pcr;
         let Some(value) = find(proven, pcr) else {
             let detail = format!("zone `{}`: PCR {index} of bank 0x{hash_alg:04x} was not quoted", zone.name);
             return Err(Refusal::new(Reason::PcrSelection, detail));
         };
-        if let Some(reference) = reference {
-            check_value(zone, value, find(reference, pcr))?;
+        match reference {
+            Some(reference) => check_value(zone, value, find(reference, pcr))?,
+            None => taught.push(value.clone()),
         }
-        values.push(value.clone());
     }
-    values.sort_unstable();
-    Ok(reference.is_none().then(|| (zone.name.clone(), values)))
+    taught.sort_unstable();
+    Ok(reference.is_none().then(|| (zone.name.clone(), taught)))
 }
 
 fn check_value(zone: &Zone, value: &PcrValue, expected: Option<&PcrValue>) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! The checks from the signature on, in the order of design §5.
 
+use std::sync::OnceLock;
+
 use quotary_common::envelope::{ClaimedEnvelope, Envelope};
 use quotary_common::evidence::{Evidence, PcrValue};
 use quotary_common::id::Digest;
@@ -27,7 +29,7 @@ pub enum Finding {
 pub struct VerifiedEvidence {
     envelope: ClaimedEnvelope,
     bytes: Vec<u8>,
-    evidence_digest: Digest,
+    evidence_digest: OnceLock<Digest>,
     nonce: Nonce,
     clock: ClockPosition,
     firmware_version: u64,
@@ -51,7 +53,8 @@ impl VerifiedEvidence {
     }
     /// SHA-256 of the evidence: the name under which it is kept, and which a grant set answers.
     pub fn evidence_digest(&self) -> Digest {
-        self.evidence_digest
+        // No check needs it, so it is made where the evidence is kept.
+        *self.evidence_digest.get_or_init(|| Evidence::digest(&self.bytes))
     }
     /// The evidence as it came, to be kept.
     pub fn evidence_bytes(&self) -> &[u8] {
@@ -111,7 +114,7 @@ pub fn verify(
         return Err(Refusal::new(Reason::ChainForked, detail));
     }
     Ok(VerifiedEvidence {
-        evidence_digest: Evidence::digest(&bytes),
+        evidence_digest: OnceLock::new(),
         bytes,
         nonce: Nonce::new(evidence.nonce),
         clock,

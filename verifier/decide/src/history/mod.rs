@@ -77,11 +77,11 @@ impl History {
         let host = envelope.host;
         let to_unix =
             |boottime_ms: u64| committed_at_ms.saturating_sub(envelope.built_at_ms.saturating_sub(boottime_ms));
-        self.fold(host, &Subject::Host, &envelope.host_windows, to_unix);
+        self.fold(host, &Subject::Host, &envelope.host_windows.to_vec(), to_unix);
         for application in envelope.applications.iter() {
             let cgroup = application.cgroup.as_str().to_owned();
             let subject = Subject::Cgroup(cgroup.clone());
-            self.fold(host, &subject, &application.windows, to_unix);
+            self.fold(host, &subject, &application.windows.to_vec(), to_unix);
             // Bounded as the series are: a name without a series is not kept.
             let has_series = ResourceKind::ALL
                 .into_iter()

@@ -4,6 +4,7 @@ use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::evidence::{Evidence, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, HostId};
+use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::{Nonce, NonceKey, NonceScope};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::{GENERATED_VALUE, HashAlg, PcrSelection, TYPE_QUOTE, qualified_signer};
@@ -90,7 +91,7 @@ impl Scene {
                 hierarchy: Hierarchy::None,
                 controls: Bounded::default(),
             },
-            host_windows: Bounded::default(),
+            host_windows: MetricWindows::default(),
             applications: Bounded::default(),
             events: Bounded::default(),
             writes: Bounded::default(),

@@ -13,6 +13,7 @@ use quotary_common::evidence::{Evidence, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, TokenId};
 use quotary_common::keys::deployment_of;
 use quotary_common::leaf::{Decision, Enrolled, Genesis, Leaf, TokenMade, Verdict, VerdictChanged, Verdicts};
+use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::Nonce;
 use quotary_common::sign::{PublicKey, SigningKey};
 
@@ -194,7 +195,7 @@ impl World {
             agent_version: Text::lossy("0"),
             built_at_ms: 5,
             backend,
-            host_windows: Bounded::default(),
+            host_windows: MetricWindows::default(),
             applications: Bounded::default(),
             events: Bounded::default(),
             writes: Bounded::default(),
