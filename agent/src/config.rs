@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use quotary_common::envelope::Mode;
-use quotary_common::limits::{REQUESTS_MAX, defaults};
+use quotary_common::limits::{APPLICATIONS_MAX, REQUESTS_MAX, defaults};
 use serde::Deserialize;
 
 use crate::enforce::Device;
@@ -32,6 +32,7 @@ struct RawConfig {
     evidence_ms: Option<u64>,
     request_evidence_min_interval_ms: Option<u64>,
     requests_per_uid_max: Option<usize>,
+    grants_per_uid_max: Option<usize>,
     connections_per_uid_max: Option<usize>,
     verifier_timeout_ms: Option<u64>,
     retry_max_ms: Option<u64>,
@@ -65,6 +66,8 @@ pub struct Config {
     pub(crate) request_evidence_min_interval_ms: u64,
     /// Requests of one uid that may wait at once.
     pub(crate) requests_per_uid_max: usize,
+    /// Grants that one uid may hold at once, those it waits for included.
+    pub(crate) grants_per_uid_max: usize,
     /// Connections of one uid that may be open at once.
     pub(crate) connections_per_uid_max: usize,
     /// How long one call to the verifier may take, ms.
@@ -170,6 +173,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     let request_evidence_min_interval_ms =
         within("request_evidence_min_interval_ms", raw.request_evidence_min_interval_ms, 1_000, (0, 300_000), f);
     let requests_per_uid_max = count("requests_per_uid_max", raw.requests_per_uid_max, 32, REQUESTS_MAX, f);
+    let grants_per_uid_max = count("grants_per_uid_max", raw.grants_per_uid_max, 128, APPLICATIONS_MAX, f);
     let connections_per_uid_max = count("connections_per_uid_max", raw.connections_per_uid_max, 128, 1024, f);
     let verifier_timeout_ms = within("verifier_timeout_ms", raw.verifier_timeout_ms, 10_000, (100, 120_000), f);
     let retry_max_ms = within("retry_max_ms", raw.retry_max_ms, 60_000, (100, 3_600_000), f);
@@ -199,6 +203,7 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             evidence_ms: raw.evidence_ms,
             request_evidence_min_interval_ms,
             requests_per_uid_max,
+            grants_per_uid_max,
             connections_per_uid_max,
             verifier_timeout_ms,
             retry_max_ms,

@@ -110,9 +110,11 @@ impl ClaimedEnvelope {
     ///
     /// # Errors
     /// [`CborError`] when they are too many or not the canonical form.
-    pub fn parse(bytes: &[u8]) -> Result<Self, CborError> {
-        let envelope = cbor::from_bytes::<Envelope>(bytes, ENVELOPE_BYTES_MAX)?;
-        Ok(Self { envelope, bytes: bytes.to_vec(), digest: Digest::of(&[bytes]) })
+    pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, CborError> {
+        let bytes = bytes.into();
+        let envelope = cbor::from_bytes::<Envelope>(&bytes, ENVELOPE_BYTES_MAX)?;
+        let digest = Digest::of(&[&bytes]);
+        Ok(Self { envelope, bytes, digest })
     }
     /// What is claimed.
     pub fn claims(&self) -> &Envelope {

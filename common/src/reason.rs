@@ -85,7 +85,7 @@ reasons! {
     30 Forbidden "forbidden" 403 false false false "The credential does not carry the right that this route needs.";
     31 NotFound "not-found" 404 false false false "There is no such thing.";
     32 Busy "busy" 429 true false false "Too much is asked at once: come back later.";
-    33 Unavailable "unavailable" 503 true false false "The service cannot answer now: nothing was changed.";
+    33 Unavailable "unavailable" 503 true false false "The service cannot answer now. What was asked may have been done: ask again, or look.";
 }
 
 impl std::fmt::Display for Reason {

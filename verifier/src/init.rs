@@ -14,7 +14,7 @@ use quotary_common::keys::{KeyCertificate, deployment_of};
 use quotary_common::leaf::{Decision, Genesis, Leaf, TokenMade};
 use quotary_common::sign::SigningKey;
 use quotary_common::token::{operator, token_id};
-use quotary_decide::registry::{TokenGrant, TokenRecord};
+use quotary_decide::registry::{TokenRecord, TokenScope};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
@@ -140,7 +140,7 @@ fn begin_store(plan: &Plan, root: &SigningKey, secret: &[u8; 32]) -> Result<(), 
         id: token_id(secret),
         made_at_ms: plan.now_ms,
         not_after_ms: plan.now_ms.saturating_add(plan.valid_for_ms),
-        grant: TokenGrant::Operator { name: Name::lossy("first operator"), rights: Bounded::truncating(rights).0 },
+        scope: TokenScope::Operator { name: Name::lossy("first operator"), rights: Bounded::truncating(rights).0 },
     };
     let leaf =
         |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();

@@ -103,7 +103,7 @@ fn make(path: &Path, offline_dir: &Path, tls_names: &[String], valid_for_days: u
         name: Name::lossy(config.name.as_str()),
         url: config.url,
         tls_names: names,
-        now_ms: Clock::system().now_ms(),
+        now_ms: Clock::system(0).now_ms(),
         valid_for_ms: valid_for_days.saturating_mul(24 * 3600 * 1000),
         configuration: config.digest,
     };

@@ -69,10 +69,10 @@ pub async fn run(
     stop: CancellationToken,
     listening: impl FnOnce(std::net::SocketAddr),
 ) -> Result<(), RunError> {
-    let clock = Clock::system();
+    let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
+    let clock = clock_after(&store).map_err(RunError::Store)?;
     let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
     let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
-    let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
     let reader = || store.reader().map_err(RunError::Store);
     let (model, model_name) = load_model();
     let (forecaster, feed, forecasts) = Forecaster::new(config.timing.forecast_step_ms, model, clock);
@@ -112,6 +112,7 @@ pub async fn run(
         reader: Mutex::new(reader()?),
         pending: PendingEnrolments::default(),
     });
+    let served_view = Arc::clone(&view);
     let replay_reader = reader()?;
     let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), audit, clock, feed.clone());
     writer.commit_leaf(started_leaf(&app, config.digest)).map_err(RunError::Writer)?;
@@ -121,7 +122,8 @@ pub async fn run(
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
-    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), &feed))?;
+    let stopped = stop.clone();
+    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), &feed, &stopped))?;
     let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
@@ -129,7 +131,7 @@ pub async fn run(
     let ticking = tokio::spawn(tick(queue, stop.clone()));
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
-    let serving = api::serve(listener, tls, api::router(app), config.connections_max, stop.clone());
+    let serving = api::serve(listener, tls, api::router(app), (config.connections_max, served_view), stop.clone());
     tokio::pin!(serving);
     let outcome = tokio::select! {
         served = serving.as_mut() => served.map_err(RunError::Serve),
@@ -151,6 +153,20 @@ pub async fn run(
     .await
     .map_err(|_| RunError::Thread("joining"))?;
     outcome
+}
+
+/// The clock, not before the newest leaf.
+fn clock_after(store: &dyn Reader) -> Result<Clock, StoreError> {
+    let newest = match store.leaf_count()?.checked_sub(1) {
+        Some(number) => store.leaf(number)?.and_then(|leaf| Leaf::from_bytes(&leaf).ok()).map_or(0, |leaf| leaf.at_ms),
+        None => 0,
+    };
+    let wall = Clock::system(0).now_ms();
+    if newest > wall {
+        let behind_s = (newest - wall) / 1000;
+        tracing::warn!(behind_s, "the wall clock is behind the audit log: time goes on from the log's newest leaf");
+    }
+    Ok(Clock::system(newest))
 }
 
 fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, RunError> {
@@ -188,8 +204,8 @@ fn started_leaf(app: &App, configuration: Digest) -> Vec<u8> {
     Leaf { version: Version, at_ms: app.clock.now_ms(), actor, decision: Decision::Started(started) }.to_bytes()
 }
 
-/// Fills the history with the newest kept evidence of each host, oldest first.
-fn replay(view: &View, reader: &dyn Reader, feed: &Feed) {
+/// Fills the history with the newest kept evidence of each host, oldest first, until `stop` is cancelled.
+fn replay(view: &View, reader: &dyn Reader, feed: &Feed, stop: &CancellationToken) {
     for snapshot in view.hosts() {
         let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
         let partition = Partition::of_host(&record.host);
@@ -204,6 +220,9 @@ fn replay(view: &View, reader: &dyn Reader, feed: &Feed) {
             Vec::new()
         });
         for row in rows.iter().filter_map(|row| tables::SequenceRow::from_bytes(&row.value)) {
+            if stop.is_cancelled() {
+                return;
+            }
             if let Ok(Some(bytes)) = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()) {
                 feed.replay(record.host, bytes, row.committed_at_ms);
             }

@@ -10,7 +10,7 @@ use super::controls::Knob;
 use super::record::{EndReason, Entry, LeaseForm, Owner, Record};
 
 /// Most remembered entries of one grant: the first, and the newest ones.
-const ENTRIES_MAX: usize = 64;
+const ENTRIES_MAX: usize = 16;
 
 /// How far a grant's group has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::held::Held;
 use super::record::Record;
-use crate::state::log::{Log, Tail};
+use crate::state::log::{LOG_BYTES_MAX, Log, Tail};
 use crate::state::{StateDir, StateError};
 
 /// The journal's file in the state directory.
@@ -79,7 +79,9 @@ impl Journal {
             if let Err(error) = self.log.compact(&self.held.records()) {
                 tracing::error!(%error, "the enforcement journal could not be compacted");
             }
-            self.compact_at_bytes = COMPACT_BYTES_MIN.max(self.log.len_bytes().saturating_mul(4));
+            // Never so late that what is written could not be read at the next start.
+            self.compact_at_bytes =
+                COMPACT_BYTES_MIN.max(self.log.len_bytes().saturating_mul(4)).min(LOG_BYTES_MAX as u64 / 2);
         }
     }
 }

@@ -6,7 +6,9 @@ use quotary_common::envelope::{
     WitnessedCheckpoint,
 };
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId};
-use quotary_common::limits::{APPLICATIONS_MAX, ENVELOPE_BYTES_MAX, EVENTS_MAX, REQUESTS_MAX, WRITES_MAX};
+use quotary_common::limits::{
+    APPLICATIONS_MAX, CONTROLLERS_MAX, ENVELOPE_BYTES_MAX, EVENTS_MAX, NAME_BYTES_MAX, REQUESTS_MAX, WRITES_MAX,
+};
 use quotary_common::metric::MetricWindows;
 
 use super::{Place, fit};
@@ -16,6 +18,15 @@ use crate::sample::{ApplicationWindows, Windows};
 const MARGIN_BYTES: usize = 1024;
 /// What writes may take of an envelope; the rest waits for the next.
 const WRITES_BYTES_MAX: usize = ENVELOPE_BYTES_MAX / 4;
+/// What requests may take; those left out are stated when earlier ones have their answer.
+const REQUESTS_BYTES_MAX: usize = ENVELOPE_BYTES_MAX / 4;
+/// What events may take; those left out are counted.
+const EVENTS_BYTES_MAX: usize = ENVELOPE_BYTES_MAX / 8;
+/// What the rest may take beside windows: the frame, its controls, and the grants in use.
+const REST_BYTES_MAX: usize = ENVELOPE_BYTES_MAX / 8;
+const _: () = assert!(WRITES_BYTES_MAX + REQUESTS_BYTES_MAX + EVENTS_BYTES_MAX + REST_BYTES_MAX < ENVELOPE_BYTES_MAX);
+const _: () =
+    assert!(APPLICATIONS_MAX * 34 + CONTROLLERS_MAX * (NAME_BYTES_MAX + 8) + 8 * NAME_BYTES_MAX < REST_BYTES_MAX);
 
 /// Who speaks, and on what host: the parts of an envelope that rarely change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,17 +75,18 @@ pub fn build(
     place: Place,
     contents: Contents,
 ) -> Result<(ClaimedEnvelope, Vec<EnforcementWrite>), CborError> {
-    let Contents { mut windows, events, mut writes, requests, held } = contents;
+    let Contents { mut windows, events, mut writes, mut requests, held } = contents;
     let now_ms = frame.built_at_ms;
-    let waiting = writes.split_off(writes_that_fit(&writes));
+    let waiting = writes.split_off(that_fit(&writes, WRITES_MAX, WRITES_BYTES_MAX));
+    requests.truncate(that_fit(&requests, requests.len(), REQUESTS_BYTES_MAX));
     let mut events = merge(std::mem::take(&mut windows.events), events);
     let (requests, requests_left_out) = Bounded::<_, REQUESTS_MAX>::truncating(requests);
     let (held, held_left_out) = Bounded::<_, APPLICATIONS_MAX>::truncating(held);
     let mut left_out = (requests_left_out + held_left_out) as u64;
-    if events.len() >= EVENTS_MAX {
-        left_out += (events.len() + 1 - EVENTS_MAX) as u64;
-        events.truncate(EVENTS_MAX - 1);
-    }
+    // One place is for the event that counts what was left out.
+    let events_kept = that_fit(&events, EVENTS_MAX - 1, EVENTS_BYTES_MAX);
+    left_out += (events.len() - events_kept) as u64;
+    events.truncate(events_kept);
     let (writes, _) = Bounded::<_, WRITES_MAX>::truncating(writes);
     let mut envelope = Envelope {
         version: Version,
@@ -107,15 +119,15 @@ pub fn build(
     Ok((envelope.seal()?, waiting))
 }
 
-/// How many writes, oldest first, one envelope carries.
-fn writes_that_fit(writes: &[EnforcementWrite]) -> usize {
+/// How many items, the first ones first, go into so many bytes.
+fn that_fit<T: minicbor::Encode<()>>(items: &[T], count_max: usize, bytes_max: usize) -> usize {
     let mut bytes = 0;
-    writes
+    items
         .iter()
-        .take(WRITES_MAX)
-        .take_while(|write| {
-            bytes += cbor::to_bytes(write).len();
-            bytes <= WRITES_BYTES_MAX
+        .take(count_max)
+        .take_while(|item| {
+            bytes += cbor::to_bytes(item).len();
+            bytes <= bytes_max
         })
         .count()
 }

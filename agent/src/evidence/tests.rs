@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use quotary_common::envelope::{
-    BackendKind, CgroupPath, ControlValue, EnforcementWrite, Event, EventKind, Name, WitnessedCheckpoint,
+    BackendKind, CgroupPath, ControlValue, EnforcementWrite, Event, EventKind, Name, PendingRequest,
+    WitnessedCheckpoint,
 };
 use quotary_common::grant::Accepted;
-use quotary_common::id::{Digest, GrantId, HostId};
-use quotary_common::limits::ENVELOPE_BYTES_MAX;
+use quotary_common::id::{Digest, GrantId, HostId, RequestId};
+use quotary_common::limits::{CGROUP_PATH_BYTES_MAX, ENVELOPE_BYTES_MAX};
 use quotary_common::metric::{Metric, MetricWindow};
+use quotary_common::units::{Class, Resources};
 
 use super::testing::frame;
 use super::*;
@@ -53,6 +55,26 @@ fn write(n: u64) -> EnforcementWrite {
         effective: true,
         at_ms: n,
         dry_run: false,
+    }
+}
+
+fn long_path(n: usize, bytes: usize) -> CgroupPath {
+    CgroupPath::lossy(&format!("/{n}{}", "a".repeat(bytes)))
+}
+
+/// A request that is as long as it may be but for its path.
+fn request(n: u8, path_bytes: usize) -> PendingRequest {
+    PendingRequest {
+        id: RequestId::new([n; 32]),
+        uid: u32::MAX,
+        gid: u32::MAX,
+        pid: u32::MAX,
+        start_time_ticks: u64::MAX,
+        cgroup: long_path(usize::from(n), path_bytes),
+        unit: Some(Name::lossy(&"u".repeat(200))),
+        name: Some(Name::lossy(&"n".repeat(200))),
+        class: Class::Burstable,
+        resources: Resources { cpu_millicores: Some(u64::MAX), memory_bytes: Some(u64::MAX), ..Resources::default() },
     }
 }
 
@@ -110,6 +132,7 @@ proptest! {
     #[test]
     fn whatever_comes_an_envelope_is_made_and_fits(
         applications in 0usize..700, intervals in 0u64..8, per_interval in 0usize..12, events in 0usize..1200, writes in 0u64..2000,
+        requests in 0u8..=255, held in 0u16..700, path_bytes in 1usize..CGROUP_PATH_BYTES_MAX,
     ) {
         let windows = Windows {
             host: (0..intervals * 100).map(|i| window(i % 8 * 15_000)).collect(),
@@ -117,9 +140,15 @@ proptest! {
             events: vec![],
         };
         let events = (0..events)
-            .map(|n| Event { kind: EventKind::OomKill, cgroup: CgroupPath::new(&format!("/{n}")), count: 1, at_ms: 0 })
+            .map(|n| Event { kind: EventKind::OomKill, cgroup: Some(long_path(n, path_bytes)), count: 1, at_ms: 0 })
             .collect();
-        let contents = Contents { windows, events, writes: (0..writes).map(write).collect(), ..Contents::default() };
+        let contents = Contents {
+            windows,
+            events,
+            writes: (0..writes).map(write).collect(),
+            requests: (0..requests).map(|n| request(n, path_bytes)).collect(),
+            held: (0..held).map(|n| GrantId::of(&[&n.to_be_bytes()])).collect(),
+        };
         let (sealed, _) = build(frame(), place(), contents).unwrap();
         prop_assert!(sealed.bytes().len() <= ENVELOPE_BYTES_MAX);
     }

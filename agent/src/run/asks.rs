@@ -21,6 +21,14 @@ impl Agent {
                     return;
                 }
                 let (uid, per_uid_max) = (peer.uid, self.config.requests_per_uid_max);
+                let (held, held_max) =
+                    (self.grants.count_of(uid) + self.requests.count_of(uid), self.config.grants_per_uid_max);
+                if held >= held_max {
+                    let detail =
+                        format!("uid {uid} holds or waits for {held} grants, {held_max} are possible: release some");
+                    let _ = reply.send(Err(Refusal::new(Reason::Quota, detail)));
+                    return;
+                }
                 let waiting = Waiting { peer, request, arrived_us, reply };
                 if self.requests.take_in(id, waiting, per_uid_max) {
                     self.schedule.requested(uid, now_ms);

@@ -29,7 +29,8 @@ impl Agent {
         if chain.pending().is_none()
             && let Err(error) = self.propose(&mut chain, &exchange.identity, tls_key, now_ms)
         {
-            // Bounds exclude it; should it come about, nothing was stated and the next try builds another.
+            // The budgets of `evidence::build` exclude it; should it come about, nothing was stated, and the next try
+            // builds another.
             tracing::error!(error = error.as_ref() as &dyn Error, "no envelope was built");
         }
         self.linking.spawn(async move {

@@ -106,6 +106,11 @@ impl Grants {
         grants
     }
 
+    /// How many one uid holds.
+    pub(super) fn count_of(&self, uid: u32) -> usize {
+        self.entries.values().filter(|entry| entry.kept.uid == Some(uid)).count()
+    }
+
     fn insert(&mut self, kept: Kept, lease: Option<Lease>, now_ms: u64) {
         let id = kept.grant;
         let mut entry = Entry {

@@ -28,14 +28,18 @@ impl Requests {
     /// Takes a request in, or answers it: too many of that uid, or of all.
     pub(super) fn take_in(&mut self, id: RequestId, waiting: Waiting, per_uid_max: usize) -> bool {
         self.forget_withdrawn();
-        let of_uid = self.0.values().filter(|other| other.peer.uid == waiting.peer.uid).count();
-        if of_uid >= per_uid_max || self.0.len() >= REQUESTS_MAX {
+        if self.count_of(waiting.peer.uid) >= per_uid_max || self.0.len() >= REQUESTS_MAX {
             let detail = "too many of your requests wait for an answer: come back when some have theirs";
             let _ = waiting.reply.send(Err(Refusal::new(Reason::Busy, detail)));
             return false;
         }
         self.0.insert(id, waiting);
         true
+    }
+
+    /// How many of one uid wait.
+    pub(super) fn count_of(&self, uid: u32) -> usize {
+        self.0.values().filter(|waiting| waiting.peer.uid == uid).count()
     }
 
     /// Drops requests whose asker is gone.

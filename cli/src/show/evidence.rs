@@ -49,7 +49,7 @@ pub(crate) async fn one(
         Failure::new(Code::Unreadable, format!("evidence {} is not readable: {}", name.hex(), with_causes(error)))
     };
     let evidence = Evidence::from_bytes(&bytes).map_err(|e| unreadable(&e))?;
-    let envelope = ClaimedEnvelope::parse(&evidence.envelope).map_err(|e| unreadable(&e))?;
+    let envelope = ClaimedEnvelope::parse(evidence.envelope.as_slice()).map_err(|e| unreadable(&e))?;
     let quote = Quote::parse(&evidence.attest).map_err(|e| unreadable(&e))?;
     if as_json {
         return present::json(&json::whole(name, &evidence, &envelope, &quote));

@@ -37,7 +37,7 @@ pub enum Right {
     Host,
     /// An operator token that may read.
     Read,
-    /// An operator token that may read the audit log and the evidence.
+    /// An operator token that may read the audit log.
     Audit,
     /// An operator token that may change things.
     Admin,

@@ -310,7 +310,7 @@ pub struct ForecastView {
     pub grant: Option<GrantId>,
     /// What is forecast: `cpu_millicores`, `memory_bytes`, `disk_bytes_per_second`, `network_bits_per_second`.
     pub resource: String,
-    /// `model`, `ewma`, or `insufficient_history`.
+    /// `model` or `ewma`; a series that is too young for both has no forecast yet.
     pub method: String,
     /// Name of the model, where one answered.
     pub model: Option<String>,

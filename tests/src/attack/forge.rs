@@ -15,7 +15,8 @@ use quotary_common::sign::{Signed, SigningKey};
 /// When it is no evidence.
 pub fn altered(evidence: &[u8]) -> Result<Vec<u8>> {
     let mut evidence = Evidence::from_bytes(evidence).context("not evidence")?;
-    let mut envelope = ClaimedEnvelope::parse(&evidence.envelope).context("not an envelope")?.claims().clone();
+    let mut envelope =
+        ClaimedEnvelope::parse(evidence.envelope.as_slice()).context("not an envelope")?.claims().clone();
     envelope.facts.memory_bytes = envelope.facts.memory_bytes.saturating_mul(2);
     evidence.envelope = envelope.seal()?.bytes().to_vec();
     Ok(evidence.to_bytes())

@@ -236,5 +236,5 @@ fn last_envelope(world: &World) -> anyhow::Result<ClaimedEnvelope> {
     let operator = Operator::of(world)?;
     let asked = async { operator.client.call::<ShowEvidence>(&[&host, "latest"], &Nothing {}).await };
     let view = world.runtime().block_on(asked).context("the last evidence is not to be had")?;
-    Ok(ClaimedEnvelope::parse(&Evidence::from_bytes(&view.evidence.0)?.envelope)?)
+    Ok(ClaimedEnvelope::parse(Evidence::from_bytes(&view.evidence.0)?.envelope)?)
 }

@@ -42,7 +42,9 @@ fn next(app: &App, snapshot: &HostSnapshot) -> Result<NonceReply, Refusal> {
     SystemRandom::new().fill(&mut random).map_err(|_| Refusal::new(Reason::Unavailable, "the random source failed"))?;
     let expiry_ms = app.clock.now_ms().saturating_add(app.timing.nonce_ms);
     let witnessed = progress.seen.as_ref().and_then(|seen| seen.witnessed).map_or(0, |checkpoint| checkpoint.size);
-    let (checkpoint, consistency) = app.audit.note_since(witnessed);
+    let (checkpoint, consistency) = app.audit.note_since(witnessed).ok_or_else(|| {
+        Refusal::new(Reason::Unavailable, "the audit log cannot be read now: see the verifier's journal")
+    })?;
     let banks = app.selection.banks().iter();
     Ok(NonceReply {
         nonce: Base64(app.nonce_key.mint(&scope, expiry_ms, random).as_bytes().to_vec()),
@@ -106,7 +108,11 @@ fn look_at(app: &App, snapshot: &HostSnapshot, tls_key: Digest, bytes: &[u8]) ->
             let envelope = evidence.envelope().digest();
             let verified = verify(*evidence, enrolled, &app.selection);
             match verified.and_then(|evidence| minted_since(app, snapshot, evidence)) {
-                Ok(evidence) => Look::Good(Box::new(evidence)),
+                Ok(evidence) => {
+                    // Its name, made here: handlers are many, the writer is one.
+                    let _name = evidence.evidence_digest();
+                    Look::Good(Box::new(evidence))
+                }
                 Err(refusal) => Look::Refused(refusal, Some(envelope)),
             }
         }

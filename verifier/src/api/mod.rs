@@ -12,6 +12,7 @@ mod enrolments;
 mod evidence;
 mod mount;
 mod openapi;
+mod places;
 mod serve;
 mod views;
 

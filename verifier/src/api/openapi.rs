@@ -62,11 +62,13 @@ fn operation(route: &RouteInfo, path: &str) -> Value {
 
 fn error_schema() -> Value {
     let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    let meanings: Vec<String> =
+        Reason::ALL.iter().map(|reason| format!("`{}`: {}", reason.code(), reason.meaning())).collect();
     json!({
         "type": "object",
         "required": ["reason", "detail", "retry"],
         "properties": {
-            "reason": { "type": "string", "enum": codes },
+            "reason": { "type": "string", "enum": codes, "description": meanings.join("\n") },
             "detail": { "type": "string" },
             "retry": { "type": "boolean" },
         },

@@ -17,7 +17,7 @@ use quotary_common::wire::{
 use quotary_decide::allocate::Entry;
 use quotary_decide::history::Subject;
 use quotary_decide::profile::{PEAK_LEVELS, QUANTILE_LEVELS};
-use quotary_decide::registry::{TokenGrant, TokenRecord};
+use quotary_decide::registry::{TokenRecord, TokenScope};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
@@ -99,7 +99,7 @@ pub(super) async fn evidence(call: Call<wire::ShowEvidence>) -> Result<EvidenceV
         .ok_or_else(absent)?;
     let of_host = quotary_common::evidence::Evidence::from_bytes(&bytes)
         .ok()
-        .and_then(|evidence| quotary_common::envelope::ClaimedEnvelope::parse(&evidence.envelope).ok())
+        .and_then(|evidence| quotary_common::envelope::ClaimedEnvelope::parse(evidence.envelope).ok())
         .is_some_and(|envelope| envelope.claims().host == host);
     if !of_host {
         return Err(absent());
@@ -199,7 +199,7 @@ async fn make(
     app: &App,
     caller: &Caller,
     valid_for_ms: u64,
-    grant: TokenGrant,
+    scope: TokenScope,
 ) -> Result<(Zeroizing<[u8; 32]>, TokenRecord), Refusal> {
     if !(1..=TOKEN_MS_MAX).contains(&valid_for_ms) {
         return Err(malformed(format!("valid_for_ms must be between 1 and {TOKEN_MS_MAX}")));
@@ -213,7 +213,7 @@ async fn make(
         .map_err(|_| Refusal::new(Reason::Unavailable, "the random source failed"))?;
     let made_at_ms = app.clock.now_ms();
     let not_after_ms = made_at_ms.saturating_add(valid_for_ms);
-    let record = TokenRecord { version: Version, id: token_id(&secret), made_at_ms, not_after_ms, grant };
+    let record = TokenRecord { version: Version, id: token_id(&secret), made_at_ms, not_after_ms, scope };
     let (kept, actor) = (Box::new(record.clone()), format!("token {maker}"));
     app.queue.ask(|answer| Command::MakeToken { record: kept, actor, answer }).await?;
     Ok((secret, record))
@@ -226,13 +226,13 @@ pub(super) async fn join_token(call: Call<wire::MakeJoinToken>) -> Result<TokenR
     }
     let labels = body.inventory.labels.iter().map(|(k, v)| Ok((name("a label", k)?, name("a label's value", v)?)));
     let labels = labels.collect::<Result<Vec<_>, Refusal>>()?;
-    let grant = TokenGrant::Join {
+    let scope = TokenScope::Join {
         zone_best: name("zone", &body.zone)?,
         labels: Bounded::new(labels).ok_or_else(|| malformed("at most 64 labels are allowed"))?,
         capacity: body.inventory.capacity,
         used_by: None,
     };
-    let (secret, record) = make(app, &call.caller, body.valid_for_ms, grant).await?;
+    let (secret, record) = make(app, &call.caller, body.valid_for_ms, scope).await?;
     let url = quotary_common::cbor::Text::new(&app.url)
         .ok_or_else(|| Refusal::new(Reason::Unavailable, "the verifier's url is too long"))?;
     let token = JoinToken {
@@ -253,11 +253,11 @@ pub(super) async fn operator_token(call: Call<wire::MakeOperatorToken>) -> Resul
         return Err(malformed("rights must be among read, audit, admin, and at least one"));
     }
     let rights = body.rights.iter().map(|right| Name::lossy(right.name())).collect();
-    let grant = TokenGrant::Operator {
+    let scope = TokenScope::Operator {
         name: name("name", &body.name)?,
         rights: Bounded::new(rights).ok_or_else(|| malformed("each right once"))?,
     };
-    let (secret, record) = make(&call.app, &call.caller, body.valid_for_ms, grant).await?;
+    let (secret, record) = make(&call.app, &call.caller, body.valid_for_ms, scope).await?;
     Ok(TokenReply { id: record.id, token: operator::to_text(&secret).to_string(), not_after_ms: record.not_after_ms })
 }
 

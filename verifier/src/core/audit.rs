@@ -122,26 +122,31 @@ impl AuditLog {
 
     /// A signed checkpoint for a witness of `old_size` leaves, and the proof that it extends the one of that size.
     /// No proof where nothing was witnessed; an old size beyond the log (a fork, or a restore) has none either.
-    pub fn note_since(&self, old_size: u64) -> (String, Vec<Digest>) {
+    ///
+    /// `None` when the store fails: an empty proof would look like a fork.
+    pub fn note_since(&self, old_size: u64) -> Option<(String, Vec<Digest>)> {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
         let size = log.shown.size;
         if old_size == 0 || old_size >= size {
-            return (log.shown.note.clone(), Vec::new());
+            return Some((log.shown.note.clone(), Vec::new()));
         }
         let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(proof) = proofs.get(&(size, old_size)) {
-            return (log.shown.note.clone(), proof.clone());
+            return Some((log.shown.note.clone(), proof.clone()));
         }
         let tiles = AllTiles { tree: &log.tree, leaf_hashes: |tile: Tile| self.leaf_hashes(&log, tile) };
-        let proof = consistency(&tiles, log.tree.size(), old_size, size).unwrap_or_else(|error| {
-            tracing::error!(%error, old_size, size, "no consistency proof could be made");
-            Vec::new()
-        });
+        let proof = match consistency(&tiles, log.tree.size(), old_size, size) {
+            Ok(proof) => proof,
+            Err(error) => {
+                tracing::error!(%error, old_size, size, "no consistency proof could be made");
+                return None;
+            }
+        };
         while proofs.len() >= PROOFS_KEPT {
             proofs.pop_first();
         }
         proofs.insert((size, old_size), proof.clone());
-        (log.shown.note.clone(), proof)
+        Some((log.shown.note.clone(), proof))
     }
 
     fn leaf_hashes(&self, log: &Log, tile: Tile) -> Result<Vec<Digest>, StoreError> {

@@ -18,7 +18,7 @@ use quotary_decide::registry::{Host, Promise};
 use super::command::Answer;
 use super::state::{Pending, State, Step, granted};
 use super::tables::{self, SequenceRow, grant_key, sequence_key};
-use crate::store::{Expect, Partition, Reader};
+use crate::store::{Expect, Partition, Reader, Scan};
 
 impl State {
     /// Accepts verified evidence, or refuses it by appraisal.
@@ -60,7 +60,7 @@ impl State {
         let allocation = self.allocate(&evidence, &next, now_ms);
         self.record_verdict(&mut step, &host, &next, &evidence, &appraisal, now_ms);
         self.record_allocation(&mut step, &evidence, &allocation, now_ms);
-        self.record_reply(&mut step, &next, &evidence, allocation);
+        self.record_reply(&mut step, &next, allocation);
         self.prune(&mut step, &next, store);
         self.hosts.insert(id, next);
         step.hosts.push(id);
@@ -189,48 +189,48 @@ impl State {
         }
     }
 
-    fn record_reply(&mut self, step: &mut Step, next: &Host, evidence: &VerifiedEvidence, allocation: Allocation) {
-        let claims = evidence.claims();
+    /// The signed grant set that answers the host's committed evidence, now and when it is sent again.
+    pub(super) fn record_reply(&mut self, step: &mut Step, next: &Host, allocation: Allocation) {
+        let (id, progress) = (next.record.host, &next.progress);
+        // Before the first evidence there is nothing to answer.
+        let (Some(seen), Some(evidence)) = (&progress.seen, progress.evidence) else { return };
         let set = GrantSet {
             version: Version,
             deployment: self.settings.deployment,
-            host: claims.host,
-            boot_id: claims.boot_id,
-            sequence: claims.sequence,
-            envelope: evidence.envelope_digest(),
-            epoch: next.progress.epoch,
-            generation: next.progress.generation,
+            host: id,
+            boot_id: seen.boot_id,
+            sequence: progress.sequence,
+            envelope: progress.envelope,
+            epoch: progress.epoch,
+            generation: progress.generation,
             lease_ms: self.settings.timing.lease_ms,
             grants: Bounded::truncating(allocation.grants).0,
             refusals: Bounded::truncating(allocation.refused).0,
-            evidence: evidence.evidence_digest(),
+            evidence,
         };
         let signed = self.settings.grant_key.sign(&set).to_bytes();
         let batch = std::mem::take(&mut step.batch);
-        step.batch =
-            batch.put(tables::REPLIES, Partition::of_host(&claims.host), *claims.host.as_bytes(), signed.as_slice());
-        self.replies.insert(claims.host, Arc::new(signed));
+        step.batch = batch.put(tables::REPLIES, Partition::of_host(&id), *id.as_bytes(), signed.as_slice());
+        self.replies.insert(id, Arc::new(signed));
     }
 
-    /// Lets go of the evidence that is one too many; the log keeps its digest.
+    /// Lets go of the oldest evidence beyond what is kept, that of earlier enrolments first: one more than comes in,
+    /// so that a backlog shrinks. The log keeps the digests.
     fn prune(&self, step: &mut Step, next: &Host, store: &dyn Reader) {
-        let Some(old) = next.progress.sequence.checked_sub(self.settings.evidence_keep_per_host).filter(|old| *old > 0)
-        else {
-            return;
+        let host = next.record.host;
+        let partition = Partition::of_host(&host);
+        let first_kept = next.progress.sequence.saturating_sub(self.settings.evidence_keep_per_host).saturating_add(1);
+        let first_kept = sequence_key(&next.record, first_kept);
+        let oldest = Scan::all(tables::SEQUENCES).partition(partition).prefix(host.as_bytes().to_vec()).limit(2);
+        let rows = match store.scan(&oldest) {
+            Ok(rows) => rows,
+            Err(error) => return tracing::warn!(%host, %error, "old evidence could not be pruned"),
         };
-        let partition = Partition::of_host(&next.record.host);
-        let key = sequence_key(&next.record, old);
-        match store.get(tables::SEQUENCES, partition, &key) {
-            Ok(Some(value)) => {
-                if let Some(row) = SequenceRow::from_bytes(&value) {
-                    step.delete(tables::EVIDENCE, partition, row.evidence.as_bytes().to_vec());
-                }
-                step.delete(tables::SEQUENCES, partition, key);
+        for row in rows.into_iter().filter(|row| row.key < first_kept) {
+            if let Some(row) = SequenceRow::from_bytes(&row.value) {
+                step.delete(tables::EVIDENCE, partition, row.evidence.as_bytes().to_vec());
             }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::warn!(host = %next.record.host, sequence = old, %error, "old evidence could not be pruned")
-            }
+            step.delete(tables::SEQUENCES, partition, row.key);
         }
     }
 
@@ -251,6 +251,8 @@ impl State {
         let raised = EpochRaised { host: *id, epoch: next.progress.epoch, refusal: refusal.clone(), input: *input };
         step.leaf(now_ms, &format!("host {id}"), Decision::EpochRaised(raised));
         self.revoke_grants(&mut step, id, *input, now_ms);
+        // Whoever sends the committed evidence again learns of the new epoch, not of the old one's grants.
+        self.record_reply(&mut step, &next, Allocation::default());
         self.hosts.insert(*id, next);
         step.hosts.push(*id);
         step.pending = Some(Pending::Found(answer, Ok(true)));

@@ -4,7 +4,7 @@ use quotary_common::id::{Digest, TokenId};
 use quotary_common::leaf::{Decision, Enrolled};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_decide::attest::CheckedEnrolment;
-use quotary_decide::registry::{Host, HostProgress, HostRecord, TokenGrant, check_join};
+use quotary_decide::registry::{Host, HostProgress, HostRecord, TokenScope, check_join};
 
 use super::command::Answer;
 use super::state::{Pending, State, Step};
@@ -40,7 +40,7 @@ impl State {
         let Some(mut token_record) = self.tokens.get(&token).cloned() else {
             return Err(Refusal::new(Reason::JoinToken, "the join token is not known"));
         };
-        let TokenGrant::Join { zone_best, labels, capacity, used_by } = &mut token_record.grant else {
+        let TokenScope::Join { zone_best, labels, capacity, used_by } = &mut token_record.scope else {
             return Err(Refusal::new(Reason::JoinToken, "the token is not a join token"));
         };
         *used_by = Some(id);

@@ -12,7 +12,7 @@ use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
-use quotary_decide::registry::{Host, RefusalMeter, TokenGrant, TokenRecord};
+use quotary_decide::registry::{Host, RefusalMeter, TokenRecord, TokenScope};
 
 use super::command::Answer;
 use super::tables::{self, grant_key};
@@ -143,11 +143,11 @@ impl State {
 
     pub(super) fn make_token(&mut self, record: TokenRecord, actor: &str, now_ms: u64) -> Step {
         let mut step = Step::default();
-        let (what, scope) = match &record.grant {
-            TokenGrant::Join { zone_best, capacity, .. } => {
+        let (what, scope) = match &record.scope {
+            TokenScope::Join { zone_best, capacity, .. } => {
                 ("join", format!("zone {zone_best}, {}", serde_json::to_string(capacity).unwrap_or_default()))
             }
-            TokenGrant::Operator { name, rights } => {
+            TokenScope::Operator { name, rights } => {
                 let rights: Vec<&str> = rights.iter().map(Text::as_str).collect();
                 ("operator", format!("{name}: {}", rights.join(", ")))
             }

@@ -1,6 +1,6 @@
 //! The read model: all that readers may see, replaced host by host after each commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -81,6 +81,8 @@ impl HostTally {
 #[derive(Debug)]
 pub struct View {
     hosts: RwLock<HashMap<HostId, Arc<HostSnapshot>>>,
+    /// Enrolled TLS keys.
+    keys: RwLock<HashSet<Digest>>,
     tokens: RwLock<HashMap<TokenId, TokenRecord>>,
     meter: Mutex<RefusalMeter>,
     accepted: AtomicU64,
@@ -94,6 +96,7 @@ impl Default for View {
     fn default() -> Self {
         Self {
             hosts: RwLock::default(),
+            keys: RwLock::default(),
             tokens: RwLock::default(),
             meter: Mutex::new(RefusalMeter::new(REFUSAL_LEAF_INTERVAL_MS)),
             accepted: AtomicU64::new(0),
@@ -127,8 +130,20 @@ impl View {
     }
     /// Replaces a host's snapshot.
     pub(super) fn publish(&self, snapshot: HostSnapshot) {
-        let id = snapshot.host.record.host;
-        self.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(snapshot));
+        let (id, key) = (snapshot.host.record.host, snapshot.host.record.tls_key);
+        let old = self.hosts.write().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::new(snapshot));
+        let old = old.map(|old| old.host.record.tls_key);
+        if old != Some(key) {
+            let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            keys.insert(key);
+            if let Some(old) = old {
+                keys.remove(&old);
+            }
+        }
+    }
+    /// Whether a host is enrolled with this TLS key.
+    pub fn is_enrolled(&self, tls_key: &Digest) -> bool {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).contains(tls_key)
     }
     /// Replaces a token, or removes it.
     pub(super) fn publish_token(&self, id: TokenId, record: Option<TokenRecord>) {

@@ -93,7 +93,7 @@ impl Forecaster {
         match fed {
             Fed::Committed(evidence, at_ms) => self.history.record(&evidence, at_ms),
             Fed::Replayed(host, bytes, at_ms) => {
-                let envelope = Evidence::from_bytes(&bytes).ok().and_then(|e| ClaimedEnvelope::parse(&e.envelope).ok());
+                let envelope = Evidence::from_bytes(&bytes).ok().and_then(|e| ClaimedEnvelope::parse(e.envelope).ok());
                 match envelope.filter(|envelope| envelope.claims().host == host) {
                     Some(envelope) => self.history.replay(envelope.claims(), at_ms),
                     None => tracing::warn!(%host, "kept evidence does not read: a gap in its history"),

@@ -27,6 +27,7 @@ pub struct Arrival<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Decoded {
     pub(super) bytes: Vec<u8>,
+    /// Its envelope's bytes went into `envelope`.
     pub(super) evidence: Evidence,
     pub(super) envelope: ClaimedEnvelope,
 }
@@ -132,10 +133,11 @@ fn check_size(what: &str, bytes: usize, bytes_max: usize) -> Result<(), Refusal>
 
 /// Reads evidence and envelope without any trust in them.
 pub(super) fn decode(bytes: &[u8]) -> Result<Decoded, Refusal> {
-    let evidence = Evidence::from_bytes(bytes).map_err(|error| form("the evidence", &error))?;
+    let mut evidence = Evidence::from_bytes(bytes).map_err(|error| form("the evidence", &error))?;
     check_size("the quote", evidence.attest.len(), ATTEST_BYTES_MAX)?;
     check_size("the quote's signature", evidence.signature.len(), SIGNATURE_BYTES_MAX)?;
-    let envelope = ClaimedEnvelope::parse(&evidence.envelope).map_err(|error| form("the envelope", &error))?;
+    let envelope = std::mem::take(&mut evidence.envelope);
+    let envelope = ClaimedEnvelope::parse(envelope).map_err(|error| form("the envelope", &error))?;
     Ok(Decoded { bytes: bytes.to_vec(), evidence, envelope })
 }
 

@@ -57,13 +57,14 @@ impl ProvenQuote {
 /// # Errors
 /// A [`Refusal`]: `signature`, `not-a-quote`, `qualified-signer`, `extra-data`, `pcr-selection` or `pcr-digest`.
 pub fn prove_quote(
-    evidence: &Evidence,
+    mut evidence: Evidence,
     envelope: &Digest,
     signer: Signer<'_>,
     required: &PcrSelection,
 ) -> Result<ProvenQuote, Refusal> {
-    let quote = covered_quote(evidence, envelope, signer)?;
-    let pcr_values = proven_values(&quote, &evidence.pcr_values, required, signer.ak.hash())?;
+    let claimed = std::mem::take(&mut evidence.pcr_values).into_vec();
+    let quote = covered_quote(&evidence, envelope, signer)?;
+    let pcr_values = proven_values(&quote, claimed, required, signer.ak.hash())?;
     Ok(ProvenQuote { clock: quote.clock, firmware_version: quote.firmware_version, pcr_values })
 }
 
@@ -90,7 +91,7 @@ pub(super) fn covered_quote<'e>(
 /// The claimed values, once the signed digest is theirs and the signed PCRs are exactly the required ones.
 fn proven_values(
     quote: &Quote<'_>,
-    claimed: &[PcrValue],
+    mut claimed: Vec<PcrValue>,
     required: &PcrSelection,
     digest_alg: HashAlg,
 ) -> Result<Vec<PcrValue>, Refusal> {
@@ -100,17 +101,23 @@ fn proven_values(
     }
     let mut values = Vec::with_capacity(claimed.len());
     for (hash_alg, index) in quote.selection.iter() {
-        let value = claimed
+        let at = claimed
             .iter()
-            .find(|value| (value.hash_alg, value.index) == (hash_alg, index))
+            .position(|value| (value.hash_alg, value.index) == (hash_alg, index))
             .ok_or_else(|| selection(format!("PCR {index} of bank 0x{hash_alg:04x} was signed, but has no value")))?;
+        let value = claimed.remove(at);
         if HashAlg::from_id(hash_alg).is_none_or(|alg| alg.length() != value.value.len()) {
             return Err(selection(format!("the value of PCR {index} has not the length of bank 0x{hash_alg:04x}")));
         }
-        values.push(value.clone());
+        values.push(value);
     }
-    if values.len() != claimed.len() {
-        let detail = format!("{} values came for {} signed PCRs ({})", claimed.len(), values.len(), quote.selection);
+    if !claimed.is_empty() {
+        let detail = format!(
+            "{} values came for {} signed PCRs ({})",
+            values.len() + claimed.len(),
+            values.len(),
+            quote.selection
+        );
         return Err(selection(detail));
     }
     let digest = digest_alg.digest(values.iter().map(|value| value.value.as_slice()));

@@ -103,7 +103,8 @@ pub fn verify(
     if claims.host != host.host || Some(claims.sequence) != host.committed.sequence.checked_add(1) {
         return Err(stale(format!("sequence {} is no longer the next of {}", claims.sequence, host.host)));
     }
-    let quote = prove_quote(&evidence, &envelope.digest(), host.signer(), required)?;
+    let nonce = Nonce::new(evidence.nonce);
+    let quote = prove_quote(evidence, &envelope.digest(), host.signer(), required)?;
     let clock = ClockPosition::from(quote.clock());
     check_clock(clock, host.committed.clock)?;
     if claims.predecessor != host.committed.envelope {
@@ -116,7 +117,7 @@ pub fn verify(
     Ok(VerifiedEvidence {
         evidence_digest: OnceLock::new(),
         bytes,
-        nonce: Nonce::new(evidence.nonce),
+        nonce,
         clock,
         firmware_version: quote.firmware_version(),
         findings: findings(quote.clock().safe, clock, host.committed.clock),

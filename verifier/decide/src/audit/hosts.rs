@@ -130,7 +130,7 @@ impl Hosts {
             return Err("the kept bytes are not the evidence that was decided on: their SHA-256 differs".to_owned());
         }
         let evidence = Evidence::from_bytes(bytes).map_err(|error| format!("the evidence does not read: {error}"))?;
-        let envelope = ClaimedEnvelope::parse(&evidence.envelope);
+        let envelope = ClaimedEnvelope::parse(evidence.envelope.as_slice());
         let envelope = envelope.map_err(|error| format!("the envelope does not read: {error}"))?;
         chain.envelope = Some(envelope.digest());
         in_turn(verdict, due)?;
@@ -139,7 +139,7 @@ impl Hosts {
         if predecessor.is_some_and(|predecessor| envelope.claims().predecessor != predecessor) {
             return Err("the envelope follows another one than the one before it in the log".to_owned());
         }
-        let selection = chain.quote(&evidence, &envelope)?;
+        let selection = chain.quote(evidence, &envelope)?;
         if self.selections.len() < SELECTIONS_MAX {
             self.selections.insert(selection);
         }
@@ -188,11 +188,12 @@ impl Chain {
     }
 
     /// The quote by itself, then the TPM's time; returns the PCRs that were signed.
-    fn quote(&mut self, evidence: &Evidence, envelope: &ClaimedEnvelope) -> Result<String, String> {
+    fn quote(&mut self, evidence: Evidence, envelope: &ClaimedEnvelope) -> Result<String, String> {
         // Which PCRs were required at that time the log does not say: those that were signed stand in the report.
         let quote = Quote::parse(&evidence.attest).map_err(|error| format!("not a quote: {error}"))?;
+        let signed = quote.selection;
         let signer = Signer { ak: self.enrolment.ak(), qualified_signer: &self.qualified_signer };
-        let proven = prove_quote(evidence, &envelope.digest(), signer, &quote.selection)
+        let proven = prove_quote(evidence, &envelope.digest(), signer, &signed)
             .map_err(|refusal| format!("the quote does not hold: {refusal}"))?;
         let clock = ClockPosition::from(proven.clock());
         if self.clock.is_some_and(|last| clock <= last) {
@@ -201,6 +202,6 @@ impl Chain {
             );
         }
         self.clock = Some(clock);
-        Ok(quote.selection.to_string())
+        Ok(signed.to_string())
     }
 }

@@ -289,6 +289,11 @@ impl<F: AuditFiles> Audit<'_, F> {
             "EK certificates are not in the log: that an endorsement key is a manufacturer's is taken on the verifier's word"
                 .to_owned(),
         );
+        report.notes.push(
+            "what was decided on verified evidence (trust zones, their learned values, grants and their sizes, why an \
+             epoch rose) is read as it was logged, and not decided again"
+                .to_owned(),
+        );
         for selection in self.hosts.selections() {
             report.notes.push(format!("quotes cover the PCRs {selection}"));
         }

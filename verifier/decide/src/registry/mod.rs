@@ -13,4 +13,4 @@ mod token;
 
 pub use host::{AcceptError, Host, HostProgress, HostRecord, LoadError, Promise, Seen};
 pub use meter::{RefusalMeter, Tally};
-pub use token::{TokenGrant, TokenRecord, check_join, check_operator};
+pub use token::{TokenRecord, TokenScope, check_join, check_operator};

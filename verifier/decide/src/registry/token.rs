@@ -26,12 +26,12 @@ pub struct TokenRecord {
     pub not_after_ms: u64,
     /// What it allows.
     #[n(4)]
-    pub grant: TokenGrant,
+    pub scope: TokenScope,
 }
 
 /// What a token allows.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum TokenGrant {
+pub enum TokenScope {
     /// One host may join.
     #[n(1)]
     Join {
@@ -68,12 +68,12 @@ pub fn check_join(record: Option<&TokenRecord>, host: Option<&HostId>, now_ms: u
     let refuse = |why: &str| Err(Refusal::new(Reason::JoinToken, format!("{why}: make one with `quotary token join`")));
     match record {
         Some(record) if record.not_after_ms < now_ms => refuse("the join token has expired"),
-        Some(TokenRecord { grant: TokenGrant::Join { used_by: Some(used), .. }, .. })
+        Some(TokenRecord { scope: TokenScope::Join { used_by: Some(used), .. }, .. })
             if host.is_some_and(|host| host != used) =>
         {
             refuse("the join token was used by another host")
         }
-        Some(TokenRecord { grant: TokenGrant::Join { .. }, .. }) => Ok(()),
+        Some(TokenRecord { scope: TokenScope::Join { .. }, .. }) => Ok(()),
         _ => refuse("the join token is not known"),
     }
 }
@@ -86,7 +86,7 @@ pub fn check_operator(record: Option<&TokenRecord>, right: Right, now_ms: u64) -
     let unknown =
         || Refusal::new(Reason::Unauthorised, "the operator token is unknown or expired: use `quotary login`");
     let record = record.filter(|record| record.not_after_ms >= now_ms).ok_or_else(unknown)?;
-    let TokenGrant::Operator { name, rights } = &record.grant else { return Err(unknown()) };
+    let TokenScope::Operator { name, rights } = &record.scope else { return Err(unknown()) };
     if rights.iter().any(|held| held.as_str() == right.name()) {
         Ok(name.clone())
     } else {
@@ -105,7 +105,7 @@ mod tests {
             id: TokenId::new([1; 32]),
             made_at_ms: 0,
             not_after_ms: 100,
-            grant: TokenGrant::Join {
+            scope: TokenScope::Join {
                 zone_best: Name::new("z").unwrap(),
                 labels: Bounded::default(),
                 capacity: Resources::default(),
@@ -115,11 +115,11 @@ mod tests {
     }
 
     fn operator() -> TokenRecord {
-        let grant = TokenGrant::Operator {
+        let scope = TokenScope::Operator {
             name: Name::new("ann").unwrap(),
             rights: Bounded::new(vec![Name::new("read").unwrap()]).unwrap(),
         };
-        TokenRecord { grant, ..join(None) }
+        TokenRecord { scope, ..join(None) }
     }
 
     #[test]
