@@ -23,7 +23,8 @@ pub(super) const GLOBAL_VARIABLE: Guid =
 pub(super) const IMAGE_SECURITY_DATABASE: Guid =
     [0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f];
 /// `EFI_CERT_X509_GUID`, a5c059a1-94e4-4aa7-87b5-ab155c2bf072.
-const CERT_X509: Guid = [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
+const CERT_X509: Guid =
+    [0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72];
 /// `EFI_CERT_SHA256_GUID`, c1c41626-504c-4092-aca9-41f936934328.
 const CERT_SHA256: Guid =
     [0x26, 0x16, 0xc4, 0xc1, 0x4c, 0x50, 0x92, 0x40, 0xac, 0xa9, 0x41, 0xf9, 0x36, 0x93, 0x43, 0x28];
@@ -110,7 +111,8 @@ impl SignatureDatabase {
                 return Err("a signature list has a header");
             }
             let body_bytes = list_bytes.checked_sub(28).ok_or("a signature list is smaller than its head")?;
-            let body = reader.take_claimed(u64::from(body_bytes)).ok_or("a signature list is larger than its variable")?;
+            let body =
+                reader.take_claimed(u64::from(body_bytes)).ok_or("a signature list is larger than its variable")?;
             let size = usize::try_from(signature_bytes).map_err(|_| cut)?;
             if size <= 16 || !body.len().is_multiple_of(size) {
                 return Err("a signature list's size is no multiple of its entries'");

@@ -126,7 +126,8 @@ impl MeasureLog {
                 return Err(fault(number, "it is larger than is read"));
             }
             let record = record.strip_suffix(b"\n").ok_or(fault(number, "it is cut off"))?;
-            let raw: RawRecord = serde_json::from_slice(record).map_err(|_| fault(number, "it is no record in JSON"))?;
+            let raw: RawRecord =
+                serde_json::from_slice(record).map_err(|_| fault(number, "it is no record in JSON"))?;
             match checked(number, raw).map_err(|what| fault(number, what))? {
                 Some(record) => log.records.push(record),
                 None => log.without_pcr += 1,

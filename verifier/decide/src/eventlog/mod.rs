@@ -32,6 +32,7 @@ mod stages;
 mod text;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
 
 pub use bank::{Bank, BankDigest};

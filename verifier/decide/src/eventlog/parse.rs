@@ -58,6 +58,8 @@ pub struct EventLog<'a> {
     format: Format,
     events: Vec<Event<'a>>,
     start_locality: u8,
+    /// Whether PCR 0 was extended, or its start told, already.
+    pcr_0_begun: bool,
     problems: Problems,
 }
 
@@ -80,6 +82,7 @@ impl<'a> EventLog<'a> {
             format: Format::Legacy,
             events: Vec::new(),
             start_locality: 0,
+            pcr_0_begun: false,
             problems: Problems::default(),
         };
         if first.event_type == EventType::NO_ACTION && first.pcr == 0 && first.data.starts_with(SIGNATURE_AGILE) {
@@ -137,12 +140,14 @@ impl<'a> EventLog<'a> {
         let number = Some(event.number);
         if event.event_type == EventType::NO_ACTION {
             if let Some(locality) = event.data.strip_prefix(b"StartupLocality\0") {
-                let late = self.events.iter().any(|e| e.extends() == Some(0) || is_startup_locality(e));
                 match locality {
-                    [locality @ (0 | 3 | 4)] if !late && event.pcr == 0 => self.start_locality = *locality,
+                    [locality @ (0 | 3 | 4)] if !self.pcr_0_begun && event.pcr == 0 => self.start_locality = *locality,
                     _ => self.problems.push(ProblemCode::StartupLocality, number, "not the first word about PCR 0"),
                 }
+                self.pcr_0_begun = true;
             }
+        } else if event.extends() == Some(0) {
+            self.pcr_0_begun = true;
         } else if event.extends().is_none() {
             self.problems.push(ProblemCode::PcrOutOfRange, number, &format!("PCR {}", event.pcr));
         }
@@ -158,10 +163,6 @@ impl<'a> EventLog<'a> {
             }
         }
     }
-}
-
-fn is_startup_locality(event: &Event<'_>) -> bool {
-    event.event_type == EventType::NO_ACTION && event.data.starts_with(b"StartupLocality\0")
 }
 
 /// The Spec ID event has a SHA-1 field of zeros that belongs to no bank.

@@ -84,10 +84,10 @@ impl Problems {
         };
         self.0.push(Problem { code, event, detail: Text::lossy(detail) });
     }
-    /// The same problem of the same event is listed once.
+    /// What is said twice is listed once. Both lists are short: see [`PROBLEMS_MAX`].
     pub(super) fn extend(&mut self, others: &[Problem]) {
         for other in others {
-            if !self.0.iter().any(|have| have.code == other.code && have.event == other.event) {
+            if !self.0.contains(other) {
                 self.push(other.code, other.event, other.detail.as_str());
             }
         }

@@ -142,11 +142,7 @@ pub struct Mismatch {
 }
 
 /// Holds given values of a bank against a replay; the mismatches in the order of the values, empty when all agree.
-pub fn compare<'v>(
-    replay: &Replay,
-    bank: Bank,
-    values: impl IntoIterator<Item = (u8, &'v [u8])>,
-) -> Vec<Mismatch> {
+pub fn compare<'v>(replay: &Replay, bank: Bank, values: impl IntoIterator<Item = (u8, &'v [u8])>) -> Vec<Mismatch> {
     let mut mismatches = Vec::new();
     for (pcr, given) in values {
         let replayed = replay.expected(bank, pcr).copied();
@@ -190,9 +186,9 @@ pub fn compare_with<'v>(
     if leniency.missing_exit_boot_services && !log.records_exit_boot_services() {
         mismatches.retain(|mismatch| {
             let Some(replayed) = mismatch.replayed.filter(|_| mismatch.pcr == 5) else { return true };
-            let value = [EXIT_BOOT_SERVICES_INVOCATION, EXIT_BOOT_SERVICES_SUCCESS].iter().fold(replayed, |at, text| {
-                bank.digest(&[at.as_bytes(), bank.digest(&[text]).as_bytes()])
-            });
+            let value = [EXIT_BOOT_SERVICES_INVOCATION, EXIT_BOOT_SERVICES_SUCCESS]
+                .iter()
+                .fold(replayed, |at, text| bank.digest(&[at.as_bytes(), bank.digest(&[text]).as_bytes()]));
             let fits = value.as_bytes() == mismatch.given;
             if fits {
                 let detail = "PCR 5 fits after both Exit Boot Services events are added";

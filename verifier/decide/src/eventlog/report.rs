@@ -71,7 +71,10 @@ fn event_reports(log: &EventLog<'_>, stages: &BootStages) -> Vec<EventReport> {
             number: event.number(),
             pcr: event.pcr(),
             event_type: event.event_type().to_string(),
-            digests: event.digests().map(|(bank, digest)| (bank.name(), data_encoding::HEXLOWER.encode(digest))).collect(),
+            digests: event
+                .digests()
+                .map(|(bank, digest)| (bank.name(), data_encoding::HEXLOWER.encode(digest)))
+                .collect(),
             text_measured: words.as_ref().is_some_and(|words| words.measured),
             text: words.map(|words| words.text),
             stage,

@@ -166,7 +166,7 @@ impl Judge {
         if NEVER_AUTHORITY.contains(&variable.name.as_str()) {
             return self.doubt(ProblemCode::VariableRelabelled, event, &variable.name);
         }
-        // Shims before 15.3 log one byte more than they measure; all that the structure holds must still be measured.
+        // Old shims log six bytes after the structure and measure but five of them: all that is read is still measured.
         let data = event.data();
         let one_less = match variable.trailing.is_empty() {
             true => data,
@@ -174,11 +174,7 @@ impl Judge {
         };
         let measured = if self.banks.iter().all(|bank| event.measures(*bank, one_less)) { one_less } else { data };
         self.must_cover(event, measured);
-        let entry = match variable.trailing {
-            [] => variable.data,
-            // Such a shim also states the length without the six bytes that it counts elsewhere.
-            trailing => authority_certificate_end(data, variable.data.len() + trailing.len()).unwrap_or(variable.data),
-        };
+        let entry = variable.data;
         let found = BootAuthority {
             event: event.number(),
             variable: printable(&variable.name),
@@ -223,11 +219,4 @@ impl Judge {
         let state = self.state.filter(|_| problems.is_empty());
         SecureBoot { state, problems, ..self.out }
     }
-}
-
-/// The certificate at the start of the last `length` bytes of an old shim's event, as long as its own DER says.
-fn authority_certificate_end(event_data: &[u8], length: usize) -> Option<&[u8]> {
-    let entry = event_data.get(event_data.len().checked_sub(length)?..)?;
-    let [0x30, 0x82, high, low] = entry.get(..4)? else { return None };
-    entry.get(..4 + usize::from(u16::from_be_bytes([*high, *low])))
 }

@@ -114,7 +114,14 @@ pub fn boot_stages(log: &EventLog<'_>) -> BootStages {
         let text = words.as_ref().map(|words| words.text.as_str()).unwrap_or_default();
         let stage = if markers.is_marker(pcr, &digest) { Stage::Marker } else { stage(event, pcr, text) };
         let text_measured = words.as_ref().is_some_and(|words| words.measured);
-        Some(Measurement { stage, event: event.number(), pcr, digest, text: words.map(|words| words.text), text_measured })
+        Some(Measurement {
+            stage,
+            event: event.number(),
+            pcr,
+            digest,
+            text: words.map(|words| words.text),
+            text_measured,
+        })
     };
     BootStages { measurements: log.events().iter().filter_map(measurement).collect() }
 }

@@ -45,7 +45,8 @@ impl EventWords {
 
 /// Without control characters, and without those that turn or hide text on a terminal.
 pub(super) fn printable(text: &str) -> EventText {
-    let hides = |c: char| matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
+    let hides =
+        |c: char| matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}');
     let cut: String = text.chars().take(EVENT_TEXT_BYTES_MAX).map(|c| if hides(c) { '?' } else { c }).collect();
     EventText::lossy(&cut)
 }
@@ -57,9 +58,7 @@ pub fn event_words(event: &Event<'_>, bank: Bank) -> Option<EventWords> {
         EventType::EFI_VARIABLE_DRIVER_CONFIG
         | EventType::EFI_VARIABLE_AUTHORITY
         | EventType::EFI_VARIABLE_BOOT
-        | EventType::EFI_VARIABLE_BOOT2 => {
-            EventWords::new(&Variable::read(data)?.name, event.measures(bank, data))
-        }
+        | EventType::EFI_VARIABLE_BOOT2 => EventWords::new(&Variable::read(data)?.name, event.measures(bank, data)),
         EventType::EFI_BOOT_SERVICES_APPLICATION
         | EventType::EFI_BOOT_SERVICES_DRIVER
         | EventType::EFI_RUNTIME_SERVICES_DRIVER => EventWords::new(&loaded_file(data)?, false),
