@@ -1,6 +1,6 @@
 //! What is odd about a log as a whole. PCR 7 has a stricter judge of its own: [`super::secure_boot()`].
 
-use super::bank::Bank;
+use super::bank::{Bank, BankDigest};
 use super::efi::Variable;
 use super::event::{Event, EventType};
 use super::parse::EventLog;
@@ -19,7 +19,7 @@ impl EventLog<'_> {
             problems.push(ProblemCode::Sha1Only, None, "nothing in this log can be trusted");
         }
         let banks = self.banks_to_check();
-        check_separators(self, &mut problems);
+        check_separators(self, &SeparatorDigests::new(&banks), &mut problems);
         for event in self.events() {
             check_data(event, &banks, &mut problems);
         }
@@ -31,22 +31,32 @@ impl EventLog<'_> {
     }
 }
 
-/// Whether the digest is that of a separator, whatever the event claims to be.
-pub(super) fn has_separator_digest(event: &Event<'_>, banks: &[Bank]) -> bool {
-    let Some(bank) = banks.first().copied() else { return false };
-    SEPARATORS.iter().any(|value| event.measures(bank, value))
+/// The digests of separators, by which they are known whatever type they claim.
+#[derive(Debug, Default)]
+pub(super) struct SeparatorDigests(Vec<(Bank, [BankDigest; 2])>);
+
+impl SeparatorDigests {
+    pub(super) fn new(banks: &[Bank]) -> Self {
+        Self(banks.iter().map(|bank| (*bank, SEPARATORS.map(|value| bank.digest(&[&value])))).collect())
+    }
+    /// Whether the event has such a digest in any of the banks: which of them is quoted is not known here.
+    pub(super) fn has(&self, event: &Event<'_>) -> bool {
+        let is_one = |bank, known: &[BankDigest; 2]| {
+            event.digest(bank).is_some_and(|digest| known.iter().any(|value| value.as_bytes() == digest))
+        };
+        self.0.iter().any(|(bank, known)| is_one(*bank, known))
+    }
 }
 
 /// PCRs 0 to 6: one separator each. From PCR 4 on a separator is known by its digest, since a type may lie about what
 /// came before and after it. (Below, firmware exists that measures an empty S-CRTM with the same digest.)
-fn check_separators(log: &EventLog<'_>, problems: &mut Problems) {
-    let banks = log.banks_to_check();
+fn check_separators(log: &EventLog<'_>, known: &SeparatorDigests, problems: &mut Problems) {
     let mut extended = [false; 7];
     let mut separators = [0_u32; 7];
     for event in log.events() {
         let Some(place) = event.extends().map(usize::from).filter(|pcr| *pcr < 7) else { continue };
         let claims = event.event_type() == EventType::SEPARATOR;
-        let is_one = place >= 4 && has_separator_digest(event, &banks);
+        let is_one = place >= 4 && known.has(event);
         if claims && !SEPARATORS.iter().any(|value| event.data() == value) {
             problems.push(ProblemCode::SeparatorValue, Some(event.number()), &format!("PCR {place}"));
         }

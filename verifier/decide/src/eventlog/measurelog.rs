@@ -69,7 +69,7 @@ impl MeasureRecord {
     pub fn event_type(&self) -> Option<&EventText> {
         self.event_type.as_ref()
     }
-    /// Whether every digest is that of the text. A volume key's is not: it is an HMAC.
+    /// Whether the digests, SHA-1 not counted, are those of the text. A volume key's is not: it is an HMAC.
     pub fn text_measured(&self) -> bool {
         self.text_measured
     }
@@ -163,15 +163,21 @@ fn checked(number: usize, raw: RawRecord) -> Result<Option<MeasureRecord>, &'sta
         return Err("it has no digest of a known bank");
     }
     let content = raw.content.unwrap_or(RawContent { string: None, event_type: None });
-    let text_measured = content.string.as_ref().is_some_and(|text| {
-        Bank::ALL.iter().zip(&digests).all(|(bank, digest)| digest.is_none_or(|d| d == bank.digest(&[text.as_bytes()])))
-    });
+    let text = content.string.as_deref();
+    let text_measured = text.is_some_and(|text| is_measured(text, &digests));
     Ok(Some(MeasureRecord {
         number,
         pcr,
         digests,
-        text: content.string.as_deref().map(printable),
+        text: text.map(printable),
         event_type: content.event_type.as_deref().map(printable),
         text_measured,
     }))
+}
+
+/// Whether every digest is that of the text, and one of them is stronger than SHA-1.
+fn is_measured(text: &str, digests: &[Option<BankDigest>; 4]) -> bool {
+    let given = || Bank::ALL.into_iter().zip(digests).filter_map(|(bank, digest)| Some((bank, digest.as_ref()?)));
+    given().any(|(bank, _)| bank.strong().is_some())
+        && given().all(|(b, digest)| *digest == b.digest(&[text.as_bytes()]))
 }

@@ -4,6 +4,7 @@ use quotary_common::limits::PCR_COUNT;
 
 use super::bank::{Bank, BankDigest};
 use super::efi::{EXIT_BOOT_SERVICES_INVOCATION, EXIT_BOOT_SERVICES_SUCCESS};
+use super::event::Event;
 use super::measurelog::MeasureLog;
 use super::parse::EventLog;
 use super::problem::{Problem, ProblemCode, Problems};
@@ -95,12 +96,16 @@ impl EventLog<'_> {
         }
         Replay { banks }
     }
-    /// Whether the log records that firmware handed over. Told by digest, since a type and data are claims.
+    /// Whether the log records that firmware handed over. Told by digest, in all banks that count, since a type and
+    /// data are claims.
     pub(super) fn records_exit_boot_services(&self) -> bool {
-        let banks = self.banks_to_check();
-        let Some(bank) = banks.first().copied() else { return false };
-        let expected = bank.digest(&[EXIT_BOOT_SERVICES_INVOCATION]);
-        self.events().iter().any(|e| e.extends() == Some(5) && e.digest(bank) == Some(expected.as_bytes()))
+        let digest = |bank: Bank| (bank, bank.digest(&[EXIT_BOOT_SERVICES_INVOCATION]));
+        let expected: Vec<(Bank, BankDigest)> = self.banks_to_check().into_iter().map(digest).collect();
+        let holds = |event: &Event<'_>| {
+            let has = |(bank, digest): &(Bank, BankDigest)| event.digest(*bank) == Some(digest.as_bytes());
+            event.extends() == Some(5) && expected.iter().all(has)
+        };
+        !expected.is_empty() && self.events().iter().any(holds)
     }
 }
 

@@ -5,7 +5,7 @@
 //! every event before must be a variable whose data hashes to its digest, with no name twice.
 
 use super::bank::Bank;
-use super::check::{SEPARATORS, has_separator_digest};
+use super::check::{SEPARATORS, SeparatorDigests};
 use super::efi::{
     GLOBAL_VARIABLE, Guid, IMAGE_SECURITY_DATABASE, SignatureDatabase, Variable, authority_certificate, sha256,
 };
@@ -64,7 +64,8 @@ pub struct SecureBoot {
 /// Appraises PCR 7 of a log. Against a quote it holds only if the log's PCR 7 replays to the quoted value in one of the
 /// log's strong banks; for a log with SHA-1 alone (`sha1-only`) it is what the log says, and no more.
 pub fn secure_boot(log: &EventLog<'_>) -> SecureBoot {
-    let mut judge = Judge { banks: log.banks_to_check(), ..Judge::default() };
+    let banks = log.banks_to_check();
+    let mut judge = Judge { separators: SeparatorDigests::new(&banks), banks, ..Judge::default() };
     for event in log.events().iter().filter(|event| event.extends() == Some(7)) {
         judge.event(event);
     }
@@ -74,6 +75,8 @@ pub fn secure_boot(log: &EventLog<'_>) -> SecureBoot {
 #[derive(Default)]
 struct Judge {
     banks: Vec<Bank>,
+    separators: SeparatorDigests,
+    /// Whether the separator came.
     separator: bool,
     names: std::collections::BTreeSet<String>,
     state: Option<bool>,
@@ -88,7 +91,7 @@ impl Judge {
             return self.doubt(ProblemCode::DigestMissing, event, "PCR 7: an event lacks a bank's digest");
         }
         let claims_separator = event.event_type() == EventType::SEPARATOR;
-        if !claims_separator && has_separator_digest(event, &self.banks) {
+        if !claims_separator && self.separators.has(event) {
             let detail = format!("PCR 7: an {} has a separator's digest", event.event_type());
             self.doubt(ProblemCode::SeparatorRelabelled, event, &detail);
         }

@@ -51,8 +51,13 @@ pub(super) fn printable(text: &str) -> EventText {
     EventText::lossy(&cut)
 }
 
-/// The words of an event; `bank` is the one whose digest must cover them to count as measured.
+/// The words of an event; `bank` is the one whose digest must cover them to count as measured, never SHA-1.
 pub fn event_words(event: &Event<'_>, bank: Bank) -> Option<EventWords> {
+    let words = claimed_words(event, bank)?;
+    Some(EventWords { measured: words.measured && bank.strong().is_some(), ..words })
+}
+
+fn claimed_words(event: &Event<'_>, bank: Bank) -> Option<EventWords> {
     let data = event.data();
     match event.event_type() {
         EventType::EFI_VARIABLE_DRIVER_CONFIG

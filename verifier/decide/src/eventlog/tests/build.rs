@@ -3,6 +3,10 @@
 use super::super::efi::{CALLING_APPLICATION, GLOBAL_VARIABLE, Guid, IMAGE_SECURITY_DATABASE};
 use super::super::*;
 
+fn u32_bytes(number: usize) -> [u8; 4] {
+    u32::try_from(number).unwrap().to_le_bytes()
+}
+
 /// An event to be written, with the digest of `measured` in every bank.
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
@@ -39,7 +43,7 @@ pub(super) fn hash_list(header: &[u8], hashes: &[[u8; 32]]) -> Vec<u8> {
     let mut out = vec![0x26, 0x16, 0xc4, 0xc1, 0x4c, 0x50, 0x92, 0x40, 0xac, 0xa9, 0x41, 0xf9, 0x36, 0x93, 0x43, 0x28];
     let body = 28 + header.len() + 48 * hashes.len();
     for field in [body, header.len(), 48] {
-        out.extend((field as u32).to_le_bytes());
+        out.extend(u32_bytes(field));
     }
     out.extend(header);
     for hash in hashes {
@@ -79,23 +83,24 @@ const BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
 pub(super) fn header(banks: &[(u16, u16)], vendor: &[u8]) -> Vec<u8> {
     let mut data = b"Spec ID Event03\0".to_vec();
     data.extend([0, 0, 0, 0, 0, 2, 0, 2]);
-    data.extend((banks.len() as u32).to_le_bytes());
+    data.extend(u32_bytes(banks.len()));
     data.extend(banks.iter().flat_map(|(id, size)| [id.to_le_bytes(), size.to_le_bytes()].concat()));
-    data.push(vendor.len() as u8);
+    data.push(u8::try_from(vendor.len()).unwrap());
     data.extend(vendor);
     let mut out = vec![0, 0, 0, 0, 3, 0, 0, 0];
     out.extend([0; 20]);
-    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(u32_bytes(data.len()));
     out.extend(data);
     out
 }
 pub(super) fn agile_event(draft: &Draft, digests: &[(u16, Vec<u8>)]) -> Vec<u8> {
-    let mut out = [draft.pcr, draft.event_type.0, digests.len() as u32].map(u32::to_le_bytes).concat();
+    let mut out = [draft.pcr, draft.event_type.0].map(u32::to_le_bytes).concat();
+    out.extend(u32_bytes(digests.len()));
     for (id, digest) in digests {
         out.extend(id.to_le_bytes());
         out.extend(digest);
     }
-    out.extend((draft.data.len() as u32).to_le_bytes());
+    out.extend(u32_bytes(draft.data.len()));
     out.extend(&draft.data);
     out
 }

@@ -61,11 +61,9 @@ fn a_log_cut_between_events_reads_and_its_values_differ() {
 fn every_changed_byte_of_a_log_is_survived() {
     let bytes = write(&clean());
     for at in 0..bytes.len() {
-        for value in [0, 1, 0x7F, 0xFF] {
-            let mut changed = bytes.clone();
-            changed[at] = value;
-            let _ = everything(&changed);
-        }
+        let mut changed = bytes.clone();
+        changed[at] = if at % 2 == 0 { 0xFF } else { changed[at] ^ 1 };
+        let _ = everything(&changed);
     }
 }
 

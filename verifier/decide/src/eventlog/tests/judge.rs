@@ -1,4 +1,5 @@
-//! Secure Boot against logs made to deceive. The codes A4 to A8 are the attacks of docs/SECURITY.md's table.
+//! Secure Boot against logs made to deceive. A4, A5, A7 and A8 are the kinds of attack that the issue lists: signature lists
+//! with headers, sizes that cannot be, relabelled events, and repeated, late or missing ones.
 
 use super::super::*;
 use super::build::{Draft, authority, clean, event, hash_list, separator, variable, variable_data, write};

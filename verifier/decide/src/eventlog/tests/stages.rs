@@ -163,16 +163,17 @@ fn a_userspace_log_that_is_none_is_refused_with_its_record() {
     );
     assert_eq!(number(&format!("\u{1e}{}\n", "[".repeat(60_000))), 0);
     assert_eq!(number(&format!("\u{1e}{}\n", " ".repeat(70_000))), 0);
-    assert_eq!(
-        MeasureLog::parse(
-            good.repeat(RECORDS_MAX + 1).as_bytes()[..].get(..MEASURE_LOG_BYTES_MAX).unwrap_or(good.as_bytes())
-        )
-        .is_ok(),
-        false
-    );
+    let large = " ".repeat(MEASURE_LOG_BYTES_MAX + 1);
+    let bytes = MEASURE_LOG_BYTES_MAX + 1;
+    assert_eq!(MeasureLog::parse(large.as_bytes()).unwrap_err(), MeasureLogError::TooLarge { bytes });
     let many = "\u{1e}{}\n".repeat(RECORDS_MAX + 1);
     assert_eq!(MeasureLog::parse(many.as_bytes()).unwrap_err(), MeasureLogError::TooManyRecords);
     // Words that are not what was measured are marked so; a volume key's digest is an HMAC.
     let other = good.replacen("\"string\":\"sysinit\"", "\"string\":\"ready\"", 1);
     assert!(!MeasureLog::parse(other.as_bytes()).unwrap().records()[0].text_measured());
+    // SHA-1 alone proves no words.
+    let weak = Bank::Sha1.digest(&[b"sysinit"]).to_hex();
+    let strong = Bank::Sha256.digest(&[b"sysinit"]).to_hex();
+    let weak = good.replacen(&strong, &weak, 1).replacen("sha256", "sha1", 1);
+    assert!(!MeasureLog::parse(weak.as_bytes()).unwrap().records()[0].text_measured());
 }
