@@ -45,7 +45,7 @@ pub struct SecureBoot {
     pub state: Option<bool>,
     /// What verified images before the separator (drivers).
     pub authorities_before_separator: Vec<BootAuthority>,
-    /// And after it (boot loaders, kernels).
+    /// And after it (boot loaders, kernels). The running system can add to these, and take none away.
     pub authorities_after_separator: Vec<BootAuthority>,
     /// PK.
     pub platform_key: Option<SignatureDatabase>,

@@ -102,6 +102,19 @@ fn a7_no_relabelling_hides_a_measurement() {
 }
 
 #[test]
+fn words_that_only_sha1_covers_are_claims() {
+    let bytes = read("eventlogs", "debian-10.bin");
+    let log = EventLog::parse(&bytes).unwrap();
+    let report = EventLogReport::new(&log);
+    assert!(report.events.iter().any(|event| event.text.is_some()));
+    assert!(report.events.iter().all(|event| !event.text_measured && event.stage.is_none()));
+    assert_eq!(boot_stages(&log), BootStages::default());
+    let bytes = read("eventlogs", "rhel8-uefi.bin");
+    let report = EventLogReport::new(&EventLog::parse(&bytes).unwrap());
+    assert!(report.events[3].text_measured && !report.events[23].text_measured);
+}
+
+#[test]
 fn text_is_printable_and_short() {
     let mut drafts = clean();
     let text = format!("kernel_cmdline: \u{1b}[2J\u{202e}{}", "x".repeat(4000));
