@@ -263,3 +263,15 @@ fn a_debugger_an_unknown_action_and_missing_keys_leave_doubt() {
     let judged = judge(&drafts);
     assert_eq!((judged.state, judged.dma_protection_disabled), (Some(true), true));
 }
+
+#[test]
+fn what_stands_in_the_sha1_bank_decides_nothing() {
+    // Every SHA-1 digest is wrong, and nothing changes but that bank's values.
+    let mut bytes = super::build::header(&[(0x0B, 32), (4, 20)], &[]);
+    for draft in clean() {
+        let strong = Bank::Sha256.digest(&[&draft.measured]).as_bytes().to_vec();
+        bytes.extend(super::build::agile_event(&draft, &[(0x0B, strong), (4, vec![3; 20])]));
+    }
+    let report = EventLogReport::new(&EventLog::parse(&bytes).unwrap());
+    assert_eq!((report.secure_boot, report.problems), (Some(true), vec![]));
+}
