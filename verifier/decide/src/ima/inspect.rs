@@ -103,10 +103,15 @@ fn check(entry: &Entry<'_>, data_hash: &Digest, number: u64, findings: &mut Find
     }
 }
 
-/// Extends PCR 10 of the SHA-1 bank: with the hash of the data, whatever the list states, as for the other bank.
+/// Extends PCR 10 of the SHA-1 bank: with the hash that a SHA-1 list states, since that is what the kernel extended and
+/// the data are only checked against it; another list does not state it.
 fn extend_sha1(pcr: &mut [u8; 20], entry: &Entry<'_>) {
     if entry.pcr == IMA_PCR {
-        let extension = if entry.listed_hash.is_violation() { [0xff; 20] } else { sha1(&entry.data) };
+        let extension = match <[u8; 20]>::try_from(entry.listed_hash.as_bytes()) {
+            _ if entry.listed_hash.is_violation() => [0xff; 20],
+            Ok(listed) => listed,
+            Err(_) => sha1(&entry.data),
+        };
         *pcr = sha1(&[*pcr, extension].concat());
     }
 }
