@@ -74,18 +74,23 @@ fn member(package: &mut impl Read) -> Result<(String, u64), DebError> {
     }
 }
 
-fn unpack(compression: &str, data: impl Read) -> Result<Vec<(Vec<u8>, Digest)>, DebError> {
-    match compression {
-        "" => tar_files(data),
-        ".gz" => tar_files(flate2::read::GzDecoder::new(data)),
-        ".xz" => tar_files(lzma_rust2::XzReader::new(data, true)),
+fn unpack(compression: &str, mut data: io::Take<impl Read>) -> Result<Vec<(Vec<u8>, Digest)>, DebError> {
+    let files = match compression {
+        "" => tar_files(&mut data),
+        ".gz" => tar_files(flate2::read::GzDecoder::new(&mut data)),
+        ".xz" => tar_files(lzma_rust2::XzReader::new(&mut data, true)),
         ".zst" => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(data)
+            let decoder = ruzstd::decoding::StreamingDecoder::new(&mut data)
                 .map_err(|error| DebError::Read(io::Error::new(io::ErrorKind::InvalidData, error)))?;
             tar_files(decoder)
         }
         other => Err(DebError::Compression(other.chars().filter(|c| c.is_ascii_graphic()).take(16).collect())),
+    }?;
+    io::copy(&mut data, &mut io::sink())?;
+    if data.limit() > 0 {
+        return Err(DebError::Form("its data are cut"));
     }
+    Ok(files)
 }
 
 /// The regular files of a tar archive. Of the extensions only GNU's long names are known, as to dpkg itself.
@@ -122,6 +127,12 @@ fn tar_files(unpacked: impl Read) -> Result<Vec<(Vec<u8>, Digest)>, DebError> {
             let digest = *seen.get(&target).ok_or(DebError::Form("a hard link to a file that did not come before"))?;
             seen.insert(absolute(&path)?, digest);
         }
+    }
+    // What follows the archive's end is padding, and the check value of the compressed data, which is read so.
+    let mut rest = archive.into_inner();
+    io::copy(&mut rest, &mut io::sink())?;
+    if rest.limit() == 0 {
+        return Err(DebError::TooLarge);
     }
     Ok(seen.into_iter().flat_map(|(path, digest)| spellings(path).map(move |path| (path, digest))).collect())
 }
