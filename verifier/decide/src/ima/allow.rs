@@ -44,7 +44,7 @@ pub enum Lookup {
 }
 
 /// (path, digest) pairs, prepared for fast look-up: a table of 32-bit slots over pairs in order, and each path once.
-/// A pair takes 36 bytes, a slot of 4 bytes at most four times, and its path.
+/// A pair takes 48 bytes, a slot of 4 bytes at most four times, and its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowList {
     /// Sorted by path, then digest; no two are equal.
@@ -62,6 +62,9 @@ pub struct AllowList {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pair {
     digest: [u8; 32],
+    /// Compared in place of the path, which lies elsewhere in memory. For a false match a path on the operator's list would
+    /// have to collide with another, and the file still has an allowed content.
+    path_hash: u64,
     path: u32,
 }
 
@@ -100,7 +103,7 @@ impl AllowList {
             }
             // Bounded by ALLOWED_MAX.
             let path_index = u32::try_from(list.path_ends.len() - 1).map_err(|_| AllowListError::TooLarge)?;
-            list.insert(path, Pair { digest: *digest.as_bytes(), path: path_index })?;
+            list.insert(Pair { digest: *digest.as_bytes(), path_hash: path_hash(path), path: path_index })?;
             hash.update(digest.as_bytes());
             hash.update(path);
             hash.update(&[0]);
@@ -110,9 +113,9 @@ impl AllowList {
         list.digest = Digest::new(digest);
         Ok(list)
     }
-    fn insert(&mut self, path: &[u8], pair: Pair) -> Result<(), AllowListError> {
+    fn insert(&mut self, pair: Pair) -> Result<(), AllowListError> {
         let number = u32::try_from(self.pairs.len()).map_err(|_| AllowListError::TooLarge)?;
-        let mut at = self.first_slot(path, &pair.digest);
+        let mut at = self.first_slot(pair.path_hash, &pair.digest);
         while self.slots[at] != EMPTY {
             at = (at + 1) & (self.slots.len() - 1);
         }
@@ -122,11 +125,9 @@ impl AllowList {
     }
     /// Where a pair's slot is searched from. The hash has no secret: a host chooses what is looked up, never what the
     /// table holds, so it cannot make the table slow.
-    fn first_slot(&self, path: &[u8], digest: &[u8; 32]) -> usize {
-        let mut hasher = std::hash::DefaultHasher::new();
-        hasher.write(path);
+    fn first_slot(&self, path_hash: u64, digest: &[u8; 32]) -> usize {
         let [a, b, c, d, e, f, g, h, ..] = *digest;
-        let mixed = hasher.finish() ^ u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let mixed = path_hash ^ u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         usize::try_from(mixed & (self.slots.len() as u64 - 1)).unwrap_or(0)
     }
     fn path(&self, index: usize) -> &[u8] {
@@ -135,9 +136,10 @@ impl AllowList {
         self.path_bytes.get(start..end).unwrap_or_default()
     }
     fn has_pair(&self, path: &[u8], digest: &[u8; 32]) -> bool {
-        let mut at = self.first_slot(path, digest);
+        let path_hash = path_hash(path);
+        let mut at = self.first_slot(path_hash, digest);
         while let Some(pair) = self.slots.get(at).and_then(|slot| self.pairs.get(*slot as usize)) {
-            if pair.digest == *digest && self.path(pair.path as usize) == path {
+            if pair.path_hash == path_hash && pair.digest == *digest {
                 return true;
             }
             at = (at + 1) & (self.slots.len() - 1);
@@ -211,6 +213,12 @@ impl AllowList {
         }
         text
     }
+}
+
+fn path_hash(path: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    hasher.write(path);
+    hasher.finish()
 }
 
 /// Appends the line of one pair, its newline included.

@@ -17,6 +17,9 @@ const BOOT_AGGREGATE: &[u8] = b"boot_aggregate";
 /// Appraises the whole entries of `entries` and extends `state` by them, until `state` holds `until` (the quoted PCR 10)
 /// or nothing whole is left. Says whether `until` was reached.
 ///
+/// A SHA-1 template hash is checked only where there is no `until`: a quoted SHA-256 PCR covers the data themselves, and
+/// the check costs as much as all the rest.
+///
 /// # Errors
 /// [`Malformed`] when bytes come that are no entry.
 pub fn appraise(
@@ -38,7 +41,7 @@ pub fn appraise(
                 break;
             }
             Some(Ok(entry)) => {
-                appraise_entry(&entry, entries.consumed() - start, reference, state, findings);
+                appraise_entry(&entry, entries.consumed() - start, until.is_none(), reference, state, findings);
                 is_reached = until == Some(state.pcr10);
             }
         }
@@ -50,13 +53,16 @@ pub fn appraise(
 fn appraise_entry(
     entry: &Entry<'_>,
     length_bytes: usize,
+    checks_sha1: bool,
     reference: &Reference,
     state: &mut Aggregate,
     findings: &mut Findings,
 ) {
     let number = state.entries;
     let data_hash = state.extend(entry, length_bytes);
-    if let Some(measured) = check_entry(entry, &data_hash, number, |path| reference.excludes(path), findings) {
+    if let Some(measured) =
+        check_entry(entry, &data_hash, checks_sha1, number, |path| reference.excludes(path), findings)
+    {
         if measured.path == BOOT_AGGREGATE {
             boot_aggregate(measured.digest, number, state, findings);
         } else if !reference.excludes(measured.path)
@@ -72,6 +78,7 @@ fn appraise_entry(
 pub(super) fn check_entry<'e>(
     entry: &'e Entry<'_>,
     data_hash: &Digest,
+    checks_sha1: bool,
     number: u64,
     is_excluded: impl Fn(&[u8]) -> bool,
     findings: &mut Findings,
@@ -86,12 +93,7 @@ pub(super) fn check_entry<'e>(
         }
         return None;
     }
-    let listed = entry.listed_hash.as_bytes();
-    let is_hash_of_data = match listed.len() {
-        32 => listed == data_hash.as_bytes(),
-        _ => listed == sha1(&entry.data),
-    };
-    if !is_hash_of_data {
+    if !is_hash_of_data(entry, data_hash, checks_sha1) {
         findings.add(Code::TemplateHash, number, || measured.map_or_else(|_| String::new(), |m| shown(m.path)));
         return None;
     }
@@ -110,6 +112,29 @@ pub(super) fn check_entry<'e>(
         return None;
     }
     Some(measured)
+}
+
+fn is_hash_of_data(entry: &Entry<'_>, data_hash: &Digest, checks_sha1: bool) -> bool {
+    let listed = entry.listed_hash.as_bytes();
+    match listed.len() {
+        32 => listed == data_hash.as_bytes(),
+        _ => !checks_sha1 || listed == sha1(&entry.data),
+    }
+}
+
+/// Finds the first entry whose SHA-1 template hash does not match: why a list does not replay.
+pub(super) fn locate_sha1_mismatch(entries: Entries<'_>, first: u64, findings: &mut Findings) {
+    for (number, entry) in (first..).zip(entries) {
+        let Ok(entry) = entry else { return };
+        if entry.listed_hash.as_bytes().len() == 20
+            && !entry.listed_hash.is_violation()
+            && !is_hash_of_data(&entry, &Digest::new([0; 32]), true)
+        {
+            let path = entry.measured().map_or_else(|_| String::new(), |measured| shown(measured.path));
+            findings.add(Code::TemplateHash, number, || path);
+            return;
+        }
+    }
 }
 
 /// A kernel started by kexec adds its own boot aggregate to the list that it inherits; the PCRs, and so the digest, are

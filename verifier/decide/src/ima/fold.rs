@@ -3,7 +3,7 @@
 use quotary_common::id::Digest;
 
 use super::aggregate::Aggregate;
-use super::appraise::appraise;
+use super::appraise::{appraise, locate_sha1_mismatch};
 use super::finding::{Code, Findings, shown};
 use super::limits::INCREMENT_BYTES_MAX;
 use super::list::{Entries, ListForm};
@@ -72,6 +72,7 @@ pub fn fold(held: &Aggregate, increment: Increment<'_>, quoted: &Digest, referen
         findings.add(Code::Malformed, state.entries, || format!("an increment of {} bytes", increment.bytes.len()));
         return Folded { state: fresh, outcome: Outcome::Refused, findings, surplus_bytes: increment.bytes.len() };
     }
+    let first = state.entries;
     let mut entries = Entries::new(increment.form, increment.bytes);
     let outcome = match appraise(&mut entries, Some(*quoted), reference, &mut state, &mut findings) {
         Ok(true) => Outcome::Proven,
@@ -80,6 +81,7 @@ pub fn fold(held: &Aggregate, increment: Increment<'_>, quoted: &Digest, referen
             findings.add(Code::PcrMismatch, state.entries, || {
                 format!("{} entries replay to {}, not to the quoted PCR 10", state.entries, state.pcr10.hex())
             });
+            locate_sha1_mismatch(Entries::new(increment.form, increment.bytes), first, &mut findings);
             Outcome::Refused
         }
         Err(malformed) => {

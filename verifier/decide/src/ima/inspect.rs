@@ -95,7 +95,7 @@ pub fn inspect(list: &[u8]) -> Result<ImaReport, InspectError> {
 }
 
 fn check(entry: &Entry<'_>, data_hash: &Digest, number: u64, findings: &mut Findings) {
-    check_entry(entry, data_hash, number, |_| false, findings);
+    check_entry(entry, data_hash, true, number, |_| false, findings);
     if let Ok(measured) = entry.measured()
         && let Some(Err(fault)) = measured.signature.map(check_form)
     {

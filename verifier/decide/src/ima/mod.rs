@@ -14,7 +14,7 @@
 //! list unreadable there (it is refused, never believed); in the binary form every byte of a path is told apart.
 //!
 //! # What is done with an entry, in order
-//! PCR 10 is extended; a violation (template hash zero) is a finding; the template hash must match the data; the data
+//! PCR 10 is extended; a violation (template hash zero) is a finding; a SHA-256 template hash must match the data (a SHA-1 one where no quote covers them); the data
 //! must have the template's fields; the first entry is the boot aggregate; an excluded path is skipped; then the digest is
 //! looked up, and only for a file that is not allowed by digest is its signature verified. An `ima-buf` entry is looked up by the
 //! buffer's name in place of a path. The appended signature of `ima-modsig` (PKCS#7) is hashed and not verified: such a file needs an allowed

@@ -67,6 +67,29 @@ fn a_template_hash_of_other_data_or_another_algorithm_is_a_finding() {
 }
 
 #[test]
+fn a_changed_entry_of_a_sha1_list_is_named_when_the_list_does_not_replay() {
+    let entry = |path: &[u8], hashed: &[u8]| {
+        let hash = boot::sha1(&ng_data(hashed, &digest_of(hashed)));
+        binary_entry(&hash, "ima-ng", &ng_data(path, &digest_of(path)))
+    };
+    let w = world(&[b"/a", b"/evil", b"/b"]);
+    let good = world(&[b"/a", b"/b", b"/b"]);
+    let list = [entry(b"/a", b"/a"), entry(b"/b", b"/evil"), entry(b"/b", b"/b")].concat();
+    let form = ListForm::BinarySha1;
+    let increment = Increment { reset_count: 1, form, offset_bytes: 0, bytes: &list, has_more: false };
+    let start = Aggregate::start(1, form, w.reference.digest());
+    let folded = fold(&start, increment, &w.pcrs[3], &w.reference);
+    assert_eq!(
+        (folded.outcome, codes(&folded.findings)),
+        (Outcome::Refused, vec!["ima-pcr-mismatch", "ima-template-hash"])
+    );
+    assert_eq!((folded.findings.told()[1].entry, &*folded.findings.told()[1].detail), (1, "/b"));
+    // Where the data replay to the quoted SHA-256 PCR, a wrong SHA-1 beside them says nothing.
+    let folded = fold(&start, increment, &good.pcrs[3], &w.reference);
+    assert_eq!((folded.outcome, folded.findings.count()), (Outcome::Proven, 0));
+}
+
+#[test]
 fn a_file_digest_that_is_not_sha256_is_never_allowed() {
     for (name, length) in [("sha1", 20), ("md5", 16), ("sha512", 64), ("sha384", 48), ("verity:sha256", 32)] {
         let digest = field(&[format!("{name}:\0").as_bytes(), &vec![7; length]].concat());
