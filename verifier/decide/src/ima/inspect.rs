@@ -73,7 +73,7 @@ pub fn inspect(list: &[u8]) -> Result<ImaReport, InspectError> {
     let mut pcr10_sha1 = [0; 20];
     let mut findings = Findings::default();
     let mut entries = Entries::new(form, list);
-    while let Some(entry) = entries.next() {
+    for entry in entries.by_ref() {
         let number = state.entries;
         match entry {
             Ok(entry) => {

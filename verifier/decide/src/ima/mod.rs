@@ -36,6 +36,7 @@ mod reference;
 mod signer;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
 pub use aggregate::{AGGREGATE_BYTES_MAX, Aggregate, IMA_PCR};
