@@ -18,6 +18,7 @@ mod run;
 mod session;
 mod show;
 mod token;
+mod zone;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Enter(args) => return run::enter(args),
         Command::Login(args) => login::login(&args, credentials)?,
         Command::Agent(command) => block_on(agent::agent(&command, json))?,
+        Command::Zone(command) => zone::zone(&command, json)?,
         Command::Audit(AuditCommand::Verify(args)) => return audit::verify(&args, credentials, json),
         Command::Audit(command) => {
             let session = Session::open(credentials)?;

@@ -9,6 +9,7 @@ mod audit;
 mod quantity;
 mod run;
 mod token;
+mod zone;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use audit::{AuditCommand, ListArgs, VerifyArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
+pub(crate) use zone::{AllowArgs, ZoneCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -89,6 +91,9 @@ pub(crate) enum Command {
     /// Read, copy and check the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Trust zones: what their hosts may run
+    #[command(subcommand)]
+    Zone(ZoneCommand),
     /// The agent on this machine (root only)
     #[command(subcommand)]
     Agent(AgentCommand),
