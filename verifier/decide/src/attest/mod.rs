@@ -38,7 +38,10 @@ use quotary_common::id::{Digest, HostId};
 use quotary_common::tpm::{AkKey, ClockInfo};
 
 pub use appraise::{Appraisal, LearnedReferences, Reference, Zone, Zones, ZonesError, appraise};
-pub use chain::{Authority, CertifiedBy, RootsError, TpmKind, TrustRoots};
+pub use chain::{
+    Authority, CertifiedBy, ChainCertificate, ChainFault, ManufacturerRoots, RootsError, SplitError, TpmKind,
+    TrustRoots, split_der_certificates,
+};
 pub use credential::{Credential, CredentialError, activation_digest, check_activation, make_credential};
 pub use enrol::{CheckedEnrolment, EnrolmentClaim, check_enrolment};
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};

@@ -8,6 +8,7 @@ mod certificate;
 mod credential;
 mod enrolment;
 mod hostile;
+mod manufacturers;
 mod order;
 mod out_of_order;
 mod scene;
