@@ -1,6 +1,6 @@
 //! Every deciding part of the verifier, without I/O: given state, input and the time, what follows and why.
 //!
-//! Does: attest (quotes, EK chains, credentials), history and profile (windows, forecast use), allocate
+//! Does: attest (quotes, EK chains, credentials), inspect (the same for files), history and profile (windows, forecast use), allocate
 //! (grants), audit (the Merkle tree and its offline check).
 //! May assume: that `common` bounded what it decoded; nothing else about its input.
 //! Promises: pure and synchronous; time and randomness are arguments; the same input gives the same output.
@@ -11,5 +11,6 @@ pub mod allocate;
 pub mod attest;
 pub mod audit;
 pub mod history;
+pub mod inspect;
 pub mod profile;
 pub mod registry;

@@ -42,6 +42,10 @@ pub use chain::{
     Authority, CertifiedBy, ChainCertificate, ChainFault, ManufacturerRoots, RootsError, SplitError, TpmKind,
     TrustRoots, split_der_certificates,
 };
+pub(crate) use chain::{ChainQuestion, examine, from_spki_der, is_pem, pem_blocks};
+pub(crate) use enrol::check_ak as accept_ak;
+pub(crate) use quote::proven_values;
+
 pub use credential::{Credential, CredentialError, activation_digest, check_activation, make_credential};
 pub use enrol::{CheckedEnrolment, EnrolmentClaim, check_enrolment};
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};
