@@ -31,7 +31,7 @@ mod quote;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{Digest, HostId};

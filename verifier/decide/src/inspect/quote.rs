@@ -162,8 +162,11 @@ fn check_extra_data(quote: &Quote<'_>, expected: Option<&[u8]>) -> Option<Findin
 
 /// The proven values: by the verifier's own check, with the signed selection as the required one.
 fn check_pcrs(quote: &Quote<'_>, pcrs: Option<&[u8]>, ak: Option<&AkKey>) -> Result<Vec<PcrValue>, Finding> {
-    let Some(pcrs) = pcrs else { return Ok(Vec::new()) };
     let selection = |detail: String| Finding::of(Reason::PcrSelection, detail);
+    if let Some(weak) = quote.selection.banks().iter().find(|bank| HashAlg::from_id(bank.hash_alg).is_none()) {
+        return Err(selection(format!("the signed bank {} is not accepted", bank_name(weak.hash_alg))));
+    }
+    let Some(pcrs) = pcrs else { return Ok(Vec::new()) };
     let supplied = SuppliedPcrs::read(pcrs, &quote.selection).map_err(selection)?;
     // Without a usable key its hash is unknown; the digest's length names it as well.
     let hash = ak.map(AkKey::hash).or_else(|| by_length(quote.pcr_digest));

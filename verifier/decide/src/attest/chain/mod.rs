@@ -17,6 +17,9 @@ mod roots;
 mod rules;
 mod signature;
 
+#[cfg(test)]
+mod tests;
+
 use quotary_common::id::Digest;
 use quotary_common::limits::EK_CHAIN_MAX;
 use quotary_common::reason::Refusal;
