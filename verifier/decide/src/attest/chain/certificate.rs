@@ -4,7 +4,8 @@ use quotary_common::cbor::Text;
 use quotary_common::id::Digest;
 use quotary_common::limits::{CERTIFICATE_BYTES_MAX, DETAIL_BYTES_MAX, EK_CHAIN_MAX};
 use serde::Serialize;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
 use super::key;
 use super::signature;
@@ -57,7 +58,7 @@ impl ChainCertificate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
     pub(super) der: Vec<u8>,
-    /// Its subject, as encoded: names are compared byte for byte.
+    /// Its subject, as names are compared ([`name_key`]).
     pub(super) subject: Vec<u8>,
     /// SHA-256 of its SubjectPublicKeyInfo.
     pub(super) spki: Digest,
@@ -69,9 +70,30 @@ impl Stored {
             return Err("the certificate is larger than is allowed");
         }
         let certificate = parse(&der)?;
-        let (subject, spki) = (certificate.subject().as_raw().to_vec(), Digest::of(&[certificate.public_key().raw]));
+        let (subject, spki) = (name_key(certificate.subject()), Digest::of(&[certificate.public_key().raw]));
         Ok(Self { der, subject, spki })
     }
+}
+
+/// What two names have in common when they are the same (RFC 5280, 7.1): the attributes in order, and their text whether
+/// it is a PrintableString or a UTF8String, since a manufacturer's intermediates spell their issuer with the other one.
+/// Case and spaces count: nobody needs more.
+pub(super) fn name_key(name: &X509Name<'_>) -> Vec<u8> {
+    let mut key = Vec::new();
+    for set in name.iter_rdn() {
+        key.push(0);
+        for attribute in set.iter() {
+            let value = attribute.attr_value();
+            let tag = if value.tag() == Tag::PrintableString { Tag::Utf8String } else { value.tag() };
+            key.push(1);
+            for part in [attribute.attr_type().as_bytes(), &tag.0.to_be_bytes(), value.data] {
+                // Certificates are shorter than 64 KiB, so each part has a length of its own.
+                key.extend_from_slice(&u16::try_from(part.len()).unwrap_or(u16::MAX).to_be_bytes());
+                key.extend_from_slice(part);
+            }
+        }
+    }
+    key
 }
 
 /// Reads a certificate; NV indices are often larger than what they hold, so padding of one byte's value may follow.

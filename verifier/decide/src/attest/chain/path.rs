@@ -6,7 +6,7 @@ use quotary_common::id::Digest;
 use quotary_common::limits::EK_CHAIN_MAX;
 use x509_parser::prelude::X509Certificate;
 
-use super::certificate::{ChainCertificate, Stored, parse};
+use super::certificate::{ChainCertificate, Stored, name_key, parse};
 use super::fault::ChainFault;
 use super::roots::{Anchor, TrustRoots};
 use super::rules::check_issuer;
@@ -61,11 +61,12 @@ impl<'c> Climb<'c> {
                 return self.finish(at, Some(anchor));
             }
             let mut above = Vec::new();
+            let issuer = name_key(self.steps[at].certificate.issuer());
             for (known, entered) in pool.iter().zip(&mut entered) {
                 if *entered {
                     continue;
                 }
-                let Some(candidate) = named(known, &self.steps[at].certificate) else { continue };
+                let Some(candidate) = named(known, &issuer) else { continue };
                 if self.holds(at, &candidate, false) {
                     *entered = true;
                     above.push(candidate);
@@ -87,7 +88,7 @@ impl<'c> Climb<'c> {
     fn enter(&mut self, issued: usize, certificate: X509Certificate<'c>) {
         let from = &self.steps[issued];
         let depth = from.depth + 1;
-        let counts = certificate.subject().as_raw() != certificate.issuer().as_raw();
+        let counts = name_key(certificate.subject()) != name_key(certificate.issuer());
         let below = from.below + u32::from(counts);
         self.steps.push(Step { certificate, issued: Some(issued), depth, below });
     }
@@ -95,8 +96,9 @@ impl<'c> Climb<'c> {
     /// An authority that issued this step's certificate.
     fn authority_above(&mut self, at: usize) -> Option<&'c Anchor> {
         let roots = self.roots;
+        let issuer = name_key(self.steps[at].certificate.issuer());
         roots.anchors.iter().find(|anchor| {
-            let candidate = named(&anchor.certificate, &self.steps[at].certificate);
+            let candidate = named(&anchor.certificate, &issuer);
             candidate.is_some_and(|candidate| self.holds(at, &candidate, true))
         })
     }
@@ -126,7 +128,10 @@ impl<'c> Climb<'c> {
             SignatureFault::Weak => ChainFault::Chain(format!("the signature by `{name}` is made with SHA-1 or MD5")),
             SignatureFault::Wrong => ChainFault::Chain(format!("the signature by `{name}` does not hold")),
             SignatureFault::Unsupported(what) => {
-                let detail = format!("the signature by `{name}`: {what}; P-256, P-384 and RSA are");
+                let detail = format!(
+                    "the signature by `{name}` cannot be checked: {what} (RSA, P-256 and P-384 are); \
+                     add the certificate below it to the EK authorities"
+                );
                 ChainFault::Algorithm(detail)
             }
         });
@@ -174,7 +179,7 @@ impl<'c> Climb<'c> {
     }
 }
 
-/// The certificate, if its subject is the issuer that `below` names: only then it is parsed again.
-fn named<'c>(stored: &'c Stored, below: &X509Certificate<'_>) -> Option<X509Certificate<'c>> {
-    (stored.subject == below.issuer().as_raw()).then(|| parse(&stored.der).ok()).flatten()
+/// The certificate, if its subject is the issuer that is looked for: only then it is parsed again.
+fn named<'c>(stored: &'c Stored, issuer: &[u8]) -> Option<X509Certificate<'c>> {
+    (stored.subject == issuer).then(|| parse(&stored.der).ok()).flatten()
 }

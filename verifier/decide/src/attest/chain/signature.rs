@@ -33,7 +33,8 @@ pub(super) fn check(certificate: &X509Certificate<'_>, issuer: &X509Certificate<
     let inner = &certificate.tbs_certificate.signature;
     // RSASSA-PSS says in its parameters which hash it uses; elsewhere a NULL too many changes nothing.
     let pss = algorithm.algorithm == registry::OID_PKCS1_RSASSAPSS;
-    if inner.algorithm != algorithm.algorithm || pss && inner != algorithm {
+    let whole_bytes = certificate.signature_value.unused_bits == 0;
+    if !whole_bytes || inner.algorithm != algorithm.algorithm || pss && inner != algorithm {
         return Err(SignatureFault::Wrong);
     }
     let verifier = verifier(algorithm, issuer.public_key())?;
