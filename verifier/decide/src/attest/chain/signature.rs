@@ -26,15 +26,15 @@ type Verifier = &'static dyn VerificationAlgorithm;
 
 /// Checks that `issuer`'s key signed `certificate`.
 pub(super) fn check(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> Result<(), SignatureFault> {
-    let algorithm = &certificate.signature_algorithm;
-    if is_weak(algorithm) {
+    // The algorithm that is signed decides; the one beside the signature must name the same.
+    let (algorithm, outer) = (&certificate.tbs_certificate.signature, &certificate.signature_algorithm);
+    if is_weak(algorithm) || is_weak(outer) {
         return Err(SignatureFault::Weak);
     }
-    let inner = &certificate.tbs_certificate.signature;
     // RSASSA-PSS says in its parameters which hash it uses; elsewhere a NULL too many changes nothing.
     let pss = algorithm.algorithm == registry::OID_PKCS1_RSASSAPSS;
     let whole_bytes = certificate.signature_value.unused_bits == 0;
-    if !whole_bytes || inner.algorithm != algorithm.algorithm || pss && inner != algorithm {
+    if !whole_bytes || outer.algorithm != algorithm.algorithm || pss && outer != algorithm {
         return Err(SignatureFault::Wrong);
     }
     let verifier = verifier(algorithm, issuer.public_key())?;
