@@ -1,6 +1,6 @@
 //! Attestation: who a host is, whether its evidence holds, and which trust zone it is in.
 //!
-//! Does: decides enrolments ([`check_enrolment`], [`make_credential`]), checks evidence in a fixed order
+//! Does: decides enrolments ([`check_enrolment`], [`make_credential`]), looks an EK up in an allow-list ([`EkAllowList`]), checks evidence in a fixed order
 //! ([`precheck`], [`verify`]) and appraises it ([`appraise`]).
 //! May assume: that the caller serialises commits per host (a host's [`Committed`] moves one step at a time).
 //! Promises: pure, total and bounded; the first check that fails names its reason; a refusal is a value.
@@ -22,6 +22,7 @@
 //!
 //! An auditor who has no nonce key takes the nonce's validity from the log and calls [`prove_quote`] (question 14).
 
+mod allowlist;
 mod appraise;
 mod chain;
 mod credential;
@@ -37,6 +38,7 @@ use quotary_common::envelope::Name;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::tpm::{AkKey, ClockInfo};
 
+pub use allowlist::{EkAllowList, EkAllowListError};
 pub use appraise::{Appraisal, LearnedReferences, Reference, Zone, Zones, ZonesError, appraise};
 pub use chain::{
     Authority, CertifiedBy, ChainCertificate, ChainFault, ManufacturerRoots, RootsError, SplitError, TpmKind,

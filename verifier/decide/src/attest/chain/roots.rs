@@ -97,7 +97,6 @@ impl TrustRoots {
     }
     /// Whether certificates under this CA may lack the EK usage.
     pub(super) fn excepts_usage(&self, spki: &Digest) -> bool {
-        let text = data_encoding::HEXLOWER.encode(spki.as_bytes());
-        self.without_ek_usage.contains(spki) || WITHOUT_EK_USAGE.contains(&text.as_str())
+        self.without_ek_usage.contains(spki) || WITHOUT_EK_USAGE.contains(&spki.hex().as_str())
     }
 }

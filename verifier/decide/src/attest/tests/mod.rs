@@ -2,6 +2,7 @@
 //! told, and quotes, certificates and credentials of real TPMs.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod adversarial;
 mod appraisal;
 pub(crate) mod authority;
 mod certificate;
