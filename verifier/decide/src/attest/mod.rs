@@ -1,6 +1,6 @@
 //! Attestation: who a host is, whether its evidence holds, and which trust zone it is in.
 //!
-//! Does: decides enrolments ([`check_enrolment`], [`make_credential`]), looks an EK up in an allow-list ([`EkAllowList`]), checks evidence in a fixed order
+//! Does: decides enrolments ([`check_enrolment`], [`EkAllowList`], [`make_credential`]), checks evidence in a fixed order
 //! ([`precheck`], [`verify`]) and appraises it ([`appraise`]).
 //! May assume: that the caller serialises commits per host (a host's [`Committed`] moves one step at a time).
 //! Promises: pure, total and bounded; the first check that fails names its reason; a refusal is a value.

@@ -114,3 +114,21 @@ fn read_certificates(file: &[u8], count_max: usize) -> Result<Vec<Vec<u8>>, Stri
     }
     Ok(blocks.into_iter().map(|block| block.content).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_manufacturers_authority_makes_the_report_say_hardware() {
+        let report = |kind, manufacturer: Option<&str>| {
+            tpm_report(kind, manufacturer.map(str::to_owned), "CN=an authority".to_owned())
+        };
+        let given = TpmReport::Given { issuer: "CN=an authority".to_owned() };
+        let infineon = TpmReport::Hardware { manufacturer: "Infineon".to_owned() };
+        assert_eq!(report(TpmKind::Hardware, Some("Infineon")), infineon);
+        assert_eq!(report(TpmKind::Software, None), given);
+        assert_eq!(report(TpmKind::Hardware, None), given, "nobody named a manufacturer");
+        assert_eq!(report(TpmKind::Software, Some("Infineon")), given);
+    }
+}

@@ -124,15 +124,21 @@ impl<'c> Climb<'c> {
         }
         self.signatures += 1;
         let below = step.below;
-        let signed = signature::check(&step.certificate, issuer).map_err(|fault| match fault {
-            SignatureFault::Weak => ChainFault::Chain(format!("the signature by `{name}` is made with SHA-1 or MD5")),
-            SignatureFault::Wrong => ChainFault::Chain(format!("the signature by `{name}` does not hold")),
-            SignatureFault::Unsupported(what) => {
-                let detail = format!(
-                    "the signature by `{name}` cannot be checked: {what} (RSA, P-256 and P-384 are); \
-                     add the certificate below it to the EK authorities"
-                );
-                ChainFault::Algorithm(detail)
+        let signed = signature::check(&step.certificate, issuer).map_err(|fault| {
+            let which = match step.issued {
+                None => "the EK certificate".to_owned(),
+                Some(_) => format!("`{}`", Name::lossy(&step.certificate.subject().to_string())),
+            };
+            let signature = format!("the signature by `{name}` on {which}");
+            match fault {
+                SignatureFault::Weak => ChainFault::Chain(format!("{signature} is made with SHA-1 or MD5")),
+                SignatureFault::Wrong => {
+                    ChainFault::Chain(format!("{signature} does not hold: send the chain as its issuer gives it"))
+                }
+                SignatureFault::Unsupported(what) => ChainFault::Algorithm(format!(
+                    "{signature} cannot be checked: {what} (RSA, P-256 and P-384 are); add the CA below `{name}` to the \
+                     EK authorities"
+                )),
             }
         });
         let now = self.now_unix_s;

@@ -28,7 +28,10 @@ pub(super) enum EkUsage {
 pub(super) fn check_common(what: &str, certificate: &X509Certificate<'_>, now_unix_s: i64) -> Result<(), ChainFault> {
     let validity = certificate.validity();
     if now_unix_s < validity.not_before.timestamp() || now_unix_s > validity.not_after.timestamp() {
-        let detail = format!("{what} is valid from {} to {}: not now", validity.not_before, validity.not_after);
+        let detail = format!(
+            "{what} is valid from {} to {}: not now; check the clock, or get a new one",
+            validity.not_before, validity.not_after
+        );
         return Err(refuse(detail));
     }
     let understood = [
@@ -102,7 +105,7 @@ pub(super) fn check_issuer(
     let unreadable = |_| refuse(format!("an extension of the issuer `{name}` does not read"));
     let constraints = issuer.basic_constraints().map_err(unreadable)?.map(|constraints| constraints.value);
     if !constraints.map_or(configured, |constraints| constraints.ca) {
-        return Err(refuse(format!("the issuer `{name}` is no CA")));
+        return Err(refuse(format!("the issuer `{name}` is no CA: only a CA's certificate may follow the EK's")));
     }
     if constraints.and_then(|constraints| constraints.path_len_constraint).is_some_and(|longest| below > longest) {
         return Err(refuse(format!("the issuer `{name}` allows fewer CAs below it than there are")));
