@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 use super::certificate::name_key;
 use super::path::Climb;
 use super::*;
-use crate::attest::tests::authority::{CertificateAuthority, Draft, NOW_S, p256_spki};
+use crate::attest::tests::authority::{CertificateAuthority, Draft, NOW_S, p256_spki, tlv};
 use crate::attest::tests::data;
 use crate::attest::tests::software_tpm::Pair;
 
@@ -132,6 +132,86 @@ fn a_changed_byte_of_what_is_signed_or_of_its_signature_ends_the_chain() {
         bad[at] ^= 1;
         assert!(!holds(&bad), "byte {at}");
     }
+}
+
+#[test]
+fn what_stands_beside_the_signature_must_say_what_was_signed() {
+    let root = data("ek-algorithms/rsapss-sha256-root.der");
+    let roots = TrustRoots::new(vec![Authority { certificate: root, kind: TpmKind::Hardware }]).unwrap();
+    let holds = |leaf: &[u8], roots: &TrustRoots| {
+        examine(&ChainQuestion { leaf, issuers: &[], ek: None, now_unix_s: NOW_S }, roots).outcome.is_ok()
+    };
+    let mut leaf = data("ek-algorithms/rsapss-sha256-leaf.der");
+    assert!(holds(&leaf, &roots));
+    // The length of the salt, the last byte of the algorithm: 32.
+    let at = 4 + parse(&leaf).unwrap().tbs_certificate.as_ref().len();
+    let at = at + 1 + usize::from(leaf[at + 1]);
+    assert_eq!(leaf[at], 32);
+    leaf[at] = 48;
+    assert!(!holds(&leaf, &roots));
+    // A signature whose last bit is said not to be there: it must be zero for that to read at all.
+    let root = CertificateAuthority::new("root");
+    let authority = Authority { certificate: root.self_signed(), kind: TpmKind::Hardware };
+    let roots = TrustRoots::new(vec![authority]).unwrap();
+    let draft = Draft::leaf(p256_spki(Pair::new().point()));
+    let mut leaf = std::iter::repeat_with(|| root.sign(&draft)).find(|leaf| leaf.last().unwrap() & 1 == 0).unwrap();
+    assert!(holds(&leaf, &roots));
+    let signature = parse(&leaf).unwrap().signature_value.data.len();
+    let unused = leaf.len() - signature - 1;
+    leaf[unused] = 1;
+    assert!(!holds(&leaf, &roots));
+}
+
+#[test]
+fn a_copy_of_an_authority_under_another_name_ends_the_chain_where_the_authority_itself_would() {
+    let outcome = |change: fn(&mut Draft)| {
+        let mut root = CertificateAuthority::new("root");
+        let mut draft = root.draft();
+        change(&mut draft);
+        let certificate = root.sign(&draft);
+        root.name = "alias";
+        let leaf = root.sign(&Draft::leaf(p256_spki(Pair::new().point())));
+        let alias = CertificateAuthority::new("another authority").sign(&root.draft());
+        let roots = TrustRoots::new(vec![Authority { certificate, kind: TpmKind::Hardware }]).unwrap();
+        let issuers = [alias.as_slice()];
+        examine(&ChainQuestion { leaf: &leaf, issuers: &issuers, ek: None, now_unix_s: NOW_S }, &roots).outcome
+    };
+    assert_eq!(outcome(|_| {}).unwrap().issuer, "CN=root");
+    assert_eq!(outcome(|root| root.ca = Some((true, Some(0)))).unwrap().chain.len(), 3);
+    assert!(outcome(|root| root.valid.1 = "260201000000Z").is_err(), "the authority is over");
+    assert!(outcome(|root| root.ca = Some((false, None))).is_err(), "the authority is no CA");
+}
+
+#[test]
+fn keys_of_other_kinds_and_sizes_do_not_read() {
+    let rsa = |modulus: &[u8], exponent: &[u8]| {
+        let key = tlv(0x30, &[tlv(2, &[&[0], modulus].concat()), tlv(2, exponent)].concat());
+        let algorithm = tlv(0x30, &[6, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 1, 1, 5, 0]);
+        from_spki_der(&tlv(0x30, &[algorithm, tlv(3, &[vec![0], key].concat())].concat()))
+    };
+    let modulus = |bytes: usize| vec![0xC5; bytes];
+    for bytes in [256, 384, 512] {
+        assert!(rsa(&modulus(bytes), &[1, 0, 1]).is_ok());
+    }
+    let even = [modulus(255), vec![2]].concat();
+    let low = [vec![0x45], modulus(255)].concat();
+    for (what, modulus) in [("1024 bits", modulus(128)), ("2056 bits", modulus(257)), ("even", even), ("low", low)] {
+        assert!(rsa(&modulus, &[1, 0, 1]).is_err(), "{what}");
+    }
+    assert!(rsa(&modulus(256), &[1, 0, 0, 0, 1]).is_err(), "an exponent of five bytes");
+    let pair = Pair::new();
+    let spki = p256_spki(pair.point());
+    let expected = KeyParameters::Ecc { curve: quotary_common::tpm::Curve::P256, point: pair.point().to_vec() };
+    assert_eq!(from_spki_der(&spki), Ok(expected));
+    assert!(from_spki_der(&[spki.clone(), vec![0]].concat()).is_err(), "a byte after it");
+    assert!(from_spki_der(&p256_spki(&pair.point()[..33])).is_err(), "half a point");
+    let mut compressed = pair.point().to_vec();
+    compressed[0] = 2;
+    assert!(from_spki_der(&p256_spki(&compressed)).is_err(), "not marked as uncompressed");
+    let mut other_curve = spki;
+    let at = other_curve.len() - 65 - 3 - 1;
+    other_curve[at] = 1;
+    assert!(from_spki_der(&other_curve).is_err(), "P-192's identifier");
 }
 
 /// An on-die chain: the root, then each the issuer of the next, and the leaf.
