@@ -294,6 +294,8 @@ fn only_under_an_excepted_authority_may_the_ek_usage_be_missing() {
     let fault = examine(&question, &roots).outcome.unwrap_err();
     assert!(fault.to_string().contains("2.23.133.8.1"), "{fault}");
     assert!(examine(&question, &roots.clone().with_usage_exception(Digest::of(&[b"another"]))).outcome.is_err());
+    let own = Digest::of(&[parse(&leaf).unwrap().public_key().raw]);
+    assert!(examine(&question, &roots.clone().with_usage_exception(own)).outcome.is_err(), "an EK is no authority");
     assert!(examine(&question, &roots.with_usage_exception(spki)).outcome.is_ok());
 }
 

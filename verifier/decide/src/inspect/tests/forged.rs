@@ -268,6 +268,11 @@ fn a25_a_wrong_count_of_digests_is_refused() {
     assert_eq!(forge.files().codes(), ["pcr-selection"], "a digest too few");
     forge.pcrs = serialized(0x0B, [0x81, 4, 0], &[values.clone(), vec![vec![1; 32]]].concat());
     assert_eq!(forge.files().codes(), ["pcr-selection"], "a digest too many");
+    let mut size = serialized(0x0B, [0x81, 4, 0], &values);
+    assert_eq!(size[6], 3, "sizeofSelect");
+    size[6] = 5;
+    forge.pcrs = size;
+    assert_eq!(forge.files().codes(), ["pcr-selection"], "a selection of five bytes");
     let mut short = values;
     short[1].pop();
     forge.pcrs = serialized(0x0B, [0x81, 4, 0], &short);
