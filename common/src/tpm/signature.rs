@@ -1,6 +1,6 @@
 //! `TPMT_SIGNATURE` (TPM 2.0 Library, Part 2, 11.3.4): ECDSA, RSASSA and RSAPSS over SHA-256 or longer.
 
-use super::{Cursor, HashAlg, TpmError};
+use super::{Cursor, HashAlg, Scheme, TpmError};
 use crate::limits::SIGNATURE_BYTES_MAX;
 
 pub(super) const ALG_RSASSA: u16 = 0x0014;
@@ -63,5 +63,13 @@ impl<'a> Signature<'a> {
         };
         cursor.end()?;
         Ok(signature)
+    }
+    /// The scheme that made it, as the signature itself says.
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Ecdsa { hash, .. } => Scheme::Ecdsa(*hash),
+            Self::RsaSsa { hash, .. } => Scheme::RsaSsa(*hash),
+            Self::RsaPss { hash, .. } => Scheme::RsaPss(*hash),
+        }
     }
 }

@@ -176,6 +176,26 @@ fn a_signature_of_another_algorithm_or_hash_than_the_keys_is_refused() {
 }
 
 #[test]
+fn a_bare_key_takes_the_scheme_of_its_signature_and_no_other_pair() {
+    let public = TpmPublic::parse(&data("swtpm/p384/ak.public")).unwrap();
+    let (attest, signature) = (data("swtpm/p384/quote.msg"), data("swtpm/p384/quote.sig"));
+    let scheme = Signature::parse(&signature).unwrap().scheme();
+    assert_eq!(scheme, public.scheme());
+    AkKey::from_key(public.key(), scheme).unwrap().verify(&attest, &signature).unwrap();
+    for other in
+        [Scheme::Ecdsa(HashAlg::Sha384), Scheme::RsaSsa(HashAlg::Sha256), Scheme::RsaPss(HashAlg::Sha256), Scheme::Null]
+    {
+        assert!(AkKey::from_key(public.key(), other).is_err(), "{other:?}");
+    }
+    let rsa = keylime_key();
+    assert!(AkKey::from_key(rsa.key(), Scheme::Ecdsa(HashAlg::Sha256)).is_err());
+    let signature = data("keylime-rsa2048-sha256/quote.sig");
+    assert_eq!(Signature::parse(&signature).unwrap().scheme(), Scheme::RsaSsa(HashAlg::Sha256));
+    let pss = [&[0, 0x16], &signature[2..]].concat();
+    assert_eq!(Signature::parse(&pss).unwrap().scheme(), Scheme::RsaPss(HashAlg::Sha256));
+}
+
+#[test]
 fn only_keys_with_a_fixed_and_strong_scheme_are_prepared() {
     let (x, y) = ([7; 32], [9; 32]);
     let prepare = |bytes: Vec<u8>| AkKey::from_public_bytes(&bytes);

@@ -42,9 +42,16 @@ impl AkKey {
     /// # Errors
     /// [`TpmError::Unsupported`] when key and scheme are another pair.
     pub fn from_public(public: &TpmPublic) -> Result<Self, TpmError> {
+        Self::from_key(public.key(), public.scheme())
+    }
+    /// Prepares a key that is known without its public area, with the scheme that it is said to have (an auditor's PEM
+    /// file names none: [`Signature::scheme`] of the signature at hand is taken then). The accepted pairs are the same.
+    ///
+    /// # Errors
+    /// [`TpmError::Unsupported`] when key and scheme are another pair.
+    pub fn from_key(key: &KeyParameters, scheme: Scheme) -> Result<Self, TpmError> {
         let unsupported = |value| TpmError::Unsupported { structure: "TPMT_PUBLIC", field: "scheme", value };
-        let scheme = public.scheme();
-        let (algorithm, hash): (&'static dyn VerificationAlgorithm, HashAlg) = match (public.key(), scheme) {
+        let (algorithm, hash): (&'static dyn VerificationAlgorithm, HashAlg) = match (key, scheme) {
             (KeyParameters::Ecc { curve: Curve::P256, .. }, Scheme::Ecdsa(HashAlg::Sha256)) => {
                 (&ECDSA_P256_SHA256_FIXED, HashAlg::Sha256)
             }
@@ -59,7 +66,7 @@ impl AkKey {
             (_, Scheme::Other(alg)) => return Err(unsupported(u32::from(alg))),
             (_, Scheme::Null) => return Err(unsupported(0x0010)),
         };
-        let (bytes, coordinate_bytes) = match public.key() {
+        let (bytes, coordinate_bytes) = match key {
             KeyParameters::Rsa { modulus, exponent, .. } => (rsa_public_key(modulus, *exponent), 0),
             KeyParameters::Ecc { curve, point } => (point.clone(), curve.coordinate_bytes()),
         };

@@ -13,5 +13,6 @@ pub mod audit;
 pub mod eventlog;
 pub mod history;
 pub mod ima;
+pub mod inspect;
 pub mod profile;
 pub mod registry;

@@ -168,7 +168,7 @@ fn check_ek(ek: &TpmPublic) -> Result<(), Refusal> {
 }
 
 /// An attestation key is a restricted signing key that never leaves its TPM, with a scheme that is accepted.
-fn check_ak(ak: &TpmPublic) -> Result<AkKey, Refusal> {
+pub(crate) fn check_ak(ak: &TpmPublic) -> Result<AkKey, Refusal> {
     let refuse = |detail: String| Refusal::new(Reason::AkAttributes, detail);
     let required = Attributes::FIXED_TPM
         | Attributes::FIXED_PARENT

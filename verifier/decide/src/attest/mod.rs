@@ -1,6 +1,6 @@
 //! Attestation: who a host is, whether its evidence holds, and which trust zone it is in.
 //!
-//! Does: decides enrolments ([`check_enrolment`], [`make_credential`]), checks evidence in a fixed order
+//! Does: decides enrolments ([`check_enrolment`], [`EkAllowList`], [`make_credential`]), checks evidence in a fixed order
 //! ([`precheck`], [`verify`]) and appraises it ([`appraise`]).
 //! May assume: that the caller serialises commits per host (a host's [`Committed`] moves one step at a time).
 //! Promises: pure, total and bounded; the first check that fails names its reason; a refusal is a value.
@@ -22,6 +22,7 @@
 //!
 //! An auditor who has no nonce key takes the nonce's validity from the log and calls [`prove_quote`] (question 14).
 
+mod allowlist;
 mod appraise;
 mod chain;
 mod credential;
@@ -31,14 +32,22 @@ mod quote;
 mod verify;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::tpm::{AkKey, ClockInfo};
 
+pub use allowlist::{EkAllowList, EkAllowListError};
 pub use appraise::{Appraisal, LearnedReferences, Reference, Zone, Zones, ZonesError, appraise};
-pub use chain::{Authority, CertifiedBy, RootsError, TpmKind, TrustRoots};
+pub use chain::{
+    Authority, CertifiedBy, ChainCertificate, ChainFault, ManufacturerRoots, RootsError, SplitError, TpmKind,
+    TrustRoots, split_der_certificates,
+};
+pub(crate) use chain::{ChainQuestion, examine, from_spki_der, is_pem, pem_blocks};
+pub(crate) use enrol::check_ak as accept_ak;
+pub(crate) use quote::proven_values;
+
 pub use credential::{Credential, CredentialError, activation_digest, check_activation, make_credential};
 pub use enrol::{CheckedEnrolment, EnrolmentClaim, check_enrolment};
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};

@@ -89,7 +89,7 @@ pub(super) fn covered_quote<'e>(
 }
 
 /// The claimed values, once the signed digest is theirs and the signed PCRs are exactly the required ones.
-fn proven_values(
+pub(crate) fn proven_values(
     quote: &Quote<'_>,
     mut claimed: Vec<PcrValue>,
     required: &PcrSelection,

@@ -4,25 +4,25 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 
 /// 2026-01-01 and 2036-01-01, as certificates write them.
-pub(super) const FROM: &str = "260101000000Z";
-pub(super) const UNTIL: &str = "360101000000Z";
+pub(crate) const FROM: &str = "260101000000Z";
+pub(crate) const UNTIL: &str = "360101000000Z";
 /// A time between, in Unix seconds (2027-01-15).
-pub(super) const NOW_S: i64 = 1_800_000_000;
+pub(crate) const NOW_S: i64 = 1_800_000_000;
 
-pub(super) const KEY_AGREEMENT: u8 = 0x08;
-pub(super) const KEY_ENCIPHERMENT: u8 = 0x20;
-pub(super) const CERT_SIGN: u8 = 0x04;
-pub(super) const DIGITAL_SIGNATURE: u8 = 0x80;
+pub(crate) const KEY_AGREEMENT: u8 = 0x08;
+pub(crate) const KEY_ENCIPHERMENT: u8 = 0x20;
+pub(crate) const CERT_SIGN: u8 = 0x04;
+pub(crate) const DIGITAL_SIGNATURE: u8 = 0x80;
 /// 2.23.133.8.1
-pub(super) const EK_USAGE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
+pub(crate) const EK_USAGE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x01];
 /// 1.3.6.1.5.5.7.3.1, a TLS server
-pub(super) const SERVER_USAGE: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 1];
+pub(crate) const SERVER_USAGE: &[u8] = &[0x2B, 6, 1, 5, 5, 7, 3, 1];
 /// 2.5.29.30
-pub(super) const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 0x1E];
+pub(crate) const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 0x1E];
 /// 2.5.29.17
-pub(super) const ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1D, 0x11];
+pub(crate) const ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1D, 0x11];
 
-pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let length = content.len();
     let head = match length {
         0..=127 => vec![tag, u8::try_from(length).unwrap()],
@@ -50,7 +50,7 @@ fn extension(id: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
 }
 
 /// SubjectPublicKeyInfo of a P-256 point.
-pub(super) fn p256_spki(point: &[u8]) -> Vec<u8> {
+pub(crate) fn p256_spki(point: &[u8]) -> Vec<u8> {
     let algorithm =
         sequence(&[oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 2, 1]), oid(&[0x2A, 0x86, 0x48, 0xCE, 0x3D, 3, 1, 7])]);
     sequence(&[algorithm, tlv(3, &[&[0], point].concat())])
@@ -58,21 +58,21 @@ pub(super) fn p256_spki(point: &[u8]) -> Vec<u8> {
 
 /// What a certificate says.
 #[derive(Debug, Clone)]
-pub(super) struct Draft {
-    pub(super) subject: &'static str,
-    pub(super) spki: Vec<u8>,
-    pub(super) valid: (&'static str, &'static str),
+pub(crate) struct Draft {
+    pub(crate) subject: &'static str,
+    pub(crate) spki: Vec<u8>,
+    pub(crate) valid: (&'static str, &'static str),
     /// Whether it is a CA, and with which path length; `None` leaves the extension out.
-    pub(super) ca: Option<(bool, Option<u8>)>,
-    pub(super) key_usage: Option<u8>,
-    pub(super) extended_usage: Option<&'static [u8]>,
+    pub(crate) ca: Option<(bool, Option<u8>)>,
+    pub(crate) key_usage: Option<u8>,
+    pub(crate) extended_usage: Option<&'static [u8]>,
     /// Further extensions: id, critical, value.
-    pub(super) more: Vec<(&'static [u8], bool, Vec<u8>)>,
+    pub(crate) more: Vec<(&'static [u8], bool, Vec<u8>)>,
 }
 
 impl Draft {
     /// An EK certificate.
-    pub(super) fn leaf(spki: Vec<u8>) -> Self {
+    pub(crate) fn leaf(spki: Vec<u8>) -> Self {
         Self {
             subject: "",
             spki,
@@ -122,20 +122,20 @@ fn signature_algorithm() -> Vec<u8> {
 }
 
 /// A key that certifies.
-pub(super) struct CertificateAuthority {
-    pub(super) name: &'static str,
+pub(crate) struct CertificateAuthority {
+    pub(crate) name: &'static str,
     pair: EcdsaKeyPair,
 }
 
 impl CertificateAuthority {
-    pub(super) fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref(), &random).unwrap();
         Self { name, pair }
     }
     /// Its own certificate's content.
-    pub(super) fn draft(&self) -> Draft {
+    pub(crate) fn draft(&self) -> Draft {
         Draft {
             subject: self.name,
             ca: Some((true, None)),
@@ -144,12 +144,12 @@ impl CertificateAuthority {
             ..Draft::leaf(p256_spki(self.pair.public_key().as_ref()))
         }
     }
-    pub(super) fn sign(&self, draft: &Draft) -> Vec<u8> {
+    pub(crate) fn sign(&self, draft: &Draft) -> Vec<u8> {
         let content = draft.to_be_signed(self.name);
         let signature = self.pair.sign(&SystemRandom::new(), &content).unwrap();
         sequence(&[content, signature_algorithm(), tlv(3, &[&[0], signature.as_ref()].concat())])
     }
-    pub(super) fn self_signed(&self) -> Vec<u8> {
+    pub(crate) fn self_signed(&self) -> Vec<u8> {
         self.sign(&self.draft())
     }
 }

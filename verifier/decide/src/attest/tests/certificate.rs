@@ -146,7 +146,7 @@ fn every_fault_of_a_chain_is_refused() {
     let cases: &[Change] = &[
         ("nothing changed", |_| {}, Ok(())),
         ("no constraints on the leaf", |c| c.leaf.ca = None, Ok(())),
-        ("no extended usage on the leaf", |c| c.leaf.extended_usage = None, Ok(())),
+        ("no extended usage on the leaf", |c| c.leaf.extended_usage = None, Err(Reason::EkChain)),
         ("year 9999", |c| c.leaf.valid.1 = "99991231235959Z", Ok(())),
         ("a critical alternative name", |c| c.leaf.more.push((ALTERNATIVE_NAME, true, sequence_of_nothing())), Ok(())),
         ("an unknown extension", |c| c.leaf.more.push((&[0x2A, 3], false, vec![5, 0])), Ok(())),

@@ -93,6 +93,64 @@ fn a_point_off_the_curve_is_no_key() {
     assert_eq!(make_credential(&ek, &ak_name(), &[7; 32], &SystemRandom::new()), Err(CredentialError::Key));
 }
 
+/// `TPMT_PUBLIC` of a P-384 EK with another name algorithm and AES key size.
+fn ek_with(name_alg: u16, aes_bits: u16) -> TpmPublic {
+    let mut public = data("swtpm/p384/ek.public");
+    public[2..4].copy_from_slice(&name_alg.to_be_bytes());
+    // type, nameAlg, attributes, then a policy of 48 bytes, AES and its key size.
+    let at = 2 + 2 + 4 + 2 + 48 + 2;
+    public[at..at + 2].copy_from_slice(&aes_bits.to_be_bytes());
+    TpmPublic::parse(&public).unwrap()
+}
+
+#[test]
+fn the_id_objects_of_high_templates_are_those_that_were_computed_apart() {
+    let vectors: serde_json::Value = serde_json::from_slice(&data("makecredential-high.json")).unwrap();
+    for (name, name_alg, aes_bits) in
+        [("sha256_aes256", 0x0B, 256), ("sha384_aes256", 0x0C, 256), ("sha384_aes128", 0x0C, 128)]
+    {
+        let field = |field: &str| unhex(vectors[name][field].as_str().unwrap());
+        let ek = ek_with(name_alg, aes_bits);
+        let made = id_object(&ek, &field("ak_name_hex"), &field("credential_value_hex"), &field("seed_hex"));
+        assert_eq!(made.unwrap(), field("id_object_hex"), "{name}");
+    }
+    let field = |field: &str| unhex(vectors["ecc_p384"][field].as_str().unwrap());
+    let point = |x: &str, y: &str| [vec![4], field(x), field(y)].concat();
+    let ephemeral = point("ephemeral_public_x_hex", "ephemeral_public_y_hex");
+    let ek = point("ek_x_hex", "ek_y_hex");
+    let seed = seed_from_agreement(HashAlg::Sha384, Curve::P384, &field("shared_x_hex"), &ephemeral, &ek);
+    assert_eq!(seed.to_vec(), field("seed_hex"));
+}
+
+#[test]
+fn every_ek_template_that_reads_gets_a_credential_and_the_others_are_refused_when_read() {
+    let random = SystemRandom::new();
+    for (bits, name_alg, aes_bits) in [(2048, 0x0B, 128), (3072, 0x0C, 256), (4096, 0x0C, 256), (2048, 0x0D, 256)] {
+        let ek = TpmPublic::parse(&rsa_ek(bits, name_alg, aes_bits)).unwrap();
+        let made = make_credential(&ek, &ak_name(), &[7; 32], &random).unwrap();
+        assert_eq!(made.encrypted_secret.len(), usize::from(bits / 8));
+        assert_eq!(made.id_object.len(), 2 + ek.name_alg().length() + 34);
+    }
+    for (what, bits, name_alg, aes_bits) in [
+        ("1024 bits", 1024, 0x0B, 128),
+        ("SHA-1", 2048, 0x04, 128),
+        ("SM3", 2048, 0x12, 128),
+        ("AES-192", 2048, 0x0B, 192),
+    ] {
+        assert!(TpmPublic::parse(&rsa_ek(bits, name_alg, aes_bits)).is_err(), "{what}");
+    }
+}
+
+/// `TPMT_PUBLIC` of an RSA EK with some modulus.
+fn rsa_ek(bits: u16, name_alg: u16, aes_bits: u16) -> Vec<u8> {
+    let mut modulus = vec![0xC5; usize::from(bits / 8)];
+    modulus[1] = 0x11;
+    let mut public = super::software_tpm::rsa_ek_public(&modulus);
+    public[2..4].copy_from_slice(&name_alg.to_be_bytes());
+    public[12..14].copy_from_slice(&aes_bits.to_be_bytes());
+    public
+}
+
 #[test]
 fn only_the_secret_itself_activates() {
     let expected = activation_digest(&[7; 32]);

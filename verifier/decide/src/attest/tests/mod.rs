@@ -2,8 +2,9 @@
 //! told, and quotes, certificates and credentials of real TPMs.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod adversarial;
 mod appraisal;
-mod authority;
+pub(crate) mod authority;
 mod certificate;
 mod credential;
 mod enrolment;
@@ -11,11 +12,11 @@ mod hostile;
 mod order;
 mod out_of_order;
 mod scene;
-mod software_tpm;
+pub(crate) mod software_tpm;
 
 use std::path::Path;
 
 /// A file of `tests/data/attestation/`.
-fn data(path: &str) -> Vec<u8> {
+pub(crate) fn data(path: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/attestation").join(path)).unwrap()
 }

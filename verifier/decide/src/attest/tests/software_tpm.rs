@@ -4,33 +4,33 @@ use quotary_common::tpm::{AkKey, TpmPublic};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
-pub(super) const EK_ATTRIBUTES: u32 = 0x0003_00B2;
-pub(super) const AK_ATTRIBUTES: u32 = 0x0005_0472;
+pub(crate) const EK_ATTRIBUTES: u32 = 0x0003_00B2;
+pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0472;
 
 fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
 /// A P-256 key pair.
-pub(super) struct Pair(EcdsaKeyPair);
+pub(crate) struct Pair(EcdsaKeyPair);
 
 impl Pair {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         Self(EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap())
     }
     /// The uncompressed point.
-    pub(super) fn point(&self) -> &[u8] {
+    pub(crate) fn point(&self) -> &[u8] {
         self.0.public_key().as_ref()
     }
     /// `TPMT_PUBLIC` of a restricted signing key (ECDSA, SHA-256).
-    pub(super) fn ak_public(&self, attributes: u32) -> Vec<u8> {
+    pub(crate) fn ak_public(&self, attributes: u32) -> Vec<u8> {
         let head = [&[0, 0x23, 0, 0x0B][..], &attributes.to_be_bytes(), &[0, 0, 0, 0x10, 0, 0x18, 0, 0x0B]].concat();
         self.ecc_public(&head)
     }
     /// `TPMT_PUBLIC` of an endorsement key (AES-128-CFB).
-    pub(super) fn ek_public(&self, attributes: u32) -> Vec<u8> {
+    pub(crate) fn ek_public(&self, attributes: u32) -> Vec<u8> {
         let head =
             [&[0, 0x23, 0, 0x0B][..], &attributes.to_be_bytes(), &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10]].concat();
         self.ecc_public(&head)
@@ -40,7 +40,7 @@ impl Pair {
         [head, &[0, 3, 0, 0x10], &sized(x), &sized(y)].concat()
     }
     /// `TPMT_SIGNATURE` over the bytes.
-    pub(super) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
         let signature = self.0.sign(&SystemRandom::new(), bytes).unwrap();
         let (r, s) = signature.as_ref().split_at(32);
         [&[0, 0x18, 0, 0x0B][..], &sized(r), &sized(s)].concat()
@@ -48,7 +48,7 @@ impl Pair {
 }
 
 /// `TPMT_PUBLIC` of an RSA endorsement key (AES-128-CFB).
-pub(super) fn rsa_ek_public(modulus: &[u8]) -> Vec<u8> {
+pub(crate) fn rsa_ek_public(modulus: &[u8]) -> Vec<u8> {
     let bits = u16::try_from(modulus.len() * 8).unwrap();
     let head = [&[0, 1, 0, 0x0B][..], &EK_ATTRIBUTES.to_be_bytes(), &[0, 0, 0, 6, 0, 0x80, 0, 0x43, 0, 0x10]].concat();
     [&head[..], &bits.to_be_bytes(), &[0; 4], &sized(modulus)].concat()
@@ -56,24 +56,24 @@ pub(super) fn rsa_ek_public(modulus: &[u8]) -> Vec<u8> {
 
 /// A quote, field by field.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
-    pub(super) magic: u32,
-    pub(super) kind: u16,
-    pub(super) qualified_signer: Vec<u8>,
+pub(crate) struct Shape {
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) qualified_signer: Vec<u8>,
     /// What the evidence's nonce and envelope demand, when `None`.
-    pub(super) extra_data: Option<Vec<u8>>,
-    pub(super) clock_ms: u64,
-    pub(super) reset_count: u32,
-    pub(super) restart_count: u32,
-    pub(super) safe: u8,
+    pub(crate) extra_data: Option<Vec<u8>>,
+    pub(crate) clock_ms: u64,
+    pub(crate) reset_count: u32,
+    pub(crate) restart_count: u32,
+    pub(crate) safe: u8,
     /// `TPML_PCR_SELECTION`.
-    pub(super) selection: Vec<u8>,
-    pub(super) pcr_digest: Vec<u8>,
-    pub(super) trailing: Vec<u8>,
+    pub(crate) selection: Vec<u8>,
+    pub(crate) pcr_digest: Vec<u8>,
+    pub(crate) trailing: Vec<u8>,
 }
 
 impl Shape {
-    pub(super) fn marshal(&self, extra_data: &[u8]) -> Vec<u8> {
+    pub(crate) fn marshal(&self, extra_data: &[u8]) -> Vec<u8> {
         [
             &self.magic.to_be_bytes()[..],
             &self.kind.to_be_bytes(),
@@ -93,22 +93,22 @@ impl Shape {
 }
 
 /// An endorsement key and an attestation key.
-pub(super) struct SoftwareTpm {
-    pub(super) ek: Pair,
-    pub(super) ak: Pair,
+pub(crate) struct SoftwareTpm {
+    pub(crate) ek: Pair,
+    pub(crate) ak: Pair,
 }
 
 impl SoftwareTpm {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { ek: Pair::new(), ak: Pair::new() }
     }
-    pub(super) fn ek_public(&self) -> TpmPublic {
+    pub(crate) fn ek_public(&self) -> TpmPublic {
         TpmPublic::parse(&self.ek.ek_public(EK_ATTRIBUTES)).unwrap()
     }
-    pub(super) fn ak_public(&self) -> TpmPublic {
+    pub(crate) fn ak_public(&self) -> TpmPublic {
         TpmPublic::parse(&self.ak.ak_public(AK_ATTRIBUTES)).unwrap()
     }
-    pub(super) fn ak_key(&self) -> AkKey {
+    pub(crate) fn ak_key(&self) -> AkKey {
         AkKey::from_public(&self.ak_public()).unwrap()
     }
 }
