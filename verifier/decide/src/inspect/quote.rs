@@ -173,7 +173,7 @@ fn check_pcrs(quote: &Quote<'_>, pcrs: Option<&[u8]>, ak: Option<&AkKey>) -> Res
     let Some(hash) = hash else {
         return Err(Finding::of(Reason::PcrDigest, "the signed PCR digest is of no hash that is accepted"));
     };
-    proven_values(quote, supplied.values(), &quote.selection, hash).map_err(Finding::from)
+    proven_values(quote, supplied.values().to_vec(), &quote.selection, hash).map_err(Finding::from)
 }
 
 fn by_length(digest: &[u8]) -> Option<HashAlg> {
