@@ -141,7 +141,9 @@ impl<'b, C, T: Decode<'b, C>, const MAX: usize> Decode<'b, C> for Bounded<T, MAX
         if length > MAX as u64 {
             return Err(minicbor::decode::Error::message("more items than the form may have"));
         }
-        let mut items = Vec::new();
+        // At most `MAX`, and no more than there are bytes: a claimed length alone costs nothing.
+        let possible = d.input().len().saturating_sub(d.position());
+        let mut items = Vec::with_capacity(usize::try_from(length).unwrap_or(possible).min(possible));
         for _ in 0..length {
             items.push(T::decode(d, ctx)?);
         }
@@ -160,7 +162,12 @@ impl<const MAX: usize> Text<MAX> {
     }
     /// Whether the text is short enough and has no control character.
     pub fn allows(text: &str) -> bool {
-        text.len() <= MAX && !text.chars().any(char::is_control)
+        // In ASCII the control characters are bytes, which are looked at many at once.
+        let has_control = |text: &str| match text.is_ascii() {
+            true => text.bytes().any(|byte| byte.is_ascii_control()),
+            false => text.chars().any(char::is_control),
+        };
+        text.len() <= MAX && !has_control(text)
     }
     /// The text cut to what fits, control characters replaced by `?`.
     pub fn lossy(text: &str) -> Self {

@@ -203,10 +203,11 @@ impl Verification {
     fn lines(&self) -> Vec<Line> {
         let what = format!("verification, {} envelope ({} bytes)", self.content, self.envelope_bytes);
         let value = format!(
-            "{} /s and core; bare ring P-256 {} /s; ratio {}; before the signature {} µs",
+            "{} /s and core; bare ring P-256 {} /s; ratio {} ({} with the digest it is kept under); before the signature {} µs",
             short(self.full_per_core_second),
             short(self.bare_per_core_second),
             short(self.ratio_to_bare),
+            short(self.ratio_with_name),
             short(self.precheck_microseconds)
         );
         vec![Line::new(what, value)]
@@ -329,6 +330,7 @@ mod tests {
             full_per_core_second: 15_000.0,
             bare_per_core_second: 16_000.0,
             ratio_to_bare: ratio,
+            ratio_with_name: ratio,
             precheck_microseconds: 3.0,
         };
         let mut report = Report {
