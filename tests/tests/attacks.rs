@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quotary_agent::tpm::EkAlgorithm;
 use quotary_client::ClientError;
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::Bounded;
 use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, GrantChange, Leaf};

@@ -170,12 +170,15 @@ pub struct Appraisal {
     pub warnings: Vec<LogFinding>,
     /// Why the host's epoch must rise: a zone says `revoke` of what ran.
     pub revoke: Option<Refusal>,
+    /// The IMA list is on its way, in parts: nothing is proven yet, and nothing speaks against the host. Its trust goes
+    /// on ageing.
+    pub catching_up: bool,
 }
 
 impl Appraisal {
     /// The refusal, when the host is in no zone: `pcr-reference` if that kept it from any, else `zone`.
     pub fn refusal(&self) -> Option<&Refusal> {
-        if self.zone.is_some() {
+        if self.zone.is_some() || self.catching_up {
             return None;
         }
         let of_state =
@@ -194,7 +197,15 @@ pub fn appraise(
     learned: &LearnedReferences,
 ) -> Appraisal {
     let mut reasons = Vec::new();
-    let none = |reasons, revoke| Appraisal { zone: None, reasons, learned: None, warnings: Vec::new(), revoke };
+    let catching_up = measured.is_catching_up();
+    let none = |reasons, revoke| Appraisal {
+        zone: None,
+        reasons,
+        learned: None,
+        warnings: measured.ima_unproven().filter(|_| catching_up).into_iter().collect(),
+        revoke,
+        catching_up,
+    };
     let Some(best) = zones.zones.iter().position(|zone| zone.name == host.best_zone) else {
         let detail = format!("zone `{}`, the best that the host may enter, is not configured", host.best_zone);
         return none(vec![Refusal::new(Reason::Zone, detail)], None);
@@ -236,7 +247,8 @@ pub fn appraise(
         }
         match compare(zone, evidence.pcr_values(), learned) {
             Ok(learned) => {
-                return Appraisal { zone: Some(zone.name.clone()), reasons, learned, warnings, revoke: None };
+                let zone = Some(zone.name.clone());
+                return Appraisal { zone, learned, warnings, ..none(reasons, None) };
             }
             Err(refusal) => reasons.push(refusal),
         }

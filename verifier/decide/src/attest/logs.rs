@@ -156,6 +156,11 @@ impl Measured {
         }
     }
 
+    /// Whether the IMA list is on its way: a later part may prove it.
+    pub(super) fn is_catching_up(&self) -> bool {
+        matches!(self.ima, ImaStanding::NotProven("ima-behind" | "ima-offset"))
+    }
+
     /// Why the IMA list proves nothing in this evidence, if it does not.
     pub(super) fn ima_unproven(&self) -> Option<LogFinding> {
         match self.ima {

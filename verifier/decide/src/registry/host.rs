@@ -225,6 +225,12 @@ impl Host {
             return Err(AcceptError { committed: committed.sequence });
         }
         let clock = evidence.clock();
+        // What it was trusted for goes on ageing while its list is on its way.
+        let ages = appraisal.catching_up && self.is_trusted(now_ms);
+        let (zone, valid_until_ms) = match ages {
+            true => (self.progress.zone.clone(), self.progress.valid_until_ms),
+            false => (appraisal.zone.clone(), now_ms.saturating_add(times.trust_ms)),
+        };
         let progress = HostProgress {
             version: Version,
             sequence: claims.sequence,
@@ -233,9 +239,9 @@ impl Host {
             clock: Some((clock.reset_count, clock.restart_count, clock.clock_ms)),
             epoch: self.progress.epoch,
             generation: self.progress.generation.saturating_add(1),
-            zone: appraisal.zone.clone(),
+            zone,
             committed_at_ms: now_ms,
-            valid_until_ms: now_ms.saturating_add(times.trust_ms),
+            valid_until_ms,
             seen: Some(Seen {
                 boot_id: claims.boot_id,
                 hostname: claims.facts.hostname.clone(),

@@ -63,7 +63,14 @@ fn a_host_is_in_the_best_zone_that_it_satisfies() {
     let appraisal = case.appraise(&zones(values(&[0, 7])));
     assert_eq!(
         appraisal,
-        Appraisal { zone: Some(name("sealed")), reasons: vec![], learned: None, warnings: vec![], revoke: None }
+        Appraisal {
+            zone: Some(name("sealed")),
+            reasons: vec![],
+            learned: None,
+            warnings: vec![],
+            revoke: None,
+            catching_up: false
+        }
     );
     let mut wrong = values(&[0, 7]);
     wrong[1].value[31] ^= 1;
