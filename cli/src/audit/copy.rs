@@ -55,7 +55,8 @@ impl LogSource for Session {
 impl LogSource for Directory {
     async fn checkpoint(&self) -> Result<CheckpointView, Failure> {
         let text = |path: &str, bytes| {
-            String::from_utf8(bytes).map_err(|_| Failure::new(Code::Unreadable, format!("`{path}` of the copy is no text")))
+            String::from_utf8(bytes)
+                .map_err(|_| Failure::new(Code::Unreadable, format!("`{path}` of the copy is no text")))
         };
         let note = text(CHECKPOINT_PATH, self.needed(CHECKPOINT_PATH, NOTE_BYTES_MAX)?)?;
         let root_key = text(ROOT_KEY_PATH, self.needed(ROOT_KEY_PATH, SIGNED_BYTES_MAX)?)?;

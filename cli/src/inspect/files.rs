@@ -16,7 +16,10 @@ pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let bytes = bytes.map_err(|error| unreadable(path, &error))?;
     match bytes {
         Some(bytes) => Ok(bytes),
-        None => Err(Failure::new(Code::Unreadable, format!("{}: larger than the {bytes_max} bytes that are read", name(path)))),
+        None => Err(Failure::new(
+            Code::Unreadable,
+            format!("{}: larger than the {bytes_max} bytes that are read", name(path)),
+        )),
     }
 }
 

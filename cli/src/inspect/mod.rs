@@ -63,7 +63,11 @@ pub(crate) fn inspect(command: &InspectCommand, json: bool) -> Result<u8, Failur
 }
 
 fn tell<R: Serialize>(json: bool, report: &R, text: fn(&R) -> String, holds: bool) -> Result<u8, Failure> {
-    if json { present::json(report)? } else { present::print(&text(report))? }
+    if json {
+        present::json(report)?
+    } else {
+        present::print(&text(report))?
+    }
     Ok(if holds { 0 } else { Code::Refused as u8 })
 }
 

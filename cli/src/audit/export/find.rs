@@ -56,7 +56,9 @@ pub(super) async fn find<S: LogSource>(
     }
     let what = match verdict {
         None => "the log names no accepted evidence of it: see `quotary host list` and `quotary audit list`".to_owned(),
-        Some((number, verdict)) => format!("leaf {number} names {}, and no leaf before it enrols that host", verdict.host),
+        Some((number, verdict)) => {
+            format!("leaf {number} names {}, and no leaf before it enrols that host", verdict.host)
+        }
     };
     Err(Failure::new(Code::Refused, what))
 }

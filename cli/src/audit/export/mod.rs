@@ -70,7 +70,11 @@ pub(crate) fn export(args: &ExportArgs, credentials: Option<&Path>, json: bool) 
             })?
         }
     };
-    if json { present::json(&exported)? } else { present::print(&exported.text())? }
+    if json {
+        present::json(&exported)?
+    } else {
+        present::print(&exported.text())?
+    }
     Ok(if exported.verified { 0 } else { Code::Refused as u8 })
 }
 

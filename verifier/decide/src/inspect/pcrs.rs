@@ -82,7 +82,8 @@ pub fn serialize_pcrs(values: &[PcrValue], selection: &PcrSelection) -> Option<V
         out.extend_from_slice(&u32::try_from(list.len()).ok()?.to_le_bytes());
         for value in list {
             let slot_end = out.len() + SLOT_BYTES;
-            let length = u16::try_from(value.value.len()).ok().filter(|length| usize::from(*length) <= SLOT_BYTES - 2)?;
+            let length =
+                u16::try_from(value.value.len()).ok().filter(|length| usize::from(*length) <= SLOT_BYTES - 2)?;
             out.extend_from_slice(&length.to_le_bytes());
             out.extend_from_slice(&value.value);
             out.resize(slot_end, 0);
