@@ -14,12 +14,12 @@ struct Swtpm {
 impl Swtpm {
     fn start(directory: &Path) -> Self {
         let socket = directory.join("tpm");
-        // If the test is killed the TPM ends too.
+        // If the test is killed the TPM ends too. The tools look for the control socket under the name with `.ctrl`.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "swtpm", "socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .args(["--tpmstate", &format!("dir={}", directory.display())])
             .args(["--server", &format!("type=unixio,path={}", socket.display())])
-            .args(["--ctrl", &format!("type=unixio,path={}", directory.join("control").display())])
+            .args(["--ctrl", &format!("type=unixio,path={}", directory.join("tpm.ctrl").display())])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
