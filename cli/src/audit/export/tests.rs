@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use proptest::prelude::*;
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode};
 use quotary_common::evidence::{PcrValue, extra_data};
@@ -11,6 +12,8 @@ use quotary_common::id::{BootId, DeploymentId, HostId, TokenId};
 use quotary_common::leaf::{Decision, Enrolled};
 use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::Nonce;
+use quotary_common::tpm::PcrSelection;
+use quotary_decide::inspect::SuppliedPcrs;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 
@@ -115,11 +118,11 @@ fn evidence(ak: &Ak, sequence: u64, magic: &str) -> Vec<u8> {
     evidence.to_bytes()
 }
 
-fn enrolled(ak: &Ak) -> Decision {
+fn enrolled(ak_public: &[u8]) -> Decision {
     Decision::Enrolled(Enrolled {
         host: host(),
         ek_public: vec![1],
-        ak_public: ak.public.clone(),
+        ak_public: ak_public.to_vec(),
         tls_key: Digest::of(&[b"tls"]),
         ek_issuer: None,
         token: TokenId::of(&[b"t"]),
@@ -133,12 +136,12 @@ async fn a_copy(directory: &Path) -> ([Vec<u8>; 2], Ak) {
     let (first, second) = (Ak::new(), Ak::new());
     let evidences = [evidence(&first, 1, "ff544347"), evidence(&second, 2, "ff544347")];
     let mut log = Log::of(200);
-    log.push(enrolled(&first));
+    log.push(enrolled(&first.public));
     log.accept_of(host(), &evidences[0], true);
     for decision in Log::of(300).into_decisions().into_iter().skip(1) {
         log.push(decision);
     }
-    log.push(enrolled(&second));
+    log.push(enrolled(&second.public));
     log.accept_of(HostId::of(&[b"another"]), b"other", false);
     log.accept_of(host(), &evidences[1], true);
     copied(&log, &Directory::create(directory).unwrap()).await;
@@ -205,9 +208,13 @@ async fn an_export(temporary: &Path, change: impl FnOnce(&mut Vec<u8>)) -> (Expo
     let ak = Ak::new();
     let mut bytes = evidence(&ak, 1, "ff544347");
     change(&mut bytes);
+    an_export_of(temporary, &ak.public, &bytes).await
+}
+
+async fn an_export_of(temporary: &Path, ak_public: &[u8], bytes: &[u8]) -> (Exported, PathBuf) {
     let mut log = Log::of(1);
-    log.push(enrolled(&ak));
-    log.accept_of(host(), &bytes, true);
+    log.push(enrolled(ak_public));
+    log.accept_of(host(), bytes, true);
     let copy = Directory::create(&temporary.join("copy")).unwrap();
     copied(&log, &copy).await;
     let to = temporary.join("export");
@@ -250,7 +257,7 @@ async fn stock_tools_accept_what_is_exported() {
 }
 
 #[tokio::test]
-async fn the_script_finds_relabelled_pcrs_and_a_changed_envelope_although_the_old_tool_does_not() {
+async fn the_script_finds_relabelled_pcrs_and_a_changed_envelope_whatever_the_tool_misses() {
     if tools_are_missing() {
         return;
     }
@@ -289,5 +296,67 @@ async fn a_quote_that_does_not_verify_is_written_and_both_say_so() {
         let (output, said) = check(&to);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("FAILED   openssl") && said.contains("FAILED   tpm2_checkquote"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn real_quotes_of_every_algorithm_pass_the_tools_but_cover_no_envelope() {
+    if tools_are_missing() {
+        return;
+    }
+    for (folder, selection, checkquote) in [
+        ("ecdsa-p384", "sha256:0,10+sha384:0,7", "ok       tpm2_checkquote"),
+        ("rsassa-sha384", "sha384:0,1,2,3,4,5,6,7,8", "ok       tpm2_checkquote"),
+        ("rsapss-2048", "sha256:0,10", "skipped  tpm2_checkquote"),
+    ] {
+        let vectors =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/attestation/tpm2-tools").join(folder);
+        let read = |name: &str| std::fs::read(vectors.join(name)).unwrap();
+        let selection: PcrSelection = selection.parse().unwrap();
+        let values = SuppliedPcrs::read(&read("quote.values"), &selection).unwrap();
+        let evidence = Evidence {
+            version: Version,
+            nonce: [7; 32],
+            envelope: envelope(1),
+            attest: read("quote.msg"),
+            signature: read("quote.sig"),
+            pcr_values: Bounded::new(values.values().to_vec()).unwrap(),
+        };
+        let temporary = tempfile::tempdir().unwrap();
+        let tpm2b = read("ak.tpm2b");
+        let (exported, to) = an_export_of(temporary.path(), &tpm2b[2..], &evidence.to_bytes()).await;
+        let codes: Vec<&str> = exported.reasons.iter().map(|reason| reason.code).collect();
+        assert_eq!(codes, ["extra-data"], "{folder}: what tpm2_quote covered is no envelope");
+        for name in ["ak.pem", "ak.tpm2b", "quote.msg", "quote.sig", "quote.pcrs", "quote.values"] {
+            assert!(std::fs::read(to.join(name)).unwrap() == read(name), "{folder}: {name} is as tpm2-tools wrote it");
+        }
+        let (output, said) = check(&to);
+        let failed: Vec<&str> = said.lines().filter(|line| line.starts_with("FAILED")).collect();
+        assert_eq!((output.status.code(), failed.len()), (Some(1), 1), "{folder}: {said}");
+        assert!(failed[0].contains("extraData covers") && said.contains(checkquote), "{folder}: {said}");
+        assert!(
+            said.contains("ok       openssl") && said.contains("ok       tpm2_print: quote.pcrs"),
+            "{folder}: {said}"
+        );
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn changed_evidence_is_exported_or_refused_and_never_verified(at in any::<prop::sample::Index>(), byte in 1..=u8::MAX) {
+        let ak = Ak::new();
+        let good = evidence(&ak, 1, "ff544347");
+        let mut bytes = good.clone();
+        bytes[at.index(good.len())] ^= byte;
+        let Decision::Enrolled(enrolled) = enrolled(&ak.public) else { return Ok(()) };
+        let verdict = quotary_common::leaf::Verdict { host: host(), sequence: 1, evidence: Evidence::digest(&bytes) };
+        let found = find::Found { verdict, verdict_leaf: 2, enrolled, enrolled_leaf: 1 };
+        prop_assert!(content(&good, &found).unwrap().report.verified);
+        if let Ok(content) = content(&bytes, &found) {
+            prop_assert!(!content.report.verified);
+            prop_assert!(content.files.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() < 4 * good.len() + 64 * 1024);
+        }
     }
 }
