@@ -10,7 +10,7 @@ SHELL := /bin/bash
 CARGO_FLAGS := --workspace --all-targets --locked
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help packages-needed build lint test demo bench model clean
+.PHONY: help packages-needed build lint test demo vm-test bench model clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,11 @@ test: build ## Runs all tests: unit, property, scenarios with real TPMs (swtpm) 
 demo: build ## Two hosts, one verifier, two tenants, three attacks: the whole way once.
 	@echo "== demo"
 	@$(TARGET_DIR)/debug/quotary-demo --out target/demo
+
+vm-test: build ## A host with measured boot in a virtual machine: enrols, boots changed, runs an unknown program.
+	@QUOTARY_VM=1 tools/install-packages
+	@echo "== virtual machine (the first time its image is built)"
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
 
 bench: packages-needed ## Measures verification, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use args::{AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HostCommand};
+use args::{AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HostCommand, ZoneCommand};
 use exit::{Code, Failure};
 use session::{Session, block_on};
 
@@ -59,7 +59,7 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Enter(args) => return run::enter(args),
         Command::Login(args) => login::login(&args, credentials)?,
         Command::Agent(command) => block_on(agent::agent(&command, json))?,
-        Command::Zone(command) => zone::zone(&command, json)?,
+        Command::Zone(ZoneCommand::Allow(args)) => zone::allow(&args, json)?,
         Command::Inspect(command) => return inspect::inspect(&command, json),
         Command::Audit(AuditCommand::Verify(args)) => return audit::verify(&args, credentials, json),
         Command::Audit(AuditCommand::Export(args)) => return audit::export(&args, credentials, json),
@@ -84,6 +84,10 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
     match command {
         Command::Host(HostCommand::List) => show::hosts::list(session, json).await,
         Command::Host(HostCommand::Show { host }) => show::hosts::one(session, &host, json).await,
+        Command::Host(HostCommand::Result { host }) => show::result::one(session, &host, json).await,
+        Command::Host(HostCommand::Revoke { host, why }) => show::result::revoke(session, &host, why, json).await,
+        Command::Explain(args) => show::explain::one(session, &args.host, json).await,
+        Command::Zone(ZoneCommand::Learn(args)) => zone::learn(session, &args, json).await,
         Command::Evidence(EvidenceCommand::Show { host, digest, out }) => {
             show::evidence::one(session, &host, digest, out.as_deref(), json).await
         }

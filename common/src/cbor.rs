@@ -151,6 +151,46 @@ impl<'b, C, T: Decode<'b, C>, const MAX: usize> Decode<'b, C> for Bounded<T, MAX
     }
 }
 
+/// At most `MAX` bytes: more do not decode.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BoundedBytes<const MAX: usize>(Vec<u8>);
+
+impl<const MAX: usize> BoundedBytes<MAX> {
+    /// The bytes, if there are at most `MAX`.
+    pub fn new(bytes: Vec<u8>) -> Option<Self> {
+        (bytes.len() <= MAX).then_some(Self(bytes))
+    }
+    /// The bytes, owned.
+    pub fn into_vec(self) -> Vec<u8> {
+        self.0
+    }
+}
+impl<const MAX: usize> std::ops::Deref for BoundedBytes<MAX> {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+impl<C, const MAX: usize> Encode<C> for BoundedBytes<MAX> {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(&self.0)?;
+        Ok(())
+    }
+}
+impl<'b, C, const MAX: usize> Decode<'b, C> for BoundedBytes<MAX> {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let bytes = d.bytes()?;
+        if bytes.len() > MAX {
+            return Err(minicbor::decode::Error::message("more bytes than the form may have"));
+        }
+        Ok(Self(bytes.to_vec()))
+    }
+}
+
 /// Text of at most `MAX` bytes without control characters: it can be logged as it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Text<const MAX: usize>(String);

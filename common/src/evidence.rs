@@ -1,10 +1,12 @@
 //! Evidence: an envelope and the TPM quote that covers it, as they travel and as they are kept.
+//!
+//! Logs travel beside the envelope: the quote covers them by the PCRs that they must replay to, not by `extraData`.
 
 use minicbor::{Decode, Encode};
 
-use crate::cbor::{self, Bounded, CborError, Version};
+use crate::cbor::{self, Bounded, BoundedBytes, CborError};
 use crate::id::{Digest, sha256};
-use crate::limits::{EVIDENCE_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT};
+use crate::limits::{BOOT_LOG_BYTES_MAX, EVIDENCE_BYTES_MAX, IMA_INCREMENT_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT};
 use crate::nonce::Nonce;
 
 /// What the quote's `extraData` must be: `SHA-256("quotary-evidence-v1" ‖ nonce ‖ SHA-256(envelope))`.
@@ -12,13 +14,55 @@ pub fn extra_data(nonce: &Nonce, envelope: &Digest) -> [u8; 32] {
     sha256(&[b"quotary-evidence-v1", nonce.as_bytes(), envelope.as_bytes()])
 }
 
-/// Evidence, version 1: claimed until `quotary-decide` has verified it.
+/// Versions of the form. Evidence with a log is version 2, without one version 1: one value has one form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum EvidenceVersion {
+    /// Envelope, quote and PCR values.
+    #[n(1)]
+    WithoutLogs,
+    /// The same with a boot log, a part of an IMA list, or both.
+    #[n(2)]
+    WithLogs,
+}
+
+/// Which of the kernel's binary IMA lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ImaForm {
+    /// Template hashes in SHA-1 (`binary_runtime_measurements`).
+    #[n(1)]
+    BinarySha1,
+    /// Template hashes in SHA-256 (`binary_runtime_measurements_sha256`).
+    #[n(2)]
+    BinarySha256,
+}
+
+/// A part of an IMA measurement list, read after the quote: what was measured in between is more than the quote covers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ImaIncrement {
+    /// Its form.
+    #[n(0)]
+    pub form: ImaForm,
+    /// Where it starts, in bytes from the start of the list.
+    #[n(1)]
+    pub offset_bytes: u64,
+    /// Its bytes; the last entry may be cut.
+    #[n(2)]
+    pub bytes: BoundedBytes<IMA_INCREMENT_BYTES_MAX>,
+    /// Whether the list went on beyond what one evidence carries.
+    #[n(3)]
+    pub has_more: bool,
+}
+
+/// Evidence, version 1 and 2: claimed until `quotary-decide` has verified it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Evidence {
     /// Form version.
     #[n(0)]
-    pub version: Version<1>,
+    pub version: EvidenceVersion,
     /// The nonce that the quote covers (32 bytes).
     #[cbor(n(1), with = "minicbor::bytes")]
     pub nonce: [u8; 32],
@@ -34,6 +78,12 @@ pub struct Evidence {
     /// PCR values as claimed: they hold only when the signed digest is theirs.
     #[n(5)]
     pub pcr_values: Bounded<PcrValue, { PCR_BANKS_MAX * PCR_COUNT }>,
+    /// The UEFI event log of this boot, as the kernel gives it.
+    #[n(6)]
+    pub boot_log: Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>,
+    /// A part of the IMA list.
+    #[n(7)]
+    pub ima: Option<ImaIncrement>,
 }
 
 /// A PCR's value.
@@ -51,6 +101,13 @@ pub struct PcrValue {
     pub value: Vec<u8>,
 }
 
+impl EvidenceVersion {
+    /// The version of evidence with or without logs.
+    pub const fn of(has_logs: bool) -> Self {
+        if has_logs { Self::WithLogs } else { Self::WithoutLogs }
+    }
+}
+
 impl Evidence {
     /// Canonical bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -61,10 +118,46 @@ impl Evidence {
     /// # Errors
     /// [`CborError`] when they are too many or not the canonical form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CborError> {
-        cbor::from_bytes(bytes, EVIDENCE_BYTES_MAX)
+        let evidence: Self = cbor::from_bytes(bytes, EVIDENCE_BYTES_MAX)?;
+        if evidence.version != EvidenceVersion::of(evidence.boot_log.is_some() || evidence.ima.is_some()) {
+            return Err(CborError::NotCanonical);
+        }
+        Ok(evidence)
     }
     /// Digest of the kept bytes: the name under which evidence is stored.
     pub fn digest(bytes: &[u8]) -> Digest {
         Digest::of(&[bytes])
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn evidence(boot_log: Option<&[u8]>) -> Evidence {
+        let boot_log = boot_log.and_then(|log| BoundedBytes::new(log.to_vec()));
+        Evidence {
+            version: EvidenceVersion::of(boot_log.is_some()),
+            nonce: [1; 32],
+            envelope: vec![2],
+            attest: vec![3],
+            signature: vec![4],
+            pcr_values: Bounded::default(),
+            boot_log,
+            ima: None,
+        }
+    }
+
+    #[test]
+    fn the_version_says_whether_there_are_logs() {
+        for one in [evidence(None), evidence(Some(b"log"))] {
+            assert_eq!(Evidence::from_bytes(&one.to_bytes()).unwrap(), one);
+            let other = match one.version {
+                EvidenceVersion::WithLogs => EvidenceVersion::WithoutLogs,
+                EvidenceVersion::WithoutLogs => EvidenceVersion::WithLogs,
+            };
+            assert!(Evidence::from_bytes(&Evidence { version: other, ..one }.to_bytes()).is_err());
+        }
     }
 }

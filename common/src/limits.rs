@@ -4,8 +4,12 @@
 
 /// Largest envelope in bytes (wire.md, Forms).
 pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
-/// Largest evidence in bytes: an envelope, a quote, its signature, PCR values.
-pub const EVIDENCE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 16 * 1024;
+/// Largest boot event log that evidence carries, in bytes (real ones have 30 to 80 KiB).
+pub const BOOT_LOG_BYTES_MAX: usize = 256 * 1024;
+/// Largest part of an IMA list that one evidence carries, in bytes; a longer list takes several.
+pub const IMA_INCREMENT_BYTES_MAX: usize = 256 * 1024;
+/// Largest evidence in bytes: an envelope, a quote, its signature, PCR values, and logs.
+pub const EVIDENCE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 16 * 1024 + BOOT_LOG_BYTES_MAX + IMA_INCREMENT_BYTES_MAX;
 /// Most applications in one envelope.
 pub const APPLICATIONS_MAX: usize = 512;
 /// Most metric windows of the host, or of one application, in one envelope.

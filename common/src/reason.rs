@@ -86,6 +86,9 @@ reasons! {
     31 NotFound "not-found" 404 false false false "There is no such thing.";
     32 Busy "busy" 429 true false false "Too much is asked at once: come back later.";
     33 Unavailable "unavailable" 503 true false false "The service cannot answer now. What was asked may have been done: ask again, or look.";
+    34 BootLog "boot-log" 403 false true false "The boot log does not replay to the quoted PCRs, or what booted is not what the zone allows.";
+    35 Ima "ima" 403 false true false "The IMA list does not replay to the quoted PCR 10, or what ran is not what the zone allows.";
+    36 Revoked "revoked" 403 false true false "The host was revoked: enrol it again with a new join token when it is sound.";
 }
 
 impl std::fmt::Display for Reason {

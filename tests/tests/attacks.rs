@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use quotary_agent::tpm::EkAlgorithm;
 use quotary_client::ClientError;
-use quotary_common::cbor::{Bounded, Version};
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::cbor::Bounded;
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, GrantChange, Leaf};
 use quotary_common::nonce::Nonce;
@@ -237,7 +237,8 @@ fn an_attestation_key_of_the_owner_hierarchy_may_enrol_and_its_quotes_are_refuse
         let pcrs = (0..8).map(|index| PcrValue { hash_alg: 0x000b, index, value: vec![0; 32] });
         let pcr_values = Bounded::new(pcrs.collect()).unwrap();
         let envelope = envelope.bytes().to_vec();
-        let evidence = Evidence { version: Version, nonce, envelope, attest, signature, pcr_values };
+        let version = EvidenceVersion::WithoutLogs;
+        let evidence = Evidence { version, nonce, envelope, attest, signature, pcr_values, boot_log: None, ima: None };
         refused(&operator, Reason::QualifiedSigner, host.send(&evidence)).await;
         let view = operator.view(&host.id).await.unwrap();
         assert_eq!((view.sequence, view.trusted), (0, false));

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use quotary_common::cbor::{Bounded, Text, Version, from_bytes, to_bytes};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::*;
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{Grant, GrantSet, RequestRefusal};
 use quotary_common::id::*;
 use quotary_common::keys::KeyCertificate;
@@ -162,12 +162,14 @@ fn envelope_v1() {
 fn evidence_v1_and_its_extra_data() {
     let sealed = envelope().seal().unwrap();
     let evidence = Evidence {
-        version: Version,
+        version: EvidenceVersion::WithoutLogs,
         nonce: [10; 32],
         envelope: sealed.bytes().to_vec(),
         attest: vec![11; 8],
         signature: vec![12; 8],
         pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
+        boot_log: None,
+        ima: None,
     };
     golden("evidence-v1.hex", &evidence.to_bytes());
     let nonce = quotary_common::nonce::Nonce::new([10; 32]);

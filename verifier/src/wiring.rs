@@ -78,10 +78,11 @@ pub async fn run(
     let (forecaster, feed, forecasts) = Forecaster::new(config.timing.forecast_step_ms, model, clock);
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
+    let zone_rules = Arc::new(config.zones);
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
-        zones: config.zones,
+        zones: Arc::clone(&zone_rules),
         rules: config.rules,
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
@@ -101,6 +102,8 @@ pub async fn run(
         nonce_key: keys.nonce,
         roots: config.roots,
         zones,
+        zone_rules,
+        result_key: keys.result,
         selection,
         timing: config.timing,
         clock,

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quotary_client::{Client, ClientError};
-use quotary_common::cbor::{Bounded, CborError, Version};
+use quotary_common::cbor::{Bounded, CborError};
 use quotary_common::envelope::{ClaimedEnvelope, WitnessedCheckpoint};
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
 use quotary_common::keys::KeysError;
 use quotary_common::nonce::Nonce;
@@ -14,6 +14,7 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::sign::Signed;
 use quotary_common::wire::{AskNonce, Base64, EvidenceReply, EvidenceRequest, NonceReply, Nothing, SendEvidence};
 
+use super::logs::KernelLogs;
 use super::position::{Position, position};
 use super::refusal::{Reaction, classify};
 use super::witness::{LogAlarm, witness};
@@ -37,6 +38,8 @@ pub struct Exchange {
     pub client: Client,
     /// The TPM.
     pub tpm: TpmHandle,
+    /// The kernel's logs.
+    pub logs: KernelLogs,
 }
 
 /// What accepted evidence brought, checked.
@@ -179,14 +182,18 @@ async fn quote(
     let nonce = <[u8; 32]>::try_from(given.nonce.0.as_slice()).map_err(|_| LinkError::Nonce(given.nonce.0.len()))?;
     let covered = extra_data(&Nonce::new(nonce), &pending.digest());
     let RawQuote { attest, signature, pcr_values, took } = with.tpm.quote(covered, &given.pcr_selection).await?;
+    // After the quote: what is measured in between is more than the quote covers, never less.
+    let (boot_log, ima) = with.logs.read(&given.logs, pending.claims().boot_id).await;
     let values = pcr_values.into_iter().map(|(hash_alg, index, value)| PcrValue { hash_alg, index, value }).collect();
     let evidence = Evidence {
-        version: Version,
+        version: EvidenceVersion::of(boot_log.is_some() || ima.is_some()),
         nonce,
         envelope: pending.bytes().to_vec(),
         attest,
         signature,
         pcr_values: Bounded::truncating(values).0,
+        boot_log,
+        ima,
     };
     Ok((evidence.to_bytes(), took))
 }

@@ -10,12 +10,14 @@
 
 mod backoff;
 mod exchange;
+mod logs;
 mod position;
 mod refusal;
 mod witness;
 
 pub use backoff::Backoff;
 pub use exchange::{Answer, Exchange, LinkError, exchange};
+pub use logs::KernelLogs;
 pub use position::{Position, position};
 pub use refusal::{Reaction, classify};
 pub use witness::{LogAlarm, witness};

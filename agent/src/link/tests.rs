@@ -28,6 +28,7 @@ fn nonce(next_sequence: u64, predecessor: Digest) -> NonceReply {
         predecessor,
         checkpoint: String::new(),
         consistency: vec![],
+        logs: quotary_common::wire::LogsWanted::default(),
     }
 }
 

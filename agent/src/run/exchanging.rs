@@ -97,6 +97,10 @@ impl Agent {
         self.linking.backoff.succeeded();
         self.schedule.accepted(envelope.claims().built_at_ms, now_ms);
         self.obstacle.send_replace("the verifier answers, and has not decided about this request yet".to_owned());
+        if findings.iter().any(|finding| finding == "ima-behind" || finding == "ima-offset") {
+            // The verifier waits for more of the list: it need not wait a whole interval.
+            self.schedule.requested(0, now_ms);
+        }
         if let Stage::Enrolled { nonce, .. } = &mut self.linking.stage {
             *nonce = Some((next, now_ms));
         }

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::enrol::{self, EnrolError};
 use crate::evidence::Chain;
 use crate::identity::{Identity, TlsIdentity};
-use crate::link::{Answer, Backoff, Exchange, LinkError};
+use crate::link::{Answer, Backoff, Exchange, KernelLogs, LinkError};
 use crate::tpm::{TpmError, TpmHandle, TpmIdentity};
 
 /// How far up we are.
@@ -218,7 +218,13 @@ impl Agent {
         self.linking.backoff.succeeded();
         self.figures.sequence = chain.sequence();
         self.take_timing(identity.timing());
-        let exchange = Exchange { state: self.state.clone(), identity: Arc::new(identity), client, tpm };
+        let exchange = Exchange {
+            state: self.state.clone(),
+            identity: Arc::new(identity),
+            client,
+            tpm,
+            logs: KernelLogs::new(&self.config.root),
+        };
         self.linking.stage =
             Stage::Enrolled { exchange: Arc::new(exchange), tls_key, chain: Some(Box::new(chain)), nonce: None };
         self.schedule.begin(now_ms);

@@ -20,7 +20,7 @@ pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
-pub(crate) use zone::{AllowArgs, ZoneCommand};
+pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCommand};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     /// Hosts with their verdicts, zones and capacity
     #[command(subcommand)]
     Host(HostCommand),
+    /// Say why a host is in its zone: which check failed, on which event, and what would satisfy it
+    Explain(ExplainArgs),
     /// What a host stated, as it was quoted and kept
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -152,6 +154,32 @@ pub(crate) enum HostCommand {
         /// Its id: h-…, hexadecimal, or a beginning of either that only one host has
         host: String,
     },
+    /// Show a host's attestation result: a signed EAR (JWT), and what it claims
+    Result {
+        /// Its id: h-…, hexadecimal, or a beginning of either that only one host has
+        host: String,
+    },
+    /// End a host's trust and its grants at once, until it enrols again with a new token
+    Revoke {
+        /// Its id: h-…, hexadecimal, or a beginning of either that only one host has
+        host: String,
+        /// Why, as it will stand in the audit log
+        #[arg(long, value_name = "TEXT")]
+        why: String,
+    },
+}
+
+/// `quotary explain`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary explain h-3k7q                        why the host is in its zone and in no better one
+
+Each zone that was tried is shown with the first check that failed, the event of the boot log or the entry of the \
+IMA list that shows it, and what would satisfy it.")]
+pub(crate) struct ExplainArgs {
+    /// The host: h-…, hexadecimal, or a beginning of either that only one host has
+    pub(crate) host: String,
 }
 
 /// `quotary evidence …`

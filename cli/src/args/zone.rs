@@ -9,6 +9,24 @@ use clap::{Args, Subcommand};
 pub(crate) enum ZoneCommand {
     /// Print the allow-list lines of files that a host may run
     Allow(AllowArgs),
+    /// Print a zone whose boot requirement is what a known-good host booted
+    Learn(LearnArgs),
+}
+
+/// `quotary zone learn`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary zone learn h-3k7q --zone measured >> verifier.toml
+
+The boot log is the one that the host's quote proved. Bless several kernels by adding their digests to the list of \
+their stage. Look at what is printed before you trust it: whatever that host booted is then good.")]
+pub(crate) struct LearnArgs {
+    /// The host: h-…, hexadecimal, or a beginning of either that only one host has
+    pub(crate) host: String,
+    /// The zone's name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) zone: String,
 }
 
 /// `quotary zone allow`

@@ -4,8 +4,10 @@
 //! is not clean. Promises: `--json` prints the reply as the route gave it (evidence: decoded). Must never: judge.
 
 pub(crate) mod evidence;
+pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod grants;
 pub(crate) mod hosts;
 pub(crate) mod leaf;
+pub(crate) mod result;
 pub(crate) mod status;

@@ -1,27 +1,24 @@
 //! `quotary zone …`: what the hosts of a trust zone may run.
 //!
-//! Does: reads Debian packages and prints the allow-list lines of their files, offline.
+//! Does: reads Debian packages and prints the allow-list lines of their files, offline; prints a zone's boot
+//! requirement as a known-good host shows it.
 //! May assume: nothing about a package; whether it is genuine, `apt` and `debsig-verify` say.
 //! Promises: memory and time are bounded whatever a package claims; the lines are sorted, each once.
 //! Must never: unpack a file to disk, or run anything of a package.
 
 mod deb;
+mod learn;
 
 use std::fs::File;
 use std::io::BufReader;
 
 use quotary_decide::ima::AllowList;
 
-use crate::args::{AllowArgs, ZoneCommand};
+pub(crate) use learn::learn;
+
+use crate::args::AllowArgs;
 use crate::exit::{Code, Failure, with_causes};
 use crate::present;
-
-/// Does what was asked.
-pub(crate) fn zone(command: &ZoneCommand, json: bool) -> Result<(), Failure> {
-    match command {
-        ZoneCommand::Allow(args) => allow(args, json),
-    }
-}
 
 /// A line of the list, for programs. A path that is not UTF-8 has its other bytes replaced; the lines have them all.
 #[derive(serde::Serialize)]
@@ -30,7 +27,8 @@ struct AllowedFile<'l> {
     sha256: quotary_common::id::Digest,
 }
 
-fn allow(args: &AllowArgs, json: bool) -> Result<(), Failure> {
+/// Prints the lines of packages' files.
+pub(crate) fn allow(args: &AllowArgs, json: bool) -> Result<(), Failure> {
     let mut files = Vec::new();
     for path in &args.from_deb {
         let named = |error: &dyn std::error::Error| {

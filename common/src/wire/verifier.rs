@@ -24,6 +24,14 @@ routes! { VERIFIER_ROUTES:
         "One host.";
     ShowEvidence Get "/v1/hosts/{id}/evidence/{digest}" Read (Nothing) -> (EvidenceView)
         "One evidence as it is kept; `latest` names the last accepted.";
+    ShowAppraisal Get "/v1/hosts/{id}/appraisal" Read (Nothing) -> (AppraisalView)
+        "How the host stood in each zone by its last evidence: which check failed, on which event, and what would satisfy it.";
+    ShowResult Get "/v1/hosts/{id}/result" Read (Nothing) -> (ResultReply)
+        "The host's attestation result: an EAR as a signed JWT.";
+    ShowResultKeys Get "/v1/jwks.json" Read (Nothing) -> (JwkSet)
+        "The keys that sign attestation results (RFC 7517).";
+    RevokeHost Post "/v1/hosts/{id}/revocation" Admin (RevocationRequest) -> (RevocationReply)
+        "Revokes a host: its epoch rises, its grants end, and nothing of it is accepted until it enrols with a new token.";
     ListGrants Get "/v1/grants" Read (Nothing) -> (Vec<GrantView>)
         "All grants that hold capacity.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
@@ -130,6 +138,24 @@ pub struct NonceReply {
     pub checkpoint: String,
     /// Consistency proof from the checkpoint that the host's last committed envelope witnessed (RFC 9162 order).
     pub consistency: Vec<Digest>,
+    /// Which logs the evidence should carry.
+    #[serde(default)]
+    pub logs: LogsWanted,
+}
+
+/// Logs that the verifier's zones ask for, and what it already has of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LogsWanted {
+    /// Whether the boot log is wanted.
+    pub boot_log: bool,
+    /// Whether the IMA list is wanted.
+    pub ima_list: bool,
+    /// The boot of which it has something; of another boot it has nothing.
+    pub held_of: Option<BootId>,
+    /// Whether it has that boot's log.
+    pub has_boot_log: bool,
+    /// From which byte of that boot's IMA list on it wants to go on.
+    pub ima_offset_bytes: u64,
 }
 
 /// Evidence.
@@ -254,6 +280,73 @@ pub struct HostView {
     pub accepted: u64,
     /// Number of refused ones.
     pub refused: u64,
+}
+
+/// How a host stood in each zone, by its last evidence since the verifier started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AppraisalView {
+    /// The host.
+    pub host: HostId,
+    /// When it was appraised, Unix ms.
+    pub at_ms: u64,
+    /// The zone that it is in.
+    pub zone: Option<String>,
+    /// The best zone that it may enter.
+    pub zone_best: String,
+    /// Why it is in no better one: the first thing that failed in each zone that was tried.
+    pub failed: Vec<super::Error>,
+    /// Whether Secure Boot was on; absent where it cannot be said.
+    pub secure_boot: Option<bool>,
+    /// The evidence that brought the boot log.
+    pub boot_log_evidence: Option<Digest>,
+    /// Entries of its IMA list that are known.
+    pub ima_entries: Option<u64>,
+    /// Findings in them.
+    pub ima_findings: Option<u64>,
+    /// What the logs show, each with its event.
+    pub findings: Vec<FindingView>,
+}
+
+/// One thing that a log shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FindingView {
+    /// The zone whose requirement it fails; absent where it is about the host.
+    pub zone: Option<String>,
+    /// Its fixed code.
+    pub code: String,
+    /// The number of the event or entry.
+    pub event: Option<u64>,
+    /// What was seen, and what would satisfy the check.
+    pub detail: String,
+}
+
+/// Revokes a host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevocationRequest {
+    /// Why, as it will stand in the log: 1 to 256 bytes.
+    pub why: String,
+}
+
+/// A host that was revoked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RevocationReply {
+    /// Its new epoch.
+    pub epoch: u64,
+}
+
+/// An attestation result.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ResultReply {
+    /// The EAR as a signed JWT (compact serialisation).
+    pub ear: String,
+}
+
+/// The keys that sign attestation results (RFC 7517).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JwkSet {
+    /// The keys.
+    pub keys: Vec<serde_json::Value>,
 }
 
 /// One kept evidence.

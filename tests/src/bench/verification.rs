@@ -9,9 +9,9 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail, ensure};
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::Bounded;
 use quotary_common::envelope::Name;
-use quotary_common::evidence::{Evidence, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, extra_data};
 use quotary_common::id::{DeploymentId, Digest, HostId};
 use quotary_common::nonce::{NonceKey, NonceScope};
 use quotary_common::tpm::{AkKey, PcrSelection, TpmPublic, qualified_signer};
@@ -183,6 +183,9 @@ impl Setting {
             pcr_selection: PcrSelection::firmware(),
             require_ek_certificate,
             reference: Reference::Learn,
+            require_hardware_tpm: false,
+            boot: None,
+            ima: None,
         };
         let zones = Zones::new(vec![zone("measured", true), zone("joined", false)])?;
         // As after the first host of each zone: every appraisal compares all values.
@@ -207,6 +210,7 @@ impl Case {
             ak: AkKey::from_public(&ak)?,
             qualified_signer: qualified_signer(&ek.name(), &ak.name()).as_bytes().to_vec(),
             ek_certified: true,
+            hardware_tpm: false,
             best_zone: Name::lossy("measured"),
             committed: Committed {
                 sequence: SEQUENCE - 1,
@@ -233,12 +237,14 @@ impl Case {
         let values = pcr_values();
         let quoted = tpm.quote(&extra_data(&nonce, &envelope.digest()), &values, content::built_at_ms(SEQUENCE))?;
         let evidence = Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce: *nonce.as_bytes(),
             envelope: envelope.bytes().to_vec(),
             attest: quoted.attest.clone(),
             signature: quoted.signature,
             pcr_values: Bounded::truncating(values).0,
+            boot_log: None,
+            ima: None,
         };
         Ok(Self {
             host,
@@ -264,7 +270,8 @@ impl Case {
             bail!("the evidence is not the next of its chain")
         };
         let verified = verify(*next, &self.host, &setting.required).map_err(|refusal| anyhow!("{refusal}"))?;
-        let appraisal = appraise(&verified, &self.host, &setting.zones, &setting.learned);
+        let measured = quotary_decide::attest::measure(None, &verified, &setting.zones);
+        let appraisal = appraise(&verified, &measured, &self.host, &setting.zones, &setting.learned);
         ensure!(appraisal.zone.as_ref().is_some_and(|zone| *zone == self.host.best_zone), "the appraisal failed");
         black_box((verified, appraisal));
         Ok(())

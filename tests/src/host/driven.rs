@@ -6,7 +6,7 @@ use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{
     Backend, BackendKind, CgroupPath, ClaimedEnvelope, Envelope, Hierarchy, HostFacts, Mode, Name, PendingRequest,
 };
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, GrantId, HostId, RequestId};
 use quotary_common::keys::VerifiedKeys;
@@ -162,12 +162,14 @@ impl DrivenHost {
         let values = quote.pcr_values.into_iter();
         let values = values.map(|(hash_alg, index, value)| PcrValue { hash_alg, index, value }).collect();
         Ok(Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce,
             envelope: envelope.bytes().to_vec(),
             attest: quote.attest,
             signature: quote.signature,
             pcr_values: Bounded::new(values).context("too many PCRs")?,
+            boot_log: None,
+            ima: None,
         })
     }
 

@@ -16,3 +16,4 @@ pub mod ima;
 pub mod inspect;
 pub mod profile;
 pub mod registry;
+pub mod result;

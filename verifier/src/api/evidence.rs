@@ -7,7 +7,8 @@ use quotary_common::nonce::NonceScope;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{AskNonce, Base64, EvidenceReply, NonceReply, PcrBank, SendEvidence};
 use quotary_decide::attest::{
-    Arrival, OutOfOrderEvidence, Prechecked, VerifiedEvidence, precheck, verify, verify_out_of_order,
+    Arrival, HeldLogs, Measured, OutOfOrderEvidence, Prechecked, VerifiedEvidence, measure, precheck, verify,
+    verify_out_of_order,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -53,6 +54,7 @@ fn next(app: &App, snapshot: &HostSnapshot) -> Result<NonceReply, Refusal> {
         predecessor: progress.envelope,
         checkpoint,
         consistency,
+        logs: HeldLogs::wanted(progress.logs.as_ref(), &app.zone_rules),
     })
 }
 
@@ -69,8 +71,9 @@ pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refu
     let enrolled_at_ms = snapshot.host.record.enrolled_at_ms;
     let (found, envelope) = match look_at(app, &snapshot, key, bytes) {
         Look::Repeat => return reply(app, &snapshot),
-        Look::Good(evidence) => {
-            let accepted = app.queue.ask(|answer| Command::Accept { evidence, enrolled_at_ms, answer }).await;
+        Look::Good(evidence, measured) => {
+            let command = |answer| Command::Accept { evidence, measured, enrolled_at_ms, answer };
+            let accepted = app.queue.ask(command).await;
             return match accepted {
                 Ok(()) => reply(app, &*app.view.host(&host).ok_or_else(gone)?),
                 Err(refusal) => Err(app.refuse(Some(&host), "evidence", refusal, bytes).await),
@@ -94,7 +97,7 @@ pub(super) async fn send(call: Call<SendEvidence>) -> Result<EvidenceReply, Refu
 /// What evidence is, before the writer sees it.
 enum Look {
     Repeat,
-    Good(Box<VerifiedEvidence>),
+    Good(Box<VerifiedEvidence>, Box<Measured>),
     /// Why not, and which envelope it was about, if that reads.
     Refused(Refusal, Option<Digest>),
 }
@@ -111,7 +114,8 @@ fn look_at(app: &App, snapshot: &HostSnapshot, tls_key: Digest, bytes: &[u8]) ->
                 Ok(evidence) => {
                     // Its name, made here: handlers are many, the writer is one.
                     let _name = evidence.evidence_digest();
-                    Look::Good(Box::new(evidence))
+                    let measured = measure(snapshot.host.progress.logs.as_ref(), &evidence, &app.zone_rules);
+                    Look::Good(Box::new(evidence), Box::new(measured))
                 }
                 Err(refusal) => Look::Refused(refusal, Some(envelope)),
             }

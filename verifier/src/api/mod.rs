@@ -13,6 +13,7 @@ mod evidence;
 mod mount;
 mod openapi;
 mod places;
+mod results;
 mod serve;
 mod views;
 
@@ -21,10 +22,10 @@ use std::sync::Arc;
 use axum::Router;
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::reason::Refusal;
-use quotary_common::sign::PublicKey;
+use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire;
-use quotary_decide::attest::TrustRoots;
+use quotary_decide::attest::{TrustRoots, Zones};
 
 pub use mount::routes_mounted;
 pub use serve::{ServeError, serve};
@@ -55,6 +56,10 @@ pub struct App {
     pub roots: TrustRoots,
     /// Names of the zones.
     pub zones: Vec<String>,
+    /// The zones.
+    pub zone_rules: Arc<Zones>,
+    /// Signs attestation results.
+    pub result_key: SigningKey,
     /// What a quote must cover.
     pub selection: PcrSelection,
     /// Times.
@@ -107,6 +112,10 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::ListHosts, _, _>(views::hosts);
     mount.route::<wire::ShowHost, _, _>(views::host);
     mount.route::<wire::ShowEvidence, _, _>(views::evidence);
+    mount.route::<wire::ShowAppraisal, _, _>(results::appraisal);
+    mount.route::<wire::ShowResult, _, _>(results::result);
+    mount.route::<wire::ShowResultKeys, _, _>(results::keys);
+    mount.route::<wire::RevokeHost, _, _>(results::revoke);
     mount.route::<wire::ListGrants, _, _>(views::grants);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
     mount.route::<wire::ShowStatus, _, _>(views::status);

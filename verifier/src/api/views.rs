@@ -27,7 +27,7 @@ use super::mount::Call;
 use crate::core::{Command, HostSnapshot, TileError, tables};
 use crate::store::Partition;
 
-fn no_host(text: &str) -> Refusal {
+pub(super) fn no_host(text: &str) -> Refusal {
     let shown: String = text.chars().take(80).collect();
     Refusal::new(Reason::NotFound, format!("no host `{shown}`: `quotary host list` shows them"))
 }

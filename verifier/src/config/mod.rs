@@ -1,5 +1,6 @@
 //! Configuration: raw TOML to checked values, all faults told at once.
 
+mod logs;
 mod raw;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use quotary_common::tpm::PcrSelection;
 use quotary_common::wire::Timing;
 use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
 use quotary_decide::attest::{Authority, Reference, TpmKind, TrustRoots, Zone, Zones};
+use quotary_decide::ima;
 
 use raw::{Raw, RawAuthority, RawTiming, RawZone};
 
@@ -157,7 +159,8 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         faults.add(format!("url: `{}` must begin with https://", raw.url));
     }
     let roots = check_authorities(&raw.ek_authority, base, faults);
-    let zones = check_zones(&raw.zone, faults);
+    let ima = raw.ima.as_ref().and_then(|ima| logs::reference(ima, base, faults));
+    let zones = check_zones(&raw.zone, ima, faults);
     let rules = check_rules(&raw, faults);
     let timing = check_timing(&raw.timing, faults);
     if raw.limits.connections_max == 0 {
@@ -208,13 +211,15 @@ fn check_authorities(raw: &[RawAuthority], base: &Path, faults: &mut Faults) -> 
     faults.note("ek_authority", TrustRoots::new(authorities))
 }
 
-fn check_zones(raw: &[RawZone], faults: &mut Faults) -> Option<Zones> {
+fn check_zones(raw: &[RawZone], ima: Option<ima::Reference>, faults: &mut Faults) -> Option<Zones> {
     let zones = raw.iter().filter_map(|zone| {
         let what = format!("zone {}", zone.name);
         let name = faults.name("zone", &zone.name);
         let pcr_selection = faults.note(&what, zone.pcrs.parse::<PcrSelection>());
+        let boot = zone.boot.as_ref().map(|boot| logs::boot(&what, boot, faults));
+        let ima = zone.ima_on_unknown.as_deref().map(|word| logs::on_unknown(&what, word, faults));
         let reference = if zone.reference.is_empty() {
-            Some(Reference::Learn)
+            Some(if boot.is_some() { Reference::Replayed } else { Reference::Learn })
         } else {
             check_reference(&what, &zone.reference, faults).map(Reference::Values)
         };
@@ -222,11 +227,14 @@ fn check_zones(raw: &[RawZone], faults: &mut Faults) -> Option<Zones> {
             name: name?,
             pcr_selection: pcr_selection?,
             require_ek_certificate: zone.require_ek_certificate,
+            require_hardware_tpm: zone.require_hardware_tpm,
             reference: reference?,
+            boot,
+            ima: ima.flatten(),
         })
     });
     let zones = zones.collect();
-    faults.note("zone", Zones::new(zones))
+    faults.note("zone", Zones::with_ima(zones, ima))
 }
 
 fn check_reference(what: &str, raw: &BTreeMap<String, String>, faults: &mut Faults) -> Option<Vec<PcrValue>> {

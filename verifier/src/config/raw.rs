@@ -19,6 +19,7 @@ pub(super) struct Raw {
     pub(super) ek_authority: Vec<RawAuthority>,
     #[serde(default)]
     pub(super) zone: Vec<RawZone>,
+    pub(super) ima: Option<RawIma>,
     #[serde(default)]
     pub(super) application: Vec<RawApplication>,
     #[serde(default)]
@@ -50,9 +51,45 @@ pub(super) struct RawZone {
     pub(super) pcrs: String,
     #[serde(default)]
     pub(super) require_ek_certificate: bool,
-    /// `learn`, or one hexadecimal value per PCR: `"sha256:0" = "00…"`.
+    #[serde(default)]
+    pub(super) require_hardware_tpm: bool,
+    /// One hexadecimal value per PCR: `"sha256:0" = "00…"`. Without it, and without `boot`, values are learned.
     #[serde(default)]
     pub(super) reference: BTreeMap<String, String>,
+    pub(super) boot: Option<RawBoot>,
+    /// `warn`, `shrink` or `revoke`: what happens when the IMA list shows a file that `[ima]` does not know.
+    pub(super) ima_on_unknown: Option<String>,
+}
+
+/// What the boot log must show.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBoot {
+    pub(super) secure_boot: Option<bool>,
+    /// Stage name → blessed SHA-256 digests, hexadecimal.
+    #[serde(default)]
+    pub(super) stages: BTreeMap<String, Vec<String>>,
+    /// Codes of problems that are accepted.
+    #[serde(default)]
+    pub(super) accept: Vec<String>,
+}
+
+/// What may run, by the IMA list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIma {
+    /// Files of `sha256:HEX  PATH` lines.
+    #[serde(default)]
+    pub(super) allow: Vec<PathBuf>,
+    /// Public keys or certificates of signers, PEM.
+    #[serde(default)]
+    pub(super) signers: Vec<PathBuf>,
+    /// Path prefixes that are not looked at.
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    /// Paths that must have run, such as the agent's own.
+    #[serde(default)]
+    pub(super) require: Vec<String>,
 }
 
 fn firmware_pcrs() -> String {

@@ -1,8 +1,9 @@
 //! What the writer can be asked for, and the bounded queue to it.
 
+use quotary_common::cbor::Text;
 use quotary_common::id::{Digest, HostId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
-use quotary_decide::attest::{CheckedEnrolment, VerifiedEvidence};
+use quotary_decide::attest::{CheckedEnrolment, Measured, VerifiedEvidence};
 use quotary_decide::registry::TokenRecord;
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +17,8 @@ pub enum Command {
     Accept {
         /// It.
         evidence: Box<VerifiedEvidence>,
+        /// What its logs come to.
+        measured: Box<Measured>,
         /// When the enrolment that it was verified under was made: another one since refuses it.
         enrolled_at_ms: u64,
         /// Answered when it is durable.
@@ -50,6 +53,17 @@ pub enum Command {
         count: u64,
         /// Answered when it is durable.
         answer: Answer<()>,
+    },
+    /// An operator revokes a host.
+    Revoke {
+        /// The host.
+        host: HostId,
+        /// Why.
+        why: Text<256>,
+        /// By whom.
+        actor: String,
+        /// Answered with the host's epoch when it is durable.
+        answer: Answer<u64>,
     },
     /// An enrolment was activated.
     Enrol {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use quotary_common::cbor::Text;
 use quotary_common::cbor::{Bounded, Version};
+use quotary_common::envelope::Name;
 use quotary_common::grant::GrantSet;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, EpochRaised, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
 use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire::{AppraisalView, FindingView};
 use quotary_decide::allocate::{self, Allocation, Asked};
-use quotary_decide::attest::{Appraisal, VerifiedEvidence, appraise};
+use quotary_decide::attest::{Appraisal, LogFinding, Measured, VerifiedEvidence, appraise};
 use quotary_decide::audit::COMMIT_GRACE_MS;
 use quotary_decide::history::{SeriesKey, Subject};
 use quotary_decide::registry::{Host, Promise};
@@ -24,7 +26,7 @@ impl State {
     /// Accepts verified evidence, or refuses it by appraisal.
     pub(super) fn accept(
         &mut self,
-        (evidence, enrolled_at_ms): (Box<VerifiedEvidence>, u64),
+        (evidence, measured, enrolled_at_ms): (Box<VerifiedEvidence>, &Measured, u64),
         answer: Answer<()>,
         store: &dyn Reader,
         now_ms: u64,
@@ -44,18 +46,30 @@ impl State {
             // Two copies of one evidence came at once: the first was committed, the reply is the same.
             return answered(answer, Ok(()));
         }
-        let appraisal = appraise(&evidence, host.enrolled(), &self.settings.zones, &self.learned);
+        if let Some((at_ms, why)) = &host.progress.revoked {
+            let detail = format!("an operator revoked the host at {at_ms} (Unix ms): {why}");
+            return answered(answer, Err(Refusal::new(Reason::Revoked, detail)));
+        }
+        let appraisal = appraise(&evidence, measured, host.enrolled(), &self.settings.zones, &self.learned);
+        let explained = Some((id, explain(&host, &appraisal, measured, now_ms)));
+        if let Some(refusal) = &appraisal.revoke {
+            let mut step = answered(answer, Err(refusal.clone()));
+            if host.progress.zone.is_some() {
+                self.fence(&mut step, &host, (refusal, evidence.evidence_digest(), evidence.envelope_digest()), now_ms);
+            }
+            return Step { explained, ..step };
+        }
         if let Some(refusal) = appraisal.refusal() {
-            return answered(answer, Err(refusal.clone()));
+            return Step { explained, ..answered(answer, Err(refusal.clone())) };
         }
         let timing = self.settings.timing;
         let promise =
             Promise { trust_ms: timing.trust_ms, hold_ms: timing.lease_ms.saturating_add(timing.lease_margin_ms) };
-        let next = match host.accept(&evidence, &appraisal, now_ms, promise) {
+        let next = match host.accept((&evidence, measured), &appraisal, now_ms, promise) {
             Ok(next) => next,
             Err(error) => return answered(answer, Err(Refusal::new(Reason::SequenceStale, error.to_string()))),
         };
-        let mut step = Step::default();
+        let mut step = Step { explained, ..Step::default() };
         self.learn(&mut step, &evidence, &appraisal, now_ms);
         let allocation = self.allocate(&evidence, &next, now_ms);
         self.record_verdict(&mut step, &host, &next, &evidence, &appraisal, now_ms);
@@ -246,16 +260,57 @@ impl State {
             step.pending = Some(Pending::Found(answer, Ok(false)));
             return step;
         }
-        let next = host.fenced(*envelope);
-        step.put(tables::PROGRESS, Partition::of_host(id), id.as_bytes(), &next.progress);
-        let raised = EpochRaised { host: *id, epoch: next.progress.epoch, refusal: refusal.clone(), input: *input };
-        step.leaf(now_ms, &format!("host {id}"), Decision::EpochRaised(raised));
-        self.revoke_grants(&mut step, id, *input, now_ms);
-        // Whoever sends the committed evidence again learns of the new epoch, not of the old one's grants.
-        self.record_reply(&mut step, &next, Allocation::default());
-        self.hosts.insert(*id, next);
-        step.hosts.push(*id);
+        let host = host.clone();
+        self.fence(&mut step, &host, (refusal, *input, *envelope), now_ms);
         step.pending = Some(Pending::Found(answer, Ok(true)));
+        step
+    }
+
+    /// Raises a host's epoch for what `input` shows in `envelope`: its trust and its grants end at once.
+    fn fence(
+        &mut self,
+        step: &mut Step,
+        host: &Host,
+        (refusal, input, envelope): (&Refusal, Digest, Digest),
+        now_ms: u64,
+    ) {
+        let actor = format!("host {}", host.record.host);
+        self.end(step, host.fenced(envelope), (refusal, input), &actor, now_ms);
+    }
+
+    /// Commits a host whose epoch was raised.
+    fn end(&mut self, step: &mut Step, next: Host, (refusal, input): (&Refusal, Digest), actor: &str, now_ms: u64) {
+        let id = next.record.host;
+        step.put(tables::PROGRESS, Partition::of_host(&id), id.as_bytes(), &next.progress);
+        let raised = EpochRaised { host: id, epoch: next.progress.epoch, refusal: refusal.clone(), input };
+        step.leaf(now_ms, actor, Decision::EpochRaised(raised));
+        self.revoke_grants(step, &id, input, now_ms);
+        // Whoever sends the committed evidence again learns of the new epoch, not of the old one's grants.
+        self.record_reply(step, &next, Allocation::default());
+        self.hosts.insert(id, next);
+        step.hosts.push(id);
+    }
+
+    /// An operator revokes a host: its epoch rises, and nothing of it is accepted until it enrols again.
+    pub(super) fn revoke(
+        &mut self,
+        id: &HostId,
+        why: &Text<256>,
+        actor: &str,
+        answer: Answer<u64>,
+        now_ms: u64,
+    ) -> Step {
+        let mut step = Step::default();
+        let Some(host) = self.hosts.get(id) else {
+            let refusal = Refusal::new(Reason::UnknownHost, format!("{id} is not enrolled"));
+            step.pending = Some(Pending::Enrolled(answer, Err(refusal)));
+            return step;
+        };
+        let next = host.revoked(now_ms, why.clone());
+        let epoch = next.progress.epoch;
+        let refusal = Refusal::new(Reason::Revoked, why.as_str());
+        self.end(&mut step, next, (&refusal, Digest::of(&[why.as_str().as_bytes()])), actor, now_ms);
+        step.pending = Some(Pending::Enrolled(answer, Ok(epoch)));
         step
     }
 
@@ -281,6 +336,31 @@ fn enrolled_since() -> Refusal {
 
 fn answered(answer: Answer<()>, result: Result<(), Refusal>) -> Step {
     Step { pending: Some(Pending::Done(answer, result)), ..Step::default() }
+}
+
+/// How the host stood in each zone that was tried.
+fn explain(host: &Host, appraisal: &Appraisal, measured: &Measured, now_ms: u64) -> AppraisalView {
+    let held = measured.held();
+    let finding = |zone: Option<&Name>, finding: &LogFinding| FindingView {
+        zone: zone.map(|zone| zone.as_str().to_owned()),
+        code: finding.code.as_str().to_owned(),
+        event: finding.event,
+        detail: finding.detail.as_str().to_owned(),
+    };
+    let of_boot = held.boot.iter().flat_map(|boot| boot.findings.iter()).map(|(zone, one)| finding(Some(zone), one));
+    let of_ima = held.ima_findings.iter().map(|one| finding(None, one));
+    AppraisalView {
+        host: host.record.host,
+        at_ms: now_ms,
+        zone: appraisal.zone.as_ref().map(|zone| zone.as_str().to_owned()),
+        zone_best: host.record.zone_best.as_str().to_owned(),
+        failed: appraisal.reasons.iter().chain(&appraisal.revoke).map(Into::into).collect(),
+        secure_boot: held.boot.as_ref().and_then(|boot| boot.secure_boot),
+        boot_log_evidence: held.boot.as_ref().map(|boot| boot.evidence),
+        ima_entries: held.ima.map(|ima| ima.entries()),
+        ima_findings: held.ima.map(|ima| ima.findings()),
+        findings: of_boot.chain(of_ima).collect(),
+    }
 }
 
 fn verdict(evidence: &VerifiedEvidence) -> Verdict {

@@ -46,6 +46,11 @@ impl State {
         *used_by = Some(id);
         let record = HostRecord::of(checked, token, (zone_best, labels, capacity), now_ms);
         let before = self.hosts.get(&id);
+        let revoked = before.and_then(|host| host.progress.revoked.as_ref());
+        if revoked.is_some_and(|(at_ms, _)| token_record.made_at_ms <= *at_ms) {
+            let detail = "the host was revoked after this token was made: it needs a new one";
+            return Err(Refusal::new(Reason::Revoked, detail));
+        }
         let same_ak = before.is_some_and(|host| host.record.ak_public == record.ak_public);
         let progress = before.map_or_else(HostProgress::first, |host| host.progress.anew(same_ak));
         let epoch = progress.epoch;

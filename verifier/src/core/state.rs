@@ -10,6 +10,7 @@ use quotary_common::leaf::{
 };
 use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
+use quotary_common::wire::AppraisalView;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
 use quotary_decide::registry::{Host, RefusalMeter, TokenRecord, TokenScope};
@@ -28,7 +29,7 @@ pub struct Settings {
     /// Signs grant sets.
     pub grant_key: SigningKey,
     /// Trust zones.
-    pub zones: Zones,
+    pub zones: Arc<Zones>,
     /// Applications and quotas.
     pub rules: Rules,
     /// Times.
@@ -86,6 +87,8 @@ pub(super) struct Step {
     pub(super) tokens: Vec<TokenId>,
     /// Committed evidence, for history.
     pub(super) history: Option<Box<quotary_decide::attest::VerifiedEvidence>>,
+    /// How a host stands in each zone, for who asks why.
+    pub(super) explained: Option<(HostId, AppraisalView)>,
     /// The answer.
     pub(super) pending: Option<Pending>,
 }

@@ -34,6 +34,7 @@ pub struct HostTally {
     /// Refused evidence.
     pub refused: AtomicU64,
     last_refusal: Mutex<Option<wire::Error>>,
+    appraisal: Mutex<Option<wire::AppraisalView>>,
     out_of_order: Mutex<Vec<u64>>,
     in_hand: AtomicU64,
 }
@@ -58,6 +59,10 @@ impl HostTally {
     }
     fn set_last_refusal(&self, error: Option<wire::Error>) {
         *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+    /// How the host stood in each zone by its last evidence, accepted or not.
+    pub fn appraisal(&self) -> Option<wire::AppraisalView> {
+        self.appraisal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
     /// A place for one evidence, if the host has one left: nobody fills the queue alone.
     pub fn enter(self: &Arc<Self>) -> Option<Place> {
@@ -159,6 +164,12 @@ impl View {
         if let Some(snapshot) = self.host(id) {
             snapshot.tally.accepted.fetch_add(1, Ordering::Relaxed);
             snapshot.tally.set_last_refusal(None);
+        }
+    }
+    /// Keeps how a host stands in each zone.
+    pub(super) fn explain(&self, id: &HostId, appraisal: wire::AppraisalView) {
+        if let Some(snapshot) = self.host(id) {
+            *snapshot.tally.appraisal.lock().unwrap_or_else(PoisonError::into_inner) = Some(appraisal);
         }
     }
     /// Notes a refused evidence against its host: for one whose leaf is written anyway.

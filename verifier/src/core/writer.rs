@@ -95,8 +95,8 @@ impl Writer {
 
     fn step(&mut self, command: Command, now_ms: u64) -> Step {
         match command {
-            Command::Accept { evidence, enrolled_at_ms, answer } => {
-                self.state.accept((evidence, enrolled_at_ms), answer, &*self.store, now_ms)
+            Command::Accept { evidence, measured, enrolled_at_ms, answer } => {
+                self.state.accept((evidence, &measured, enrolled_at_ms), answer, &*self.store, now_ms)
             }
             Command::Finding { host, refusal, input, envelope, enrolled_at_ms, answer } => {
                 let finding = Finding { host, refusal, input, envelope, enrolled_at_ms };
@@ -107,6 +107,7 @@ impl Writer {
                 step.pending = Some(Pending::Done(answer, Ok(())));
                 step
             }
+            Command::Revoke { host, why, actor, answer } => self.state.revoke(&host, &why, &actor, answer, now_ms),
             Command::Enrol { checked, token, answer } => self.state.enrol(&checked, token, answer, now_ms),
             Command::MakeToken { record, actor, answer } => {
                 let mut step = self.state.make_token(*record, &actor, now_ms);
@@ -152,6 +153,9 @@ impl Writer {
         }
         for id in &step.tokens {
             self.view.publish_token(*id, self.state.tokens.get(id).cloned());
+        }
+        if let Some((id, explained)) = step.explained {
+            self.view.explain(&id, explained);
         }
         if let Some(evidence) = step.history {
             self.view.count_accepted(&evidence.claims().host);

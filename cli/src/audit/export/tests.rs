@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use proptest::prelude::*;
-use quotary_common::cbor::{Bounded, Text, Version};
+use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode};
-use quotary_common::evidence::{PcrValue, extra_data};
+use quotary_common::evidence::{EvidenceVersion, ImaForm, ImaIncrement, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, HostId, TokenId};
 use quotary_common::leaf::{Decision, Enrolled};
 use quotary_common::metric::MetricWindows;
@@ -108,12 +108,19 @@ fn evidence(ak: &Ak, sequence: u64, magic: &str) -> Vec<u8> {
     .concat();
     let pcr = |(index, value)| PcrValue { hash_alg: 0x000B, index, value };
     let evidence = Evidence {
-        version: Version,
+        version: EvidenceVersion::WithLogs,
         nonce,
         envelope,
         signature: ak.sign(&attest),
         attest,
         pcr_values: Bounded::new((0..).zip(values).map(pcr).collect()).unwrap(),
+        boot_log: BoundedBytes::new(b"boot log".to_vec()),
+        ima: BoundedBytes::new(b"entries".to_vec()).map(|bytes| ImaIncrement {
+            form: ImaForm::BinarySha1,
+            offset_bytes: 0,
+            bytes,
+            has_more: false,
+        }),
     };
     evidence.to_bytes()
 }
@@ -173,6 +180,8 @@ async fn a_host_means_its_newest_evidence_and_the_key_it_had_then() {
     assert!(newest.enrolled_leaf > older.verdict_leaf);
     assert_eq!(std::fs::read(to("older/evidence.cbor")).unwrap(), evidences[0]);
     assert_eq!(std::fs::read(to("older/quote.values")).unwrap().len(), 320);
+    assert_eq!(std::fs::read(to("older/boot.log")).unwrap(), b"boot log");
+    assert_eq!(std::fs::read(to("older/ima.part")).unwrap(), b"entries");
     let short = meant(&hosts(&copy, Some(&root())).await.unwrap(), &host().to_string()[..12]).unwrap();
     assert_eq!(short, wanted(host().hex()));
 }
@@ -315,18 +324,21 @@ async fn real_quotes_of_every_algorithm_pass_the_tools_but_cover_no_envelope() {
         let selection: PcrSelection = selection.parse().unwrap();
         let values = SuppliedPcrs::read(&read("quote.values"), &selection).unwrap();
         let evidence = Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce: [7; 32],
             envelope: envelope(1),
             attest: read("quote.msg"),
             signature: read("quote.sig"),
             pcr_values: Bounded::new(values.values().to_vec()).unwrap(),
+            boot_log: None,
+            ima: None,
         };
         let temporary = tempfile::tempdir().unwrap();
         let tpm2b = read("ak.tpm2b");
         let (exported, to) = an_export_of(temporary.path(), &tpm2b[2..], &evidence.to_bytes()).await;
         let codes: Vec<&str> = exported.reasons.iter().map(|reason| reason.code).collect();
         assert_eq!(codes, ["extra-data"], "{folder}: what tpm2_quote covered is no envelope");
+        assert!(!to.join("boot.log").exists() && !to.join("ima.part").exists());
         for name in ["ak.pem", "ak.tpm2b", "quote.msg", "quote.sig", "quote.pcrs", "quote.values"] {
             assert!(std::fs::read(to.join(name)).unwrap() == read(name), "{folder}: {name} is as tpm2-tools wrote it");
         }
@@ -345,9 +357,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn changed_evidence_is_exported_or_refused_and_never_verified(at in any::<prop::sample::Index>(), byte in 1..=u8::MAX) {
+    fn evidence_changed_in_what_the_quote_covers_is_exported_or_refused_and_never_verified(at in any::<prop::sample::Index>(), byte in 1..=u8::MAX) {
         let ak = Ak::new();
-        let good = evidence(&ak, 1, "ff544347");
+        // The quote covers logs by the PCRs that they replay to alone.
+        let logless = Evidence::from_bytes(&evidence(&ak, 1, "ff544347")).unwrap();
+        let logless = Evidence { version: EvidenceVersion::WithoutLogs, boot_log: None, ima: None, ..logless };
+        let good = logless.to_bytes();
         let mut bytes = good.clone();
         bytes[at.index(good.len())] ^= byte;
         let Decision::Enrolled(enrolled) = enrolled(&ak.public) else { return Ok(()) };

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use data_encoding::BASE64;
 use quotary_client::Client;
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::Bounded;
 use quotary_common::checkpoint::{origin_of, parse_and_verify};
 use quotary_common::envelope::{ClaimedEnvelope, WitnessedCheckpoint};
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted};
 use quotary_common::id::{DeploymentId, Digest, GrantId, HostId};
 use quotary_common::keys::{self, VerifiedKeys};
@@ -142,12 +142,14 @@ impl LoadHost {
         let clock_ms = content::built_at_ms(self.next.sequence);
         let quoted = self.tpm.quote(&extra_data(&self.next.nonce, &envelope.digest()), &self.values, clock_ms)?;
         let evidence = Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce: *self.next.nonce.as_bytes(),
             envelope: envelope.bytes().to_vec(),
             attest: quoted.attest,
             signature: quoted.signature,
             pcr_values: Bounded::truncating(self.values.clone()).0,
+            boot_log: None,
+            ima: None,
         };
         let bytes = evidence.to_bytes();
         Ok((envelope, bytes))

@@ -1,13 +1,17 @@
 //! Appraisal: the best trust zone whose requirements verified evidence meets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
+use quotary_common::id::Digest;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
 
+use super::logs::{BootRequirement, LogFinding, Measured, OnUnknown};
 use super::{EnrolledHost, VerifiedEvidence};
+use crate::ima;
 
 /// A trust zone: a named set of requirements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +22,14 @@ pub struct Zone {
     pub pcr_selection: PcrSelection,
     /// Whether the EK must be certified by a configured authority.
     pub require_ek_certificate: bool,
+    /// Whether the issuer of the EK certificate must be one that certifies chips.
+    pub require_hardware_tpm: bool,
     /// What the PCRs must be.
     pub reference: Reference,
+    /// What the boot log must show; absent: it is not asked for.
+    pub boot: Option<BootRequirement>,
+    /// What happens when the IMA list shows an unknown file; absent: the list is not asked for.
+    pub ima: Option<OnUnknown>,
 }
 
 /// Reference values of a zone.
@@ -29,14 +39,28 @@ pub enum Reference {
     Learn,
     /// These values, one for each selected PCR.
     Values(Vec<PcrValue>),
+    /// What the boot log replays to: the zone's boot requirement judges it.
+    Replayed,
 }
 
 /// Values that zones have learned, by zone; in the order of [`PcrValue`].
 pub type LearnedReferences = BTreeMap<Name, Vec<PcrValue>>;
 
 /// The zones of a deployment, best first: names are unique, and reference values cover exactly the selected PCRs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Zones(Vec<Zone>);
+#[derive(Debug, Clone)]
+pub struct Zones {
+    zones: Vec<Zone>,
+    ima: Option<Arc<ima::Reference>>,
+    /// SHA-256 of what boot logs are judged by.
+    requirements: Digest,
+}
+
+impl PartialEq for Zones {
+    fn eq(&self, other: &Self) -> bool {
+        let ima = |zones: &Self| zones.ima.as_ref().map(|reference| reference.digest());
+        self.zones == other.zones && ima(self) == ima(other)
+    }
+}
 
 /// Zones that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +74,12 @@ pub enum ZonesError {
     /// Reference values and selection differ.
     #[error("trust zone `{0}`: its reference values are not those of the PCRs that it selects")]
     Values(Name),
+    /// A boot requirement without the PCRs that carry it.
+    #[error("trust zone `{0}` has a boot requirement: it must select sha256:0-9 at least")]
+    BootPcrs(Name),
+    /// An IMA requirement without what it needs.
+    #[error("trust zone `{0}` asks for the IMA list: it must select sha256:10, and [ima] must say what may run")]
+    Ima(Name),
 }
 
 impl Zones {
@@ -58,6 +88,13 @@ impl Zones {
     /// # Errors
     /// [`ZonesError`].
     pub fn new(zones: Vec<Zone>) -> Result<Self, ZonesError> {
+        Self::with_ima(zones, None)
+    }
+    /// Checks zones, given best first, with what their IMA lists are appraised by.
+    ///
+    /// # Errors
+    /// [`ZonesError`].
+    pub fn with_ima(zones: Vec<Zone>, ima: Option<ima::Reference>) -> Result<Self, ZonesError> {
         if zones.is_empty() {
             return Err(ZonesError::Empty);
         }
@@ -71,18 +108,51 @@ impl Zones {
                     return Err(ZonesError::Values(zone.name.clone()));
                 }
             }
+            zone.check_logs(ima.is_some())?;
         }
-        Ok(Self(zones))
+        // Only compared with itself, by one build of this crate: any text that tells requirements apart will do.
+        let asked: Vec<_> = zones.iter().map(|zone| (&zone.name, &zone.boot)).collect();
+        let requirements = Digest::of(&[format!("{asked:?}").as_bytes()]);
+        let ima = ima.filter(|_| zones.iter().any(|zone| zone.ima.is_some())).map(Arc::new);
+        Ok(Self { zones, ima, requirements })
     }
     /// The zones, best first.
     pub fn as_slice(&self) -> &[Zone] {
-        &self.0
+        &self.zones
+    }
+    /// Whether some zone asks for the boot log.
+    pub fn ask_boot_log(&self) -> bool {
+        self.zones.iter().any(|zone| zone.boot.is_some())
+    }
+    /// What IMA lists are appraised by, if some zone asks for them.
+    pub fn ima_reference(&self) -> Option<&ima::Reference> {
+        self.ima.as_deref()
+    }
+    /// SHA-256 of what boot logs are judged by.
+    pub(super) fn requirements(&self) -> Digest {
+        self.requirements
     }
     /// The PCRs of all zones together: what goes with a nonce, and what a quote must cover, no more and no less.
     pub fn required_selection(&self) -> PcrSelection {
-        let mut zones = self.0.iter().map(|zone| zone.pcr_selection.clone());
+        let mut zones = self.zones.iter().map(|zone| zone.pcr_selection.clone());
         let first = zones.next().unwrap_or_else(PcrSelection::firmware);
         zones.fold(first, |all, zone| all.union(&zone))
+    }
+}
+
+impl Zone {
+    fn check_logs(&self, has_ima_reference: bool) -> Result<(), ZonesError> {
+        let selects = |index: u8| self.pcr_selection.iter().any(|pcr| pcr == (0x000B, index));
+        if self.boot.is_some() && !(0..=9).all(selects) {
+            return Err(ZonesError::BootPcrs(self.name.clone()));
+        }
+        if self.reference == Reference::Replayed && self.boot.is_none() {
+            return Err(ZonesError::Values(self.name.clone()));
+        }
+        if self.ima.is_some() && !(selects(10) && has_ima_reference) {
+            return Err(ZonesError::Ima(self.name.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -96,15 +166,24 @@ pub struct Appraisal {
     /// Values to store: the zone had none, and this host's are its reference from now on. The store must make sure
     /// that nobody else taught the zone meanwhile.
     pub learned: Option<(Name, Vec<PcrValue>)>,
+    /// What was noticed and does not keep the host from its zone.
+    pub warnings: Vec<LogFinding>,
+    /// Why the host's epoch must rise: a zone says `revoke` of what ran.
+    pub revoke: Option<Refusal>,
+    /// The IMA list is on its way, in parts: nothing is proven yet, and nothing speaks against the host. Its trust goes
+    /// on ageing.
+    pub catching_up: bool,
 }
 
 impl Appraisal {
     /// The refusal, when the host is in no zone: `pcr-reference` if that kept it from any, else `zone`.
     pub fn refusal(&self) -> Option<&Refusal> {
-        if self.zone.is_some() {
+        if self.zone.is_some() || self.catching_up {
             return None;
         }
-        self.reasons.iter().find(|refusal| refusal.reason == Reason::PcrReference).or(self.reasons.first())
+        let of_state =
+            |refusal: &&Refusal| matches!(refusal.reason, Reason::PcrReference | Reason::BootLog | Reason::Ima);
+        self.reasons.iter().find(of_state).or(self.reasons.first())
     }
 }
 
@@ -112,23 +191,50 @@ impl Appraisal {
 /// A host whose EK nobody certified may enter the lowest zone only (design §5, admission rules).
 pub fn appraise(
     evidence: &VerifiedEvidence,
+    measured: &Measured,
     host: &EnrolledHost,
     zones: &Zones,
     learned: &LearnedReferences,
 ) -> Appraisal {
     let mut reasons = Vec::new();
-    let Some(best) = zones.0.iter().position(|zone| zone.name == host.best_zone) else {
-        let detail = format!("zone `{}`, the best that the host may enter, is not configured", host.best_zone);
-        return Appraisal { zone: None, reasons: vec![Refusal::new(Reason::Zone, detail)], learned: None };
+    let catching_up = measured.is_catching_up();
+    let none = |reasons, revoke| Appraisal {
+        zone: None,
+        reasons,
+        learned: None,
+        warnings: measured.ima_unproven().filter(|_| catching_up).into_iter().collect(),
+        revoke,
+        catching_up,
     };
-    let lowest = zones.0.len().saturating_sub(1);
-    for (i, zone) in zones.0.iter().enumerate().skip(best) {
+    let Some(best) = zones.zones.iter().position(|zone| zone.name == host.best_zone) else {
+        let detail = format!("zone `{}`, the best that the host may enter, is not configured", host.best_zone);
+        return none(vec![Refusal::new(Reason::Zone, detail)], None);
+    };
+    let lowest = zones.zones.len().saturating_sub(1);
+    for (i, zone) in zones.zones.iter().enumerate().skip(best) {
         if !host.ek_certified && (i < lowest || zone.require_ek_certificate) {
             let detail =
                 format!("zone `{}`: the endorsement key is not certified by a configured authority", zone.name);
             reasons.push(Refusal::new(Reason::Zone, detail));
             continue;
         }
+        if zone.require_hardware_tpm && !host.hardware_tpm {
+            let detail = format!("zone `{}`: no authority that certifies chips issued the EK certificate", zone.name);
+            reasons.push(Refusal::new(Reason::Zone, detail));
+            continue;
+        }
+        if let Some(refusal) = boot_refusal(zone, measured) {
+            reasons.push(refusal);
+            continue;
+        }
+        let warnings = match ima_verdict(zone, measured) {
+            Ima::Satisfied(warnings) => warnings,
+            Ima::Refused(refusal) => {
+                reasons.push(refusal);
+                continue;
+            }
+            Ima::Revoked(refusal) => return none(reasons, Some(refusal)),
+        };
         let failed = reasons.iter().any(|refusal: &Refusal| refusal.reason == Reason::PcrReference);
         if failed && zone.reference == Reference::Learn && !learned.contains_key(&zone.name) {
             // What a better zone found wrong must not become the reference of this one.
@@ -140,11 +246,47 @@ pub fn appraise(
             continue;
         }
         match compare(zone, evidence.pcr_values(), learned) {
-            Ok(learned) => return Appraisal { zone: Some(zone.name.clone()), reasons, learned },
+            Ok(learned) => {
+                let zone = Some(zone.name.clone());
+                return Appraisal { zone, learned, warnings, ..none(reasons, None) };
+            }
             Err(refusal) => reasons.push(refusal),
         }
     }
-    Appraisal { zone: None, reasons, learned: None }
+    none(reasons, None)
+}
+
+fn boot_refusal(zone: &Zone, measured: &Measured) -> Option<Refusal> {
+    zone.boot.as_ref()?;
+    let (finding, count) = measured.boot_fault(&zone.name)?;
+    Some(Refusal::new(Reason::BootLog, told(zone, &finding, u64::from(count))))
+}
+
+/// A zone's verdict on what ran.
+enum Ima {
+    Satisfied(Vec<LogFinding>),
+    Refused(Refusal),
+    Revoked(Refusal),
+}
+
+fn ima_verdict(zone: &Zone, measured: &Measured) -> Ima {
+    let Some(on_unknown) = zone.ima else { return Ima::Satisfied(Vec::new()) };
+    if let Some(finding) = measured.ima_unproven() {
+        return Ima::Refused(Refusal::new(Reason::Ima, told(zone, &finding, 1)));
+    }
+    let Some((finding, count)) = measured.ima_unknown() else { return Ima::Satisfied(Vec::new()) };
+    let refusal = Refusal::new(Reason::Ima, told(zone, &finding, count));
+    match on_unknown {
+        OnUnknown::Warn => Ima::Satisfied(vec![finding]),
+        OnUnknown::Shrink => Ima::Refused(refusal),
+        OnUnknown::Revoke => Ima::Revoked(refusal),
+    }
+}
+
+fn told(zone: &Zone, finding: &LogFinding, count: u64) -> String {
+    let at = finding.event.map(|event| format!(", event {event}")).unwrap_or_default();
+    let more = if count > 1 { format!(" ({} more)", count - 1) } else { String::new() };
+    format!("zone `{}`: {}{at}: {}{more}", zone.name, finding.code, finding.detail)
 }
 
 type Learned = Option<(Name, Vec<PcrValue>)>;
@@ -153,6 +295,7 @@ fn compare(zone: &Zone, proven: &[PcrValue], learned: &LearnedReferences) -> Res
     let reference = match &zone.reference {
         Reference::Values(values) => Some(values),
         Reference::Learn => learned.get(&zone.name),
+        Reference::Replayed => return Ok(None),
     };
     let mut taught = Vec::new();
     for pcr in zone.pcr_selection.iter() {

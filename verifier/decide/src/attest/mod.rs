@@ -27,6 +27,7 @@ mod appraise;
 mod chain;
 mod credential;
 mod enrol;
+mod logs;
 mod precheck;
 mod quote;
 mod verify;
@@ -50,6 +51,7 @@ pub(crate) use quote::proven_values;
 
 pub use credential::{Credential, CredentialError, activation_digest, check_activation, make_credential};
 pub use enrol::{CheckedEnrolment, EnrolmentClaim, check_enrolment};
+pub use logs::{BootRequirement, HeldBoot, HeldLogs, LOG_FINDINGS_MAX, LogFinding, Measured, OnUnknown, measure};
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};
 pub use quote::{ProvenQuote, Signer, prove_quote};
 pub use verify::{Finding, VerifiedEvidence, verify, verify_out_of_order};
@@ -67,6 +69,8 @@ pub struct EnrolledHost {
     pub qualified_signer: Vec<u8>,
     /// Whether its EK is certified by a configured authority.
     pub ek_certified: bool,
+    /// Whether that authority certifies chips.
+    pub hardware_tpm: bool,
     /// The best zone that its admission allows.
     pub best_zone: Name,
     /// What was last committed.

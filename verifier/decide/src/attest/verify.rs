@@ -2,9 +2,11 @@
 
 use std::sync::OnceLock;
 
+use quotary_common::cbor::BoundedBytes;
 use quotary_common::envelope::{ClaimedEnvelope, Envelope};
-use quotary_common::evidence::{Evidence, PcrValue};
+use quotary_common::evidence::{Evidence, ImaIncrement, PcrValue};
 use quotary_common::id::Digest;
+use quotary_common::limits::BOOT_LOG_BYTES_MAX;
 use quotary_common::nonce::Nonce;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
@@ -35,6 +37,8 @@ pub struct VerifiedEvidence {
     firmware_version: u64,
     findings: Vec<Finding>,
     pcr_values: Vec<PcrValue>,
+    boot_log: Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>,
+    ima: Option<ImaIncrement>,
 }
 
 impl VerifiedEvidence {
@@ -80,6 +84,14 @@ impl VerifiedEvidence {
     pub fn pcr_values(&self) -> &[PcrValue] {
         &self.pcr_values
     }
+    /// The boot log that came with it. The quote does not cover it: it must replay to the PCR values.
+    pub fn boot_log(&self) -> Option<&[u8]> {
+        self.boot_log.as_deref()
+    }
+    /// The part of the IMA list that came with it; the same holds of it.
+    pub fn ima(&self) -> Option<&ImaIncrement> {
+        self.ima.as_ref()
+    }
     /// What a host's record holds once this is committed.
     pub fn committed(&self) -> Committed {
         Committed { sequence: self.claims().sequence, envelope: self.envelope_digest(), clock: Some(self.clock) }
@@ -98,7 +110,8 @@ pub fn verify(
     host: &EnrolledHost,
     required: &PcrSelection,
 ) -> Result<VerifiedEvidence, Refusal> {
-    let Decoded { bytes, evidence, envelope } = evidence.0;
+    let Decoded { bytes, mut evidence, envelope } = evidence.0;
+    let (boot_log, ima) = (evidence.boot_log.take(), evidence.ima.take());
     let claims = envelope.claims();
     if claims.host != host.host || Some(claims.sequence) != host.committed.sequence.checked_add(1) {
         return Err(stale(format!("sequence {} is no longer the next of {}", claims.sequence, host.host)));
@@ -123,6 +136,8 @@ pub fn verify(
         findings: findings(quote.clock().safe, clock, host.committed.clock),
         pcr_values: quote.into_pcr_values(),
         envelope,
+        boot_log,
+        ima,
     })
 }
 

@@ -51,6 +51,51 @@ pub enum Stage {
     Other,
 }
 
+impl Stage {
+    /// Every stage, in the order of booting.
+    pub const ALL: [Self; 14] = [
+        Self::Marker,
+        Self::Firmware,
+        Self::SecureBoot,
+        Self::BootApplication,
+        Self::BootConfiguration,
+        Self::Loader,
+        Self::Kernel,
+        Self::Initrd,
+        Self::CommandLine,
+        Self::UnifiedKernel,
+        Self::SystemExtensions,
+        Self::MachineOwnerKeys,
+        Self::SystemIdentity,
+        Self::Other,
+    ];
+
+    /// The name, as in JSON and in a zone's configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Marker => "marker",
+            Self::Firmware => "firmware",
+            Self::SecureBoot => "secure-boot",
+            Self::BootApplication => "boot-application",
+            Self::BootConfiguration => "boot-configuration",
+            Self::Loader => "loader",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+            Self::CommandLine => "command-line",
+            Self::UnifiedKernel => "unified-kernel",
+            Self::SystemExtensions => "system-extensions",
+            Self::MachineOwnerKeys => "machine-owner-keys",
+            Self::SystemIdentity => "system-identity",
+            Self::Other => "other",
+        }
+    }
+
+    /// The stage of a name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|stage| stage.name() == name)
+    }
+}
+
 /// One measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Measurement {

@@ -8,7 +8,8 @@ use quotary_common::tpm::{AkKey, TpmError, TpmPublic, qualified_signer};
 use quotary_common::units::Resources;
 
 use crate::attest::{
-    Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, TpmKind, VerifiedEvidence,
+    Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, HeldLogs, Measured, TpmKind,
+    VerifiedEvidence,
 };
 
 /// What enrolment fixed.
@@ -100,6 +101,12 @@ pub struct HostProgress {
     /// configuration says later.
     #[n(13)]
     pub held_until_ms: u64,
+    /// What its logs came to.
+    #[n(14)]
+    pub logs: Option<HeldLogs>,
+    /// Why an operator revoked it, Unix ms and words: nothing is accepted until it enrols again.
+    #[n(15)]
+    pub revoked: Option<(u64, Text<256>)>,
 }
 
 /// Envelopes remembered per host that raised its epoch.
@@ -184,6 +191,7 @@ impl Host {
             ak: AkKey::from_public(&ak).map_err(fault("its AK"))?,
             qualified_signer: qualified_signer(&ek.name(), &ak.name()).as_bytes().to_vec(),
             ek_certified: record.ek_issuer.is_some(),
+            hardware_tpm: record.tpm.as_str() == "hardware",
             best_zone: record.zone_best.clone(),
             committed: progress.committed(),
         };
@@ -206,7 +214,7 @@ impl Host {
     /// [`AcceptError`] when the evidence does not follow what is committed (another one was, meanwhile).
     pub fn accept(
         &self,
-        evidence: &VerifiedEvidence,
+        (evidence, measured): (&VerifiedEvidence, &Measured),
         appraisal: &Appraisal,
         now_ms: u64,
         times: Promise,
@@ -217,6 +225,12 @@ impl Host {
             return Err(AcceptError { committed: committed.sequence });
         }
         let clock = evidence.clock();
+        // What it was trusted for goes on ageing while its list is on its way.
+        let ages = appraisal.catching_up && self.is_trusted(now_ms);
+        let (zone, valid_until_ms) = match ages {
+            true => (self.progress.zone.clone(), self.progress.valid_until_ms),
+            false => (appraisal.zone.clone(), now_ms.saturating_add(times.trust_ms)),
+        };
         let progress = HostProgress {
             version: Version,
             sequence: claims.sequence,
@@ -225,9 +239,9 @@ impl Host {
             clock: Some((clock.reset_count, clock.restart_count, clock.clock_ms)),
             epoch: self.progress.epoch,
             generation: self.progress.generation.saturating_add(1),
-            zone: appraisal.zone.clone(),
+            zone,
             committed_at_ms: now_ms,
-            valid_until_ms: now_ms.saturating_add(times.trust_ms),
+            valid_until_ms,
             seen: Some(Seen {
                 boot_id: claims.boot_id,
                 hostname: claims.facts.hostname.clone(),
@@ -237,10 +251,11 @@ impl Host {
                 hierarchy: claims.backend.hierarchy,
                 witnessed: claims.checkpoint,
             }),
-            findings: Bounded::truncating(evidence.findings().iter().map(|f| Name::lossy(finding_name(*f))).collect())
-                .0,
+            findings: Bounded::truncating(finding_names(evidence, appraisal)).0,
             forks_seen: self.progress.forks_seen.clone(),
             held_until_ms: self.progress.held_until_ms.max(now_ms.saturating_add(times.hold_ms)),
+            logs: Some(measured.held().clone()),
+            revoked: None,
         };
         let mut next = Self { record: self.record.clone(), progress, enrolled: self.enrolled.clone() };
         next.enrolled.committed = next.progress.committed();
@@ -257,6 +272,17 @@ impl Host {
     pub fn lapsed(&self) -> Self {
         let mut next = self.clone();
         next.progress.zone = None;
+        next
+    }
+
+    /// The host with its epoch raised and its trust ended, by an operator and for good.
+    #[must_use]
+    pub fn revoked(&self, now_ms: u64, why: Text<256>) -> Self {
+        let mut next = self.clone();
+        next.progress.epoch = next.progress.epoch.saturating_add(1);
+        next.progress.zone = None;
+        next.progress.valid_until_ms = 0;
+        next.progress.revoked = Some((now_ms, why));
         next
     }
 
@@ -293,6 +319,8 @@ impl HostProgress {
             findings: Bounded::default(),
             forks_seen: Bounded::default(),
             held_until_ms: 0,
+            logs: None,
+            revoked: None,
         }
     }
 
@@ -349,6 +377,11 @@ impl HostRecord {
             enrolled_at_ms: now_ms,
         }
     }
+}
+
+fn finding_names(evidence: &VerifiedEvidence, appraisal: &Appraisal) -> Vec<Name> {
+    let of_quote = evidence.findings().iter().map(|finding| Name::lossy(finding_name(*finding)));
+    of_quote.chain(appraisal.warnings.iter().map(|warning| warning.code.clone())).collect()
 }
 
 /// A finding's name, as operators see it.

@@ -4,7 +4,9 @@ use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::reason::Reason;
 
-use super::super::{Appraisal, LearnedReferences, Reference, VerifiedEvidence, Zone, Zones, ZonesError, appraise};
+use super::super::{
+    Appraisal, LearnedReferences, Reference, VerifiedEvidence, Zone, Zones, ZonesError, appraise, measure,
+};
 use super::scene::Scene;
 
 fn name(text: &str) -> Name {
@@ -12,7 +14,15 @@ fn name(text: &str) -> Name {
 }
 
 fn zone(text: &str, pcrs: &str, require_ek_certificate: bool, reference: Reference) -> Zone {
-    Zone { name: name(text), pcr_selection: pcrs.parse().unwrap(), require_ek_certificate, reference }
+    Zone {
+        name: name(text),
+        pcr_selection: pcrs.parse().unwrap(),
+        require_ek_certificate,
+        require_hardware_tpm: false,
+        reference,
+        boot: None,
+        ima: None,
+    }
 }
 
 fn values(indices: &[u8]) -> Vec<PcrValue> {
@@ -42,7 +52,8 @@ impl Case {
         Self { scene, evidence, learned: LearnedReferences::new() }
     }
     fn appraise(&self, zones: &Zones) -> Appraisal {
-        appraise(&self.evidence, &self.scene.host, zones, &self.learned)
+        let measured = measure(None, &self.evidence, zones);
+        appraise(&self.evidence, &measured, &self.scene.host, zones, &self.learned)
     }
 }
 
@@ -50,7 +61,17 @@ impl Case {
 fn a_host_is_in_the_best_zone_that_it_satisfies() {
     let mut case = Case::new();
     let appraisal = case.appraise(&zones(values(&[0, 7])));
-    assert_eq!(appraisal, Appraisal { zone: Some(name("sealed")), reasons: vec![], learned: None });
+    assert_eq!(
+        appraisal,
+        Appraisal {
+            zone: Some(name("sealed")),
+            reasons: vec![],
+            learned: None,
+            warnings: vec![],
+            revoke: None,
+            catching_up: false
+        }
+    );
     let mut wrong = values(&[0, 7]);
     wrong[1].value[31] ^= 1;
     let untaught = case.appraise(&zones(wrong.clone()));

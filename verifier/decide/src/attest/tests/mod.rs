@@ -9,6 +9,7 @@ mod certificate;
 mod credential;
 mod enrolment;
 mod hostile;
+mod logs;
 mod order;
 mod out_of_order;
 mod scene;

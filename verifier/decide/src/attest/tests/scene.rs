@@ -2,7 +2,7 @@
 
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, HostId};
 use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::{Nonce, NonceKey, NonceScope};
@@ -50,6 +50,7 @@ impl Scene {
             ak: tpm.ak_key(),
             qualified_signer: signer.as_bytes().to_vec(),
             ek_certified: true,
+            hardware_tpm: false,
             best_zone: Name::new("open").unwrap(),
             committed: Committed::NOTHING,
         };
@@ -129,12 +130,14 @@ impl Scene {
         let envelope = draft.envelope.clone().seal().unwrap();
         let attest = draft.shape.marshal(&extra_data(&Nonce::new(draft.nonce), &envelope.digest()));
         Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce: draft.nonce,
             envelope: envelope.bytes().to_vec(),
             signature: self.tpm.ak.sign(&attest),
             attest,
             pcr_values: Bounded::new(draft.values.clone()).unwrap(),
+            boot_log: None,
+            ima: None,
         }
     }
 

@@ -9,7 +9,7 @@ use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::{
     Backend, BackendKind, ClaimedEnvelope, Envelope, Hierarchy, HostFacts, Mode, WitnessedCheckpoint,
 };
-use quotary_common::evidence::{Evidence, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, TokenId};
 use quotary_common::keys::deployment_of;
 use quotary_common::leaf::{Decision, Enrolled, Genesis, Leaf, TokenMade, Verdict, VerdictChanged, Verdicts};
@@ -70,12 +70,14 @@ impl Recipe {
         let (attest, signature) = quote(&self.ek, &self.ak, &extra, self.clock_ms);
         let sent = self.sent.clone().map_or(quoted, |other| other.seal().unwrap());
         let evidence = Evidence {
-            version: Version,
+            version: EvidenceVersion::WithoutLogs,
             nonce,
             envelope: sent.bytes().to_vec(),
             attest,
             signature,
             pcr_values: Bounded::new(self.pcr_values.clone()).unwrap(),
+            boot_log: None,
+            ima: None,
         };
         (evidence.to_bytes(), sent)
     }

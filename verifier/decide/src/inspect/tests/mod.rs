@@ -4,6 +4,7 @@
 mod certificates;
 mod forged;
 mod hostile;
+mod machine;
 mod vectors;
 
 use super::{Finding, InspectQuote, QuoteReport, quote};
