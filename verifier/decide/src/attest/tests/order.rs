@@ -134,7 +134,7 @@ fn bounds_host_and_tls_key_come_before_the_form() {
     let scene = Scene::new();
     let good = scene.sign(&scene.draft()).to_bytes();
     let reason = |arrival, host| precheck(&arrival, host, &scene.nonce_key, NOW_MS).err().map(|refusal| refusal.reason);
-    let huge = vec![0; 272 * 1024 + 1];
+    let huge = vec![0; quotary_common::limits::EVIDENCE_BYTES_MAX + 1];
     assert_eq!(reason(scene.arrival(&huge), None), Some(Reason::TooLarge));
     assert_eq!(reason(scene.arrival(b"no form"), None), Some(Reason::UnknownHost));
     let mut stranger = scene.arrival(b"no form");
