@@ -12,6 +12,7 @@ mod args;
 mod audit;
 mod credentials;
 mod exit;
+mod inspect;
 mod login;
 mod present;
 mod run;
@@ -59,7 +60,9 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Login(args) => login::login(&args, credentials)?,
         Command::Agent(command) => block_on(agent::agent(&command, json))?,
         Command::Zone(ZoneCommand::Allow(args)) => zone::allow(&args, json)?,
+        Command::Inspect(command) => return inspect::inspect(&command, json),
         Command::Audit(AuditCommand::Verify(args)) => return audit::verify(&args, credentials, json),
+        Command::Audit(AuditCommand::Export(args)) => return audit::export(&args, credentials, json),
         Command::Audit(command) => {
             let session = Session::open(credentials)?;
             block_on(audit::audit(&session, command, json))?;

@@ -18,6 +18,8 @@ pub(crate) enum AuditCommand {
     Fetch(FetchArgs),
     /// Check the log, every leaf and every kept quote, offline; without DIR, of a fresh copy
     Verify(VerifyArgs),
+    /// Write a quote and all that it covers as files that tpm2-tools, openssl and sha256sum check
+    Export(ExportArgs),
 }
 
 /// `quotary audit list`
@@ -65,4 +67,32 @@ pub(crate) struct VerifyArgs {
     /// Succeed although evidence is missing, as it is once the verifier has pruned it
     #[arg(long)]
     pub(crate) allow_missing: bool,
+}
+
+/// `quotary audit export`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary audit export h-3k7q ./quote            the newest evidence of a host
+  quotary audit export 5f1e… ./quote             one evidence, by its digest (64 hexadecimal characters)
+  quotary audit export h-3k7q ./quote --from ./copy
+                                                 from a directory that `quotary audit fetch` wrote, asking nobody
+  sh ./quote/check.sh                            check it with the stock tools (README.txt has the commands)
+
+The attestation key is the one that the log states in the host's enrolment. Whether that leaf is in the log that was \
+signed, `quotary audit verify` says, not this. Exit code 1 if what was written does not verify by itself; the files \
+are there all the same.")]
+pub(crate) struct ExportArgs {
+    /// A host (its newest evidence in the log), or the digest of an evidence
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// Where to; made if it is not there, and must be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+    /// Take it from this copy of the log instead of the verifier
+    #[arg(long, value_name = "COPYDIR")]
+    pub(crate) from: Option<PathBuf>,
+    /// The deployment root key: 64 hexadecimal characters; without it the credentials' or, in a copy, its own
+    #[arg(long, value_name = "HEX")]
+    pub(crate) root_key: Option<String>,
 }

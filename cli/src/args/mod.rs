@@ -6,6 +6,7 @@
 //! Must never: read a file or ask anybody.
 
 mod audit;
+mod inspect;
 mod quantity;
 mod run;
 mod token;
@@ -15,7 +16,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use audit::{AuditCommand, ListArgs, VerifyArgs};
+pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
+pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
 pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCommand};
@@ -30,6 +32,8 @@ Examples:
                                                 admit one host, with what it has
   quotary run --cpu 500m --memory 256M -- make  run a command under a grant
   quotary audit verify                          check the log and every kept quote, offline
+  quotary inspect eventlog binary_bios_measurements
+                                                replay a boot log, offline
 
 Exit codes:
   0   done
@@ -93,6 +97,9 @@ pub(crate) enum Command {
     /// Read, copy and check the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Judge files that you have, offline: quotes, boot logs, IMA lists, EK certificates, envelopes
+    #[command(subcommand)]
+    Inspect(InspectCommand),
     /// Trust zones: what their hosts may run
     #[command(subcommand)]
     Zone(ZoneCommand),

@@ -55,7 +55,7 @@ pub(super) fn check(
         Some(root) => root,
         None => Root { key: own_root_key(directory)?, from: RootFrom::Copy },
     };
-    let certificate = needed(directory, KEYS_PATH)?;
+    let certificate = directory.needed(KEYS_PATH, SIGNED_BYTES_MAX)?;
     let log = key::log_key(&certificate, &root.key).map_err(|why| {
         Failure::new(Code::Refused, format!("the log's key does not hold under root key {}: {why}", root.key.hex()))
     })?;
@@ -72,14 +72,8 @@ pub(super) fn check(
     Ok(Outcome { report, root_key: root.key.hex(), root_key_from: root.from })
 }
 
-fn needed(directory: &Directory, path: &str) -> Result<Vec<u8>, Failure> {
-    let missing =
-        || format!("{} has no `{path}`: is it a copy by `quotary audit fetch`, and whole?", directory.path().display());
-    directory.get(path, SIGNED_BYTES_MAX)?.ok_or_else(|| Failure::new(Code::Unreadable, missing()))
-}
-
 fn own_root_key(directory: &Directory) -> Result<PublicKey, Failure> {
-    let bytes = needed(directory, ROOT_KEY_PATH)?;
+    let bytes = directory.needed(ROOT_KEY_PATH, SIGNED_BYTES_MAX)?;
     let text = String::from_utf8_lossy(&bytes);
     root_key(&text).map_err(|e| Failure::of(Code::Unreadable, &e))
 }

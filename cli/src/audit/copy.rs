@@ -4,13 +4,14 @@
 //! there and reads well is not asked for again, and an interrupted copy goes on where it stopped.
 
 use quotary_client::ClientError;
+use quotary_common::checkpoint::NOTE_BYTES_MAX;
 use quotary_common::evidence::Evidence;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, Leaf, Verdict};
-use quotary_common::limits::EVIDENCE_BYTES_MAX;
+use quotary_common::limits::{EVIDENCE_BYTES_MAX, SIGNED_BYTES_MAX};
 use quotary_common::reason::Reason;
 use quotary_common::sign::PublicKey;
-use quotary_common::wire::{CheckpointView, ShowCheckpoint, ShowEvidence, ShowTile};
+use quotary_common::wire::{Base64, CheckpointView, ShowCheckpoint, ShowEvidence, ShowTile};
 use quotary_decide::audit::{
     BUNDLE_BYTES_MAX, Bundle, CHECKPOINT_PATH, TILE_LEVEL_MAX, TILE_WIDTH, Tile, TilePath, evidence_path,
 };
@@ -47,6 +48,26 @@ impl LogSource for Session {
             Err(ClientError::Refused { error, .. }) if error.reason == Reason::NotFound => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+/// A copy is a source too: what it lacks is told as missing.
+impl LogSource for Directory {
+    async fn checkpoint(&self) -> Result<CheckpointView, Failure> {
+        let text = |path: &str, bytes| {
+            String::from_utf8(bytes)
+                .map_err(|_| Failure::new(Code::Unreadable, format!("`{path}` of the copy is no text")))
+        };
+        let note = text(CHECKPOINT_PATH, self.needed(CHECKPOINT_PATH, NOTE_BYTES_MAX)?)?;
+        let root_key = text(ROOT_KEY_PATH, self.needed(ROOT_KEY_PATH, SIGNED_BYTES_MAX)?)?;
+        let keys = Base64(self.needed(KEYS_PATH, SIGNED_BYTES_MAX)?);
+        Ok(CheckpointView { note, keys, root_key: root_key.trim().to_owned() })
+    }
+    async fn tile(&self, path: TilePath) -> Result<Vec<u8>, Failure> {
+        self.needed(&path.path(), BUNDLE_BYTES_MAX)
+    }
+    async fn evidence(&self, _: &HostId, digest: &Digest) -> Result<Option<Vec<u8>>, Failure> {
+        self.get(&evidence_path(digest), EVIDENCE_BYTES_MAX)
     }
 }
 
@@ -167,7 +188,7 @@ impl<S: LogSource> Copying<'_, S> {
 }
 
 /// The verdicts that a decision rests on.
-fn verdicts(decision: &Decision) -> &[Verdict] {
+pub(super) fn verdicts(decision: &Decision) -> &[Verdict] {
     match decision {
         Decision::Verdicts(verdicts) => &verdicts.accepted,
         Decision::VerdictChanged(changed) => std::slice::from_ref(&changed.verdict),
@@ -183,4 +204,4 @@ fn verdicts(decision: &Decision) -> &[Verdict] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

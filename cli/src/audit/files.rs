@@ -59,6 +59,21 @@ impl Directory {
         self.read(path, bytes_max).map_err(|e| failed("read", &self.0.join(path).display().to_string(), &e))
     }
 
+    /// Reads a file that a whole copy has.
+    pub(super) fn needed(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+        let copy = self.0.display();
+        self.get(path, bytes_max)?.ok_or_else(|| {
+            let what = format!("{copy} has no `{path}`: is it a copy by `quotary audit fetch`, and whole?");
+            Failure::new(Code::Unreadable, what)
+        })
+    }
+
+    /// Whether nothing is in it.
+    pub(super) fn is_empty(&self) -> Result<bool, Failure> {
+        let mut entries = std::fs::read_dir(&self.0).map_err(|e| failed("read", &self.0.display().to_string(), &e))?;
+        Ok(entries.next().is_none())
+    }
+
     /// The place of a relative path without any way up or out.
     fn at(&self, path: &str) -> io::Result<PathBuf> {
         let relative = Path::new(path);

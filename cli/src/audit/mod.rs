@@ -1,4 +1,4 @@
-//! `quotary audit …`: reading the log, copying it, and checking a copy offline.
+//! `quotary audit …`: reading the log, copying it, checking a copy offline, and exporting a quote for other tools.
 //!
 //! Does: asks for leaves, tiles and evidence; keeps them as C2SP tlog-tiles files; hands a copy to
 //! `quotary_decide::audit`, which is the verifier's own code, and shows what it found.
@@ -9,6 +9,7 @@
 
 mod check;
 mod copy;
+mod export;
 mod files;
 mod key;
 
@@ -25,6 +26,7 @@ use crate::present::{self, Align, Progress, Table};
 use crate::session::{Session, block_on, credentials_path};
 use crate::show::leaf;
 use check::{Root, RootFrom};
+pub(crate) use export::export;
 use files::Directory;
 
 /// The commands that ask the verifier.
@@ -37,8 +39,8 @@ pub(crate) async fn audit(session: &Session, command: AuditCommand, json: bool) 
             if json { present::json(&value) } else { present::print(&present::outline(&value)) }
         }
         AuditCommand::Fetch(args) => fetch(session, &args.directory, json).await,
-        // `verify` does not need a session: `main` calls it by itself.
-        AuditCommand::Verify(_) => Ok(()),
+        // Neither needs a session: `main` calls them by themselves.
+        AuditCommand::Verify(_) | AuditCommand::Export(_) => Ok(()),
     }
 }
 
@@ -110,17 +112,22 @@ async fn fetch(session: &Session, directory: &Path, json: bool) -> Result<(), Fa
     ))
 }
 
-/// Checks a copy, or a fresh one; the exit code.
-pub(crate) fn verify(args: &VerifyArgs, credentials: Option<&Path>, json: bool) -> Result<u8, Failure> {
-    let given = args.root_key.as_deref().map(root_key).transpose()?;
+/// The root key that somebody pinned: on the command line, or in the credentials.
+fn given_root(text: Option<&str>, credentials: Option<&Path>) -> Result<Option<Root>, Failure> {
+    let given = text.map(root_key).transpose()?;
     let kept: Result<PathBuf, Failure> = credentials_path(credentials);
     // Offline nothing but the root key is taken from the credentials, and they may well not be there.
     let pinned = || kept.as_ref().ok().and_then(|path| Credentials::load(path).ok()).and_then(|c| c.root_key);
-    let root = match (given, pinned()) {
+    Ok(match (given, pinned()) {
         (Some(key), _) => Some(Root { key, from: RootFrom::CommandLine }),
         (None, Some(key)) => Some(Root { key, from: RootFrom::Credentials }),
         (None, None) => None,
-    };
+    })
+}
+
+/// Checks a copy, or a fresh one; the exit code.
+pub(crate) fn verify(args: &VerifyArgs, credentials: Option<&Path>, json: bool) -> Result<u8, Failure> {
+    let root = given_root(args.root_key.as_deref(), credentials)?;
     let (directory, fresh) = match &args.directory {
         Some(directory) => (Directory::open(directory)?, None),
         None => {

@@ -14,17 +14,17 @@ use quotary_decide::audit::TiledTree;
 use super::*;
 use crate::audit::check::{Root, RootFrom, check};
 
-fn signing_key(seed: u8) -> SigningKey {
+pub(in crate::audit) fn signing_key(seed: u8) -> SigningKey {
     let head = data_encoding::HEXLOWER.decode(b"302e020100300506032b657004220420").unwrap();
     SigningKey::from_pkcs8(&[head, vec![seed; 32]].concat()).unwrap()
 }
 
-const ROOT: u8 = 1;
+pub(in crate::audit) const ROOT: u8 = 1;
 const LOG: u8 = 2;
 
 /// A verifier's log in memory; notes what was asked.
 #[derive(Default)]
-struct Log {
+pub(in crate::audit) struct Log {
     leaves: Vec<Vec<u8>>,
     evidence: Vec<Vec<u8>>,
     asked: RefCell<Vec<String>>,
@@ -32,7 +32,7 @@ struct Log {
 
 impl Log {
     /// A log of so many leaves without any verdict.
-    fn of(size: u64) -> Self {
+    pub(in crate::audit) fn of(size: u64) -> Self {
         let mut log = Self::default();
         let root = signing_key(ROOT).public();
         log.push(Decision::Genesis(Genesis { root, configuration: Digest::of(&[]) }));
@@ -47,18 +47,28 @@ impl Log {
         log
     }
 
-    fn push(&mut self, decision: Decision) {
+    pub(in crate::audit) fn push(&mut self, decision: Decision) {
         let leaf = Leaf { version: Version, at_ms: 1_000, actor: Text::lossy("verifier"), decision };
         self.leaves.push(leaf.to_bytes());
     }
 
     /// Accepts this as evidence; nobody checks it here.
     fn accept(&mut self, evidence: &[u8], kept: bool) {
-        let verdict = Verdict { host: HostId::of(&[b"h"]), sequence: 1, evidence: Evidence::digest(evidence) };
+        self.accept_of(HostId::of(&[b"h"]), evidence, kept);
+    }
+
+    /// Likewise, of this host.
+    pub(in crate::audit) fn accept_of(&mut self, host: HostId, evidence: &[u8], kept: bool) {
+        let verdict = Verdict { host, sequence: 1, evidence: Evidence::digest(evidence) };
         self.push(Decision::Verdicts(Verdicts { accepted: Bounded::new(vec![verdict]).unwrap() }));
         if kept {
             self.evidence.push(evidence.to_vec());
         }
+    }
+
+    /// What its leaves decide.
+    pub(in crate::audit) fn into_decisions(self) -> Vec<Decision> {
+        self.leaves.iter().map(|leaf| Leaf::from_bytes(leaf).unwrap().decision).collect()
     }
 
     fn size(&self) -> u64 {
@@ -118,7 +128,7 @@ impl LogSource for Log {
     }
 }
 
-async fn copied(log: &Log, to: &Directory) -> Copied {
+pub(in crate::audit) async fn copied(log: &Log, to: &Directory) -> Copied {
     copy(log, to, Some(&signing_key(ROOT).public()), &mut |_, _| ()).await.unwrap()
 }
 

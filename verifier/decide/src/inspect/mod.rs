@@ -7,6 +7,7 @@
 //! Must never: report a PCR value that no signature covers, or take PCR numbers from elsewhere than the signed selection.
 
 mod ak;
+mod claims;
 mod ek;
 mod envelope;
 mod pcrs;
@@ -20,9 +21,10 @@ use quotary_common::limits::DETAIL_BYTES_MAX;
 use quotary_common::reason::{Reason, Refusal};
 use serde::Serialize;
 
+pub use claims::claims_json;
 pub use ek::{EkReport, TpmReport, ek};
 pub use envelope::{EnvelopeReport, envelope};
-pub use pcrs::SuppliedPcrs;
+pub use pcrs::{PCRS_BYTES_MAX, SuppliedPcrs, serialize_pcrs};
 pub use quote::{AttestReport, BankReport, InspectQuote, QuoteReport, quote};
 
 /// Why something is refused: a fixed code and a sentence.

@@ -17,7 +17,7 @@ const LIST_BYTES: usize = 4 + SLOTS * SLOT_BYTES;
 /// Most lists: 24 PCRs of 16 banks.
 const LISTS_MAX: usize = BANKS_MAX * PCR_COUNT / SLOTS;
 /// Largest file of PCR values, in bytes.
-pub(super) const PCRS_BYTES_MAX: usize = HEAD_BYTES + LISTS_MAX * LIST_BYTES;
+pub const PCRS_BYTES_MAX: usize = HEAD_BYTES + LISTS_MAX * LIST_BYTES;
 
 /// Values as they were supplied, under the numbers that hold for them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,41 @@ const fn digest_bytes(hash_alg: u16) -> Option<usize> {
         0x000D | 0x0029 => Some(64),
         _ => None,
     }
+}
+
+/// Writes the serialized form of values that stand in the order of the selection; `None` when they do not, or are too
+/// long for it. Such a file reads back, and `tpm2_checkquote -f` takes it.
+pub fn serialize_pcrs(values: &[PcrValue], selection: &PcrSelection) -> Option<Vec<u8>> {
+    let banks = selection.banks();
+    let in_order = selection.iter().eq(values.iter().map(|value| (value.hash_alg, value.index)));
+    if !in_order || banks.len() > BANKS_MAX {
+        return None;
+    }
+    let mut out = u32::try_from(banks.len()).ok()?.to_le_bytes().to_vec();
+    for bank in banks {
+        let bits = bank.indices().fold(0_u32, |bits, index| bits | 1 << index).to_le_bytes();
+        out.extend_from_slice(&bank.hash_alg.to_le_bytes());
+        // Three bytes of selection; the fourth byte and the padding after it are zero.
+        out.push(3);
+        out.extend_from_slice(&bits);
+        out.push(0);
+    }
+    out.resize(HEAD_BYTES - 4, 0);
+    out.extend_from_slice(&u32::try_from(values.len().div_ceil(SLOTS)).ok()?.to_le_bytes());
+    for list in values.chunks(SLOTS) {
+        let end = out.len() + LIST_BYTES;
+        out.extend_from_slice(&u32::try_from(list.len()).ok()?.to_le_bytes());
+        for value in list {
+            let slot_end = out.len() + SLOT_BYTES;
+            let length =
+                u16::try_from(value.value.len()).ok().filter(|length| usize::from(*length) <= SLOT_BYTES - 2)?;
+            out.extend_from_slice(&length.to_le_bytes());
+            out.extend_from_slice(&value.value);
+            out.resize(slot_end, 0);
+        }
+        out.resize(end, 0);
+    }
+    Some(out)
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {

@@ -318,7 +318,8 @@ fn an_envelopes_report_says_what_it_claims() {
     let sealed = an_envelope(9).seal().unwrap();
     let report = serde_json::to_value(envelope(sealed.bytes()).unwrap()).unwrap();
     assert_eq!(report["digest"], serde_json::to_value(sealed.digest()).unwrap());
-    assert_eq!((&report["sequence"], &report["hostname"]), (&9.into(), &"host-1".into()));
+    assert_eq!((&report["sequence"], &report["facts"]["hostname"]), (&9.into(), &"host-1".into()));
+    assert_eq!(report.as_object().unwrap().len(), 17 + 2, "a name for each key but the version");
     assert_eq!(report["bytes"], sealed.bytes().len());
     assert!(envelope(&sealed.bytes()[1..]).is_err());
 }

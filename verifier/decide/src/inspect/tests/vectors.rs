@@ -4,7 +4,7 @@ use quotary_common::tpm::PcrSelection;
 use serde_json::Value;
 
 use super::*;
-use crate::inspect::InspectError;
+use crate::inspect::{InspectError, SuppliedPcrs, serialize_pcrs};
 
 const KEYLIME: &str = "keylime-rsa2048-sha256";
 
@@ -152,4 +152,24 @@ fn files_that_are_not_what_they_should_be_are_unreadable_and_no_verdict() {
     assert!(matches!(fails(|f| f.envelope = Some(vec![0xA0])), InspectError::EnvelopeNonce));
     let not_canonical = |f: &mut Files| (f.envelope, f.nonce) = (Some(vec![0xA0]), Some(vec![7; 32]));
     assert!(matches!(fails(not_canonical), InspectError::Envelope(_)));
+}
+
+#[test]
+fn the_serialized_form_is_written_as_tpm2_quote_writes_it() {
+    for (folder, selection) in [
+        ("tpm2-tools/ecdsa-p256", "sha256:0,1,7,10"),
+        ("tpm2-tools/ecdsa-p384", "sha256:0,10+sha384:0,7"),
+        ("tpm2-tools/rsassa-sha384", "sha384:0,1,2,3,4,5,6,7,8"),
+    ] {
+        let selection: PcrSelection = selection.parse().unwrap();
+        let supplied = SuppliedPcrs::read(&data(&format!("{folder}/quote.values")), &selection).unwrap();
+        let written = serialize_pcrs(supplied.values(), &selection).unwrap();
+        assert!(written == data(&format!("{folder}/quote.pcrs")), "{folder}");
+        let mut swapped = supplied.values().to_vec();
+        swapped.swap(0, 1);
+        assert_eq!(serialize_pcrs(&swapped, &selection), None, "{folder}: not in the order of the selection");
+        let mut long = supplied.values().to_vec();
+        long[0].value = vec![0; 65];
+        assert_eq!(serialize_pcrs(&long, &selection), None, "{folder}: no slot holds 65 bytes");
+    }
 }
