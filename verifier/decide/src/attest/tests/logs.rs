@@ -52,7 +52,7 @@ fn allowing(without: &str) -> ima::Reference {
     for entry in Entries::new(ListForm::BinarySha1, IMA_LIST) {
         let entry = entry.unwrap();
         let measured = entry.measured().unwrap();
-        let digest = <[u8; 32]>::try_from(measured.digest.bytes.as_ref()).unwrap();
+        let digest = <[u8; 32]>::try_from(measured.digest.bytes).unwrap();
         if measured.path != without.as_bytes() && measured.path.starts_with(b"/") {
             files.push((measured.path.to_vec(), Digest::new(digest)));
         }
