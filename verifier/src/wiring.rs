@@ -101,6 +101,7 @@ pub async fn run(
         ca_spki: Digest::of(&[&ca]),
         nonce_key: keys.nonce,
         roots: config.roots,
+        ek_allow_list: config.ek_allow_list,
         zones,
         zone_rules,
         result_key: keys.result,

@@ -89,6 +89,7 @@ fn challenge(call: &Call<BeginEnrolment>) -> Result<EnrolmentChallenge, Refusal>
     };
     let checked = check_enrolment(&claim, &app.roots, i64::try_from(now_ms / 1000).unwrap_or(i64::MAX))?;
     check_join(record.as_ref(), Some(&checked.host_id()), now_ms)?;
+    app.ek_allow_list.as_ref().map_or(Ok(()), |list| list.require(&checked))?;
     let random = SystemRandom::new();
     let unavailable = |_| Refusal::new(Reason::Unavailable, "the random source failed");
     let mut answer = Zeroizing::new([0u8; 32]);

@@ -25,7 +25,7 @@ use quotary_common::reason::Refusal;
 use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire;
-use quotary_decide::attest::{TrustRoots, Zones};
+use quotary_decide::attest::{EkAllowList, TrustRoots, Zones};
 
 pub use mount::routes_mounted;
 pub use serve::{ServeError, serve};
@@ -54,6 +54,8 @@ pub struct App {
     pub nonce_key: quotary_common::nonce::NonceKey,
     /// Who certifies EKs.
     pub roots: TrustRoots,
+    /// The only EKs that are admitted, if there is a list.
+    pub ek_allow_list: Option<EkAllowList>,
     /// Names of the zones.
     pub zones: Vec<String>,
     /// The zones.

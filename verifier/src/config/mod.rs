@@ -14,7 +14,7 @@ use quotary_common::limits::LEASE_MS_MAX;
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire::Timing;
 use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
-use quotary_decide::attest::{Authority, Reference, TpmKind, TrustRoots, Zone, Zones};
+use quotary_decide::attest::{Authority, EkAllowList, ManufacturerRoots, Reference, TpmKind, TrustRoots, Zone, Zones};
 use quotary_decide::ima;
 
 use raw::{Raw, RawAuthority, RawTiming, RawZone};
@@ -32,6 +32,8 @@ pub struct Config {
     pub url: String,
     /// Who certifies EKs.
     pub roots: TrustRoots,
+    /// The only EKs that are admitted; absent: whoever has a join token.
+    pub ek_allow_list: Option<EkAllowList>,
     /// Trust zones, best first.
     pub zones: Zones,
     /// Applications and quotas.
@@ -158,7 +160,13 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     if !raw.url.starts_with("https://") {
         faults.add(format!("url: `{}` must begin with https://", raw.url));
     }
-    let roots = check_authorities(&raw.ek_authority, base, faults);
+    let roots = check_authorities(&raw, base, faults);
+    let ek_allow_list = raw.ek_allowlist.as_ref().and_then(|file| {
+        let path = base.join(file);
+        let what = format!("ek_allowlist {}", path.display());
+        let text = faults.note(&what, std::fs::read_to_string(&path))?;
+        faults.note(&what, EkAllowList::from_text(&text))
+    });
     let ima = raw.ima.as_ref().and_then(|ima| logs::reference(ima, base, faults));
     let zones = check_zones(&raw.zone, ima, faults);
     let rules = check_rules(&raw, faults);
@@ -175,6 +183,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         listen: listen?,
         url: raw.url.trim_end_matches('/').to_owned(),
         roots: roots?,
+        ek_allow_list,
         zones: zones?,
         rules: rules?,
         timing,
@@ -184,7 +193,16 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     })
 }
 
-fn check_authorities(raw: &[RawAuthority], base: &Path, faults: &mut Faults) -> Option<TrustRoots> {
+fn check_authorities(raw: &Raw, base: &Path, faults: &mut Faults) -> Option<TrustRoots> {
+    let roots = check_site_authorities(&raw.ek_authority, base, faults)?;
+    if !raw.ek_manufacturers {
+        return Some(roots);
+    }
+    let manufacturers = faults.note("ek_manufacturers", ManufacturerRoots::built_in())?;
+    Some(roots.with_manufacturers(&manufacturers))
+}
+
+fn check_site_authorities(raw: &[RawAuthority], base: &Path, faults: &mut Faults) -> Option<TrustRoots> {
     let mut authorities = Vec::new();
     for authority in raw {
         let path = base.join(&authority.file);
@@ -392,6 +410,49 @@ mod tests {
     fn reference_values_must_be_those_of_the_selection() {
         let zone = "[[zone]]\nname = \"z\"\npcrs = \"sha256:0,1\"\nreference = { \"sha256:0\" = \"00\" }\n";
         assert!(faults(&format!("{GOOD}\n{zone}")).contains("reference"));
+    }
+
+    const LOGS: &str = r#"
+        [ima]
+        require = ["/usr/bin/quotary-agent"]
+        [[zone]]
+        name = "sealed"
+        pcrs = "sha256:0,1,2,3,4,5,6,7,8,9,10"
+        ima_on_unknown = "revoke"
+        require_hardware_tpm = true
+        [zone.boot]
+        secure_boot = true
+        accept = ["exit-boot-services-missing"]
+        [zone.boot.stages]
+        kernel = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
+    "#;
+
+    #[test]
+    fn a_zone_may_ask_for_logs_a_chip_and_known_endorsement_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = "ab".repeat(32);
+        std::fs::write(dir.path().join("eks.txt"), format!("{id} # the first rack\n")).unwrap();
+        let text = format!("ek_manufacturers = true\nek_allowlist = \"eks.txt\"\n{GOOD}\n{LOGS}");
+        let config = parse(&text, dir.path(), Path::new("verifier.toml")).unwrap();
+        let zone = config.zones.as_slice().last().unwrap();
+        let boot = zone.boot.as_ref().unwrap();
+        assert!(zone.require_hardware_tpm && zone.ima.is_some() && zone.reference == Reference::Replayed);
+        assert_eq!((boot.secure_boot, boot.stages.len(), boot.accept.len()), (Some(true), 1, 1));
+        assert!(config.zones.ask_boot_log() && config.zones.ima_reference().is_some());
+        assert_eq!(config.ek_allow_list.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn faults_in_what_zones_ask_of_logs_are_told_at_once() {
+        let bad = LOGS.replace("revoke", "shout").replace("kernel", "kernels").replace("exit-boot-services-", "no-");
+        let told = faults(&format!("ek_allowlist = \"none.txt\"\n{GOOD}\n{bad}"));
+        for part in ["`shout`", "`kernels` is none of", "`no-missing`", "none.txt"] {
+            assert!(told.contains(part), "{part} is missing in: {told}");
+        }
+        let short = LOGS.replace("00112233", "");
+        assert!(faults(&format!("{GOOD}\n{short}")).contains("64 hexadecimal"));
+        let narrow = LOGS.replace("7,8,9,10", "7");
+        assert!(faults(&format!("{GOOD}\n{narrow}")).contains("sha256:0-9"));
     }
 
     #[test]

@@ -17,6 +17,11 @@ pub(super) struct Raw {
     pub(super) url: String,
     #[serde(default)]
     pub(super) ek_authority: Vec<RawAuthority>,
+    /// Whether the TPM manufacturers that are compiled in are authorities too.
+    #[serde(default)]
+    pub(super) ek_manufacturers: bool,
+    /// A file of host ids, one a line: no other EK is admitted.
+    pub(super) ek_allowlist: Option<PathBuf>,
     #[serde(default)]
     pub(super) zone: Vec<RawZone>,
     pub(super) ima: Option<RawIma>,
