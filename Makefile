@@ -10,7 +10,10 @@ SHELL := /bin/bash
 CARGO_FLAGS := --workspace --all-targets --locked
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help packages-needed build lint test demo vm-test bench model clean
+# Of each fuzz target; `make fuzz SECONDS=60` is shorter.
+SECONDS ?= 600
+
+.PHONY: help packages-needed build lint test demo vm-test bench fuzz model clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,10 +42,14 @@ vm-test: build ## A host with measured boot in a virtual machine: enrols, boots 
 	@echo "== virtual machine (the first time its image is built)"
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
 
-bench: packages-needed ## Measures verification, durable evidence, latency, and the agent's cost, side by side.
+bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"
 	@cargo build --release --workspace --locked
 	@$(TARGET_DIR)/release/quotary-bench --out target/bench
+
+fuzz: ## Fuzzes the parsers of hostile bytes, each SECONDS (600) long; keeps the corpus in fuzz/corpus.
+	@QUOTARY_FUZZ=1 tools/install-packages
+	@SECONDS_EACH="$(SECONDS)" tools/run-fuzz
 
 model: ## Trains the forecast model anew from models/traces.
 	@QUOTARY_TRAIN=1 tools/install-packages

@@ -133,7 +133,57 @@ impl Evidence {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::envelope::ClaimedEnvelope;
+    use crate::limits::ENVELOPE_BYTES_MAX;
+
+    fn golden(name: &str) -> Vec<u8> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden").join(name);
+        let text: String = std::fs::read_to_string(path).unwrap().split_whitespace().collect();
+        data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()
+    }
+
+    /// Golden bytes, some of which are changed, left out or put in; or any bytes.
+    fn near(name: &'static str) -> impl Strategy<Value = Vec<u8>> {
+        let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..8_u8), 0..4);
+        let edited = edits.prop_map(move |edits| {
+            let mut bytes = golden(name);
+            for (at, value, kind) in edits {
+                let at = at.index(bytes.len());
+                match kind {
+                    0 => drop(bytes.remove(at)),
+                    1 => bytes.insert(at, value),
+                    2 => bytes[at] = bytes[at].wrapping_add(1),
+                    _ => bytes[at] = value,
+                }
+            }
+            bytes
+        });
+        prop_oneof![8 => edited, 1 => prop::collection::vec(any::<u8>(), 0..600)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn an_envelope_that_reads_has_one_encoding(bytes in near("envelope-v1.hex")) {
+            if let Ok(read) = ClaimedEnvelope::parse(bytes.clone()) {
+                prop_assert_eq!((read.bytes(), read.digest()), (&bytes[..], Digest::of(&[&bytes])));
+                prop_assert_eq!(read.claims().clone().seal().unwrap(), read);
+            }
+        }
+
+        #[test]
+        fn evidence_that_reads_has_one_encoding(bytes in near("evidence-v1.hex")) {
+            if let Ok(read) = Evidence::from_bytes(&bytes) {
+                prop_assert_eq!(read.to_bytes(), bytes);
+            }
+        }
+    }
 
     fn evidence(boot_log: Option<&[u8]>) -> Evidence {
         let boot_log = boot_log.and_then(|log| BoundedBytes::new(log.to_vec()));
@@ -159,5 +209,16 @@ mod tests {
             };
             assert!(Evidence::from_bytes(&Evidence { version: other, ..one }.to_bytes()).is_err());
         }
+    }
+
+    #[test]
+    fn the_golden_forms_read_and_larger_ones_are_refused_unread() {
+        let envelope = golden("envelope-v1.hex");
+        assert!(ClaimedEnvelope::parse(envelope.clone()).is_ok());
+        assert!(Evidence::from_bytes(&golden("evidence-v1.hex")).is_ok());
+        let large = [envelope, vec![0; ENVELOPE_BYTES_MAX]].concat();
+        assert!(matches!(ClaimedEnvelope::parse(large), Err(CborError::TooLarge { .. })));
+        let large = [golden("evidence-v1.hex"), vec![0; EVIDENCE_BYTES_MAX]].concat();
+        assert!(matches!(Evidence::from_bytes(&large), Err(CborError::TooLarge { .. })));
     }
 }

@@ -1,4 +1,4 @@
-//! The figures that the project promises, measured in one run: verification, durable throughput, latency, the
+//! The figures that the project promises, measured in one run: verification, appraisal, durable throughput, latency, the
 //! agent's cost.
 //!
 //! Does: measures each figure over [`ROUNDS`] rounds and takes the median; holds it against its gate and its aim.
@@ -7,6 +7,7 @@
 //! apart; a figure that could not be measured is an error, never a zero; what was started is gone afterwards.
 //! Must never: measure a shortcut that the product does not take, or move a gate.
 
+mod attestation;
 mod content;
 mod cpu;
 mod durable;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
+pub use attestation::{Attestation, BootLog, HostState, ImaList, QuoteCheck};
 pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
 pub use report::{Gate, Good, Line, table};
@@ -41,6 +43,8 @@ const MIB: f64 = 1_048_576.0;
 pub enum Part {
     /// Full verification beside the bare signature check.
     Verify,
+    /// Quotes by themselves, boot logs, IMA lists, state per host.
+    Attestation,
     /// Durable evidence per second, end to end.
     Durable,
     /// From a request to its controls.
@@ -54,7 +58,7 @@ pub enum Part {
 pub struct Plan {
     /// Which parts.
     pub parts: Vec<Part>,
-    /// One round; absent: 5 s of verification, 10 s of load, 60 s of the agent.
+    /// One round; absent: 5 s of verification and of each figure of attestation, 10 s of load, 60 s of the agent.
     pub round: Option<Duration>,
     /// Hosts of the load.
     pub hosts: usize,
@@ -87,6 +91,9 @@ pub struct Report {
     /// Full verification.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub verification: Vec<Verification>,
+    /// Appraisal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<Attestation>,
     /// Durable throughput.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<Durable>,
@@ -111,6 +118,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         version: 1,
         machine: machine()?,
         verification: Vec::new(),
+        attestation: None,
         durable: None,
         latency: None,
         agent: None,
@@ -118,6 +126,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     };
     if has(Part::Verify) {
         report.verification = verification::measure(round(5)).context("verification")?;
+    }
+    if has(Part::Attestation) {
+        report.attestation = Some(attestation::measure(round(5)).context("attestation")?);
     }
     if has(Part::Durable) {
         let load = Load { hosts: plan.hosts, in_flight: plan.in_flight, round: round(10) };
@@ -154,6 +165,7 @@ fn gates(report: &Report) -> Vec<Gate> {
         let figure = ("full verification beside bare ring P-256", "ratio", typical.ratio_to_bare);
         gates.push(Gate::new(figure, Good::AtLeast, (0.8, 0.95)));
     }
+    gates.extend(report.attestation.iter().flat_map(Attestation::gates));
     if let Some(durable) = &report.durable {
         let figure = ("durable evidence, end to end", "per second", durable.evidence_per_second);
         gates.push(Gate::new(figure, Good::AtLeast, (500.0, 2_000.0)));
@@ -180,6 +192,7 @@ impl Report {
         let mut lines = vec![Line::new("machine", place)];
         lines.push(Line::new("load average at the beginning", short(machine.load_average)));
         lines.extend(self.verification.iter().flat_map(Verification::lines));
+        lines.extend(self.attestation.iter().flat_map(Attestation::lines));
         lines.extend(self.durable.iter().flat_map(Durable::lines));
         lines.extend(self.latency.iter().flat_map(Latency::lines));
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
@@ -337,6 +350,7 @@ mod tests {
             version: 1,
             machine: machine().unwrap(),
             verification: vec![verification],
+            attestation: None,
             durable: None,
             latency: None,
             agent: None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use quotary_tests::bench::{Part, Plan, run, table};
 
-/// Measures verification, durable throughput, latency, and the agent's cost; three rounds each, medians.
+/// Measures verification, appraisal, durable throughput, latency, and the agent's cost; three rounds each, medians.
 #[derive(Debug, Parser)]
 #[command(
     name = "quotary-bench",
@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Only>,
-    /// Length of one round of each part, in place of 5 s (verify), 10 s (durable) and 60 s (agent).
+    /// Length of one round of each part, in place of 5 s (verify, attestation), 10 s (durable) and 60 s (agent).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).
@@ -36,17 +36,19 @@ struct Arguments {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Only {
     Verify,
+    Attestation,
     Durable,
     Latency,
     Agent,
 }
 
-const ALL: [Only; 4] = [Only::Verify, Only::Durable, Only::Latency, Only::Agent];
+const ALL: [Only; 5] = [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent];
 
 impl From<Only> for Part {
     fn from(only: Only) -> Self {
         match only {
             Only::Verify => Self::Verify,
+            Only::Attestation => Self::Attestation,
             Only::Durable => Self::Durable,
             Only::Latency => Self::Latency,
             Only::Agent => Self::Agent,

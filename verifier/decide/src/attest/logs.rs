@@ -24,9 +24,11 @@ const SHA256: u16 = 0x000B;
 /// PCRs that firmware and boot loader extend and nothing later does: a boot log must replay to them.
 const BOOT_PCRS: [u8; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
 /// Findings that are told of one host; the rest are counted.
-pub const LOG_FINDINGS_MAX: usize = 8;
+pub const LOG_FINDINGS_MAX: usize = 6;
+/// Findings of the IMA list that are told of one host.
+pub const IMA_FINDINGS_MAX: usize = 4;
 /// Longest detail of a finding, in bytes.
-const DETAIL_BYTES_MAX: usize = 200;
+pub const FINDING_DETAIL_BYTES_MAX: usize = 160;
 
 /// What a zone asks of the boot log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -63,7 +65,7 @@ pub struct LogFinding {
     pub event: Option<u64>,
     /// What was seen, and what would satisfy the check.
     #[n(2)]
-    pub detail: Text<DETAIL_BYTES_MAX>,
+    pub detail: Text<FINDING_DETAIL_BYTES_MAX>,
 }
 
 /// What a boot log comes to.
@@ -114,7 +116,7 @@ pub struct HeldLogs {
     pub ima: Option<Aggregate>,
     /// The first findings of the IMA list.
     #[n(5)]
-    pub ima_findings: Bounded<LogFinding, LOG_FINDINGS_MAX>,
+    pub ima_findings: Bounded<LogFinding, IMA_FINDINGS_MAX>,
 }
 
 /// How far one evidence's IMA list goes.

@@ -51,7 +51,10 @@ pub(crate) use quote::proven_values;
 
 pub use credential::{Credential, CredentialError, activation_digest, check_activation, make_credential};
 pub use enrol::{CheckedEnrolment, EnrolmentClaim, check_enrolment};
-pub use logs::{BootRequirement, HeldBoot, HeldLogs, LOG_FINDINGS_MAX, LogFinding, Measured, OnUnknown, measure};
+pub use logs::{
+    BootRequirement, FINDING_DETAIL_BYTES_MAX, HeldBoot, HeldLogs, IMA_FINDINGS_MAX, LOG_FINDINGS_MAX, LogFinding,
+    Measured, OnUnknown, measure,
+};
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};
 pub use quote::{ProvenQuote, Signer, prove_quote};
 pub use verify::{Finding, VerifiedEvidence, verify, verify_out_of_order};

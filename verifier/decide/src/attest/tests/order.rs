@@ -5,9 +5,9 @@ use quotary_common::evidence::{Evidence, PcrValue};
 use quotary_common::id::{DeploymentId, Digest, HostId};
 use quotary_common::reason::Reason;
 
-use super::super::{ClockPosition, Finding, NextEvidence, Prechecked, precheck, verify};
+use super::super::{ClockPosition, Finding, NextEvidence, Prechecked, precheck, prove_quote, verify};
 use super::scene::{Draft, NOW_MS, Scene};
-use super::software_tpm::Pair;
+use super::software_tpm::{FIRMWARE_VERSION, Pair};
 
 /// A case: its name, what is changed, and the reason that must follow.
 type BeforeSigning = (&'static str, fn(&mut Draft), Reason);
@@ -225,6 +225,22 @@ fn several_banks_are_hashed_in_the_signed_order_whatever_order_the_values_come_i
     assert_ne!(draft.values, signed_order);
     let verified = scene.judge(&scene.sign(&draft).to_bytes()).unwrap();
     assert_eq!(verified.pcr_values(), signed_order);
+}
+
+#[test]
+fn what_is_proven_is_what_was_signed() {
+    let scene = Scene::new();
+    let draft = scene.draft();
+    let evidence = scene.sign(&draft);
+    let verified = scene.judge(&evidence.to_bytes()).unwrap();
+    let envelope = Digest::of(&[&evidence.envelope]);
+    let proven = prove_quote(evidence, &envelope, scene.host.signer(), &scene.required).unwrap();
+    assert_eq!((proven.pcr_values(), verified.pcr_values()), (&draft.values[..], &draft.values[..]));
+    assert_eq!((proven.firmware_version(), verified.firmware_version()), (FIRMWARE_VERSION, FIRMWARE_VERSION));
+    let clock = proven.clock();
+    assert_eq!((clock.clock_ms, clock.reset_count, clock.restart_count, clock.safe), (scene.clock_ms, 5, 2, true));
+    assert_eq!(verified.clock(), ClockPosition::from(clock));
+    assert_eq!((verified.envelope_digest(), verified.envelope().digest()), (envelope, envelope));
 }
 
 #[test]

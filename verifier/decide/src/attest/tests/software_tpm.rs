@@ -6,6 +6,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
 pub(crate) const EK_ATTRIBUTES: u32 = 0x0003_00B2;
 pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// What this TPM calls its firmware.
+pub(crate) const FIRMWARE_VERSION: u64 = 0x2019_1023_0016_3636;
 
 fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
@@ -83,7 +85,7 @@ impl Shape {
             &self.reset_count.to_be_bytes(),
             &self.restart_count.to_be_bytes(),
             &[self.safe],
-            &0x2019_1023_0016_3636_u64.to_be_bytes(),
+            &FIRMWARE_VERSION.to_be_bytes(),
             &self.selection,
             &sized(&self.pcr_digest),
             &self.trailing,
