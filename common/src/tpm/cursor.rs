@@ -21,10 +21,6 @@ impl<'a> Cursor<'a> {
         }
         Ok(Self { structure, bytes, at: 0 })
     }
-    /// Bytes read so far.
-    pub fn offset(&self) -> usize {
-        self.at
-    }
     /// A fault at the current place.
     pub fn fault(&self, what: &'static str) -> TpmError {
         TpmError::Form { structure: self.structure, offset: self.at, what }
