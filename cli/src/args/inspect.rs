@@ -60,8 +60,9 @@ pub(crate) struct FileArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  tpm2_quote -c ak.ctx -l sha256:0,1,7 -q 5f1e -m quote.msg -s quote.sig -o quote.pcrs
-  quotary inspect quote --ak ak.pem --message quote.msg --signature quote.sig --pcrs quote.pcrs --nonce 5f1e
+  tpm2_quote -c ak.ctx -l sha256:0,1,7 -g sha256 -q 5f1e -m quote.msg -s quote.sig -o quote.pcrs
+  quotary inspect quote --ak ak.pem --message quote.msg --signature quote.sig \\
+      --pcrs quote.pcrs --nonce 5f1e
   quotary inspect quote --ak ak.tpm2b --message quote.msg --signature quote.sig \\
       --nonce $(cat nonce.hex) --envelope envelope.cbor
                                                 check what `quotary audit export` wrote

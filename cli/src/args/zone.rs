@@ -17,9 +17,9 @@ pub(crate) enum ZoneCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  quotary zone learn h-3k7q --zone measured >> verifier.toml
+  quotary zone learn h-3k7q --zone sealed > sealed.toml
 
-The boot log is the one that the host's quote proved. Bless several kernels by adding their digests to the list of \
+Put the zone into the verifier's configuration before those that are to be worse. The boot log is the one that the host's quote proved. Bless several kernels by adding their digests to the list of \
 their stage. Look at what is printed before you trust it: whatever that host booted is then good.")]
 pub(crate) struct LearnArgs {
     /// The host: h-…, hexadecimal, or a beginning of either that only one host has

@@ -97,6 +97,9 @@ pub struct Report {
     /// Durable throughput.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub durable: Option<Durable>,
+    /// The same with boot logs and IMA increments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable_with_logs: Option<Durable>,
     /// Latency.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
@@ -120,6 +123,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         verification: Vec::new(),
         attestation: None,
         durable: None,
+        durable_with_logs: None,
         latency: None,
         agent: None,
         gates: Vec::new(),
@@ -131,8 +135,10 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         report.attestation = Some(attestation::measure(round(5)).context("attestation")?);
     }
     if has(Part::Durable) {
-        let load = Load { hosts: plan.hosts, in_flight: plan.in_flight, round: round(10) };
+        let load = Load { hosts: plan.hosts, in_flight: plan.in_flight, round: round(10), with_logs: false };
         report.durable = Some(durable::measure(load).context("durable throughput")?);
+        let load = Load { with_logs: true, ..load };
+        report.durable_with_logs = Some(durable::measure(load).context("durable throughput with logs")?);
     }
     if has(Part::Latency) {
         report.latency = Some(living::measure_latency().context("latency")?);
@@ -170,6 +176,10 @@ fn gates(report: &Report) -> Vec<Gate> {
         let figure = ("durable evidence, end to end", "per second", durable.evidence_per_second);
         gates.push(Gate::new(figure, Good::AtLeast, (500.0, 2_000.0)));
     }
+    if let Some(durable) = &report.durable_with_logs {
+        let figure = ("durable evidence with boot log and IMA increments", "per second", durable.evidence_per_second);
+        gates.push(Gate::new(figure, Good::AtLeast, (1_000.0, 5_000.0)));
+    }
     if let Some(agent) = &report.agent {
         gates.push(Gate::new(("agent CPU at 1 Hz", "% of a core", agent.cpu_percent), Good::AtMost, (0.5, 0.1)));
         let resident_mib = agent.resident_bytes as f64 / MIB;
@@ -193,7 +203,7 @@ impl Report {
         lines.push(Line::new("load average at the beginning", short(machine.load_average)));
         lines.extend(self.verification.iter().flat_map(Verification::lines));
         lines.extend(self.attestation.iter().flat_map(Attestation::lines));
-        lines.extend(self.durable.iter().flat_map(Durable::lines));
+        lines.extend(self.durable.iter().chain(&self.durable_with_logs).flat_map(Durable::lines));
         lines.extend(self.latency.iter().flat_map(Latency::lines));
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
         lines
@@ -248,7 +258,7 @@ impl Durable {
         );
         let found = format!("all {} acknowledged, found again", self.evidence_found_after_kill);
         vec![
-            Line::new("durable evidence, end to end", rate),
+            Line::new(format!("durable evidence, end to end{}", if self.with_logs { ", with logs" } else { "" }), rate),
             Line::new("  the verifier's share", cost),
             Line::new("  the load's own share", format!("{} cores", short(self.load_cpu_cores))),
             Line::new("  after SIGKILL to the verifier", found),
@@ -352,6 +362,7 @@ mod tests {
             verification: vec![verification],
             attestation: None,
             durable: None,
+            durable_with_logs: None,
             latency: None,
             agent: None,
             gates: Vec::new(),

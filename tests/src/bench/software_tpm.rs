@@ -104,9 +104,15 @@ impl SoftwareTpm {
         Ok(take_sized(&secret)?.0.to_vec())
     }
 
-    /// `TPM2_Quote` over the firmware PCRs with these values, at `clock_ms` of the TPM's time.
+    /// `TPM2_Quote` over the PCRs of these values (SHA-256, ascending), at `clock_ms` of the TPM's time.
     pub(super) fn quote(&self, extra_data: &[u8; 32], values: &[PcrValue], clock_ms: u64) -> anyhow::Result<Quoted> {
         let pcr_digest = HashAlg::Sha256.digest(values.iter().map(|value| value.value.as_slice()));
+        let mut pcrs = [0_u8; 3];
+        for value in values {
+            if let Some(byte) = pcrs.get_mut(usize::from(value.index / 8)) {
+                *byte |= 1 << (value.index % 8);
+            }
+        }
         let attest = [
             &GENERATED_VALUE.to_be_bytes()[..],
             &TYPE_QUOTE.to_be_bytes(),
@@ -117,7 +123,8 @@ impl SoftwareTpm {
             &2_u32.to_be_bytes(), // restarts
             &[1],                 // the clock is safe
             &FIRMWARE_VERSION.to_be_bytes(),
-            &[0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0, 0], // one bank, SHA-256, PCRs 0 to 7
+            &[0, 0, 0, 1, 0, 0x0B, 3], // one bank, SHA-256
+            &pcrs,
             &sized(pcr_digest.as_ref()),
         ]
         .concat();

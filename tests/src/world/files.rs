@@ -23,7 +23,7 @@ pub(super) fn verifier_toml(options: &Options, ca: &SiteCa, data_dir: &Path, lis
          [timing]\nwindow_ms = {}\nevidence_ms = {}\nnonce_ms = {}\ntrust_ms = {}\nlease_ms = {}\n\
          lease_margin_ms = {}\nforecast_step_ms = {}\nresize_dwell_ms = {}\n\
          [[ek_authority]]\nfile = {ca:?}\ntpm = \"software\"\n\
-         [[zone]]\nname = \"{ZONE_MEASURED}\"\nrequire_ek_certificate = true\n[[zone]]\nname = \"{ZONE_JOINED}\"\n",
+         [[zone]]\nname = \"{ZONE_MEASURED}\"\nrequire_ek_certificate = true\n[[zone]]\nname = \"{ZONE_JOINED}\"\n{joined}\n",
         t.window_ms,
         t.evidence_ms,
         t.nonce_ms,
@@ -34,6 +34,7 @@ pub(super) fn verifier_toml(options: &Options, ca: &SiteCa, data_dir: &Path, lis
         t.resize_dwell_ms,
         extra = options.verifier_extra,
         ca = ca.bundle(),
+        joined = options.zone_joined_extra,
     );
     let mut tenants: Vec<&str> = options.applications.iter().map(|application| application.tenant.as_str()).collect();
     tenants.sort_unstable();

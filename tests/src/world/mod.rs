@@ -99,6 +99,9 @@ impl World {
         let ca = SiteCa::make(&self.path("site-ca"))?;
         let config = files::verifier_toml(&self.options, &ca, &self.path("verifier"), self.listen);
         std::fs::write(self.verifier_config(), config)?;
+        for (name, text) in &self.options.verifier_files {
+            std::fs::write(self.verifier_config().with_file_name(name), text)?;
+        }
         let mut init = Command::new(self.binaries.path("quotary-verifier"));
         init.arg("init").arg("--config").arg(self.verifier_config()).arg("--offline-dir").arg(self.offline_dir());
         succeed(&mut init)?;

@@ -126,6 +126,10 @@ pub struct Options {
     pub log: String,
     /// Lines added to the verifier's configuration, before its tables.
     pub verifier_extra: String,
+    /// What the configuration says of the lowest zone, beside its name.
+    pub zone_joined_extra: String,
+    /// Files beside the verifier's configuration: name and text.
+    pub verifier_files: Vec<(String, String)>,
     /// What ends every wait of the world when it is set, for instance by a signal.
     pub interrupted: Arc<AtomicBool>,
 }
@@ -143,6 +147,8 @@ impl Options {
             mode: Mode::Enforce,
             log: "info".to_owned(),
             verifier_extra: String::new(),
+            zone_joined_extra: String::new(),
+            verifier_files: Vec::new(),
             interrupted: Arc::default(),
         }
     }

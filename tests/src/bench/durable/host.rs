@@ -17,10 +17,11 @@ use quotary_common::sign::Signed;
 use quotary_common::token::JoinToken;
 use quotary_common::wire::{
     ActivateEnrolment, ActivationRequest, AskNonce, Base64, BeginEnrolment, EnrolmentRequest, EvidenceReply,
-    EvidenceRequest, Inventory, JoinTokenRequest, MakeJoinToken, NonceReply, Nothing, SendEvidence,
+    EvidenceRequest, Inventory, JoinTokenRequest, LogsWanted, MakeJoinToken, NonceReply, Nothing, SendEvidence,
 };
 use quotary_verifier::clock::Clock;
 
+use super::logs::{HostLogs, Part};
 use crate::bench::content::{self, Content, Place};
 use crate::bench::software_tpm::{SoftwareTpm, pcr_values};
 use crate::host::TlsKey;
@@ -37,6 +38,7 @@ pub(super) struct LoadHost {
     client: Client,
     tpm: SoftwareTpm,
     values: Vec<PcrValue>,
+    logs: Option<HostLogs>,
     keys: VerifiedKeys,
     deployment: DeploymentId,
     host: HostId,
@@ -53,11 +55,13 @@ struct Next {
     sequence: u64,
     predecessor: Digest,
     checkpoint: Option<WitnessedCheckpoint>,
+    logs: LogsWanted,
 }
 
 impl LoadHost {
     /// Enrols a new host over the routes: join token, challenge, credential activation.
-    pub(super) async fn enrol(operator: &Client, ca_pin: Digest, url: &str) -> anyhow::Result<Self> {
+    /// With logs, it has booted and runs programs.
+    pub(super) async fn enrol(operator: &Client, ca_pin: Digest, url: &str, with_logs: bool) -> anyhow::Result<Self> {
         let mut tpm = SoftwareTpm::new()?;
         let tls = TlsKey::make()?;
         let client = tls.client(url, ca_pin)?;
@@ -81,6 +85,7 @@ impl LoadHost {
             client,
             tpm,
             values: pcr_values(),
+            logs: if with_logs { Some(HostLogs::new()?) } else { None },
             keys,
             deployment: enrolled.deployment,
             host: enrolled.host,
@@ -124,7 +129,7 @@ impl LoadHost {
         self.next.sequence.saturating_sub(1)
     }
 
-    fn evidence(&self) -> anyhow::Result<(ClaimedEnvelope, Vec<u8>)> {
+    fn evidence(&mut self) -> anyhow::Result<(ClaimedEnvelope, Vec<u8>)> {
         let place = Place {
             deployment: self.deployment,
             host: self.host,
@@ -140,16 +145,23 @@ impl LoadHost {
         };
         let envelope = content::envelope(place, Content::Typical, requests, &self.held).seal()?;
         let clock_ms = content::built_at_ms(self.next.sequence);
-        let quoted = self.tpm.quote(&extra_data(&self.next.nonce, &envelope.digest()), &self.values, clock_ms)?;
+        let (values, boot_log, ima) = match &mut self.logs {
+            Some(logs) => {
+                let Part { values, boot_log, ima } = logs.next(&self.next.logs)?;
+                (values, boot_log, Some(ima))
+            }
+            None => (self.values.clone(), None, None),
+        };
+        let quoted = self.tpm.quote(&extra_data(&self.next.nonce, &envelope.digest()), &values, clock_ms)?;
         let evidence = Evidence {
-            version: EvidenceVersion::WithoutLogs,
+            version: EvidenceVersion::of(ima.is_some()),
             nonce: *self.next.nonce.as_bytes(),
             envelope: envelope.bytes().to_vec(),
             attest: quoted.attest,
             signature: quoted.signature,
-            pcr_values: Bounded::truncating(self.values.clone()).0,
-            boot_log: None,
-            ima: None,
+            pcr_values: Bounded::truncating(values).0,
+            boot_log,
+            ima,
         };
         let bytes = evidence.to_bytes();
         Ok((envelope, bytes))
@@ -192,6 +204,7 @@ fn next_of(reply: &NonceReply) -> anyhow::Result<Next> {
         sequence: reply.next_sequence,
         predecessor: reply.predecessor,
         checkpoint: Some(stated(&reply.checkpoint).context("the checkpoint is no signed note")?),
+        logs: reply.logs,
     })
 }
 

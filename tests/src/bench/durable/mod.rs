@@ -6,6 +6,7 @@
 //! and must know all that it acknowledged. What the load itself costs is told apart: both share this machine.
 
 mod host;
+mod logs;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,8 @@ pub struct Load {
     pub in_flight: usize,
     /// One round.
     pub round: Duration,
+    /// Whether evidence carries a boot log once and an IMA increment each time, and the zone asks for them.
+    pub with_logs: bool,
 }
 
 /// What came of it.
@@ -46,6 +49,8 @@ pub struct Durable {
     pub hosts: usize,
     /// Hosts that waited for a reply at once, at most.
     pub in_flight: usize,
+    /// Whether evidence carried boot logs and IMA increments.
+    pub with_logs: bool,
     /// Each round.
     pub rounds: Vec<Round>,
     /// Median over the rounds.
@@ -104,12 +109,17 @@ pub(super) fn measure(load: Load) -> anyhow::Result<Durable> {
     let mut options = Options::quick(0);
     options.timing = Timing::SHIPPED;
     options.log = "warn".to_owned();
+    if load.with_logs {
+        options.verifier_extra = "[ima]\nallow = [\"allowed.txt\"]\n".to_owned();
+        options.zone_joined_extra = logs::zone_toml()?;
+        options.verifier_files = vec![("allowed.txt".to_owned(), logs::allow_list())];
+    }
     let mut world = begin(options)?;
     check_disk(&world)?;
     world.start_verifier()?;
     let operator = Operator::of(&world)?;
     progress(&format!("durable, {} hosts enrol", load.hosts));
-    let hosts = world.runtime().block_on(enrol(&operator, &world.verifier_url(), load.hosts))?;
+    let hosts = world.runtime().block_on(enrol(&operator, &world.verifier_url(), load))?;
     let shared = Arc::new(Shared {
         stop: AtomicBool::new(false),
         accepted: AtomicU64::new(0),
@@ -129,6 +139,7 @@ pub(super) fn measure(load: Load) -> anyhow::Result<Durable> {
     Ok(Durable {
         hosts: load.hosts,
         in_flight: load.in_flight,
+        with_logs: load.with_logs,
         evidence_per_second: of(|round| round.evidence_per_second),
         verifier_cpu_cores: of(|round| round.verifier_cpu_cores),
         load_cpu_cores: of(|round| round.load_cpu_cores),
@@ -154,14 +165,15 @@ fn pid(world: &World) -> anyhow::Result<u32> {
     world.verifier().map(crate::world::Running::pid).context("the verifier does not run")
 }
 
-async fn enrol(operator: &Operator, url: &str, count: usize) -> anyhow::Result<Vec<LoadHost>> {
+async fn enrol(operator: &Operator, url: &str, load: Load) -> anyhow::Result<Vec<LoadHost>> {
+    let count = load.hosts;
     let mut hosts = Vec::with_capacity(count);
     while hosts.len() < count {
         // A few at once: enrolment is not what is measured.
         let mut some = JoinSet::new();
         for _ in 0..(count - hosts.len()).min(ENROL_AT_ONCE) {
             let (client, ca_pin, url) = (operator.client.clone(), operator.ca_pin, url.to_owned());
-            some.spawn(async move { LoadHost::enrol(&client, ca_pin, &url).await });
+            some.spawn(async move { LoadHost::enrol(&client, ca_pin, &url, load.with_logs).await });
         }
         while let Some(enrolled) = some.join_next().await {
             hosts.push(enrolled.context("an enrolment ended in a panic")??);
