@@ -25,9 +25,10 @@ build: packages-needed ## Builds everything, as tests and demo need it.
 	@echo "== building (the first time takes some minutes)"
 	@cargo build $(CARGO_FLAGS)
 
-lint: packages-needed ## Checks format and lints; warnings are errors.
+lint: packages-needed ## Checks format and lints, warnings are errors; and that the fuzz targets still build.
 	@cargo fmt --all --check
 	@cargo clippy $(CARGO_FLAGS) -- -D warnings
+	@cargo check --manifest-path fuzz/Cargo.toml --locked --target-dir $(TARGET_DIR)/fuzz/check
 
 test: build ## Runs all tests: unit, property, scenarios with real TPMs (swtpm) and real cgroups.
 	@echo "== testing"

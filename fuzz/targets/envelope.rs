@@ -43,5 +43,6 @@ fn check_envelope(data: &[u8]) {
     let again = read.claims().clone().seal().expect("it was small enough");
     assert_eq!(again, read, "an envelope has one encoding");
     let report = envelope(data).expect("it parsed");
-    assert_eq!((report.bytes, report.sequence), (data.len(), read.claims().sequence));
+    assert_eq!((report.bytes, report.digest), (data.len(), read.digest()));
+    assert_eq!(report.claims.get("sequence").and_then(|value| value.as_u64()), Some(read.claims().sequence));
 }

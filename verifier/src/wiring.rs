@@ -7,6 +7,7 @@ use quotary_common::cbor::{Text, Version};
 use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 use quotary_common::leaf::{Decision, Leaf, Started};
+use quotary_decide::history::{BoundedLoad, Bounds};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -126,8 +127,8 @@ pub async fn run(
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
-    let stopped = stop.clone();
-    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), &feed, &stopped))?;
+    let (stopped, window_ms) = (stop.clone(), config.timing.window_ms);
+    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), (&feed, window_ms), &stopped))?;
     let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
@@ -209,7 +210,7 @@ fn started_leaf(app: &App, configuration: Digest) -> Vec<u8> {
 }
 
 /// Fills the history with the newest kept evidence of each host, oldest first, until `stop` is cancelled.
-fn replay(view: &View, reader: &dyn Reader, feed: &Feed, stop: &CancellationToken) {
+fn replay(view: &View, reader: &dyn Reader, (feed, window_ms): (&Feed, u64), stop: &CancellationToken) {
     for snapshot in view.hosts() {
         let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
         let partition = Partition::of_host(&record.host);
@@ -223,12 +224,18 @@ fn replay(view: &View, reader: &dyn Reader, feed: &Feed, stop: &CancellationToke
             tracing::warn!(host = %record.host, %error, "the history starts empty");
             Vec::new()
         });
+        let mut bounds = Bounds { capacity: record.capacity, before: None, window_ms };
         for row in rows.iter().filter_map(|row| tables::SequenceRow::from_bytes(&row.value)) {
             if stop.is_cancelled() {
                 return;
             }
-            if let Ok(Some(bytes)) = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()) {
-                feed.replay(record.host, bytes, row.committed_at_ms);
+            let Ok(Some(bytes)) = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()) else { continue };
+            match BoundedLoad::kept(&bytes, &bounds).filter(|load| load.host() == record.host) {
+                Some(load) => {
+                    bounds.before = Some(load.clock());
+                    feed.replay(load, row.committed_at_ms);
+                }
+                None => tracing::warn!(host = %record.host, "kept evidence does not read: a gap in its history"),
             }
         }
     }

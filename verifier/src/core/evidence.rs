@@ -14,7 +14,7 @@ use quotary_common::wire::{AppraisalView, FindingView};
 use quotary_decide::allocate::{self, Allocation, Asked};
 use quotary_decide::attest::{Appraisal, LogFinding, Measured, VerifiedEvidence, appraise};
 use quotary_decide::audit::COMMIT_GRACE_MS;
-use quotary_decide::history::{SeriesKey, Subject};
+use quotary_decide::history::{BoundedLoad, Bounds, SeriesKey, Subject};
 use quotary_decide::registry::{Host, Promise};
 
 use super::command::Answer;
@@ -65,7 +65,13 @@ impl State {
         let timing = self.settings.timing;
         let promise =
             Promise { trust_ms: timing.trust_ms, hold_ms: timing.lease_ms.saturating_add(timing.lease_margin_ms) };
-        let next = match host.accept((&evidence, measured), &appraisal, now_ms, promise) {
+        let bounds = Bounds {
+            capacity: host.record.capacity,
+            before: host.progress.committed().clock,
+            window_ms: timing.window_ms,
+        };
+        let load = BoundedLoad::of(&evidence, &bounds);
+        let next = match host.accept((&evidence, measured, &load), &appraisal, now_ms, promise) {
             Ok(next) => next,
             Err(error) => return answered(answer, Err(Refusal::new(Reason::SequenceStale, error.to_string()))),
         };
@@ -84,7 +90,7 @@ impl State {
         self.prune(&mut step, &next, store);
         self.hosts.insert(id, next);
         step.hosts.push(id);
-        step.history = Some(evidence);
+        step.history = Some(load);
         step.pending = Some(Pending::Done(answer, Ok(())));
         step
     }

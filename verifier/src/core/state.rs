@@ -85,8 +85,8 @@ pub(super) struct Step {
     pub(super) hosts: Vec<HostId>,
     /// Tokens that are new or changed.
     pub(super) tokens: Vec<TokenId>,
-    /// Committed evidence, for history.
-    pub(super) history: Option<Box<quotary_decide::attest::VerifiedEvidence>>,
+    /// The load of committed evidence, for history.
+    pub(super) history: Option<quotary_decide::history::BoundedLoad>,
     /// How a host stands in each zone, for who asks why.
     pub(super) explained: Option<(HostId, AppraisalView)>,
     /// The answer.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use quotary_common::id::{Digest, HostId};
 use quotary_common::limits::BATCH_VERDICTS_MAX;
 use quotary_common::reason::Refusal;
-use quotary_decide::attest::VerifiedEvidence;
 use tokio::sync::mpsc;
 
 use super::audit::AuditLog;
@@ -157,17 +156,13 @@ impl Writer {
         if let Some((id, explained)) = step.explained {
             self.view.explain(&id, explained);
         }
-        if let Some(evidence) = step.history {
-            self.view.count_accepted(&evidence.claims().host);
-            self.feed_history(evidence, now_ms);
+        if let Some(load) = step.history {
+            self.view.count_accepted(&load.host());
+            self.feed.record(load, now_ms);
         }
         if let Some(pending) = step.pending {
             pending.send();
         }
-    }
-
-    fn feed_history(&self, evidence: Box<VerifiedEvidence>, now_ms: u64) {
-        self.feed.record(evidence, now_ms);
     }
 
     fn publish_host(&self, id: &HostId) {

@@ -5,12 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use quotary_common::envelope::ClaimedEnvelope;
-use quotary_common::evidence::Evidence;
-use quotary_common::id::HostId;
 use quotary_common::units::ResourceKind;
-use quotary_decide::attest::VerifiedEvidence;
-use quotary_decide::history::{History, Point, Series, SeriesKey};
+use quotary_decide::history::{BoundedLoad, History, Point, Series, SeriesKey};
 use quotary_decide::profile::{Forecast, Method, ModelRef, STEPS, ewma_forecast};
 use quotary_models::Model;
 
@@ -22,12 +18,10 @@ const FEED_MAX: usize = 1024;
 /// Known points that the model wants at least: three say nothing of a course.
 const MODEL_KNOWN_MIN: usize = 6;
 
-enum Fed {
-    Committed(Box<VerifiedEvidence>, u64),
-    Replayed(HostId, Vec<u8>, u64),
-}
+/// Committed load, and when it was committed (Unix ms).
+struct Fed(BoundedLoad, u64);
 
-/// Where committed evidence goes.
+/// Where the load of committed evidence goes.
 #[derive(Debug, Clone)]
 pub struct Feed(SyncSender<Fed>);
 
@@ -38,15 +32,15 @@ impl std::fmt::Debug for Fed {
 }
 
 impl Feed {
-    /// Hands committed evidence over; when the forecaster is behind, it is left out (a gap in its history).
-    pub fn record(&self, evidence: Box<VerifiedEvidence>, committed_at_ms: u64) {
-        if self.0.try_send(Fed::Committed(evidence, committed_at_ms)).is_err() {
+    /// Hands load over; when the forecaster is behind, it is left out (a gap in its history).
+    pub fn record(&self, load: BoundedLoad, committed_at_ms: u64) {
+        if self.0.try_send(Fed(load, committed_at_ms)).is_err() {
             tracing::debug!("the forecaster is behind: a gap in its history");
         }
     }
-    /// Hands over evidence that was committed before a restart, waiting for room.
-    pub fn replay(&self, host: HostId, evidence: Vec<u8>, committed_at_ms: u64) {
-        let _stopped = self.0.send(Fed::Replayed(host, evidence, committed_at_ms)).is_err();
+    /// Hands over load that was committed before a restart, waiting for room.
+    pub fn replay(&self, load: BoundedLoad, committed_at_ms: u64) {
+        let _stopped = self.0.send(Fed(load, committed_at_ms)).is_err();
     }
 }
 
@@ -75,7 +69,7 @@ impl Forecaster {
     pub fn run(mut self) {
         loop {
             match self.fed.recv_timeout(Duration::from_millis(250)) {
-                Ok(fed) => self.take(fed),
+                Ok(Fed(load, at_ms)) => self.history.record(&load, at_ms),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -85,19 +79,6 @@ impl Forecaster {
             if settled > self.forecast_step {
                 self.forecast_step = settled;
                 self.forecast_all(now_ms);
-            }
-        }
-    }
-
-    fn take(&mut self, fed: Fed) {
-        match fed {
-            Fed::Committed(evidence, at_ms) => self.history.record(&evidence, at_ms),
-            Fed::Replayed(host, bytes, at_ms) => {
-                let envelope = Evidence::from_bytes(&bytes).ok().and_then(|e| ClaimedEnvelope::parse(e.envelope).ok());
-                match envelope.filter(|envelope| envelope.claims().host == host) {
-                    Some(envelope) => self.history.replay(envelope.claims(), at_ms),
-                    None => tracing::warn!(%host, "kept evidence does not read: a gap in its history"),
-                }
             }
         }
     }

@@ -1,23 +1,26 @@
 //! History: what verified evidence said, per host and per application, on one time axis.
 //!
-//! Does: folds metric windows into points of one forecast step each, kept in a ring per series.
-//! May assume: that a [`VerifiedEvidence`] came from the attest room and was committed at the given instant.
+//! Does: holds metric windows within what the host can have had, folds them into points of one forecast step each, kept in a ring per series.
+//! May assume: that a [`BoundedLoad`] is of evidence that was verified and committed at the given instant.
 //! Promises: bounded memory (points per series, series per host); what was not seen is a gap, never a zero.
-//! Must never: take windows that are not from verified evidence; read a clock.
+//! Must never: take windows that are not from verified evidence, or as they were stated; read a clock.
 
+mod bounds;
 mod series;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 use std::collections::BTreeMap;
 
-use quotary_common::envelope::Envelope;
 use quotary_common::id::{GrantId, HostId};
 use quotary_common::limits::APPLICATIONS_MAX;
-use quotary_common::metric::{Metric, MetricWindow};
 use quotary_common::units::ResourceKind;
 
+pub use bounds::{BoundedLoad, Bounds, LoadFinding};
 pub use series::{Point, Series};
 
-use crate::attest::VerifiedEvidence;
+use bounds::Usage;
 
 /// Whose demand a series is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,65 +64,36 @@ impl History {
         self.step_ms
     }
 
-    /// Takes the windows of evidence that was committed at `committed_at_ms` (Unix time).
+    /// Takes the load of evidence that was committed at `committed_at_ms` (Unix time).
     ///
     /// Windows carry `CLOCK_BOOTTIME`; the envelope's own instant is put at the commit (wire.md, question 11).
-    pub fn record(&mut self, evidence: &VerifiedEvidence, committed_at_ms: u64) {
-        self.record_claims(evidence.claims(), committed_at_ms);
-    }
-
-    /// The same for an envelope that was verified and committed before a restart, and is read back from the store.
-    pub fn replay(&mut self, committed: &Envelope, committed_at_ms: u64) {
-        self.record_claims(committed, committed_at_ms);
-    }
-
-    fn record_claims(&mut self, envelope: &Envelope, committed_at_ms: u64) {
-        let host = envelope.host;
-        let to_unix =
-            |boottime_ms: u64| committed_at_ms.saturating_sub(envelope.built_at_ms.saturating_sub(boottime_ms));
-        self.fold(host, &Subject::Host, &envelope.host_windows.to_vec(), to_unix);
-        for application in envelope.applications.iter() {
-            let cgroup = application.cgroup.as_str().to_owned();
-            let subject = Subject::Cgroup(cgroup.clone());
-            self.fold(host, &subject, &application.windows.to_vec(), to_unix);
+    pub fn record(&mut self, load: &BoundedLoad, committed_at_ms: u64) {
+        let host = load.host;
+        let to_unix = |boottime_ms: u64| committed_at_ms.saturating_sub(load.built_at_ms.saturating_sub(boottime_ms));
+        for of_subject in &load.subjects {
+            let subject = &of_subject.subject;
+            self.fold(host, subject, &of_subject.usages, to_unix);
             // Bounded as the series are: a name without a series is not kept.
             let has_series = ResourceKind::ALL
                 .into_iter()
                 .any(|resource| self.series.contains_key(&SeriesKey { host, subject: subject.clone(), resource }));
-            if let Some(grant) = application.grant.filter(|_| has_series) {
-                self.grants.insert((host, cgroup), grant);
+            if let (Subject::Cgroup(cgroup), Some(grant), true) = (subject, of_subject.grant, has_series) {
+                self.grants.insert((host, cgroup.clone()), grant);
             }
         }
         self.forget_stale(host, committed_at_ms);
     }
 
-    fn fold(&mut self, host: HostId, subject: &Subject, windows: &[MetricWindow], to_unix: impl Fn(u64) -> u64) {
-        for (resource, metrics) in [
-            (ResourceKind::Cpu, &[Metric::CpuMillicores][..]),
-            (ResourceKind::Memory, &[Metric::MemoryBytes][..]),
-            (ResourceKind::Disk, &[Metric::DiskReadBytesPerSecond, Metric::DiskWriteBytesPerSecond][..]),
-            (ResourceKind::Network, &[Metric::NetworkTransmitBitsPerSecond][..]),
-        ] {
-            // Reads and writes of one interval add up to the demand on the disk.
-            let mut sums: BTreeMap<(u64, u64), (u64, u64, u32)> = BTreeMap::new();
-            for window in windows.iter().filter(|w| w.label.is_none() && metrics.contains(&w.metric)) {
-                let sum = sums.entry((window.start_ms, window.duration_ms)).or_default();
-                sum.0 = sum.0.saturating_add(window.mean);
-                sum.1 = sum.1.saturating_add(window.max);
-                sum.2 = sum.2.max(window.samples);
-            }
-            if sums.is_empty() {
-                continue;
-            }
-            let key = SeriesKey { host, subject: subject.clone(), resource };
+    fn fold(&mut self, host: HostId, subject: &Subject, usages: &[Usage], to_unix: impl Fn(u64) -> u64) {
+        for usage in usages {
+            let key = SeriesKey { host, subject: subject.clone(), resource: usage.resource };
             if !self.series.contains_key(&key) && self.series_of(&host) >= SERIES_PER_HOST_MAX {
                 continue;
             }
             let step_ms = self.step_ms;
             let series = self.series.entry(key).or_insert_with(|| Series::new(step_ms));
-            for ((start_ms, duration_ms), (mean, max, samples)) in sums {
-                series.add(to_unix(start_ms.saturating_add(duration_ms)), mean, max, samples);
-            }
+            let end_ms = usage.start_ms.saturating_add(usage.duration_ms);
+            series.add(to_unix(end_ms), usage.mean, usage.max, usage.samples);
         }
     }
 

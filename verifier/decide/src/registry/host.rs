@@ -11,6 +11,7 @@ use crate::attest::{
     Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, HeldLogs, Measured, TpmKind,
     VerifiedEvidence,
 };
+use crate::history::BoundedLoad;
 
 /// What enrolment fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -214,7 +215,7 @@ impl Host {
     /// [`AcceptError`] when the evidence does not follow what is committed (another one was, meanwhile).
     pub fn accept(
         &self,
-        (evidence, measured): (&VerifiedEvidence, &Measured),
+        (evidence, measured, load): (&VerifiedEvidence, &Measured, &BoundedLoad),
         appraisal: &Appraisal,
         now_ms: u64,
         times: Promise,
@@ -251,7 +252,7 @@ impl Host {
                 hierarchy: claims.backend.hierarchy,
                 witnessed: claims.checkpoint,
             }),
-            findings: Bounded::truncating(finding_names(evidence, appraisal)).0,
+            findings: Bounded::truncating(finding_names(evidence, appraisal, load)).0,
             forks_seen: self.progress.forks_seen.clone(),
             held_until_ms: self.progress.held_until_ms.max(now_ms.saturating_add(times.hold_ms)),
             logs: Some(measured.held().clone()),
@@ -379,9 +380,10 @@ impl HostRecord {
     }
 }
 
-fn finding_names(evidence: &VerifiedEvidence, appraisal: &Appraisal) -> Vec<Name> {
+fn finding_names(evidence: &VerifiedEvidence, appraisal: &Appraisal, load: &BoundedLoad) -> Vec<Name> {
     let of_quote = evidence.findings().iter().map(|finding| Name::lossy(finding_name(*finding)));
-    of_quote.chain(appraisal.warnings.iter().map(|warning| warning.code.clone())).collect()
+    let of_logs = appraisal.warnings.iter().map(|warning| warning.code.clone());
+    of_quote.chain(of_logs).chain(load.findings().iter().map(|finding| finding.name())).collect()
 }
 
 /// A finding's name, as operators see it.
