@@ -62,6 +62,8 @@ pub const REASONS_MAX: usize = 32;
 
 /// Largest request body on the verifier's routes, in bytes (base64 of the largest evidence, and its frame).
 pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
+/// Largest body of a dry run of zones, which brings its allow-lists along, in bytes.
+pub const ZONE_CHECK_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Largest request body on the local socket, in bytes.
 pub const SOCKET_BODY_BYTES_MAX: usize = 16 * 1024;
 

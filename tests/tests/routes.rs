@@ -192,7 +192,6 @@ fn a_join_secret_that_is_wrong_expired_or_absent_begins_nothing() {
 #[test]
 fn what_is_no_request_is_refused_and_changes_nothing() {
     let scene = Scene::new();
-    let large = vec![b'7'; HTTP_BODY_BYTES_MAX + 1];
     let bodies: [&[u8]; 7] =
         [b"{", b"[]", b"null", b"\xff\xfe", b"{\"surprise\":1}", b"\"text\"", b"{\"evidence\":\"not base64!\"}"];
     scene.unchanged(|| {
@@ -202,6 +201,7 @@ fn what_is_no_request_is_refused_and_changes_nothing() {
                 let answer = scene.ask((route.method, &path), &by, body);
                 assert_eq!(answer, (400, Some(Reason::Malformed)), "{} {}", route.name, String::from_utf8_lossy(body));
             }
+            let large = vec![b'7'; route.body_bytes_max + 1];
             let answer = scene.ask((route.method, &path), &by, &large);
             assert_eq!(answer, (413, Some(Reason::TooLarge)), "{}", route.name);
         }

@@ -116,6 +116,7 @@ pub async fn run(
         forecasts,
         reader: Mutex::new(reader()?),
         pending: PendingEnrolments::default(),
+        zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     let served_view = Arc::clone(&view);
     let replay_reader = reader()?;

@@ -20,7 +20,7 @@ pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
-pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCommand};
+pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCheckArgs, ZoneCommand};
 
 const EXAMPLES: &str = "\
 Examples:

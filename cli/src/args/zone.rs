@@ -11,6 +11,26 @@ pub(crate) enum ZoneCommand {
     Allow(AllowArgs),
     /// Print a zone whose boot requirement is what a known-good host booted
     Learn(LearnArgs),
+    /// Try zones before they are in force: how every host would stand, by its recorded evidence
+    Check(ZoneCheckArgs),
+}
+
+/// `quotary zone check`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary zone check verifier.toml
+  quotary zone check sealed.toml h-3k7q h-9q2m
+  quotary --json zone check verifier.toml | jq '.hosts[] | select(.outcome == \"leaves\")'
+
+Of the file, [[zone]] and [ima] count; files that [ima] names are read here, below the file's directory, and sent along. \
+Needs a token with `admin`. Nothing changes: the verifier judges the evidence that it keeps. It exits with 1 when a host \
+would leave its zone for none or a worse one, or when the file has faults.")]
+pub(crate) struct ZoneCheckArgs {
+    /// The configuration to try
+    pub(crate) file: PathBuf,
+    /// Only these hosts
+    pub(crate) hosts: Vec<String>,
 }
 
 /// `quotary zone learn`

@@ -1,11 +1,12 @@
 //! `quotary zone …`: what the hosts of a trust zone may run.
 //!
 //! Does: reads Debian packages and prints the allow-list lines of their files, offline; prints a zone's boot
-//! requirement as a known-good host shows it.
+//! requirement as a known-good host shows it; has zones tried that are not in force.
 //! May assume: nothing about a package; whether it is genuine, `apt` and `debsig-verify` say.
 //! Promises: memory and time are bounded whatever a package claims; the lines are sorted, each once.
 //! Must never: unpack a file to disk, or run anything of a package.
 
+mod check;
 mod deb;
 mod learn;
 
@@ -14,6 +15,7 @@ use std::io::BufReader;
 
 use quotary_decide::ima::AllowList;
 
+pub(crate) use check::check;
 pub(crate) use learn::learn;
 
 use crate::args::AllowArgs;

@@ -4,10 +4,12 @@
 //! right does not compile, and a client cannot send another body than the router takes. Bodies refuse
 //! unknown fields in requests; replies may grow.
 
+mod appraisal;
 mod local;
 mod route;
 mod verifier;
 
+pub use appraisal::*;
 pub use local::*;
 pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_with};
 pub use verifier::*;

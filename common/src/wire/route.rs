@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::HTTP_BODY_BYTES_MAX;
 use crate::reason::{Reason, Refusal};
 
 /// HTTP methods that the routes use.
@@ -69,6 +70,8 @@ pub trait Route {
     const RIGHT: Right;
     /// What it does, in a sentence.
     const DOC: &'static str;
+    /// Longest body that it takes, in bytes.
+    const BODY_BYTES_MAX: usize = HTTP_BODY_BYTES_MAX;
     /// The JSON body that it takes ([`Nothing`] for none).
     type Request: Serialize + DeserializeOwned + Send;
     /// The JSON body that it answers, or [`Base64`] for bytes.
@@ -88,10 +91,12 @@ pub struct RouteInfo {
     pub right: Right,
     /// [`Route::DOC`]
     pub doc: &'static str,
+    /// [`Route::BODY_BYTES_MAX`]
+    pub body_bytes_max: usize,
 }
 
 macro_rules! routes {
-    ($table:ident: $($name:ident $method:ident $path:literal $right:ident ($request:ty) -> ($reply:ty) $doc:literal;)*) => {
+    ($table:ident: $($name:ident $method:ident $path:literal $right:ident ($request:ty) -> ($reply:ty) $doc:literal $(at most $bytes:ident)?;)*) => {
         $(
             #[doc = $doc]
             #[derive(Debug)]
@@ -101,6 +106,7 @@ macro_rules! routes {
                 const PATH: &'static str = $path;
                 const RIGHT: $crate::wire::Right = $crate::wire::Right::$right;
                 const DOC: &'static str = $doc;
+                $(const BODY_BYTES_MAX: usize = $bytes;)?
                 type Request = $request;
                 type Reply = $reply;
             }
@@ -112,6 +118,7 @@ macro_rules! routes {
             path: $path,
             right: $crate::wire::Right::$right,
             doc: $doc,
+            body_bytes_max: <$name as $crate::wire::Route>::BODY_BYTES_MAX,
         }),*];
     };
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
+use crate::limits::ZONE_CHECK_BODY_BYTES_MAX;
 use crate::units::{Class, Resources};
 
 routes! { VERIFIER_ROUTES:
@@ -32,6 +34,8 @@ routes! { VERIFIER_ROUTES:
         "The keys that sign attestation results (RFC 7517).";
     RevokeHost Post "/v1/hosts/{id}/revocation" Admin (RevocationRequest) -> (RevocationReply)
         "Revokes a host: its epoch rises, its grants end, and nothing of it is accepted until it enrols with a new token.";
+    CheckZones Post "/v1/zones/check" Admin (ZoneCheckRequest) -> (ZoneCheckReply)
+        "A dry run: how hosts would stand in zones that are not in force, by their recorded evidence. Nothing changes." at most ZONE_CHECK_BODY_BYTES_MAX;
     ListGrants Get "/v1/grants" Read (Nothing) -> (Vec<GrantView>)
         "All grants that hold capacity.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
@@ -280,59 +284,6 @@ pub struct HostView {
     pub accepted: u64,
     /// Number of refused ones.
     pub refused: u64,
-}
-
-/// How a host stood in each zone, by its last evidence since the verifier started.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct AppraisalView {
-    /// The host.
-    pub host: HostId,
-    /// When it was appraised, Unix ms.
-    pub at_ms: u64,
-    /// The zone that it is in.
-    pub zone: Option<String>,
-    /// The best zone that it may enter.
-    pub zone_best: String,
-    /// Why it is in no better one: the first thing that failed in each zone that was tried.
-    pub failed: Vec<super::Error>,
-    /// Whether Secure Boot was on; absent where it cannot be said.
-    pub secure_boot: Option<bool>,
-    /// The evidence that brought the boot log.
-    pub boot_log_evidence: Option<Digest>,
-    /// Entries of its IMA list that are known.
-    pub ima_entries: Option<u64>,
-    /// Findings in them.
-    pub ima_findings: Option<u64>,
-    /// What the logs show, each with its event.
-    pub findings: Vec<FindingView>,
-}
-
-/// One thing that a log shows.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FindingView {
-    /// The zone whose requirement it fails; absent where it is about the host.
-    pub zone: Option<String>,
-    /// Its fixed code.
-    pub code: String,
-    /// The number of the event or entry.
-    pub event: Option<u64>,
-    /// What was seen, and what would satisfy the check.
-    pub detail: String,
-}
-
-/// Revokes a host.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RevocationRequest {
-    /// Why, as it will stand in the log: 1 to 256 bytes.
-    pub why: String,
-}
-
-/// A host that was revoked.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct RevocationReply {
-    /// Its new epoch.
-    pub epoch: u64,
 }
 
 /// An attestation result.

@@ -16,6 +16,7 @@ mod places;
 mod results;
 mod serve;
 mod views;
+mod zones;
 
 use std::sync::Arc;
 
@@ -82,6 +83,8 @@ pub struct App {
     pub reader: std::sync::Mutex<Box<dyn Reader>>,
     /// Enrolments that wait for their activation.
     pub pending: enrolments::PendingEnrolments,
+    /// Dry runs of zones at once.
+    pub zone_checks: Arc<tokio::sync::Semaphore>,
 }
 
 pub use enrolments::PendingEnrolments;
@@ -118,6 +121,7 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::ShowResult, _, _>(results::result);
     mount.route::<wire::ShowResultKeys, _, _>(results::keys);
     mount.route::<wire::RevokeHost, _, _>(results::revoke);
+    mount.route::<wire::CheckZones, _, _>(zones::check);
     mount.route::<wire::ListGrants, _, _>(views::grants);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
     mount.route::<wire::ShowStatus, _, _>(views::status);

@@ -10,10 +10,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, on};
 use quotary_common::id::Digest;
-use quotary_common::limits::HTTP_BODY_BYTES_MAX;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{self, Method, Right, Route, RouteInfo, VERIFIER_ROUTES};
-use serde::de::DeserializeOwned;
 
 use super::App;
 use super::auth::{self, Caller, Credentials};
@@ -106,7 +104,7 @@ where
             return refused(&app.refuse(host.as_ref(), what, refusal, parts.uri.path().as_bytes()).await);
         }
     };
-    let body = match read::<R::Request>(R::METHOD, body).await {
+    let body = match read::<R>(body).await {
         Ok(body) => body,
         Err(refusal) => {
             let host = match &caller {
@@ -126,14 +124,14 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
 }
 
-async fn read<T: DeserializeOwned>(method: Method, body: Body) -> Result<T, Refusal> {
-    let bytes = to_bytes(body, HTTP_BODY_BYTES_MAX).await.map_err(|_| {
+async fn read<R: Route>(body: Body) -> Result<R::Request, Refusal> {
+    let bytes = to_bytes(body, R::BODY_BYTES_MAX).await.map_err(|_| {
         Refusal::new(
             Reason::TooLarge,
-            format!("the body did not arrive whole, or has more than {HTTP_BODY_BYTES_MAX} bytes"),
+            format!("the body did not arrive whole, or has more than {} bytes", R::BODY_BYTES_MAX),
         )
     })?;
-    let bytes: &[u8] = if bytes.is_empty() || method == Method::Get { b"{}" } else { &bytes };
+    let bytes: &[u8] = if bytes.is_empty() || R::METHOD == Method::Get { b"{}" } else { &bytes };
     // serde would also take a list of the fields in their order.
     if !bytes.trim_ascii_start().starts_with(b"{") {
         return Err(Refusal::new(Reason::Malformed, "the body is not a JSON object"));

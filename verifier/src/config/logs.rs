@@ -59,26 +59,34 @@ pub(super) fn on_unknown(what: &str, word: &str, faults: &mut Faults) -> Option<
     }
 }
 
-pub(super) fn reference(raw: &RawIma, base: &Path, faults: &mut Faults) -> Option<ima::Reference> {
+/// Reads a file that the configuration names; what it says is as the configuration says it.
+pub(super) type ReadFile<'a> = &'a dyn Fn(&Path) -> std::io::Result<Vec<u8>>;
+
+/// Reads files below `base`, none larger than an allow-list may be.
+pub(super) fn read_below(base: &Path) -> impl Fn(&Path) -> std::io::Result<Vec<u8>> {
+    move |file| {
+        let path = base.join(file);
+        let bytes = std::fs::metadata(&path)?.len();
+        if bytes > ALLOW_FILE_BYTES_MAX {
+            return Err(std::io::Error::other(format!("{bytes} bytes, at most {ALLOW_FILE_BYTES_MAX} are read")));
+        }
+        std::fs::read(&path)
+    }
+}
+
+pub(super) fn reference(raw: &RawIma, read: ReadFile<'_>, faults: &mut Faults) -> Option<ima::Reference> {
     let mut allowed = Vec::new();
     for file in &raw.allow {
-        let path = base.join(file);
-        let what = format!("ima.allow {}", path.display());
-        let size = faults.note(&what, std::fs::metadata(&path))?.len();
-        if size > ALLOW_FILE_BYTES_MAX {
-            faults.add(format!("{what}: {size} bytes, at most {ALLOW_FILE_BYTES_MAX} are read"));
-            continue;
-        }
-        let bytes = faults.note(&what, std::fs::read(&path))?;
-        let list = faults.note(&what, AllowList::parse(&bytes))?;
+        let what = format!("ima.allow {}", file.display());
+        let Some(bytes) = faults.note(&what, read(file)) else { continue };
+        let Some(list) = faults.note(&what, AllowList::parse(&bytes)) else { continue };
         allowed.extend(list.iter().map(|(path, digest)| (path.to_vec(), digest)));
     }
     let mut keys = Vec::new();
     for file in &raw.signers {
-        let path = base.join(file);
-        let what = format!("ima.signers {}", path.display());
-        let bytes = faults.note(&what, std::fs::read(&path))?;
-        keys.push(faults.note(&what, SignerKey::from_pem(&bytes))?);
+        let what = format!("ima.signers {}", file.display());
+        let Some(bytes) = faults.note(&what, read(file)) else { continue };
+        keys.extend(faults.note(&what, SignerKey::from_pem(&bytes)));
     }
     let allowed = faults.note("ima.allow", AllowList::new(allowed))?;
     let signers = faults.note("ima.signers", SignerKeys::new(keys))?;

@@ -17,7 +17,7 @@ use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
 use quotary_decide::attest::{Authority, EkAllowList, ManufacturerRoots, Reference, TpmKind, TrustRoots, Zone, Zones};
 use quotary_decide::ima;
 
-use raw::{Raw, RawAuthority, RawTiming, RawZone};
+use raw::{Raw, RawAuthority, RawCandidate, RawTiming, RawZone};
 
 /// Checked configuration.
 #[derive(Debug)]
@@ -135,6 +135,25 @@ pub fn parse(text: &str, base: &Path, path: &Path) -> Result<Config, ConfigError
     }
 }
 
+/// The zones of a configuration that is only tried: `text` is one as [`load`] takes, of which `[[zone]]` and `[ima]`
+/// count; `files` are those that they name, by the name that stands there.
+///
+/// # Errors
+/// All faults at once.
+pub fn candidate_zones(text: &str, files: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Zones, Vec<String>> {
+    let raw: RawCandidate = toml::from_str(text).map_err(|error| vec![error.to_string()])?;
+    let mut faults = Faults::default();
+    let read = |file: &Path| {
+        let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "it did not come with the candidate");
+        files.get(file).cloned().ok_or_else(missing)
+    };
+    let ima = raw.ima.as_ref().and_then(|ima| logs::reference(ima, &read, &mut faults));
+    match check_zones(&raw.zone, ima, &mut faults) {
+        Some(zones) if faults.0.is_empty() => Ok(zones),
+        _ => Err(faults.0),
+    }
+}
+
 #[derive(Default)]
 struct Faults(Vec<String>);
 
@@ -167,7 +186,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         let text = faults.note(&what, std::fs::read_to_string(&path))?;
         faults.note(&what, EkAllowList::from_text(&text))
     });
-    let ima = raw.ima.as_ref().and_then(|ima| logs::reference(ima, base, faults));
+    let ima = raw.ima.as_ref().and_then(|ima| logs::reference(ima, &logs::read_below(base), faults));
     let zones = check_zones(&raw.zone, ima, faults);
     let rules = check_rules(&raw, faults);
     let timing = check_timing(&raw.timing, faults);

@@ -37,6 +37,14 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
 }
 
+/// What a configuration says of zones; the rest of it does not count.
+#[derive(Debug, Deserialize)]
+pub(super) struct RawCandidate {
+    #[serde(default)]
+    pub(super) zone: Vec<RawZone>,
+    pub(super) ima: Option<RawIma>,
+}
+
 const fn one_hundred() -> u64 {
     100
 }

@@ -241,22 +241,26 @@ impl State {
     }
 
     /// Lets go of the oldest evidence beyond what is kept, that of earlier enrolments first: one more than comes in,
-    /// so that a backlog shrinks. The log keeps the digests.
+    /// so that a backlog shrinks. The log keeps the digests. The evidence that brought the boot log of this boot stays:
+    /// `zone learn` and `zone check` read it.
     fn prune(&self, step: &mut Step, next: &Host, store: &dyn Reader) {
         let host = next.record.host;
         let partition = Partition::of_host(&host);
         let first_kept = next.progress.sequence.saturating_sub(self.settings.evidence_keep_per_host).saturating_add(1);
         let first_kept = sequence_key(&next.record, first_kept);
-        let oldest = Scan::all(tables::SEQUENCES).partition(partition).prefix(host.as_bytes().to_vec()).limit(2);
+        let oldest = Scan::all(tables::SEQUENCES).partition(partition).prefix(host.as_bytes().to_vec()).limit(3);
         let rows = match store.scan(&oldest) {
             Ok(rows) => rows,
             Err(error) => return tracing::warn!(%host, %error, "old evidence could not be pruned"),
         };
-        for row in rows.into_iter().filter(|row| row.key < first_kept) {
-            if let Some(row) = SequenceRow::from_bytes(&row.value) {
-                step.delete(tables::EVIDENCE, partition, row.evidence.as_bytes().to_vec());
+        let boot = next.progress.logs.as_ref().and_then(|logs| logs.boot.as_ref()).map(|boot| boot.evidence);
+        let old = rows.into_iter().filter(|row| row.key < first_kept);
+        let old = old.map(|row| (SequenceRow::from_bytes(&row.value).map(|row| row.evidence), row.key));
+        for (evidence, key) in old.filter(|(evidence, _)| evidence.is_none() || *evidence != boot).take(2) {
+            if let Some(evidence) = evidence {
+                step.delete(tables::EVIDENCE, partition, evidence.as_bytes().to_vec());
             }
-            step.delete(tables::SEQUENCES, partition, row.key);
+            step.delete(tables::SEQUENCES, partition, key);
         }
     }
 

@@ -10,6 +10,7 @@ use quotary_common::evidence::PcrValue;
 use quotary_common::id::HostId;
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
 use quotary_decide::allocate::{Book, GrantRecord};
+use quotary_decide::attest::LearnedReferences;
 use quotary_decide::registry::{Host, HostProgress, HostRecord, RefusalMeter, TokenRecord};
 
 use super::state::{Settings, State};
@@ -84,14 +85,24 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         state.tokens.insert(record.id, record);
         Ok(())
     })?;
+    state.learned = learned(store)?;
+    load_grants(&mut state, store, now_ms)?;
+    Ok(state)
+}
+
+/// The values that zones have learned.
+///
+/// # Errors
+/// [`LoadError`] naming the table.
+pub fn learned(store: &dyn Reader) -> Result<LearnedReferences, LoadError> {
+    let mut learned = LearnedReferences::new();
     each(store, tables::ZONES, |row| {
         let name = std::str::from_utf8(&row.key).ok().and_then(Name::new).ok_or_else(|| key(tables::ZONES))?;
         let values: Bounded<PcrValue, { PCR_BANKS_MAX * PCR_COUNT }> = decode(tables::ZONES, &row.value)?;
-        state.learned.insert(name, values.into_vec());
+        learned.insert(name, values.into_vec());
         Ok(())
     })?;
-    load_grants(&mut state, store, now_ms)?;
-    Ok(state)
+    Ok(learned)
 }
 
 fn load_grants(state: &mut State, store: &dyn Reader, now_ms: u64) -> Result<(), LoadError> {

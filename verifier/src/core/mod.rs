@@ -16,10 +16,12 @@ mod state;
 pub(crate) mod tables;
 mod view;
 mod writer;
+mod zone_check;
 
 pub use audit::{AuditLog, TileError};
 pub use command::{Command, Queue};
-pub use load::{LoadError, load};
+pub use load::{LoadError, learned, load};
 pub use state::{Settings, State};
 pub use view::{HostSnapshot, View};
 pub use writer::{Writer, WriterError};
+pub(crate) use zone_check::check_zones;

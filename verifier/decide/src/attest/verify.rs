@@ -12,7 +12,7 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
 
 use super::precheck::{Decoded, stale};
-use super::quote::{covered_quote, prove_quote};
+use super::quote::{ProvenQuote, covered_quote, prove_quote};
 use super::{ClockPosition, Committed, EnrolledHost, NextEvidence, OutOfOrderEvidence};
 
 /// What was noticed in evidence that holds: told to operators, no ground for a refusal.
@@ -26,7 +26,8 @@ pub enum Finding {
     Resumed,
 }
 
-/// Evidence that holds: made only by [`verify`].
+/// Evidence that holds: made only by [`verify`]. (For a dry run it is made of what is kept, and stays inside
+/// [`super::RecordedEvidence`].)
 #[derive(Debug, Clone)]
 pub struct VerifiedEvidence {
     envelope: ClaimedEnvelope,
@@ -91,6 +92,25 @@ impl VerifiedEvidence {
     /// The part of the IMA list that came with it; the same holds of it.
     pub fn ima(&self) -> Option<&ImaIncrement> {
         self.ima.as_ref()
+    }
+    /// Of evidence that was verified before: what followed from its place in the chain is left out.
+    pub(super) fn recorded(
+        (bytes, envelope, nonce): (Vec<u8>, ClaimedEnvelope, [u8; 32]),
+        quote: ProvenQuote,
+        (boot_log, ima): (Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>, Option<ImaIncrement>),
+    ) -> Self {
+        Self {
+            evidence_digest: OnceLock::new(),
+            bytes,
+            nonce: Nonce::new(nonce),
+            clock: ClockPosition::from(quote.clock()),
+            firmware_version: quote.firmware_version(),
+            findings: Vec::new(),
+            pcr_values: quote.into_pcr_values(),
+            envelope,
+            boot_log,
+            ima,
+        }
     }
     /// What a host's record holds once this is committed.
     pub fn committed(&self) -> Committed {

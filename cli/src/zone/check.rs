@@ -1,0 +1,183 @@
+//! `quotary zone check`: a dry run of zones that are not in force.
+
+use std::path::{Path, PathBuf};
+
+use quotary_common::limits::ZONE_CHECK_BODY_BYTES_MAX;
+use quotary_common::wire::{
+    Base64, CheckZones, NamedFile, ZoneCheckOutcome, ZoneCheckReply, ZoneCheckRequest, ZoneCheckView,
+};
+use serde::Deserialize;
+
+use crate::args::ZoneCheckArgs;
+use crate::exit::{Code, Failure};
+use crate::present::{self, Align, Table};
+use crate::session::Session;
+
+/// What is looked at here: which files must go along. The verifier judges the rest.
+#[derive(Debug, Default, Deserialize)]
+struct Named {
+    #[serde(default)]
+    zone: Vec<NamedZone>,
+    #[serde(default)]
+    ima: NamedIma,
+}
+
+#[derive(Debug, Deserialize)]
+struct NamedZone {
+    name: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct NamedIma {
+    #[serde(default)]
+    allow: Vec<PathBuf>,
+    #[serde(default)]
+    signers: Vec<PathBuf>,
+}
+
+/// Has the candidate tried, and shows how hosts would stand.
+pub(crate) async fn check(session: &Session, args: &ZoneCheckArgs, json: bool) -> Result<(), Failure> {
+    let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::new(Code::Unreadable, format!("{}: {error}", path.display()))
+    };
+    let candidate = std::fs::read_to_string(&args.file).map_err(|error| unreadable(&args.file, &error))?;
+    let named: Named = toml::from_str(&candidate).map_err(|error| unreadable(&args.file, &error))?;
+    let base = args.file.parent().unwrap_or(Path::new("."));
+    let mut files = Vec::new();
+    for file in named.ima.allow.iter().chain(&named.ima.signers) {
+        let path = base.join(file);
+        let bytes = std::fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        let Some(name) = file.to_str() else { return Err(unreadable(&path, &"its name is not UTF-8")) };
+        files.push(NamedFile { name: name.to_owned(), bytes: Base64(bytes) });
+    }
+    // As base64 text in JSON.
+    let sent: usize = files.iter().map(|file| file.bytes.0.len() / 3 * 4 + 64).sum();
+    if sent + candidate.len() > ZONE_CHECK_BODY_BYTES_MAX {
+        let detail = format!("what is to be sent has {sent} bytes, at most {ZONE_CHECK_BODY_BYTES_MAX} are taken");
+        return Err(unreadable(&args.file, &detail));
+    }
+    let mut hosts = Vec::new();
+    for host in &args.hosts {
+        hosts.push(session.host(host).await?);
+    }
+    let reply = session.call::<CheckZones>(&[], &ZoneCheckRequest { candidate, files, hosts }).await?;
+    if json {
+        present::json(&reply)?;
+    } else if reply.faults.is_empty() {
+        present::print_table(&table(&reply.hosts))?;
+    }
+    let order: Vec<String> = named.zone.into_iter().filter_map(|zone| zone.name).collect();
+    verdict(&args.file, &reply, &order)
+}
+
+fn verdict(file: &Path, reply: &ZoneCheckReply, order: &[String]) -> Result<(), Failure> {
+    if !reply.faults.is_empty() {
+        let faults: Vec<String> = reply.faults.iter().map(|fault| format!("  - {}", present::clean(fault))).collect();
+        let what = format!("{} has {} fault(s):\n{}", file.display(), faults.len(), faults.join("\n"));
+        return Err(Failure::new(Code::Refused, what));
+    }
+    let worse = reply.hosts.iter().filter(|host| loses(host, order)).count();
+    match worse {
+        0 => Ok(()),
+        _ => Err(Failure::new(Code::Refused, format!("{worse} of {} hosts would lose their zone", reply.hosts.len()))),
+    }
+}
+
+/// Whether the host would be worse off; zones stand best first in `order`.
+fn loses(host: &ZoneCheckView, order: &[String]) -> bool {
+    let place = |zone: &Option<String>| order.iter().position(|name| Some(name) == zone.as_ref());
+    match host.outcome {
+        ZoneCheckOutcome::Leaves | ZoneCheckOutcome::IsRevoked => true,
+        ZoneCheckOutcome::Moves => match (place(&host.zone_now), place(&host.zone_then)) {
+            (Some(now), Some(then)) => then > now,
+            // The zone that it is in is to be no more: whether the other is worse, nobody can say.
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn table(hosts: &[ZoneCheckView]) -> Table {
+    let columns = [
+        ("HOST", Align::Left),
+        ("NAME", Align::Left),
+        ("OUTCOME", Align::Left),
+        ("NOW", Align::Left),
+        ("THEN", Align::Left),
+        ("WHY", Align::Left),
+    ];
+    let mut table = Table::new(&columns, "no hosts are enrolled");
+    let or_none = |zone: &Option<String>| zone.clone().unwrap_or_else(|| "-".to_owned());
+    for host in hosts {
+        table.row([
+            host.id.clone(),
+            or_none(&host.hostname),
+            outcome(host.outcome).to_owned(),
+            or_none(&host.zone_now),
+            or_none(&host.zone_then),
+            why(host),
+        ]);
+    }
+    table
+}
+
+fn why(host: &ZoneCheckView) -> String {
+    if let Some(unknown) = &host.unknown {
+        return unknown.clone();
+    }
+    let mut told: Vec<String> = host.failed.iter().map(|refusal| refusal.detail.clone()).collect();
+    told.extend(host.warnings.iter().map(|warning| format!("warning {}: {}", warning.code, warning.detail)));
+    if host.teaches {
+        told.push("it would teach the zone its reference values".to_owned());
+    }
+    told.join("; ")
+}
+
+const fn outcome(outcome: ZoneCheckOutcome) -> &'static str {
+    match outcome {
+        ZoneCheckOutcome::Stays => "stays",
+        ZoneCheckOutcome::Moves => "moves",
+        ZoneCheckOutcome::Leaves => "leaves",
+        ZoneCheckOutcome::IsRevoked => "is revoked",
+        ZoneCheckOutcome::Enters => "enters",
+        ZoneCheckOutcome::StaysOut => "stays out",
+        ZoneCheckOutcome::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use quotary_common::id::HostId;
+
+    fn host(outcome: ZoneCheckOutcome, now: Option<&str>, then: Option<&str>) -> ZoneCheckView {
+        ZoneCheckView {
+            host: HostId::of(&[b"an EK"]),
+            id: "h-a".to_owned(),
+            hostname: None,
+            outcome,
+            zone_now: now.map(str::to_owned),
+            zone_then: then.map(str::to_owned),
+            teaches: false,
+            failed: Vec::new(),
+            warnings: Vec::new(),
+            evidence: None,
+            unknown: None,
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_worse_off_fails_the_check() {
+        let order = ["sealed".to_owned(), "lab".to_owned()];
+        let judged = |host| verdict(Path::new("z.toml"), &ZoneCheckReply { faults: vec![], hosts: vec![host] }, &order);
+        assert!(judged(host(ZoneCheckOutcome::Moves, Some("sealed"), Some("lab"))).is_err());
+        assert!(judged(host(ZoneCheckOutcome::Moves, Some("lab"), Some("sealed"))).is_ok());
+        assert!(judged(host(ZoneCheckOutcome::Moves, Some("gone"), Some("lab"))).is_ok());
+        assert!(judged(host(ZoneCheckOutcome::Leaves, Some("lab"), None)).is_err());
+        assert!(judged(host(ZoneCheckOutcome::IsRevoked, None, None)).is_err());
+        assert!(judged(host(ZoneCheckOutcome::StaysOut, None, None)).is_ok());
+        let faulty = ZoneCheckReply { faults: vec!["zone a: is there twice".to_owned()], hosts: vec![] };
+        assert!(verdict(Path::new("z.toml"), &faulty, &order).unwrap_err().message().contains("is there twice"));
+    }
+}

@@ -1,0 +1,69 @@
+//! Zones are tried on recorded evidence before they are in force.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use quotary_common::wire::{
+    Base64, CheckZones, NamedFile, ZoneCheckOutcome, ZoneCheckReply, ZoneCheckRequest, ZoneCheckView,
+};
+use quotary_tests::host::Operator;
+use quotary_tests::world::{Options, World};
+
+async fn tried(operator: &Operator, candidate: &str, files: &[(&str, &[u8])]) -> ZoneCheckReply {
+    let files = files.iter().map(|(name, bytes)| NamedFile { name: (*name).to_owned(), bytes: Base64(bytes.to_vec()) });
+    let request = ZoneCheckRequest { candidate: candidate.to_owned(), files: files.collect(), hosts: Vec::new() };
+    operator.client.call::<CheckZones>(&[], &request).await.unwrap()
+}
+
+fn only(reply: ZoneCheckReply) -> ZoneCheckView {
+    assert_eq!((reply.faults.as_slice(), reply.hosts.len()), (&[][..], 1));
+    reply.hosts.into_iter().next().unwrap()
+}
+
+#[test]
+fn zones_are_tried_on_recorded_evidence_and_nothing_changes() {
+    let mut world = World::new(Options::quick(0)).unwrap();
+    world.start_verifier().unwrap();
+    let operator = Operator::of(&world).unwrap();
+    let in_force = std::fs::read_to_string(world.path("verifier.toml")).unwrap();
+    world.runtime().block_on(async {
+        let mut host = operator.candidate("a").await.unwrap().enrol().await.unwrap();
+        let new = only(tried(&operator, &in_force, &[]).await);
+        assert_eq!(new.outcome, ZoneCheckOutcome::Unknown);
+        assert!(new.unknown.unwrap().contains("no evidence"));
+
+        host.attest().await.unwrap();
+        let zone = operator.view(&host.id).await.unwrap().zone.unwrap();
+        let leaves = operator.leaves(0).await.unwrap().len();
+        // The whole of the configuration in force: what is no zone does not count.
+        let same = only(tried(&operator, &in_force, &[]).await);
+        assert_eq!((same.outcome, same.zone_then.as_deref()), (ZoneCheckOutcome::Stays, Some(zone.as_str())));
+        assert!(!same.teaches, "the zone has learned from this host already");
+
+        let ones = "11".repeat(32);
+        let sealed = format!("[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0\"\nreference = {{ \"sha256:0\" = \"{ones}\" }}\n");
+        let out = only(tried(&operator, &sealed, &[]).await);
+        assert_eq!((out.outcome, out.zone_then), (ZoneCheckOutcome::Leaves, None));
+        assert_eq!(out.failed[0].reason.code(), "pcr-reference");
+
+        let below = format!("{sealed}[[zone]]\nname = \"below\"\npcrs = \"sha256:1\"\n");
+        let below = only(tried(&operator, &below, &[]).await);
+        assert_eq!(below.outcome, ZoneCheckOutcome::Leaves, "a zone learns nothing from a host that failed a better one");
+
+        let measured = format!("[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0-9\"\n[zone.boot]\nsecure_boot = true\n");
+        let unlogged = only(tried(&operator, &measured, &[]).await);
+        assert_eq!(unlogged.outcome, ZoneCheckOutcome::Leaves);
+        assert!(unlogged.failed[0].detail.contains("boot-log-missing"), "{:?}", unlogged.failed);
+
+        let ima = format!(
+            "[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0-9,11\"\nima_on_unknown = \"what\"\n[ima]\nallow = [\"none.txt\", \"bad.txt\"]\n"
+        );
+        let faulty = tried(&operator, &ima, &[("bad.txt", b"no line of a list")]).await;
+        assert!(faulty.hosts.is_empty());
+        for fault in ["none.txt", "bad.txt", "ima_on_unknown"] {
+            assert!(faulty.faults.iter().any(|told| told.contains(fault)), "{fault}: {:?}", faulty.faults);
+        }
+
+        assert_eq!(operator.view(&host.id).await.unwrap().zone, Some(zone));
+        assert_eq!(operator.leaves(0).await.unwrap().len(), leaves);
+        host.attest().await.unwrap();
+    });
+}
