@@ -17,6 +17,7 @@ use quotary_common::wire::{
 };
 use quotary_tests::host::{Candidate, DrivenHost, Operator, Rogue, TlsKey, reason_of, request};
 use quotary_tests::world::{Application, Options, Timing, World};
+use tss_esapi::handles::PcrHandle;
 
 /// One leaf per kind of refusal in ten seconds; the rest is told as a count when they are over.
 const TOLD_WITHIN: Duration = Duration::from_secs(20);
@@ -210,7 +211,7 @@ fn firmware_that_is_not_the_zones_keeps_a_host_out_of_it() {
 async fn boot_with_other_firmware(host: &mut DrivenHost) {
     host.tpm.stop().await.unwrap();
     let mut rogue = Rogue::open(&host.tpm).unwrap();
-    rogue.extend_pcr_7().unwrap();
+    rogue.extend(PcrHandle::Pcr7).unwrap();
     host.tpm.attach(rogue);
 }
 

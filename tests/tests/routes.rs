@@ -4,7 +4,6 @@
 
 use quotary_common::id::Digest;
 use quotary_common::leaf::Decision;
-use quotary_common::limits::HTTP_BODY_BYTES_MAX;
 use quotary_common::reason::Reason;
 use quotary_common::token::operator::to_text;
 use quotary_common::wire::{self, Base64, EnrolmentRequest, Inventory, JoinTokenRequest, MakeJoinToken};

@@ -48,13 +48,13 @@ fn zones_are_tried_on_recorded_evidence_and_nothing_changes() {
         let below = only(tried(&operator, &below, &[]).await);
         assert_eq!(below.outcome, ZoneCheckOutcome::Leaves, "a zone learns nothing from a host that failed a better one");
 
-        let measured = format!("[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0-9\"\n[zone.boot]\nsecure_boot = true\n");
+        let measured = format!("[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0,1,2,3,4,5,6,7,8,9\"\n[zone.boot]\nsecure_boot = true\n");
         let unlogged = only(tried(&operator, &measured, &[]).await);
         assert_eq!(unlogged.outcome, ZoneCheckOutcome::Leaves);
         assert!(unlogged.failed[0].detail.contains("boot-log-missing"), "{:?}", unlogged.failed);
 
         let ima = format!(
-            "[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0-9,11\"\nima_on_unknown = \"what\"\n[ima]\nallow = [\"none.txt\", \"bad.txt\"]\n"
+            "[[zone]]\nname = \"{zone}\"\npcrs = \"sha256:0,1,11\"\nima_on_unknown = \"what\"\n[ima]\nallow = [\"none.txt\", \"bad.txt\"]\n"
         );
         let faulty = tried(&operator, &ima, &[("bad.txt", b"no line of a list")]).await;
         assert!(faulty.hosts.is_empty());

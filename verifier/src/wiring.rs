@@ -8,6 +8,7 @@ use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 use quotary_common::leaf::{Decision, Leaf, Started};
 use quotary_decide::history::{BoundedLoad, Bounds};
+use quotary_decide::registry::Admission;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +85,7 @@ pub async fn run(
         deployment: keys.deployment,
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
+        admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
         rules: config.rules,
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,

@@ -211,6 +211,7 @@ impl Case {
             qualified_signer: qualified_signer(&ek.name(), &ak.name()).as_bytes().to_vec(),
             ek_certified: true,
             hardware_tpm: false,
+            is_listed: true,
             best_zone: Name::lossy("measured"),
             committed: Committed {
                 sequence: SEQUENCE - 1,

@@ -6,7 +6,7 @@ use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{
     Backend, BackendKind, CgroupPath, ClaimedEnvelope, Envelope, Hierarchy, HostFacts, Mode, Name, PendingRequest,
 };
-use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, ImaIncrement, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, GrantId, HostId, RequestId};
 use quotary_common::keys::VerifiedKeys;
@@ -39,6 +39,8 @@ pub struct DrivenHost {
     pub requests: Vec<PendingRequest>,
     /// Grants that it holds.
     pub held: Vec<GrantId>,
+    /// The part of an IMA list that goes with the next evidence; evidence is without logs when there is none.
+    pub ima: Option<ImaIncrement>,
     keys: VerifiedKeys,
     boot_id: BootId,
 }
@@ -84,6 +86,7 @@ impl DrivenHost {
             last: Accepted { epoch: reply.epoch, generation: 0 },
             requests: Vec::new(),
             held: Vec::new(),
+            ima: None,
             keys,
             boot_id: BootId::parse(&boot).context("the kernel has no boot id")?,
         })
@@ -100,6 +103,7 @@ impl DrivenHost {
             last: self.last,
             requests: self.requests.clone(),
             held: self.held.clone(),
+            ima: self.ima.clone(),
             keys: self.keys.clone(),
             boot_id: self.boot_id,
         }
@@ -162,14 +166,14 @@ impl DrivenHost {
         let values = quote.pcr_values.into_iter();
         let values = values.map(|(hash_alg, index, value)| PcrValue { hash_alg, index, value }).collect();
         Ok(Evidence {
-            version: EvidenceVersion::WithoutLogs,
+            version: EvidenceVersion::of(self.ima.is_some()),
             nonce,
             envelope: envelope.bytes().to_vec(),
             attest: quote.attest,
             signature: quote.signature,
             pcr_values: Bounded::new(values).context("too many PCRs")?,
             boot_log: None,
-            ima: None,
+            ima: self.ima.clone(),
         })
     }
 

@@ -179,16 +179,14 @@ impl Rogue {
         Ok((attest.marshall()?, signature.marshall()?))
     }
 
-    /// Extends PCR 7, as other firmware or another boot policy would.
+    /// Extends PCR 7, as other firmware or another boot policy would, or PCR 10, as the kernel does.
     ///
     /// # Errors
     /// What the TPM says.
-    pub fn extend_pcr_7(&mut self) -> Result<()> {
+    pub fn extend(&mut self, pcr: PcrHandle) -> Result<()> {
         let mut values = DigestValues::new();
         values.set(HashingAlgorithm::Sha256, Digest::try_from([0x5a; 32].as_slice())?);
-        Ok(self
-            .context
-            .execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(PcrHandle::Pcr7, values))?)
+        Ok(self.context.execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(pcr, values))?)
     }
 
     /// Lets go of the TPM, which runs on as it is now: see [`SoftTpm::attach`].

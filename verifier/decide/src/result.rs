@@ -88,7 +88,7 @@ fn vector(host: &Host, trusted: bool) -> Value {
 }
 
 fn hardware(host: &Host, trusted: bool) -> i8 {
-    match host.record.tpm.as_str() {
+    match host.tpm() {
         "hardware" if trusted => AFFIRMING,
         // A TPM that is a program is not what a chip is.
         _ if trusted => WARNING,

@@ -57,7 +57,7 @@ fn host_view(app: &App, snapshot: &HostSnapshot) -> HostView {
         hostname: seen.map(|seen| seen.hostname.as_str().to_owned()),
         zone: progress.zone.as_ref().filter(|_| trusted).map(|zone| zone.as_str().to_owned()),
         zone_best: record.zone_best.as_str().to_owned(),
-        tpm: record.tpm.as_str().to_owned(),
+        tpm: snapshot.host.tpm().to_owned(),
         trusted,
         valid_until_ms: trusted.then_some(progress.valid_until_ms),
         sequence: progress.sequence,

@@ -55,8 +55,8 @@ impl State {
         let progress = before.map_or_else(HostProgress::first, |host| host.progress.anew(same_ak));
         let epoch = progress.epoch;
         let known = before.is_some();
-        let host =
-            Host::new(record, progress).map_err(|error| Refusal::new(Reason::AkAttributes, error.to_string()))?;
+        let host = Host::new(record, progress, &self.settings.admission)
+            .map_err(|error| Refusal::new(Reason::AkAttributes, error.to_string()))?;
         let mut step = self.record_enrolment(&host, checked, (known, known && !same_ak), now_ms);
         step.put(tables::TOKENS, Partition::Deployment, token.as_bytes(), &token_record);
         step.tokens.push(token);

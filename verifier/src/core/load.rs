@@ -70,7 +70,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
     each(store, tables::HOSTS, |row| {
         let record: HostRecord = decode(tables::HOSTS, &row.value)?;
         let progress = progress.remove(&record.host).ok_or_else(|| key(tables::PROGRESS))?;
-        let host = Host::new(record, progress).map_err(LoadError::Host)?;
+        let host = Host::new(record, progress, &state.settings.admission).map_err(LoadError::Host)?;
         state.book.set_capacity(host.record.host, host.record.capacity);
         state.hosts.insert(host.record.host, host);
         Ok(())

@@ -13,7 +13,7 @@ use quotary_common::sign::SigningKey;
 use quotary_common::wire::AppraisalView;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
-use quotary_decide::registry::{Host, RefusalMeter, TokenRecord, TokenScope};
+use quotary_decide::registry::{Admission, Host, RefusalMeter, TokenRecord, TokenScope};
 
 use super::command::Answer;
 use super::tables::{self, grant_key};
@@ -30,6 +30,8 @@ pub struct Settings {
     pub grant_key: SigningKey,
     /// Trust zones.
     pub zones: Arc<Zones>,
+    /// Who certifies EKs, and which are admitted.
+    pub admission: Admission,
     /// Applications and quotas.
     pub rules: Rules,
     /// Times.

@@ -41,7 +41,6 @@ pub(super) fn measure() -> anyhow::Result<HostState> {
         ek_issuer: Text::new(
             "C=DE, O=Infineon Technologies AG, OU=OPTIGA(TM), CN=Infineon OPTIGA(TM) TPM 2.0 RSA CA 042",
         ),
-        tpm: Name::lossy("hardware"),
         zone_best: Name::lossy("production-measured-boot"),
         labels: Bounded::truncating((0..8).map(label).collect()).0,
         capacity: Resources {
@@ -53,6 +52,7 @@ pub(super) fn measure() -> anyhow::Result<HostState> {
         },
         token: TokenId::of(&[b"token"]),
         enrolled_at_ms: 1_800_000_000_000,
+        ek_authority: Some(Digest::of(&[b"authority"])),
     };
     let record_bytes = to_bytes(&record).len();
     let progress_bytes = to_bytes(&progress()).len();

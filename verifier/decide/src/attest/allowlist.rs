@@ -51,13 +51,17 @@ impl EkAllowList {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+    /// Whether this EK is admitted.
+    pub fn contains(&self, host: &HostId) -> bool {
+        self.0.contains(host)
+    }
     /// For an admission by rule `ek-allowlist`.
     ///
     /// # Errors
     /// A [`Refusal`] `ek-chain` when the EK is not on the list.
     pub fn require(&self, checked: &CheckedEnrolment) -> Result<(), Refusal> {
         let host = checked.host_id();
-        if self.0.contains(&host) {
+        if self.contains(&host) {
             return Ok(());
         }
         let detail = format!("the endorsement key {} is not on the allow-list: add this hash to it", host.hex());

@@ -210,6 +210,10 @@ pub fn appraise(
         let detail = format!("zone `{}`, the best that the host may enter, is not configured", host.best_zone);
         return none(vec![Refusal::new(Reason::Zone, detail)], None);
     };
+    if !host.is_listed {
+        let detail = "the endorsement key is no longer on the list of those that are admitted";
+        return none(vec![Refusal::new(Reason::Zone, detail)], None);
+    }
     let lowest = zones.zones.len().saturating_sub(1);
     for (i, zone) in zones.zones.iter().enumerate().skip(best) {
         if !host.ek_certified && (i < lowest || zone.require_ek_certificate) {

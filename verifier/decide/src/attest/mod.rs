@@ -76,6 +76,8 @@ pub struct EnrolledHost {
     pub ek_certified: bool,
     /// Whether that authority certifies chips.
     pub hardware_tpm: bool,
+    /// Whether the list of admitted EKs has it, where there is one.
+    pub is_listed: bool,
     /// The best zone that its admission allows.
     pub best_zone: Name,
     /// What was last committed.

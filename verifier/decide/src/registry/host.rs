@@ -1,5 +1,7 @@
 //! A host: what enrolment fixed, and what each accepted evidence moves.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::envelope::{BackendKind, Hierarchy, Mode, Name, WitnessedCheckpoint};
@@ -8,10 +10,30 @@ use quotary_common::tpm::{AkKey, TpmError, TpmPublic, qualified_signer};
 use quotary_common::units::Resources;
 
 use crate::attest::{
-    Appraisal, CheckedEnrolment, ClockPosition, Committed, EnrolledHost, Finding, HeldLogs, Measured, TpmKind,
-    VerifiedEvidence,
+    Appraisal, CheckedEnrolment, ClockPosition, Committed, EkAllowList, EnrolledHost, Finding, HeldLogs, Measured,
+    TpmKind, TrustRoots, VerifiedEvidence,
 };
 use crate::history::BoundedLoad;
+
+/// Who certifies EKs, and which are admitted: as the configuration says now, whatever it said when a host enrolled.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    authorities: BTreeMap<Digest, TpmKind>,
+    allow_list: Option<EkAllowList>,
+}
+
+impl Admission {
+    /// By these authorities, of these EKs only if there is a list.
+    pub fn new(roots: &TrustRoots, allow_list: Option<EkAllowList>) -> Self {
+        Self { authorities: roots.by_certificate(), allow_list }
+    }
+    fn kind_of(&self, record: &HostRecord) -> Option<TpmKind> {
+        self.authorities.get(&record.ek_authority?).copied()
+    }
+    fn lists(&self, host: &HostId) -> bool {
+        self.allow_list.as_ref().is_none_or(|list| list.contains(host))
+    }
+}
 
 /// What enrolment fixed.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -35,9 +57,6 @@ pub struct HostRecord {
     /// Issuer of the EK certificate, when one was accepted.
     #[n(5)]
     pub ek_issuer: Option<Text<512>>,
-    /// `hardware`, `software` or `uncertified`.
-    #[n(6)]
-    pub tpm: Name,
     /// The best zone that its admission allows.
     #[n(7)]
     pub zone_best: Name,
@@ -53,6 +72,9 @@ pub struct HostRecord {
     /// When, Unix ms.
     #[n(11)]
     pub enrolled_at_ms: u64,
+    /// SHA-256 of the certificate of the authority at which the EK's chain ended.
+    #[n(12)]
+    pub ek_authority: Option<Digest>,
 }
 
 /// What accepted evidence moves; one row per host.
@@ -178,21 +200,23 @@ pub struct AcceptError {
 }
 
 impl Host {
-    /// A host from its records.
+    /// A host from its records, as whoever certifies and admits EKs now sees it.
     ///
     /// # Errors
     /// [`LoadError`] when a public area in it is unusable.
-    pub fn new(record: HostRecord, progress: HostProgress) -> Result<Self, LoadError> {
+    pub fn new(record: HostRecord, progress: HostProgress, admission: &Admission) -> Result<Self, LoadError> {
         let fault = |what| move |source| LoadError { host: record.host, what, source };
         let ek = TpmPublic::parse(&record.ek_public).map_err(fault("its EK"))?;
         let ak = TpmPublic::parse(&record.ak_public).map_err(fault("its AK"))?;
+        let kind = admission.kind_of(&record);
         let enrolled = EnrolledHost {
             host: record.host,
             tls_key: record.tls_key,
             ak: AkKey::from_public(&ak).map_err(fault("its AK"))?,
             qualified_signer: qualified_signer(&ek.name(), &ak.name()).as_bytes().to_vec(),
-            ek_certified: record.ek_issuer.is_some(),
-            hardware_tpm: record.tpm.as_str() == "hardware",
+            ek_certified: kind.is_some(),
+            hardware_tpm: kind == Some(TpmKind::Hardware),
+            is_listed: admission.lists(&record.host),
             best_zone: record.zone_best.clone(),
             committed: progress.committed(),
         };
@@ -202,6 +226,15 @@ impl Host {
     /// What the attest room needs of it.
     pub fn enrolled(&self) -> &EnrolledHost {
         &self.enrolled
+    }
+
+    /// `hardware`, `software`, or `uncertified`: by the authority that issued its EK certificate, as it is configured now.
+    pub fn tpm(&self) -> &'static str {
+        match (self.enrolled.ek_certified, self.enrolled.hardware_tpm) {
+            (true, true) => "hardware",
+            (true, false) => "software",
+            (false, _) => "uncertified",
+        }
     }
 
     /// Whether its trust holds at `now_ms`.
@@ -367,15 +400,12 @@ impl HostRecord {
             ak_public: checked.ak_public().to_vec(),
             tls_key: checked.tls_key(),
             ek_issuer: certified.map(|by| Text::lossy(&by.issuer)),
-            tpm: Name::lossy(certified.map_or("uncertified", |by| match by.tpm {
-                TpmKind::Hardware => "hardware",
-                TpmKind::Software => "software",
-            })),
             zone_best: zone_best.clone(),
             labels: labels.clone(),
             capacity: *capacity,
             token,
             enrolled_at_ms: now_ms,
+            ek_authority: certified.map(|by| by.certificate),
         }
     }
 }

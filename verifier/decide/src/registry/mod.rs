@@ -11,6 +11,6 @@ mod host;
 mod meter;
 mod token;
 
-pub use host::{AcceptError, Host, HostProgress, HostRecord, LoadError, Promise, Seen};
+pub use host::{AcceptError, Admission, Host, HostProgress, HostRecord, LoadError, Promise, Seen};
 pub use meter::{RefusalMeter, Tally};
 pub use token::{TokenRecord, TokenScope, check_join, check_operator};

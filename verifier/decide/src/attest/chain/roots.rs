@@ -1,5 +1,7 @@
 //! The authorities at which a chain may end, and the intermediates that are known without being sent.
 
+use std::collections::BTreeMap;
+
 use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 
@@ -86,6 +88,11 @@ impl TrustRoots {
     pub fn with_usage_exception(mut self, authority_spki: Digest) -> Self {
         self.without_ek_usage.push(authority_spki);
         self
+    }
+    /// What each authority certifies, by SHA-256 of its certificate ([`super::CertifiedBy::certificate`]). Of one that is
+    /// there twice, the first counts, as in a chain.
+    pub fn by_certificate(&self) -> BTreeMap<Digest, TpmKind> {
+        self.anchors.iter().rev().map(|anchor| (Digest::of(&[&anchor.certificate.der]), anchor.kind)).collect()
     }
     /// How many authorities there are.
     pub fn len(&self) -> usize {

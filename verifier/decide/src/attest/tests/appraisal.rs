@@ -114,6 +114,15 @@ fn admission_bounds_the_zone_from_above() {
 }
 
 #[test]
+fn a_host_whose_ek_is_taken_off_the_list_is_in_no_zone() {
+    let mut case = Case::new();
+    assert!(case.appraise(&zones(values(&[0, 7]))).zone.is_some());
+    case.scene.host.is_listed = false;
+    let appraisal = case.appraise(&zones(values(&[0, 7])));
+    assert_eq!((appraisal.zone.as_ref(), appraisal.refusal().unwrap().reason), (None, Reason::Zone));
+}
+
+#[test]
 fn a_host_whose_ek_nobody_certified_enters_the_lowest_zone_only() {
     let mut case = Case::new();
     case.scene.host.ek_certified = false;

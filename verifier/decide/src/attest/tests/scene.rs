@@ -51,6 +51,7 @@ impl Scene {
             qualified_signer: signer.as_bytes().to_vec(),
             ek_certified: true,
             hardware_tpm: false,
+            is_listed: true,
             best_zone: Name::new("open").unwrap(),
             committed: Committed::NOTHING,
         };
