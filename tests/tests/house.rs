@@ -160,6 +160,20 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
+fn every_test_that_the_list_of_attacks_names_is_there() {
+    let page = std::fs::read_to_string(root().join("docs/ATTACKS.md")).unwrap();
+    let text: String = sources().into_iter().map(|source| source.text).collect();
+    // A name in backticks, all small letters: the tests' column has no others.
+    let named: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|name| name.contains('_')).collect();
+    assert!(named.len() > 40, "{} tests are named only", named.len());
+    for attack in 1..=25 {
+        assert!(page.contains(&format!("\n| A{attack} |")), "A{attack} is missing");
+    }
+    let missing: Vec<&str> = named.into_iter().filter(|name| !text.contains(&format!("fn {name}("))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn the_wiring_alone_names_real_adapters() {
     offences(|source| {
         let allowed = ["verifier/src/wiring.rs", "verifier/src/init.rs"].contains(&source.path.as_str())
