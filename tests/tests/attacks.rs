@@ -238,7 +238,17 @@ fn an_attestation_key_of_the_owner_hierarchy_may_enrol_and_its_quotes_are_refuse
         let pcr_values = Bounded::new(pcrs.collect()).unwrap();
         let envelope = envelope.bytes().to_vec();
         let version = EvidenceVersion::WithoutLogs;
-        let evidence = Evidence { version, nonce, envelope, attest, signature, pcr_values, boot_log: None, ima: None };
+        let evidence = Evidence {
+            version,
+            nonce,
+            envelope,
+            attest,
+            signature,
+            pcr_values,
+            boot_log: None,
+            ima: None,
+            measure_log: None,
+        };
         refused(&operator, Reason::QualifiedSigner, host.send(&evidence)).await;
         let view = operator.view(&host.id).await.unwrap();
         assert_eq!((view.sequence, view.trusted), (0, false));

@@ -24,8 +24,8 @@ use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth, Provision}
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
     Data, Digest, DigestValues, EccPoint, EccScheme, EncryptedSecret, HashScheme, IdObject,
-    KeyDerivationFunctionScheme, MaxNvBuffer, Nonce, NvPublicBuilder, PcrSelectionListBuilder, PcrSlot, Public, PublicBuilder,
-    PublicEccParametersBuilder, SignatureScheme, SymmetricDefinition, SymmetricDefinitionObject,
+    KeyDerivationFunctionScheme, MaxNvBuffer, Nonce, NvPublicBuilder, PcrSelectionListBuilder, PcrSlot, Public,
+    PublicBuilder, PublicEccParametersBuilder, SignatureScheme, SymmetricDefinition, SymmetricDefinitionObject,
 };
 use tss_esapi::tcti_ldr::{DeviceConfig, TctiNameConf};
 use tss_esapi::traits::Marshall as _;
@@ -92,6 +92,15 @@ impl Rogue {
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
+    }
+
+    /// Opens a TPM that already runs.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(super) fn of(process: Process) -> Result<Self> {
+        let context = connect(&process.device)?;
+        Ok(Self { context, process })
     }
 
     /// A signing key outside the endorsement hierarchy: what it signs hides the TPM's counters.
@@ -186,11 +195,20 @@ impl Rogue {
     /// # Errors
     /// What the TPM says.
     pub fn extend_pcr_7(&mut self) -> Result<()> {
+        self.extend(7, &[0x5a; 32])
+    }
+
+    /// Extends a PCR of the SHA-256 bank by `digest`.
+    ///
+    /// # Errors
+    /// What the TPM says.
+    pub fn extend(&mut self, pcr: u8, digest: &[u8]) -> Result<()> {
         let mut values = DigestValues::new();
-        values.set(HashingAlgorithm::Sha256, Digest::try_from([0x5a; 32].as_slice())?);
-        Ok(self
-            .context
-            .execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(PcrHandle::Pcr7, values))?)
+        values.set(HashingAlgorithm::Sha256, Digest::try_from(digest)?);
+        let pcr = PcrHandle::try_from(u32::from(pcr))?;
+        let extended =
+            self.context.execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(pcr, values));
+        Ok(extended?)
     }
 
     /// Defines the NV index and writes `bytes` into it, as a chip's maker does with certificates; no bytes: it is

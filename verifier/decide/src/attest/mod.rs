@@ -30,6 +30,7 @@ mod enrol;
 mod logs;
 mod precheck;
 mod quote;
+mod userspace;
 mod verify;
 
 #[cfg(test)]
@@ -57,6 +58,7 @@ pub use logs::{
 };
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};
 pub use quote::{ProvenQuote, Signer, prove_quote};
+pub use userspace::USERSPACE_PCRS;
 pub use verify::{Finding, VerifiedEvidence, verify, verify_out_of_order};
 
 /// What the verifier knows of a host that has enrolled.

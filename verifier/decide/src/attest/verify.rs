@@ -6,7 +6,7 @@ use quotary_common::cbor::BoundedBytes;
 use quotary_common::envelope::{ClaimedEnvelope, Envelope};
 use quotary_common::evidence::{Evidence, ImaIncrement, PcrValue};
 use quotary_common::id::Digest;
-use quotary_common::limits::BOOT_LOG_BYTES_MAX;
+use quotary_common::limits::{BOOT_LOG_BYTES_MAX, MEASURE_LOG_BYTES_MAX};
 use quotary_common::nonce::Nonce;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
@@ -39,6 +39,7 @@ pub struct VerifiedEvidence {
     pcr_values: Vec<PcrValue>,
     boot_log: Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>,
     ima: Option<ImaIncrement>,
+    measure_log: Option<BoundedBytes<MEASURE_LOG_BYTES_MAX>>,
 }
 
 impl VerifiedEvidence {
@@ -92,6 +93,10 @@ impl VerifiedEvidence {
     pub fn ima(&self) -> Option<&ImaIncrement> {
         self.ima.as_ref()
     }
+    /// The measure log that came with it; the same holds of it.
+    pub fn measure_log(&self) -> Option<&[u8]> {
+        self.measure_log.as_deref()
+    }
     /// What a host's record holds once this is committed.
     pub fn committed(&self) -> Committed {
         Committed { sequence: self.claims().sequence, envelope: self.envelope_digest(), clock: Some(self.clock) }
@@ -111,7 +116,7 @@ pub fn verify(
     required: &PcrSelection,
 ) -> Result<VerifiedEvidence, Refusal> {
     let Decoded { bytes, mut evidence, envelope } = evidence.0;
-    let (boot_log, ima) = (evidence.boot_log.take(), evidence.ima.take());
+    let (boot_log, ima, measure_log) = (evidence.boot_log.take(), evidence.ima.take(), evidence.measure_log.take());
     let claims = envelope.claims();
     if claims.host != host.host || Some(claims.sequence) != host.committed.sequence.checked_add(1) {
         return Err(stale(format!("sequence {} is no longer the next of {}", claims.sequence, host.host)));
@@ -138,6 +143,7 @@ pub fn verify(
         envelope,
         boot_log,
         ima,
+        measure_log,
     })
 }
 
