@@ -23,6 +23,7 @@ fn scene() -> (World, Operator) {
     let log = EventLog::parse(BOOT_LOG).unwrap();
     let problems = log.problems().into_iter().chain(secure_boot(&log).problems);
     let accept: BTreeSet<&str> = problems.map(|problem| problem.code.code()).collect();
+    let accept: Vec<&str> = accept.into_iter().collect();
     let zone = "name = \"measured\"\nrequire_ek_certificate = true\n";
     let asked = format!(
         "{zone}pcrs = \"sha256:0,1,2,3,4,5,6,7,8,9,11\"\n[zone.boot]\naccept = {accept:?}\nuserspace = {WORDS}\n"

@@ -41,8 +41,8 @@ pub struct BootRequirement {
     pub stages: BTreeMap<Stage, BTreeSet<[u8; 32]>>,
     /// Problems of the log that are accepted.
     pub accept: BTreeSet<ProblemCode>,
-    /// Blessed measurements (SHA-256) of the running system: every record of the measure log that extends a PCR of the
-    /// zone's must be among them, and there may be none. Absent: whatever the PCRs prove.
+    /// Blessed measurements (SHA-256) of the running system: whatever extended one of [`USERSPACE_PCRS`] that the zone
+    /// selects must be among them or its stage's, and there may be nothing. Absent: whatever the PCRs prove.
     pub userspace: Option<BTreeSet<[u8; 32]>>,
 }
 
@@ -408,7 +408,7 @@ impl Judged {
         for (stage, blessed) in &requirement.stages {
             self.stage(*stage, blessed, zone, &mut findings);
         }
-        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement));
+        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
         findings
     }
 

@@ -11,7 +11,7 @@ use quotary_common::tpm::PcrSelection;
 
 use super::Zones;
 use super::logs::{BootRequirement, LogFinding, SHA256, finding};
-use crate::eventlog::{Bank, BankDigest, MeasureLog, MeasureRecord, Replay};
+use crate::eventlog::{Bank, BankDigest, BootStages, MeasureLog, MeasureRecord, Replay, Stage};
 
 /// PCRs that systemd extends while the system runs: phases and unified kernel image, overridden command line and
 /// credentials, system extensions, the system's identity.
@@ -80,8 +80,17 @@ impl Userspace {
         self.held
     }
 
-    /// What speaks against a zone that selects `selection` and asks as `requirement` does.
-    pub(super) fn findings(&self, selection: &PcrSelection, requirement: &BootRequirement) -> Vec<LogFinding> {
+    /// What speaks against a zone that selects `selection` and asks as `requirement` does; `stages` are the boot log's.
+    ///
+    /// A PCR does not say which of the two logs a measurement belongs to, so none escapes by standing in the other one:
+    /// where the zone says what userspace may measure, the boot log's events in these PCRs are of their stage's list or of
+    /// that; where it names a stage of these PCRs, so are the records.
+    pub(super) fn findings(
+        &self,
+        selection: &PcrSelection,
+        requirement: &BootRequirement,
+        stages: &BootStages,
+    ) -> Vec<LogFinding> {
         let mut findings = Vec::new();
         for (pcr, standing) in selected(selection).filter_map(|pcr| Some((pcr, self.pcrs.get(&pcr)?))) {
             let measured = match standing {
@@ -91,15 +100,27 @@ impl Userspace {
                     continue;
                 }
             };
-            let Some(blessed) = &requirement.userspace else { continue };
-            findings.extend(measured.iter().filter(|one| !blessed.contains(&one.digest)).map(|one| {
-                let hex = data_encoding::HEXLOWER.encode(&one.digest);
-                let detail = format!(
-                    "measure log, record {} (PCR {pcr}): {hex} is not among the zone's: {}",
-                    one.record, one.said
-                );
-                finding("userspace-unknown", None, &detail)
-            }));
+            let (of_stage, of_userspace) = (requirement.stages.get(&Stage::of_pcr(pcr)), &requirement.userspace);
+            let is_blessed = |digest: &[u8; 32]| {
+                of_stage.is_some_and(|known| known.contains(digest))
+                    || of_userspace.as_ref().is_some_and(|known| known.contains(digest))
+            };
+            let mut unknown = |event, what: String, digest: &[u8; 32], said: &str| {
+                let hex = data_encoding::HEXLOWER.encode(digest);
+                let detail = format!("{what} (PCR {pcr}): {hex} is not among the zone's: {said}");
+                findings.push(finding("userspace-unknown", event, &detail));
+            };
+            if of_userspace.is_some() && of_stage.is_none() {
+                for one in stages.measurements().iter().filter(|one| one.pcr == pcr && !is_blessed(&one.digest)) {
+                    let said = one.text.as_ref().map_or("", |text| text.as_str());
+                    unknown(Some(one.event.into()), "boot log".to_owned(), &one.digest, said);
+                }
+            }
+            if of_userspace.is_some() || of_stage.is_some() {
+                for one in measured.iter().filter(|one| !is_blessed(&one.digest)) {
+                    unknown(None, format!("measure log, record {}", one.record), &one.digest, &one.said);
+                }
+            }
         }
         findings
     }
