@@ -20,7 +20,9 @@ pub(super) fn quote(report: &QuoteReport, has_nonce: bool) -> String {
     }
     let verdict = match (report.verified, has_nonce) {
         (true, true) => "\nVERIFIED\n",
-        (true, false) => "\nVERIFIED, BUT NOT FRESH: extraData was held against nothing, so the quote may be of any time; give --nonce\n",
+        (true, false) => {
+            "\nVERIFIED, BUT NOT FRESH: extraData was held against nothing, so the quote may be of any time; give --nonce\n"
+        }
         (false, _) => "\nNOT VERIFIED\n",
     };
     out + &reasons(&report.reasons) + verdict

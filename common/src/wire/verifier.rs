@@ -160,6 +160,12 @@ pub struct LogsWanted {
     pub has_boot_log: bool,
     /// From which byte of that boot's IMA list on it wants to go on.
     pub ima_offset_bytes: u64,
+    /// Whether the measure log is wanted. It goes on from the boot log, so that whoever sends one sends both.
+    #[serde(default)]
+    pub measure_log: bool,
+    /// SHA-256 of as much of that boot's measure log as it has held against a quote; who has another one sends it.
+    #[serde(default)]
+    pub measure_log_held: Option<Digest>,
 }
 
 /// Evidence.

@@ -457,6 +457,7 @@ mod tests {
         let boot = zone.boot.as_ref().unwrap();
         assert!(zone.require_hardware_tpm && zone.ima.is_some() && zone.reference == Reference::Replayed);
         assert_eq!((boot.secure_boot, boot.stages.len(), boot.accept.len()), (Some(true), 1, 1));
+        assert_eq!(boot.userspace, None);
         assert!(config.zones.ask_boot_log() && config.zones.ima_reference().is_some());
         assert_eq!(config.ek_allow_list.unwrap().len(), 1);
     }
@@ -472,6 +473,22 @@ mod tests {
         assert!(faults(&format!("{GOOD}\n{short}")).contains("64 hexadecimal"));
         let narrow = LOGS.replace("7,8,9,10", "7");
         assert!(faults(&format!("{GOOD}\n{narrow}")).contains("sha256:0-9"));
+    }
+
+    #[test]
+    fn what_userspace_may_measure_is_said_in_words_or_digests_and_needs_a_pcr_that_carries_it() {
+        let hex = "0A".repeat(32);
+        let userspace = format!("[zone.boot]\nuserspace = [\"enter-initrd\", \"{hex}\"]");
+        let text = format!("{GOOD}\n{}", LOGS.replace("[zone.boot]", &userspace));
+        let told = faults(&text);
+        assert!(told.contains("sha256:11,12,13,15"), "{told}");
+        let dir = tempfile::tempdir().unwrap();
+        let text = text.replace("8,9,10\"", "8,9,10,11\"");
+        let config = parse(&text, dir.path(), Path::new("verifier.toml")).unwrap();
+        let boot = config.zones.as_slice().last().unwrap().boot.clone().unwrap();
+        let blessed = boot.userspace.unwrap();
+        assert!(blessed.len() == 2 && blessed.contains(&[0x0A; 32]));
+        assert!(blessed.contains(&quotary_common::id::sha256(&[b"enter-initrd"])));
     }
 
     #[test]

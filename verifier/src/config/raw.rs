@@ -82,6 +82,8 @@ pub(super) struct RawBoot {
     /// Stage name → blessed SHA-256 digests, hexadecimal.
     #[serde(default)]
     pub(super) stages: BTreeMap<String, Vec<String>>,
+    /// What the running system may measure, by the measure log: SHA-256 digests, hexadecimal, or the measured words.
+    pub(super) userspace: Option<Vec<String>>,
     /// Codes of problems that are accepted.
     #[serde(default)]
     pub(super) accept: Vec<String>,
