@@ -4,10 +4,12 @@
 //! right does not compile, and a client cannot send another body than the router takes. Bodies refuse
 //! unknown fields in requests; replies may grow.
 
+mod event;
 mod local;
 mod route;
 mod verifier;
 
+pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind};
 pub use local::*;
-pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_with};
+pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
 pub use verifier::*;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::event::HostEvent;
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
@@ -36,6 +37,8 @@ routes! { VERIFIER_ROUTES:
         "All grants that hold capacity.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application.";
+    WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
+        "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
         "What the verifier is, how it fares, and how large its log is.";
     MakeJoinToken Post "/v1/join-tokens" Admin (JoinTokenRequest) -> (TokenReply)
@@ -476,4 +479,27 @@ pub struct StatusView {
     pub model: String,
     /// After a restart or restore nothing is reallocated before this, Unix ms.
     pub holds_until_ms: u64,
+    /// Event streams that are open.
+    #[serde(default)]
+    pub event_streams: u64,
+    /// The webhooks, in the order of the configuration.
+    #[serde(default)]
+    pub webhooks: Vec<WebhookView>,
+}
+
+/// How a webhook fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WebhookView {
+    /// Scheme, host and port of its url; what comes after them may be a secret.
+    pub receiver: String,
+    /// What its receiver has acknowledged: all that was for it in leaves before this one.
+    pub next_leaf: u64,
+    /// How old the oldest event is that its receiver has not acknowledged, ms; 0 when there is none.
+    pub lag_ms: u64,
+    /// Deliveries that failed since the last that did not.
+    pub failures: u64,
+    /// Why the last one failed, until one does not.
+    pub last_error: Option<String>,
+    /// When one was last acknowledged, Unix ms, since the verifier started.
+    pub delivered_at_ms: Option<u64>,
 }
