@@ -30,15 +30,18 @@ pub(crate) async fn events(session: &Session, args: &EventsArgs, json: bool) -> 
     if !json {
         present::print(&line(["LEAF", "TIME", "KIND", "HOST", "WHAT"]))?;
     }
-    let mut retry = RETRY_FIRST;
+    let (mut retry, mut opened) = (RETRY_FIRST, false);
     loop {
         let before = place.last_id;
         let broken = match place.open(session).await {
-            Ok(stream) => match show(stream, &mut place, json).await? {
-                None => return Ok(()),
-                Some(broken) => broken,
-            },
-            Err(error) if error.may_retry() => error,
+            Ok(stream) => {
+                opened = true;
+                match show(stream, &mut place, json).await? {
+                    None => return Ok(()),
+                    Some(broken) => broken,
+                }
+            }
+            Err(error) if opened && error.may_retry() => error,
             Err(error) => return Err(error.into()),
         };
         // What was told since shows that the verifier is there again.
@@ -84,7 +87,10 @@ async fn show(
             Err(error) => return Err(error.into()),
         };
         if let Some(event) = event.filter(|event| place.is_asked_for(event)) {
-            present::print(&if json { json_line(&event)? } else { row(&event) })?;
+            let text = if json { json_line(&event)? } else { row(&event) };
+            if !present::print_on(text.as_bytes())? {
+                return Ok(None);
+            }
         }
         place.last_id = last_id.or(place.last_id);
         if place.is_at_end() {
