@@ -9,7 +9,7 @@ mod local;
 mod route;
 mod verifier;
 
-pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind};
+pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
 pub use local::*;
 pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
 pub use verifier::*;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::HostEvent;
+use super::event::{HostEvent, WebhookView};
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
@@ -485,21 +485,4 @@ pub struct StatusView {
     /// The webhooks, in the order of the configuration.
     #[serde(default)]
     pub webhooks: Vec<WebhookView>,
-}
-
-/// How a webhook fares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WebhookView {
-    /// Scheme, host and port of its url; what comes after them may be a secret.
-    pub receiver: String,
-    /// What its receiver has acknowledged: all that was for it in leaves before this one.
-    pub next_leaf: u64,
-    /// How old the oldest event is that its receiver has not acknowledged, ms; 0 when there is none.
-    pub lag_ms: u64,
-    /// Deliveries that failed since the last that did not.
-    pub failures: u64,
-    /// Why the last one failed, until one does not.
-    pub last_error: Option<String>,
-    /// When one was last acknowledged, Unix ms, since the verifier started.
-    pub delivered_at_ms: Option<u64>,
 }

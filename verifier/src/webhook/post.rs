@@ -85,10 +85,10 @@ where
     let driven = async {
         // How it ends the request learns.
         let _ended = connection.await;
-        std::future::pending::<()>().await;
+        std::future::pending::<std::convert::Infallible>().await
     };
     tokio::select! {
         answer = sender.send_request(request) => answer.map(|answer| answer.status()).map_err(PostError::Http),
-        () = driven => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+        never = driven => match never {},
     }
 }

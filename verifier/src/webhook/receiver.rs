@@ -77,13 +77,13 @@ impl Receiver {
             Some("http") if host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) => (80, None),
             _ => return fault("must begin with https://; http:// is for 127.0.0.1 and [::1] only"),
         };
-        let port = match authority.port() {
-            None if authority.as_str().ends_with(':') => return fault("has an empty port"),
-            None => port,
-            Some(port) => match port.as_str().parse() {
-                Ok(0) | Err(_) => return fault("has no port between 1 and 65535"),
-                Ok(port) => port,
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") => port,
+            Some(rest) => match rest.strip_prefix(':').and_then(|port| port.parse().ok()) {
+                None | Some(0) => return fault("has no port between 1 and 65535"),
+                Some(port) => port,
             },
+            None => return fault("cannot be read"),
         };
         let scheme = if tls_name.is_some() { "https" } else { "http" };
         Ok(Self {
