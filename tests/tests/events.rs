@@ -171,6 +171,7 @@ fn a_receiver_that_fails_and_a_verifier_that_is_killed_lose_nothing() {
     world.runtime().block_on(revoke(&operator, &host));
     let next = received(&world, &receiver, count);
     assert!(events_of(&next[0])[0].leaf_index > index && events_of(&next[0]).len() == 1);
+    drop(host);
     assert_eq!(world.take_down().unwrap(), Vec::<String>::new());
 }
 

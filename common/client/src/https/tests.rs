@@ -110,8 +110,11 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
+/// What is answered to a path.
+type Answer = fn(&str) -> Response<Full<Bytes>>;
+
 /// Serves `answer` to every request, and notes each: method, path, authorization, client certificate.
-async fn serve(served: Served, answer: fn(&str) -> Response<Full<Bytes>>) -> Server {
+async fn serve(served: Served, answer: Answer) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = served.chain.into_iter().map(CertificateDer::from).collect();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(served.key));
@@ -379,7 +382,7 @@ async fn events_come_block_by_block_and_a_block_that_is_cut_off_is_none() {
 #[tokio::test]
 async fn what_is_no_event_or_refused_is_told_apart() {
     let ca = Authority::new();
-    let answers: [fn(&str) -> Response<Full<Bytes>>; 2] = [|_| streamed("data: {}\n\n"), |_| streamed("id: x\n\n")];
+    let answers: [Answer; 2] = [|_| streamed("data: {}\n\n"), |_| streamed("id: x\n\n")];
     for answer in answers {
         let server = serve(ca.leaf("127.0.0.1", |_| {}), answer).await;
         let client = client(&server.url, ca.pin);
