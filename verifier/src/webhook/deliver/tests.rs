@@ -21,6 +21,13 @@ struct Local {
     posted: mpsc::UnboundedReceiver<(String, Vec<u8>)>,
 }
 
+impl Local {
+    /// The next request; a test that waits for one in vain fails.
+    async fn next(&mut self) -> (String, Vec<u8>) {
+        tokio::time::timeout(Duration::from_secs(30), self.posted.recv()).await.unwrap().unwrap()
+    }
+}
+
 async fn local(answers: &[&'static str]) -> Local {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook?a=b", listener.local_addr().unwrap());
@@ -117,7 +124,7 @@ async fn a_batch_is_signed_and_posted_again_until_it_is_acknowledged() {
     let mut working = work(&receiver.url, EventKind::ALL, 1, &growing.log);
     let mut bodies = BTreeSet::new();
     for failures in 0..3 {
-        let (head, body) = receiver.posted.recv().await.unwrap();
+        let (head, body) = receiver.next().await;
         assert!(head.starts_with("post /hook?a=b http/1.1\r\n"), "{head}");
         assert_eq!(header(&head, "content-type"), Some("application/json"));
         let signed = header(&head, "quotary-signature").unwrap().strip_prefix("sha256=").unwrap();
@@ -132,7 +139,7 @@ async fn a_batch_is_signed_and_posted_again_until_it_is_acknowledged() {
     assert_eq!(bodies.len(), 1);
     assert_eq!(working.acknowledged().await, 3);
     growing.commit(&[leaf(Some(3))]);
-    assert_eq!(indexes(&receiver.posted.recv().await.unwrap().1), [3]);
+    assert_eq!(indexes(&receiver.next().await.1), [3]);
     assert_eq!(working.acknowledged().await, 4);
     working.stop.cancel();
     working.task.await.unwrap();
@@ -148,7 +155,7 @@ async fn a_receiver_that_never_answers_holds_up_nobody_and_goes_on_where_it_was(
     let mut silent = local(&[]).await;
     let mut working = work(&silent.url, EventKind::ALL, 0, &growing.log);
     growing.commit(&[leaf(Some(0))]);
-    assert_eq!(indexes(&silent.posted.recv().await.unwrap().1), [0]);
+    assert_eq!(indexes(&silent.next().await.1), [0]);
     for n in 1..3_000 {
         growing.commit(&[leaf(Some(n))]);
     }
@@ -163,7 +170,7 @@ async fn a_receiver_that_never_answers_holds_up_nobody_and_goes_on_where_it_was(
     let mut working = work(&receiver.url, EventKind::ALL, 0, &growing.log);
     let mut heard = Vec::new();
     while heard.len() < 3_000 {
-        let batch = indexes(&receiver.posted.recv().await.unwrap().1);
+        let batch = indexes(&receiver.next().await.1);
         assert!(batch.len() <= 100);
         heard.extend(batch);
         assert_eq!(working.acknowledged().await, heard.len() as u64);
