@@ -2,6 +2,7 @@
 
 mod logs;
 mod raw;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ use quotary_decide::attest::{Authority, EkAllowList, ManufacturerRoots, Referenc
 use quotary_decide::ima;
 
 use raw::{Raw, RawAuthority, RawCandidate, RawTiming, RawZone};
+
+use crate::webhook::Webhook;
 
 /// Checked configuration.
 #[derive(Debug)]
@@ -44,6 +47,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Evidence kept per host.
     pub evidence_keep_per_host: u64,
+    /// Event streams at once.
+    pub event_streams_max: usize,
+    /// Whom to tell of events.
+    pub webhooks: Vec<Webhook>,
     /// SHA-256 of the file.
     pub digest: Digest,
 }
@@ -196,6 +203,8 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     if raw.limits.evidence_keep_per_host < 2 {
         faults.add("limits.evidence_keep_per_host: must be at least 2");
     }
+    let event_streams_max = webhooks::event_streams_max(&raw.limits, faults);
+    let webhooks = webhooks::check(&raw.webhook, base, faults);
     Some(Config {
         name: name?,
         data_dir: base.join(raw.data_dir),
@@ -208,6 +217,8 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         timing,
         connections_max: raw.limits.connections_max,
         evidence_keep_per_host: raw.limits.evidence_keep_per_host,
+        event_streams_max,
+        webhooks,
         digest: Digest::of(&[text.as_bytes()]),
     })
 }
