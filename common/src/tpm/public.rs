@@ -116,7 +116,6 @@ pub struct TpmPublic {
     bytes: Vec<u8>,
     name_alg: HashAlg,
     attributes: Attributes,
-    policy: Vec<u8>,
     symmetric: Symmetric,
     scheme: Scheme,
     key: KeyParameters,
@@ -133,7 +132,7 @@ impl TpmPublic {
         let name_id = cursor.u16("nameAlg")?;
         let name_alg = HashAlg::from_id(name_id).ok_or_else(|| cursor.unsupported("nameAlg", name_id))?;
         let attributes = Attributes(cursor.u32("objectAttributes")?);
-        let policy = cursor.sized(POLICY_BYTES_MAX, "authPolicy")?.to_vec();
+        cursor.sized(POLICY_BYTES_MAX, "authPolicy")?;
         let symmetric = read_symmetric(&mut cursor)?;
         let scheme = read_scheme(&mut cursor)?;
         let key = match key_type {
@@ -142,7 +141,7 @@ impl TpmPublic {
             other => return Err(cursor.unsupported("type", other)),
         };
         cursor.end()?;
-        Ok(Self { bytes: bytes.to_vec(), name_alg, attributes, policy, symmetric, scheme, key })
+        Ok(Self { bytes: bytes.to_vec(), name_alg, attributes, symmetric, scheme, key })
     }
     /// The bytes it was read from.
     pub fn bytes(&self) -> &[u8] {
@@ -155,10 +154,6 @@ impl TpmPublic {
     /// What it may do.
     pub fn attributes(&self) -> Attributes {
         self.attributes
-    }
-    /// Digest of the policy that authorises its use; empty when there is none.
-    pub fn policy(&self) -> &[u8] {
-        &self.policy
     }
     /// Its symmetric cipher.
     pub fn symmetric(&self) -> Symmetric {
