@@ -439,7 +439,7 @@ mod tests {
         assert!(zone.require_hardware_tpm && zone.ima.is_some() && zone.reference == Reference::Replayed);
         assert_eq!((boot.secure_boot, boot.stages.len(), boot.accept.len()), (Some(true), 1, 1));
         assert!(config.zones.ask_boot_log() && config.zones.ima_reference().is_some());
-        assert_eq!(config.ek_allow_list.unwrap().len(), 1);
+        assert_eq!(config.ek_allow_list, Some(EkAllowList::new([id.parse().unwrap()])));
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod adversarial;
 mod appraisal;
 pub(crate) mod authority;
 mod certificate;
+mod chain_bounds;
 mod credential;
 mod enrolment;
 mod hostile;
