@@ -9,6 +9,7 @@ mod certificate;
 mod chain_bounds;
 mod credential;
 mod enrolment;
+mod findings;
 mod hostile;
 mod logs;
 mod order;
