@@ -31,7 +31,7 @@ ROOMS = [
     ("verifier/decide/src/eventlog/", "verifier/decide", ["eventlog::"]),
     ("verifier/decide/src/ima/", "verifier/decide", ["ima::"]),
 ]
-TIMEOUT_S = 60
+TIMEOUT_S = 30
 MEMORY_BYTES_MAX = 4 << 30
 SWITCH = """
 /// Which change is on.

@@ -86,6 +86,15 @@ fn a_line_that_is_not_of_the_form_is_named() {
 }
 
 #[test]
+fn a_path_at_its_bound_is_allowed_and_a_list_with_one_pair_is_not_empty() {
+    let path = [&b"/"[..], &[b'a'; PATH_BYTES_MAX - 1]].concat();
+    let list = AllowList::new(vec![(path.clone(), digest(7))]).unwrap();
+    assert!(!list.is_empty() && list.contains(&path, &digest(7)));
+    assert_eq!(AllowList::parse(&list.to_text()).unwrap(), list);
+    assert_eq!(AllowList::new(vec![([&path[..], b"a"].concat(), digest(7))]), Err(AllowListError::Path));
+}
+
+#[test]
 fn a_reference_takes_absolute_paths_only_and_not_too_many() {
     let make = |excluded: Vec<&[u8]>, required: Vec<&[u8]>| {
         let owned = |paths: Vec<&[u8]>| paths.into_iter().map(<[u8]>::to_vec).collect();
