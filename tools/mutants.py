@@ -165,7 +165,10 @@ class Source:
         deleted = next((m.number for m in mutants if m.genre == "MatchArm"), None)
         always = next((m.number for m in mutants if m.replacement == "true"), None)
         never = next((m.number for m in mutants if m.replacement == "false"), None)
-        off = lambda number: f"!{self.on}({number}) && " if number is not None else ""
+
+        def off(number):
+            return f"!{self.on}({number}) && " if number is not None else ""
+
         guard = pattern.child_by_field_name("condition")
         if guard is None:
             return [(pattern.end_byte, 0, pattern.end_byte, f" if !{self.on}({deleted})".encode())]
@@ -258,7 +261,10 @@ class Build:
 
     def passes(self, crate, number, filters=()):
         """Runs a crate's tests: True when they pass, False when they do not, None when they do not end."""
-        limit = lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+
+        def limit():
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
+
         run = subprocess.Popen(
             ["nice", "-n", "5", self.programs[crate], *filters],
             cwd=self.tree / crate,
