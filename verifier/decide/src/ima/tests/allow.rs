@@ -1,5 +1,6 @@
 //! The allow-list and the reference.
 
+use super::super::allow::path_hash;
 use super::*;
 
 fn digest(n: u8) -> Digest {
@@ -43,6 +44,27 @@ fn one_digest_under_many_paths_is_found_under_each_of_them() {
     let paths: Vec<Vec<u8>> = (0..20_000).map(|n| format!("/usr/share/{n}/empty").into_bytes()).collect();
     let list = AllowList::new(paths.iter().map(|path| (path.clone(), digest(0))).collect()).unwrap();
     assert!(paths.iter().all(|path| list.contains(path, &digest(0)) && !list.contains(path, &digest(1))));
+}
+
+#[test]
+fn pairs_are_spread_over_the_slots_whichever_half_they_share() {
+    const PAIRS: usize = 20_000;
+    let path = |n: usize| format!("/usr/share/{n}").into_bytes();
+    let of = |n: usize| Digest::of(&[&n.to_be_bytes()]);
+    let spread = |pairs: Vec<(Vec<u8>, Digest)>| {
+        let list = AllowList::new(pairs.clone()).unwrap();
+        let slots = pairs.iter().map(|(path, digest)| list.first_slot(path_hash(path), digest.as_bytes()));
+        slots.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    // By chance some 17,000 of them differ.
+    for pairs in [
+        (0..PAIRS).map(|n| (path(n), of(n))).collect(),
+        (0..PAIRS).map(|n| (path(n), of(0))).collect(),
+        (0..PAIRS).map(|n| (b"*".to_vec(), of(n))).collect(),
+    ] {
+        let slots = spread(pairs);
+        assert!(slots > 16_000, "{slots}");
+    }
 }
 
 #[test]
