@@ -1,10 +1,9 @@
 """What tools/run-mutants runs: every change of a list that `cargo mutants --list --json` gave, tried with few builds.
 
 One copy of the workspace holds all changes at once, each behind a switch (`mutant::on(N)`) that the environment sets,
-so that one build serves all of them. What has no such form (constants, returned `impl Trait`, what the compiler refuses
-beside the code it replaces) is spliced into a second copy as cargo-mutants would, one build each. The tree itself is
-never written to. Arguments: the tree, where outcomes go, a target directory, the list, and perhaps a file of names to
-try only.
+so that one build serves all of them. What has no such form (constants, what the compiler refuses beside the code it
+replaces) is spliced into the copy as cargo-mutants would, one build each. The tree itself is never written to.
+Arguments: the tree, where outcomes go, where to work, the list, and perhaps a file of names to try only.
 """
 
 import collections
@@ -248,14 +247,14 @@ def copy(root, to):
 class Build:
     """One copy of the workspace, and the test programs it makes."""
 
-    def __init__(self, root, tree, target):
-        copy(root, tree)
-        self.tree, self.target, self.programs = tree, target, {}
+    def __init__(self, root, work):
+        # Not below the target directory: cargo would take files of another copy for these.
+        self.tree, self.target, self.programs = work / "tree", work / "target", {}
+        copy(root, self.tree)
 
-    def make(self, crates=tuple(CRATES)):
-        """Builds the tests of these crates; returns the compiler's errors."""
-        packages = [word for crate in crates for word in ("-p", CRATES[crate].replace("_", "-"))]
-        command = ["cargo", "test", "--offline", "--no-run", "--lib", *packages]
+    def make(self):
+        """Builds the tests; returns the compiler's errors."""
+        command = ["cargo", "test", "--offline", "--no-run", "--lib", "-p", "quotary-common", "-p", "quotary-decide"]
         done = subprocess.run(
             ["nice", "-n", "5", *command, "--message-format=json"],
             cwd=self.tree,
@@ -272,7 +271,7 @@ class Build:
                 programs[message["target"]["name"]] = message["executable"]
         if done.returncode and not errors:
             sys.exit(done.stderr.decode())
-        self.programs |= {crate: programs[name] for crate, name in CRATES.items() if name in programs}
+        self.programs = {crate: programs.get(name) for crate, name in CRATES.items()}
         return errors
 
     def passes(self, crate, number, filters=()):
@@ -298,13 +297,11 @@ class Build:
             run.wait()
             return None
 
-    def outcome(self, mutant, number, made=tuple(CRATES)):
+    def outcome(self, mutant, number):
         room = next((crate, filters) for prefix, crate, filters in ROOMS if mutant.file.startswith(prefix))
         # common knows nothing of decide, but its changes show there.
         whole = [(crate, []) for crate in list(CRATES)[list(CRATES).index(room[0]) :]]
         for crate, filters in [room, *whole]:
-            if crate not in made and self.make((crate,)):
-                return "unviable"
             passed = self.passes(crate, number, filters)
             if not passed:
                 return "timeout" if passed is None else "caught"
@@ -345,11 +342,11 @@ def blamed(errors, sources, active, tree):
     return unviable, doubtful
 
 
-def switch_all(root, target, sources):
-    """Builds a copy with every change behind its switch: the build, those in it, those for a build each, unviable ones."""
-    build = Build(root, target / "switched", target)
+def switch_all(build, sources):
+    """Builds with every change behind its switch: returns those in it, those for a build each, and the unviable ones."""
     tree = build.tree
-    (tree / "common/src/lib.rs").write_bytes((root / "common/src/lib.rs").read_bytes() + SWITCH.encode())
+    with open(tree / "common/src/lib.rs", "a") as door:
+        door.write(SWITCH)
     active = {path: list(source.mutants) for path, source in sources.items()}
     single, unviable = [], []
     while True:
@@ -361,7 +358,7 @@ def switch_all(root, target, sources):
                 (tree / path).write_bytes(text)
         errors = build.make()
         if not errors:
-            return build, [mutant for of in active.values() for mutant in of], single, unviable
+            return [mutant for of in active.values() for mutant in of], single, unviable
         bad, doubtful = blamed(errors, sources, active, tree)
         print(f"the compiler refuses {len(bad)} changes, {len(doubtful)} forms", flush=True)
         # The value of a function is typed alike in both forms; of the rest a build of its own says.
@@ -370,17 +367,19 @@ def switch_all(root, target, sources):
         active = {path: [mutant for mutant in of if mutant not in bad | doubtful] for path, of in active.items()}
 
 
-def try_singly(root, target, mutants, sources, tell):
-    build = Build(root, target / "spliced", target)
+def try_singly(build, mutants, sources, tell):
+    """Each in a build of its own."""
+    for path, source in sources.items():
+        (build.tree / path).write_bytes(source.text)
     for mutant in sorted(mutants, key=lambda mutant: mutant.number):
         text = sources[mutant.file].text
         (build.tree / mutant.file).write_bytes(mutant.spliced(text))
-        tell(build.outcome(mutant, 0, made=()), mutant)
+        tell("unviable" if build.make() else build.outcome(mutant, 0), mutant)
         (build.tree / mutant.file).write_bytes(text)
 
 
 def main():
-    root, out, target, listed = (pathlib.Path(argument) for argument in sys.argv[1:5])
+    root, out, work, listed = (pathlib.Path(argument) for argument in sys.argv[1:5])
     only = set(pathlib.Path(sys.argv[5]).read_text().splitlines()) if len(sys.argv) > 5 else None
     sources = {}
     for number, entry in enumerate(json.loads(listed.read_text()), 1):
@@ -398,7 +397,8 @@ def main():
             if outcome == "missed":
                 print(f"missed {mutant.name}", flush=True)
 
-    build, switched, single, unviable = switch_all(root, target, sources)
+    build = Build(root, work)
+    switched, single, unviable = switch_all(build, sources)
     print(f"{len(switched)} switched, {len(single)} for a build each, {len(unviable)} unviable", flush=True)
     for mutant in unviable:
         tell("unviable", mutant)
@@ -420,7 +420,7 @@ def main():
         worker.start()
     for worker in workers:
         worker.join()
-    try_singly(root, target, single, sources, tell)
+    try_singly(build, single, sources, tell)
     print(", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
 
 

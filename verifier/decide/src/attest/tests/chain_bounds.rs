@@ -103,9 +103,10 @@ fn a_weak_algorithm_is_told_where_only_one_of_the_two_places_names_it() {
 
 #[test]
 fn of_several_faults_the_one_that_could_be_mended_is_told() {
-    let leaf = data("ek-algorithms/ecdsa-p521-leaf.der");
-    let unsupported = data("ek-algorithms/ecdsa-p521-root.der");
-    let namesake = CertificateAuthority::new("ecdsa-p521").self_signed();
+    let leaf = data("ek-algorithms/ecdsa-p521-sha256-leaf.der");
+    let unsupported = data("ek-algorithms/ecdsa-p521-sha256-root.der");
+    let namesake = CertificateAuthority::new("ecdsa-p521-sha256").self_signed();
+    assert_eq!(code(&leaf, &roots(vec![namesake.clone()])), Some("ek-chain"));
     for roots in [vec![unsupported.clone(), namesake.clone()], vec![namesake, unsupported]] {
         assert_eq!(code(&leaf, &self::roots(roots)), Some("ek-algorithm"));
     }

@@ -141,6 +141,17 @@ fn a_reference_takes_absolute_paths_only_and_not_too_many() {
 }
 
 #[test]
+fn the_digest_of_a_reference_covers_its_signers() {
+    let rsa = || SignerKey::from_pem(vector!("keys/rsa2048pub.pem")).unwrap();
+    let ec = || SignerKey::from_pem(vector!("keys/secp256k1pub.pem")).unwrap();
+    let digests = [vec![], vec![rsa()], vec![ec()], vec![rsa(), ec()]].map(|keys| {
+        let keys = SignerKeys::new(keys).unwrap();
+        Reference::new(AllowList::new(vec![]).unwrap(), keys, vec![], vec![]).unwrap().digest()
+    });
+    assert!((1..digests.len()).all(|n| !digests[..n].contains(&digests[n])));
+}
+
+#[test]
 fn what_is_no_key_is_refused() {
     let err = |bytes: &[u8]| SignerKey::from_spki(bytes).unwrap_err();
     assert_eq!(err(b"\x30\x03\x02\x01\x01"), SignerError::Form);
