@@ -27,10 +27,6 @@ impl Attributes {
     pub const FIXED_PARENT: u32 = 1 << 4;
     /// The TPM made the private part itself.
     pub const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
-    /// Authorised by password or HMAC as a user.
-    pub const USER_WITH_AUTH: u32 = 1 << 6;
-    /// Not under the TPM's dictionary-attack protection.
-    pub const NO_DA: u32 = 1 << 10;
     /// Works only on structures that the TPM itself knows.
     pub const RESTRICTED: u32 = 1 << 16;
     /// Decrypts.

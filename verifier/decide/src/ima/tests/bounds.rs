@@ -189,6 +189,13 @@ fn an_increment_at_its_bound_is_read() {
 }
 
 #[test]
+fn the_bounds_are_64_kib_an_entry_1_mib_a_buffer_4_mib_an_increment_and_512_mib_a_list() {
+    assert_eq!((ENTRY_BYTES_MAX, BUFFER_ENTRY_BYTES_MAX), (65_536, 1_048_576));
+    assert_eq!(LINE_BYTES_MAX, 2_098_176, "a buffer in hexadecimal, and what stands before it");
+    assert_eq!((INCREMENT_BYTES_MAX, LIST_BYTES_MAX), (4_194_304, 536_870_912));
+}
+
+#[test]
 fn a_list_at_its_bound_is_inspected_and_what_is_not_told_is_counted() {
     assert_eq!(check_size(LIST_BYTES_MAX), Ok(()));
     assert_eq!(check_size(LIST_BYTES_MAX + 1), Err(InspectError::TooLarge { bytes: LIST_BYTES_MAX + 1 }));
