@@ -39,7 +39,8 @@ impl<'a> Cursor<'a> {
         self.at = end;
         Ok(taken)
     }
-    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], TpmError> {
+    /// The next `N` bytes.
+    pub(super) fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], TpmError> {
         let taken = self.take(N, what)?;
         <[u8; N]>::try_from(taken).map_err(|_| self.fault(what))
     }

@@ -27,10 +27,6 @@ impl Attributes {
     pub const FIXED_PARENT: u32 = 1 << 4;
     /// The TPM made the private part itself.
     pub const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
-    /// Authorised by password or HMAC as a user.
-    pub const USER_WITH_AUTH: u32 = 1 << 6;
-    /// Not under the TPM's dictionary-attack protection.
-    pub const NO_DA: u32 = 1 << 10;
     /// Works only on structures that the TPM itself knows.
     pub const RESTRICTED: u32 = 1 << 16;
     /// Decrypts.
@@ -116,7 +112,6 @@ pub struct TpmPublic {
     bytes: Vec<u8>,
     name_alg: HashAlg,
     attributes: Attributes,
-    policy: Vec<u8>,
     symmetric: Symmetric,
     scheme: Scheme,
     key: KeyParameters,
@@ -133,7 +128,7 @@ impl TpmPublic {
         let name_id = cursor.u16("nameAlg")?;
         let name_alg = HashAlg::from_id(name_id).ok_or_else(|| cursor.unsupported("nameAlg", name_id))?;
         let attributes = Attributes(cursor.u32("objectAttributes")?);
-        let policy = cursor.sized(POLICY_BYTES_MAX, "authPolicy")?.to_vec();
+        cursor.sized(POLICY_BYTES_MAX, "authPolicy")?;
         let symmetric = read_symmetric(&mut cursor)?;
         let scheme = read_scheme(&mut cursor)?;
         let key = match key_type {
@@ -142,7 +137,7 @@ impl TpmPublic {
             other => return Err(cursor.unsupported("type", other)),
         };
         cursor.end()?;
-        Ok(Self { bytes: bytes.to_vec(), name_alg, attributes, policy, symmetric, scheme, key })
+        Ok(Self { bytes: bytes.to_vec(), name_alg, attributes, symmetric, scheme, key })
     }
     /// The bytes it was read from.
     pub fn bytes(&self) -> &[u8] {
@@ -155,10 +150,6 @@ impl TpmPublic {
     /// What it may do.
     pub fn attributes(&self) -> Attributes {
         self.attributes
-    }
-    /// Digest of the policy that authorises its use; empty when there is none.
-    pub fn policy(&self) -> &[u8] {
-        &self.policy
     }
     /// Its symmetric cipher.
     pub fn symmetric(&self) -> Symmetric {

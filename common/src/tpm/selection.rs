@@ -25,7 +25,7 @@ impl PcrBank {
     }
     /// Whether the PCR is among them.
     pub fn contains(&self, index: u8) -> bool {
-        usize::from(index) < PCR_COUNT && self.bits >> index & 1 == 1
+        self.bits.checked_shr(u32::from(index)).is_some_and(|bits| bits & 1 == 1)
     }
     /// The indices, ascending: the order in which a TPM hashes their values.
     pub fn indices(self) -> impl Iterator<Item = u8> {
@@ -63,10 +63,6 @@ impl PcrSelection {
     pub fn count(&self) -> usize {
         self.iter().count()
     }
-    /// Whether this PCR is selected.
-    pub fn contains(&self, hash_alg: u16, index: u8) -> bool {
-        self.banks.iter().any(|bank| bank.hash_alg == hash_alg && bank.contains(index))
-    }
     /// Whether both select the same PCRs, in whatever order of banks.
     pub fn same_pcrs(&self, other: &Self) -> bool {
         self.banks.len() == other.banks.len() && self.banks.iter().all(|bank| other.banks.contains(bank))
@@ -97,8 +93,8 @@ impl PcrSelection {
                 return Err(cursor.fault("sizeofSelect is not 3"));
             }
             // The first byte holds PCRs 0 to 7, its lowest bit PCR 0.
-            let select = cursor.take(3, "pcrSelect")?;
-            let bits = select.iter().rev().fold(0, |bits, byte| bits << 8 | u32::from(*byte));
+            let [low, middle, high] = cursor.array("pcrSelect")?;
+            let bits = u32::from_le_bytes([low, middle, high, 0]);
             if bits == 0 {
                 return Err(cursor.fault("a bank without a PCR"));
             }
@@ -185,6 +181,9 @@ mod tests {
             assert!(text.parse::<PcrSelection>().is_err(), "{text}");
         }
         assert_eq!(PcrSelection::firmware(), "sha256:0,1,2,3,4,5,6,7".parse().unwrap());
+        let padded = |spaces: usize| format!("sha256:{}0", " ".repeat(spaces)).parse::<PcrSelection>();
+        assert_eq!(padded(1024 - 8).unwrap().to_string(), "sha256:0");
+        assert!(padded(1024 - 7).is_err(), "1025 bytes");
     }
 
     #[test]
@@ -206,6 +205,16 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn sixteen_banks_read_and_seventeen_do_not() {
+        let banks = |count: u8| {
+            let each = (0..count).flat_map(|alg| [0, alg, 3, 1, 0, 0]);
+            read(&[0, 0, 0, count].into_iter().chain(each).collect::<Vec<_>>()).map(|selection| selection.count())
+        };
+        assert_eq!((banks(1), banks(16)), (Ok(1), Ok(16)));
+        assert!(banks(17).is_err());
     }
 
     #[test]

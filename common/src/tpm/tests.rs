@@ -171,8 +171,12 @@ fn a_signature_of_another_algorithm_or_hash_than_the_keys_is_refused() {
         assert!(matches!(key.verify(&attest, &with(3, 0x04)), Err(SignatureFault::Form(_))), "SHA-1");
         assert!(matches!(key.verify(&attest, &with(1, 0x1C)), Err(SignatureFault::Form(_))), "ECSCHNORR");
     }
-    let pss = [&[0, 0x16], &ssa[2..]].concat();
+    let mut pss = [&[0, 0x16], &ssa[2..]].concat();
     assert_eq!(rsa.verify(&attest, &pss), Err(SignatureFault::Algorithm));
+    let pss_key = AkKey::from_key(keylime_key().key(), Scheme::RsaPss(HashAlg::Sha256)).unwrap();
+    assert_eq!(pss_key.verify(&attest, &pss), Err(SignatureFault::Wrong));
+    pss[3] = 0x0C;
+    assert_eq!(pss_key.verify(&attest, &pss), Err(SignatureFault::Algorithm), "RSAPSS with SHA-384");
 }
 
 #[test]
@@ -210,9 +214,32 @@ fn only_keys_with_a_fixed_and_strong_scheme_are_prepared() {
     assert!(prepare(rsa_public([0, 0x18, 0, 0x0B], 2048, 0, &modulus(256))).is_err(), "ECDSA with RSA");
     assert!(prepare(rsa_public([0, 0x14, 0, 0x0B], 1024, 0, &modulus(128))).is_err(), "1024 bits");
     assert!(prepare(rsa_public([0, 0x14, 0, 0x0B], 2048, 0, &modulus(255))).is_err(), "shorter than it says");
+    let low = [vec![0x7F], vec![1; 255]].concat();
+    assert!(prepare(rsa_public([0, 0x14, 0, 0x0B], 2048, 0, &low)).is_err(), "2047 bits");
     let mut even = modulus(256);
     even[255] = 2;
     assert!(prepare(rsa_public([0, 0x14, 0, 0x0B], 2048, 0, &even)).is_err(), "an even modulus");
+}
+
+#[test]
+fn the_schemes_that_sign_no_quote_read_with_all_their_fields() {
+    let scheme = |scheme: &[u8]| {
+        let mut bytes = ecc_public([0, 0x18, 0, 0x0B], &[7; 32], &[9; 32]);
+        bytes.splice(12..16, scheme.iter().copied());
+        TpmPublic::parse(&bytes).map(|public| public.scheme())
+    };
+    assert_eq!(scheme(&[0, 0x19, 0, 0x0B]), Ok(Scheme::Other(0x19)), "ECDH has a hash");
+    assert_eq!(scheme(&[0, 0x1A, 0, 0x0B, 0, 1]), Ok(Scheme::Other(0x1A)), "ECDAA has a hash and a count");
+    assert!(scheme(&[0, 0x1A, 0, 0x0B]).is_err());
+    assert_eq!((scheme(&[0, 0x15]), scheme(&[0, 0x10])), (Ok(Scheme::Other(0x15)), Ok(Scheme::Null)));
+}
+
+#[test]
+fn what_is_logged_of_names_and_keys_tells_them_apart() {
+    let public = TpmPublic::parse(&ecc_public([0, 0x18, 0, 0x0B], &[7; 32], &[9; 32])).unwrap();
+    let name = format!("{:?}", public.name());
+    assert_eq!(name, data_encoding::HEXLOWER.encode(public.name().as_bytes()));
+    assert_eq!(format!("{:?}", AkKey::from_public(&public).unwrap()), "AkKey(Ecdsa(Sha256))");
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn a_zone_may_ask_for_logs_a_chip_and_known_endorsement_keys() {
     assert_eq!((boot.secure_boot, boot.stages.len(), boot.accept.len()), (Some(true), 1, 1));
     assert_eq!(boot.userspace, None);
     assert!(config.zones.ask_boot_log() && config.zones.ima_reference().is_some());
-    assert_eq!(config.ek_allow_list.unwrap().len(), 1);
+    assert_eq!(config.ek_allow_list, Some(EkAllowList::new([id.parse().unwrap()])));
 }
 
 #[test]

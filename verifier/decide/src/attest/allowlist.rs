@@ -43,14 +43,6 @@ impl EkAllowList {
         }
         Ok(Self(keys))
     }
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-    /// Whether nobody is admitted by it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
     /// Whether this EK is admitted.
     pub fn contains(&self, host: &HostId) -> bool {
         self.0.contains(host)

@@ -101,7 +101,8 @@ fn seal_seed_rsa(
         HashAlg::Sha384 => Oaep::new_with_label::<sha2::Sha384, _>("IDENTITY\0"),
         HashAlg::Sha512 => Oaep::new_with_label::<sha2::Sha512, _>("IDENTITY\0"),
     };
-    let mut source = RandomAdapter { random, failed: false };
+    let fill = |to: &mut [u8]| random.fill(to);
+    let mut source = RandomAdapter::new(&fill);
     let sealed = key.encrypt(&mut source, padding, &seed);
     if source.failed {
         return Err(CredentialError::Random);
@@ -109,10 +110,18 @@ fn seal_seed_rsa(
     Ok((seed, sealed.map_err(|_| CredentialError::Key)?))
 }
 
+type Fill<'a> = &'a dyn Fn(&mut [u8]) -> Result<(), ring::error::Unspecified>;
+
 /// `ring`'s random source for the `rsa` crate; a failure is kept, since `fill_bytes` cannot report it.
-struct RandomAdapter<'a> {
-    random: &'a dyn SecureRandom,
-    failed: bool,
+pub(super) struct RandomAdapter<'a> {
+    fill: Fill<'a>,
+    pub(super) failed: bool,
+}
+
+impl<'a> RandomAdapter<'a> {
+    pub(super) fn new(fill: Fill<'a>) -> Self {
+        Self { fill, failed: false }
+    }
 }
 
 impl RngCore for RandomAdapter<'_> {
@@ -123,7 +132,7 @@ impl RngCore for RandomAdapter<'_> {
         rand_core::impls::next_u64_via_fill(self)
     }
     fn fill_bytes(&mut self, to: &mut [u8]) {
-        self.failed |= self.random.fill(to).is_err();
+        self.failed |= (self.fill)(to).is_err();
     }
     fn try_fill_bytes(&mut self, to: &mut [u8]) -> Result<(), rand_core::Error> {
         self.fill_bytes(to);

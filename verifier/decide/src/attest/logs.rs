@@ -208,7 +208,7 @@ impl Measured {
     pub(super) fn ima_unknown(&self) -> Option<(LogFinding, u64)> {
         let of_list = self.held.ima.map_or(0, |ima| ima.findings());
         let count = of_list + self.not_measured.len() as u64;
-        let first = self.held.ima_findings.first().filter(|_| of_list > 0).or(self.not_measured.first());
+        let first = self.held.ima_findings.first().or(self.not_measured.first());
         (count > 0).then(|| {
             (
                 first.cloned().unwrap_or_else(|| finding("ima-unknown-file", None, "found in an earlier increment")),

@@ -125,7 +125,7 @@ impl AllowList {
     }
     /// Where a pair's slot is searched from. The hash has no secret: a host chooses what is looked up, never what the
     /// table holds, so it cannot make the table slow.
-    fn first_slot(&self, path_hash: u64, digest: &[u8; 32]) -> usize {
+    pub(super) fn first_slot(&self, path_hash: u64, digest: &[u8; 32]) -> usize {
         let [a, b, c, d, e, f, g, h, ..] = *digest;
         let mixed = path_hash ^ u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         usize::try_from(mixed & (self.slots.len() as u64 - 1)).unwrap_or(0)
@@ -215,7 +215,7 @@ impl AllowList {
     }
 }
 
-fn path_hash(path: &[u8]) -> u64 {
+pub(super) fn path_hash(path: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(path);
     hasher.finish()

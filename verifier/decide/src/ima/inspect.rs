@@ -56,14 +56,16 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
+pub(super) fn check_size(bytes: usize) -> Result<(), InspectError> {
+    if bytes > LIST_BYTES_MAX { Err(InspectError::TooLarge { bytes }) } else { Ok(()) }
+}
+
 /// Looks at a list, ASCII or binary. An empty one has no entries and no problem.
 ///
 /// # Errors
 /// [`InspectError`] when it is too large, or not even its first entry can be read.
 pub fn inspect(list: &[u8]) -> Result<ImaReport, InspectError> {
-    if list.len() > LIST_BYTES_MAX {
-        return Err(InspectError::TooLarge { bytes: list.len() });
-    }
+    check_size(list.len())?;
     let form = ListForm::detect(list);
     // A text may lack the newline at its end.
     let with_newline =

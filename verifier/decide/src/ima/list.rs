@@ -23,8 +23,9 @@ impl ListForm {
     /// The form that a list seems to have: a PCR number in little-endian has zero bytes, text has none.
     pub fn detect(list: &[u8]) -> Self {
         match list.get(1..4) {
-            Some([0, 0, 0]) if binary::has_template_name(list, 20) => Self::BinarySha1,
-            Some([0, 0, 0]) if binary::has_template_name(list, 32) => Self::BinarySha256,
+            Some([0, 0, 0]) if binary::has_template_name(list, 32) && !binary::has_template_name(list, 20) => {
+                Self::BinarySha256
+            }
             Some([0, 0, 0]) => Self::BinarySha1,
             _ => Self::Ascii,
         }

@@ -39,9 +39,8 @@ impl ChainFault {
     /// How much it says, when several ways up the chain failed: the greatest is told.
     pub(super) const fn weight(&self) -> u8 {
         match self {
-            Self::Unanchored(_) => 0,
-            Self::Algorithm(_) => 2,
-            Self::Malformed(_) | Self::Mismatch(_) | Self::Chain(_) => 1,
+            Self::Algorithm(_) => 1,
+            Self::Malformed(_) | Self::Mismatch(_) | Self::Chain(_) | Self::Unanchored(_) => 0,
         }
     }
 }

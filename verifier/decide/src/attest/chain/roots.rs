@@ -94,14 +94,6 @@ impl TrustRoots {
     pub fn by_certificate(&self) -> BTreeMap<Digest, TpmKind> {
         self.anchors.iter().rev().map(|anchor| (Digest::of(&[&anchor.certificate.der]), anchor.kind)).collect()
     }
-    /// How many authorities there are.
-    pub fn len(&self) -> usize {
-        self.anchors.len()
-    }
-    /// Whether there is none: then no EK counts as certified.
-    pub fn is_empty(&self) -> bool {
-        self.anchors.is_empty()
-    }
     /// Whether certificates under this CA may lack the EK usage.
     pub(super) fn excepts_usage(&self, spki: &Digest) -> bool {
         self.without_ek_usage.contains(spki) || WITHOUT_EK_USAGE.contains(&spki.hex().as_str())

@@ -89,8 +89,17 @@ fn examined(name: &str) -> Result<CertifiedBy, ChainFault> {
 
 #[test]
 fn every_accepted_algorithm_of_a_signature_holds() {
-    let names = ["rsassa-sha256", "rsassa-sha384", "rsassa-sha512", "rsapss-sha256", "rsapss-sha384", "ecdsa-p384"];
-    for name in names {
+    for name in [
+        "rsassa-sha256",
+        "rsassa-sha384",
+        "rsassa-sha512",
+        "rsapss-sha256",
+        "rsapss-sha384",
+        "rsapss-sha512",
+        "ecdsa-p256-sha384",
+        "ecdsa-p384",
+        "ecdsa-p384-sha256",
+    ] {
         let by = examined(name).unwrap();
         assert_eq!(by.issuer, format!("CN={name}"));
         assert_eq!((by.chain.len(), by.chain[0].serial.as_str(), by.chain[0].ca), (2, "07", false));

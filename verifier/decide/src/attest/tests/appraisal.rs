@@ -2,12 +2,14 @@
 
 use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
+use quotary_common::id::Digest;
 use quotary_common::reason::Reason;
 
 use super::super::{
-    Appraisal, LearnedReferences, Reference, VerifiedEvidence, Zone, Zones, ZonesError, appraise, measure,
+    Appraisal, LearnedReferences, OnUnknown, Reference, VerifiedEvidence, Zone, Zones, ZonesError, appraise, measure,
 };
 use super::scene::Scene;
+use crate::ima::SignerKeys;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -158,4 +160,21 @@ fn zones_that_cannot_be_are_refused_and_a_quote_must_cover_all_of_them() {
         assert_eq!(Zones::new(vec![fixed]), Err(ZonesError::Values(name("sealed"))));
     }
     assert_eq!(zones(values(&[0, 7])).required_selection().to_string(), "sha256:0,1,2,3,4,5,6,7");
+}
+
+#[test]
+fn two_configurations_are_the_same_when_zones_and_allowed_files_are() {
+    let ima = |path: &[u8]| {
+        let files = crate::ima::AllowList::new(vec![(path.to_vec(), Digest::new([1; 32]))]).unwrap();
+        crate::ima::Reference::new(files, SignerKeys::new(vec![]).unwrap(), vec![], vec![]).unwrap()
+    };
+    let with = |pcrs: &str, path: &[u8]| {
+        let zone = Zone { ima: Some(OnUnknown::Warn), ..zone("measured", pcrs, false, Reference::Learn) };
+        Zones::with_ima(vec![zone], Some(ima(path))).unwrap()
+    };
+    let one = with("sha256:0,10", b"/bin/a");
+    assert_eq!(one, with("sha256:0,10", b"/bin/a"));
+    assert_ne!(one, with("sha256:1,10", b"/bin/a"), "another zone");
+    assert_ne!(one, with("sha256:0,10", b"/bin/b"), "other files");
+    assert!(!one.ask_boot_log() && one.ima_reference().is_some());
 }

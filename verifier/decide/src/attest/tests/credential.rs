@@ -3,8 +3,9 @@
 use quotary_common::reason::Reason;
 use quotary_common::tpm::{Curve, HashAlg, KeyParameters, TpmName, TpmPublic};
 use ring::rand::SystemRandom;
+use rsa::rand_core::RngCore;
 
-use super::super::credential::{ecc_point, id_object, seed_from_agreement};
+use super::super::credential::{RandomAdapter, ecc_point, id_object, seed_from_agreement};
 use super::super::{CredentialError, activation_digest, check_activation, make_credential};
 use super::data;
 use super::software_tpm::{AK_ATTRIBUTES, SoftwareTpm};
@@ -158,4 +159,26 @@ fn only_the_secret_itself_activates() {
     for wrong in [&[7; 31][..], &[8; 32], &[7; 65], &[], expected.as_bytes()] {
         assert_eq!(check_activation(&expected, wrong).unwrap_err().reason, Reason::Activation);
     }
+}
+
+#[test]
+fn the_padding_of_rsa_gets_what_the_random_source_gives_and_a_failure_is_kept() {
+    let fill = |to: &mut [u8]| {
+        to.fill(7);
+        Ok(())
+    };
+    let mut source = RandomAdapter::new(&fill);
+    let (mut one, mut other) = ([0; 3], [0; 5]);
+    source.fill_bytes(&mut one);
+    source.try_fill_bytes(&mut other).unwrap();
+    assert_eq!((one, other), ([7; 3], [7; 5]));
+    assert_eq!((source.next_u32(), source.next_u64()), (0x0707_0707, 0x0707_0707_0707_0707));
+    assert!(!source.failed);
+    let failing = std::cell::Cell::new(true);
+    let fill = |_: &mut [u8]| if failing.take() { Err(ring::error::Unspecified) } else { Ok(()) };
+    let mut source = RandomAdapter::new(&fill);
+    source.fill_bytes(&mut one);
+    assert!(source.failed);
+    source.fill_bytes(&mut one);
+    assert!(source.failed, "what comes after a failure does not undo it");
 }

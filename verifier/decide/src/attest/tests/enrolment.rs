@@ -155,6 +155,11 @@ fn bounds_and_forms_come_first() {
     assert_eq!(changed(|c| c.ak_public.resize(1025, 0)), Reason::TooLarge);
     assert_eq!(changed(|c| c.ek_certificates = vec![vec![]; 9]), Reason::TooLarge);
     assert_eq!(changed(|c| c.ek_certificates = vec![vec![0; 8193]]), Reason::TooLarge);
+    // At the bound it is the form that is refused.
+    assert_eq!(changed(|c| c.ek_public.resize(1024, 0)), Reason::Malformed);
+    assert_eq!(changed(|c| c.ak_public.resize(1024, 0)), Reason::Malformed);
+    assert_eq!(changed(|c| c.ek_certificates = vec![vec![]; 8]), Reason::Malformed);
+    assert_eq!(changed(|c| c.ek_certificates = vec![vec![0; 8192]]), Reason::Malformed);
     assert_eq!(changed(|c| c.ek_public.clear()), Reason::Malformed);
     assert_eq!(changed(|c| c.ak_public.push(0)), Reason::Malformed);
 }

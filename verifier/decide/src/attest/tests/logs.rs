@@ -17,16 +17,17 @@ use super::scene::Scene;
 use crate::eventlog::{Bank, EventLog, ProblemCode, Stage, boot_stages, secure_boot};
 use crate::ima::{self, AllowList, Entries, ListForm, SignerKeys};
 
-const BOOT_LOG: &[u8] = include_bytes!("../../../../../tests/data/attestation/vm/binary_bios_measurements");
-const IMA_LIST: &[u8] = include_bytes!("../../../../../tests/data/attestation/vm/binary_runtime_measurements");
+pub(super) const BOOT_LOG: &[u8] = include_bytes!("../../../../../tests/data/attestation/vm/binary_bios_measurements");
+pub(super) const IMA_LIST: &[u8] =
+    include_bytes!("../../../../../tests/data/attestation/vm/binary_runtime_measurements");
 const SHA256: u16 = 0x000B;
 
-fn name(text: &str) -> Name {
+pub(super) fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
 /// PCRs 0 to 10 as the virtual machine's TPM had them: what both logs replay to.
-fn values() -> Vec<PcrValue> {
+pub(super) fn values() -> Vec<PcrValue> {
     let replay = EventLog::parse(BOOT_LOG).unwrap().replay();
     let of_boot = |index| replay.value(Bank::Sha256, index).map_or_else(|| vec![0; 32], |v| v.as_bytes().to_vec());
     let mut values: Vec<PcrValue> =
@@ -47,7 +48,7 @@ fn pcr10(list: &[u8]) -> Digest {
 }
 
 /// Every file of the list, but for `without`.
-fn allowing(without: &str) -> ima::Reference {
+pub(super) fn allowing(without: &str) -> ima::Reference {
     let mut files = Vec::new();
     for entry in Entries::new(ListForm::BinarySha1, IMA_LIST) {
         let entry = entry.unwrap();
@@ -62,7 +63,7 @@ fn allowing(without: &str) -> ima::Reference {
 }
 
 /// What the virtual machine booted, blessed.
-fn booted() -> BootRequirement {
+pub(super) fn booted() -> BootRequirement {
     let log = EventLog::parse(BOOT_LOG).unwrap();
     let boot = secure_boot(&log);
     let mut stages: BTreeMap<Stage, BTreeSet<[u8; 32]>> = BTreeMap::new();
@@ -75,7 +76,7 @@ fn booted() -> BootRequirement {
     BootRequirement { secure_boot: boot.state, stages, accept, userspace: None }
 }
 
-fn zone(text: &str, boot: Option<BootRequirement>, ima: Option<OnUnknown>) -> Zone {
+pub(super) fn zone(text: &str, boot: Option<BootRequirement>, ima: Option<OnUnknown>) -> Zone {
     let reference = if boot.is_some() { Reference::Replayed } else { Reference::Learn };
     Zone {
         name: name(text),
@@ -88,22 +89,22 @@ fn zone(text: &str, boot: Option<BootRequirement>, ima: Option<OnUnknown>) -> Zo
     }
 }
 
-fn zones(boot: BootRequirement, on_unknown: OnUnknown, reference: ima::Reference) -> Zones {
+pub(super) fn zones(boot: BootRequirement, on_unknown: OnUnknown, reference: ima::Reference) -> Zones {
     let zones = vec![zone("measured", Some(boot), Some(on_unknown)), zone("open", None, None)];
     Zones::with_ima(zones, Some(reference)).unwrap()
 }
 
 /// What comes beside the quote.
 #[derive(Clone)]
-struct Logs {
-    values: Vec<PcrValue>,
-    boot: Option<Vec<u8>>,
-    ima: Option<(u64, Vec<u8>, bool)>,
-    reset_count: u32,
+pub(super) struct Logs {
+    pub(super) values: Vec<PcrValue>,
+    pub(super) boot: Option<Vec<u8>>,
+    pub(super) ima: Option<(u64, Vec<u8>, bool)>,
+    pub(super) reset_count: u32,
 }
 
 impl Logs {
-    fn whole() -> Self {
+    pub(super) fn whole() -> Self {
         Self {
             values: values(),
             boot: Some(BOOT_LOG.to_vec()),
@@ -113,21 +114,21 @@ impl Logs {
     }
 }
 
-struct Case {
-    scene: Scene,
-    zones: Zones,
-    held: Option<HeldLogs>,
+pub(super) struct Case {
+    pub(super) scene: Scene,
+    pub(super) zones: Zones,
+    pub(super) held: Option<HeldLogs>,
 }
 
 impl Case {
-    fn new(zones: Zones) -> Self {
+    pub(super) fn new(zones: Zones) -> Self {
         let mut scene = Scene::new();
         scene.host.best_zone = name("measured");
         scene.required = zones.required_selection();
         Self { scene, zones, held: None }
     }
 
-    fn verified(&mut self, logs: &Logs) -> VerifiedEvidence {
+    pub(super) fn verified(&mut self, logs: &Logs) -> VerifiedEvidence {
         let mut draft = self.scene.draft();
         draft.values = logs.values.clone();
         draft.shape.selection = vec![0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0x07, 0];
@@ -146,7 +147,7 @@ impl Case {
     }
 
     /// Appraises the next evidence, and commits it if the host is in a zone.
-    fn next(&mut self, logs: &Logs) -> (Measured, Appraisal) {
+    pub(super) fn next(&mut self, logs: &Logs) -> (Measured, Appraisal) {
         let evidence = self.verified(logs);
         let measured = measure(self.held.as_ref(), &evidence, &self.zones);
         let learned = LearnedReferences::new();
@@ -159,12 +160,12 @@ impl Case {
         (measured, appraisal)
     }
 
-    fn zone(&mut self, logs: &Logs) -> String {
+    pub(super) fn zone(&mut self, logs: &Logs) -> String {
         self.next(logs).1.zone.map(|zone| zone.as_str().to_owned()).unwrap_or_default()
     }
 
     /// Why the host is in no better zone.
-    fn why(&mut self, logs: &Logs) -> (Reason, String) {
+    pub(super) fn why(&mut self, logs: &Logs) -> (Reason, String) {
         let appraisal = self.next(logs).1;
         let first = appraisal.reasons.first().or(appraisal.revoke.as_ref()).unwrap();
         (first.reason, first.detail.as_str().to_owned())
@@ -266,7 +267,7 @@ fn an_unknown_file_does_what_the_zone_says() {
     assert_eq!((revoked.zone, revoked.revoke.unwrap().reason), (None, Reason::Ima));
 }
 
-fn some_path() -> String {
+pub(super) fn some_path() -> String {
     let paths =
         Entries::new(ListForm::BinarySha1, IMA_LIST).map(|entry| entry.unwrap().measured().unwrap().path.to_vec());
     String::from_utf8(paths.filter(|path| path.starts_with(b"/usr/")).last().unwrap()).unwrap()

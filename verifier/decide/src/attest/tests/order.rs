@@ -117,6 +117,8 @@ fn whatever_is_changed_after_signing_is_refused_with_its_reason() {
         ("a byte after the signature", |e| e.signature.push(0), Reason::Signature),
         ("a signature said to be RSA's", |e| e.signature[1] = 0x14, Reason::Signature),
         ("a signature over SHA-1", |e| e.signature[3] = 4, Reason::Signature),
+        ("a quote at its bound", |e| e.attest.resize(1024, 0), Reason::Signature),
+        ("a signature at its bound", |e| e.signature.resize(1024, 0), Reason::Signature),
         ("no signature", |e| e.signature.clear(), Reason::Signature),
         ("another key's signature", |e| e.signature = Pair::new().sign(&e.attest), Reason::Signature),
     ];
@@ -136,6 +138,7 @@ fn bounds_host_and_tls_key_come_before_the_form() {
     let reason = |arrival, host| precheck(&arrival, host, &scene.nonce_key, NOW_MS).err().map(|refusal| refusal.reason);
     let huge = vec![0; quotary_common::limits::EVIDENCE_BYTES_MAX + 1];
     assert_eq!(reason(scene.arrival(&huge), None), Some(Reason::TooLarge));
+    assert_eq!(reason(scene.arrival(&huge[1..]), None), Some(Reason::UnknownHost));
     assert_eq!(reason(scene.arrival(b"no form"), None), Some(Reason::UnknownHost));
     let mut stranger = scene.arrival(b"no form");
     stranger.tls_key = Digest::of(&[b"stolen or new"]);

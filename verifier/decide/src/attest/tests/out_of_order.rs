@@ -33,6 +33,18 @@ fn the_last_committed_envelope_gets_its_reply_again_whatever_quote_comes_with_it
 }
 
 #[test]
+fn what_is_not_the_next_says_which_it_is() {
+    let mut scene = Scene::new();
+    scene.advance();
+    let (second, third) = (scene.advance(), scene.advance());
+    match scene.precheck(&third).unwrap() {
+        Prechecked::Repeat(repeat) => assert_eq!(repeat.sequence(), 3),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(out_of_order(&scene, &second).sequence(), 2);
+}
+
+#[test]
 fn a_repeat_over_another_tls_key_is_refused() {
     let mut scene = Scene::new();
     let bytes = scene.advance();

@@ -1,5 +1,6 @@
 //! Tests of the room, over logs of real machines and logs made to deceive.
 
+mod bounds;
 mod build;
 mod hostile;
 mod judge;

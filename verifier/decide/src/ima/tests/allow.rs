@@ -1,5 +1,6 @@
 //! The allow-list and the reference.
 
+use super::super::allow::path_hash;
 use super::*;
 
 fn digest(n: u8) -> Digest {
@@ -46,6 +47,27 @@ fn one_digest_under_many_paths_is_found_under_each_of_them() {
 }
 
 #[test]
+fn pairs_are_spread_over_the_slots_whichever_half_they_share() {
+    const PAIRS: usize = 20_000;
+    let path = |n: usize| format!("/usr/share/{n}").into_bytes();
+    let of = |n: usize| Digest::of(&[&n.to_be_bytes()]);
+    let spread = |pairs: Vec<(Vec<u8>, Digest)>| {
+        let list = AllowList::new(pairs.clone()).unwrap();
+        let slots = pairs.iter().map(|(path, digest)| list.first_slot(path_hash(path), digest.as_bytes()));
+        slots.collect::<std::collections::BTreeSet<_>>().len()
+    };
+    // By chance some 17,000 of them differ.
+    for pairs in [
+        (0..PAIRS).map(|n| (path(n), of(n))).collect(),
+        (0..PAIRS).map(|n| (path(n), of(0))).collect(),
+        (0..PAIRS).map(|n| (b"*".to_vec(), of(n))).collect(),
+    ] {
+        let slots = spread(pairs);
+        assert!(slots > 16_000, "{slots}");
+    }
+}
+
+#[test]
 fn an_empty_list_allows_nothing() {
     let list = AllowList::parse(b"# nothing\n\n").unwrap();
     assert!(list.is_empty());
@@ -86,6 +108,15 @@ fn a_line_that_is_not_of_the_form_is_named() {
 }
 
 #[test]
+fn a_path_at_its_bound_is_allowed_and_a_list_with_one_pair_is_not_empty() {
+    let path = [&b"/"[..], &[b'a'; PATH_BYTES_MAX - 1]].concat();
+    let list = AllowList::new(vec![(path.clone(), digest(7))]).unwrap();
+    assert!(!list.is_empty() && list.contains(&path, &digest(7)));
+    assert_eq!(AllowList::parse(&list.to_text()).unwrap(), list);
+    assert_eq!(AllowList::new(vec![([&path[..], b"a"].concat(), digest(7))]), Err(AllowListError::Path));
+}
+
+#[test]
 fn a_reference_takes_absolute_paths_only_and_not_too_many() {
     let make = |excluded: Vec<&[u8]>, required: Vec<&[u8]>| {
         let owned = |paths: Vec<&[u8]>| paths.into_iter().map(<[u8]>::to_vec).collect();
@@ -107,6 +138,17 @@ fn a_reference_takes_absolute_paths_only_and_not_too_many() {
     ]
     .map(|reference| reference.unwrap().digest());
     assert!((1..digests.len()).all(|n| !digests[..n].contains(&digests[n])), "each part counts");
+}
+
+#[test]
+fn the_digest_of_a_reference_covers_its_signers() {
+    let rsa = || SignerKey::from_pem(vector!("keys/rsa2048pub.pem")).unwrap();
+    let ec = || SignerKey::from_pem(vector!("keys/secp256k1pub.pem")).unwrap();
+    let digests = [vec![], vec![rsa()], vec![ec()], vec![rsa(), ec()]].map(|keys| {
+        let keys = SignerKeys::new(keys).unwrap();
+        Reference::new(AllowList::new(vec![]).unwrap(), keys, vec![], vec![]).unwrap().digest()
+    });
+    assert!((1..digests.len()).all(|n| !digests[..n].contains(&digests[n])));
 }
 
 #[test]

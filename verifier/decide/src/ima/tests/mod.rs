@@ -2,6 +2,7 @@
 //! the code here, which lays out entries as `ima_measurements_show` does.
 
 mod allow;
+mod bounds;
 mod fold;
 mod hostile;
 mod properties;
