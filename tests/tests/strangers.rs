@@ -9,8 +9,10 @@ use quotary_tests::host::Operator;
 use quotary_tests::world::{Options, World};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// More than the verifier serves at once.
-const IDLE_CONNECTIONS: usize = 600;
+/// Far more than the verifier serves at once.
+const IDLE_CONNECTIONS: usize = 300;
+/// What it serves at once: without shares, strangers would take all.
+const CONNECTIONS_MAX: usize = 64;
 const NONCES: usize = 2_000;
 
 /// A connection from `from` that never says a word.
@@ -22,7 +24,8 @@ async fn idle(from: &str, to: SocketAddr) -> Option<TcpStream> {
 
 #[test]
 fn a18_connections_that_never_finish_their_handshake_keep_no_host_out() {
-    let mut world = World::new(Options::quick(0)).unwrap();
+    let verifier_extra = format!("[limits]\nconnections_max = {CONNECTIONS_MAX}\n");
+    let mut world = World::new(Options { verifier_extra, ..Options::quick(0) }).unwrap();
     world.start_verifier().unwrap();
     let operator = Operator::of(&world).unwrap();
     world.runtime().block_on(async {

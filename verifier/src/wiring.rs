@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Times};
 use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
 use crate::keyring::{self, KeyringError};
 use crate::predict::{Feed, Forecaster};
@@ -136,8 +136,8 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
-    let (stopped, window_ms) = (stop.clone(), config.timing.window_ms);
-    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), (&feed, window_ms), &stopped))?;
+    let (stopped, timing) = (stop.clone(), config.timing);
+    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), (&feed, timing), &stopped))?;
     let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
@@ -257,7 +257,7 @@ fn deliveries(webhooks: Vec<Webhook>, writer: &mut Writer, told: &Told<'_>) -> R
 }
 
 /// Fills the history with the newest kept evidence of each host, oldest first, until `stop` is cancelled.
-fn replay(view: &View, reader: &dyn Reader, (feed, window_ms): (&Feed, u64), stop: &CancellationToken) {
+fn replay(view: &View, reader: &dyn Reader, (feed, timing): (&Feed, Times), stop: &CancellationToken) {
     for snapshot in view.hosts() {
         let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
         let partition = Partition::of_host(&record.host);
@@ -271,16 +271,27 @@ fn replay(view: &View, reader: &dyn Reader, (feed, window_ms): (&Feed, u64), sto
             tracing::warn!(host = %record.host, %error, "the history starts empty");
             Vec::new()
         });
-        let mut bounds = Bounds { capacity: record.capacity, before: None, window_ms };
+        let mut before = None;
+        let mut since_ms = None;
         for row in rows.iter().filter_map(|row| tables::SequenceRow::from_bytes(&row.value)) {
             if stop.is_cancelled() {
                 return;
             }
-            let Ok(Some(bytes)) = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()) else { continue };
-            match BoundedLoad::kept(&bytes, &bounds).filter(|load| load.host() == record.host) {
+            let now_ms = row.committed_at_ms;
+            let bounds = Bounds {
+                capacity: record.capacity,
+                before: before.take(),
+                since_ms: since_ms.replace(now_ms).unwrap_or(now_ms.saturating_sub(timing.evidence_ms)),
+                now_ms,
+                window_ms: timing.window_ms,
+                wait_ms: timing.lease_ms,
+            };
+            let kept = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()).ok().flatten();
+            let load = kept.and_then(|bytes| BoundedLoad::kept(&bytes, &bounds));
+            match load.filter(|load| load.host() == record.host) {
                 Some(load) => {
-                    bounds.before = Some(load.clock());
-                    feed.replay(load, row.committed_at_ms);
+                    before = Some(load.timeline());
+                    feed.replay(load, now_ms);
                 }
                 None => tracing::warn!(host = %record.host, "kept evidence does not read: a gap in its history"),
             }

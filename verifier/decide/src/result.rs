@@ -6,6 +6,7 @@
 
 use serde_json::{Value, json};
 
+use crate::history::LoadFinding;
 use crate::registry::Host;
 
 /// The profile that names the form of these claims.
@@ -53,7 +54,8 @@ pub fn ear_claims(host: &Host, issuer: Issuer<'_>) -> Value {
 fn status(host: &Host, trusted: bool) -> &'static str {
     match (host.progress.revoked.is_some(), trusted) {
         (true, _) => "contraindicated",
-        (_, true) if host.progress.findings.is_empty() => "affirming",
+        // What it states of its load is no part of what booted and runs there.
+        (_, true) if host.progress.findings.iter().all(LoadFinding::is_named) => "affirming",
         (_, true) => "warning",
         // Evidence came, and no zone holds any more; or none came yet.
         (_, false) if host.progress.sequence > 0 => "contraindicated",

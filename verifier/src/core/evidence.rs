@@ -67,8 +67,11 @@ impl State {
             Promise { trust_ms: timing.trust_ms, hold_ms: timing.lease_ms.saturating_add(timing.lease_margin_ms) };
         let bounds = Bounds {
             capacity: host.record.capacity,
-            before: host.progress.committed().clock,
+            before: host.timeline(),
+            since_ms: host.last_known_ms(),
+            now_ms,
             window_ms: timing.window_ms,
+            wait_ms: timing.lease_ms,
         };
         let load = BoundedLoad::of(&evidence, &bounds);
         let next = match host.accept((&evidence, measured, &load), &appraisal, now_ms, promise) {

@@ -1,5 +1,6 @@
 //! Enrolling a host: a new one, or the same with a new attestation key.
 
+use quotary_common::cbor::Text;
 use quotary_common::id::{Digest, TokenId};
 use quotary_common::leaf::{Decision, Enrolled};
 use quotary_common::reason::{Reason, Refusal};
@@ -93,7 +94,7 @@ impl State {
             ek_public: checked.ek_public().to_vec(),
             ak_public: checked.ak_public().to_vec(),
             tls_key: checked.tls_key(),
-            ek_issuer: host.record.ek_issuer.clone(),
+            ek_issuer: checked.certified_by().map(|by| Text::lossy(&by.issuer)),
             token: host.record.token,
             replaced,
             epoch: host.progress.epoch,

@@ -38,9 +38,8 @@ pub(super) fn measure() -> anyhow::Result<HostState> {
         ek_public: ek_public.to_vec(),
         ak_public: tpm.ak_public().to_vec(),
         tls_key: Digest::of(&[b"TLS key"]),
-        ek_issuer: Text::new(
-            "C=DE, O=Infineon Technologies AG, OU=OPTIGA(TM), CN=Infineon OPTIGA(TM) TPM 2.0 RSA CA 042",
-        ),
+        ek_issuer: None,
+        tpm: None,
         zone_best: Name::lossy("production-measured-boot"),
         labels: Bounded::truncating((0..8).map(label).collect()).0,
         capacity: Resources {
@@ -89,6 +88,8 @@ fn progress() -> HostProgress {
             backend: BackendKind::Systemd,
             hierarchy: Hierarchy::V2,
             witnessed: Some(WitnessedCheckpoint { size: 1_000_000_000, root: digest }),
+            built_at_ms: Some(5_184_000_000),
+            began_ms: Some(1_800_000_000_000),
         }),
         findings: Bounded::truncating(vec![Name::lossy("clock-unsafe"), Name::lossy("rebooted")]).0,
         held_until_ms: 1_800_000_315_000,

@@ -1,29 +1,45 @@
 //! Bounding the lie (design §5): what a host says of its load is held within what it can have had.
 //!
-//! A quote does not prove the numbers true against a compromised kernel. So a window counts only where the TPM's own
-//! clock leaves room for it, at most the operator's inventory, and applications together at most their host.
+//! A quote does not prove the numbers true against a compromised kernel. So a window counts once, in the time since the
+//! envelope before, with at most the operator's inventory, and applications together with at most their host.
 
 use std::collections::BTreeMap;
 
 use quotary_common::envelope::{ClaimedEnvelope, Envelope, Name};
 use quotary_common::evidence::Evidence;
-use quotary_common::id::{GrantId, HostId};
+use quotary_common::id::{BootId, GrantId, HostId};
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
-use quotary_common::tpm::Quote;
 use quotary_common::units::{ResourceKind, Resources};
 
 use super::Subject;
-use crate::attest::{ClockPosition, VerifiedEvidence};
+use crate::attest::VerifiedEvidence;
 
 /// What the load of a host may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// The operator's inventory; what it does not name has no bound.
     pub capacity: Resources,
-    /// The TPM's place in its time when the evidence before was quoted; `None` for a host's first.
-    pub before: Option<ClockPosition>,
+    /// Where the host's time stood in the evidence before; `None` for a host's first.
+    pub before: Option<Timeline>,
+    /// When the host last did anything that the verifier saw, Unix ms: its last commit, or its enrolment.
+    pub since_ms: u64,
+    /// The commit, Unix ms.
+    pub now_ms: u64,
     /// Length of a metric window as the deployment sets it, ms.
     pub window_ms: u64,
+    /// How long an envelope may have waited for its commit without more being asked, ms.
+    pub wait_ms: u64,
+}
+
+/// A host's own time beside the verifier's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeline {
+    /// The boot whose time it is.
+    pub boot_id: BootId,
+    /// `CLOCK_BOOTTIME` when the envelope was built, ms.
+    pub built_at_ms: u64,
+    /// The verifier's time (Unix ms) at that clock's zero, as the commit shows it that anchors this boot.
+    pub began_ms: u64,
 }
 
 /// The load that evidence states, held within [`Bounds`]. Made from verified evidence, or from what is kept of it.
@@ -33,7 +49,7 @@ pub struct BoundedLoad {
     pub(super) built_at_ms: u64,
     pub(super) subjects: Vec<SubjectLoad>,
     findings: Vec<LoadFinding>,
-    clock: ClockPosition,
+    timeline: Timeline,
 }
 
 /// One subject's part of it.
@@ -58,7 +74,8 @@ pub(super) struct Usage {
 /// What was beyond the bounds, and was taken back to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LoadFinding {
-    /// A window does not lie in the time that passed since the evidence before: it is left out.
+    /// A window does not lie in the time since the envelope before, or the host's clock is ahead of the verifier's: it
+    /// is left out.
     OutOfTime,
     /// The host says that it used more than the inventory says that it has: the inventory's amount counts.
     BeyondCapacity,
@@ -75,6 +92,10 @@ impl LoadFinding {
             Self::BeyondHost => "load-beyond-host",
         }
     }
+    /// Whether the name is one of theirs.
+    pub fn is_named(name: &Name) -> bool {
+        [Self::OutOfTime, Self::BeyondCapacity, Self::BeyondHost].iter().any(|finding| finding.code() == name.as_str())
+    }
     /// The code as the host's record keeps it.
     pub fn name(self) -> Name {
         Name::lossy(self.code())
@@ -84,15 +105,14 @@ impl LoadFinding {
 impl BoundedLoad {
     /// The load that verified evidence states.
     pub fn of(evidence: &VerifiedEvidence, bounds: &Bounds) -> Self {
-        Self::bounded(evidence.claims(), evidence.clock(), bounds)
+        Self::bounded(evidence.claims(), bounds)
     }
 
     /// The same for evidence that was verified and committed before a restart, and is read back from the store;
     /// `None` when it does not read.
     pub fn kept(evidence: &[u8], bounds: &Bounds) -> Option<Self> {
         let evidence = Evidence::from_bytes(evidence).ok()?;
-        let clock = Quote::parse(&evidence.attest).ok()?.clock.into();
-        Some(Self::bounded(ClaimedEnvelope::parse(evidence.envelope).ok()?.claims(), clock, bounds))
+        Some(Self::bounded(ClaimedEnvelope::parse(evidence.envelope).ok()?.claims(), bounds))
     }
 
     /// Whose it is.
@@ -100,9 +120,9 @@ impl BoundedLoad {
         self.host
     }
 
-    /// The TPM's place in its time when it was quoted: where the next begins.
-    pub fn clock(&self) -> ClockPosition {
-        self.clock
+    /// Where the host's time stood: what the next is held against.
+    pub fn timeline(&self) -> Timeline {
+        self.timeline
     }
 
     /// What was beyond the bounds; each once.
@@ -110,23 +130,24 @@ impl BoundedLoad {
         &self.findings
     }
 
-    pub(super) fn bounded(envelope: &Envelope, clock: ClockPosition, bounds: &Bounds) -> Self {
-        let mut load = Self {
-            host: envelope.host,
-            built_at_ms: envelope.built_at_ms,
-            subjects: vec![SubjectLoad { subject: Subject::Host, grant: None, usages: usages(&envelope.host_windows) }],
-            findings: Vec::new(),
-            clock,
-        };
-        load.subjects.extend(envelope.applications.iter().map(|application| SubjectLoad {
+    pub(super) fn bounded(envelope: &Envelope, bounds: &Bounds) -> Self {
+        let (reach_ms, began_ms) = reach(envelope, bounds);
+        let host = SubjectLoad { subject: Subject::Host, grant: None, usages: usages(&envelope.host_windows) };
+        let applications = envelope.applications.iter().map(|application| SubjectLoad {
             subject: Subject::Cgroup(application.cgroup.as_str().to_owned()),
             grant: application.grant,
             usages: usages(&application.windows),
-        }));
-        let reach_ms = reach_ms(clock, bounds);
+        });
+        let mut load = Self {
+            host: envelope.host,
+            built_at_ms: envelope.built_at_ms,
+            subjects: std::iter::once(host).chain(applications).collect(),
+            findings: Vec::new(),
+            timeline: Timeline { boot_id: envelope.boot_id, built_at_ms: envelope.built_at_ms, began_ms },
+        };
         load.keep_in_time(reach_ms);
         load.keep_in_capacity(&bounds.capacity);
-        load.keep_in_host();
+        load.keep_in_host(&bounds.capacity);
         load.findings.sort_unstable();
         load.findings.dedup();
         load
@@ -141,7 +162,16 @@ impl BoundedLoad {
         };
         for load in &mut self.subjects {
             let stated = load.usages.len();
-            load.usages.retain(in_time);
+            // In the order of resource and start: what overlaps the one before states an interval twice.
+            let mut ended: Option<(ResourceKind, u64)> = None;
+            load.usages.retain(|usage| {
+                let overlaps = ended.is_some_and(|(of, end_ms)| of == usage.resource && usage.start_ms < end_ms);
+                let keeps = in_time(usage) && !overlaps;
+                if keeps {
+                    ended = Some((usage.resource, usage.start_ms.saturating_add(usage.duration_ms)));
+                }
+                keeps
+            });
             if load.usages.len() < stated {
                 self.findings.push(LoadFinding::OutOfTime);
             }
@@ -165,30 +195,27 @@ impl BoundedLoad {
 
     /// Resources that flow through the host's own counters. A group's memory holds page cache, which the host counts as
     /// free: it is held by the inventory alone.
-    fn keep_in_host(&mut self) {
+    fn keep_in_host(&mut self, capacity: &Resources) {
         for resource in [ResourceKind::Cpu, ResourceKind::Disk, ResourceKind::Network] {
-            let Some(host) = self.subjects.first().and_then(|host| Total::of(&host.usages, resource)) else { continue };
-            let mut used: u128 = 0;
-            let mut longest_ms: u64 = 0;
-            for load in self.outermost() {
-                if let Some(total) = Total::of(&load.usages, resource) {
-                    used = used.saturating_add(total.amount);
-                    longest_ms = longest_ms.max(total.duration_ms);
-                }
-            }
-            // Where the host's windows did not fit, nothing can be said.
-            if longest_ms > host.duration_ms {
-                continue;
-            }
-            let noise = u128::from(NOISE_MILLICORES) * u128::from(host.duration_ms);
+            let used = self.used_by_groups(resource);
+            let host = self.subjects.first().map_or(Total::NOTHING, |host| Total::of(&host.usages, resource));
+            // Where the host states less time than its groups, the inventory stands in.
+            let unstated_ms = used.duration_ms.saturating_sub(host.duration_ms);
+            let stands_in = match most_of(resource, capacity) {
+                Some(most) => u128::from(most).saturating_mul(u128::from(unstated_ms)),
+                None if unstated_ms > 0 => continue,
+                None => 0,
+            };
+            let noise_per_ms = if resource == ResourceKind::Cpu { NOISE_MILLICORES } else { 0 };
+            let noise = u128::from(noise_per_ms) * u128::from(host.duration_ms);
             let most = host.amount.saturating_add(host.amount / u128::from(METER_PART / 2));
-            let most = if resource == ResourceKind::Cpu { most.saturating_add(noise) } else { most };
-            if used <= most {
+            let most = most.saturating_add(stands_in).saturating_add(noise);
+            if used.amount <= most {
                 continue;
             }
             self.findings.push(LoadFinding::BeyondHost);
             let scale = |value: u64| {
-                let scaled = u128::from(value).saturating_mul(most) / used.max(1);
+                let scaled = u128::from(value).saturating_mul(most) / used.amount.max(1);
                 u64::try_from(scaled).unwrap_or(u64::MAX)
             };
             for usage in self.subjects.iter_mut().skip(1).flat_map(|load| &mut load.usages) {
@@ -200,28 +227,39 @@ impl BoundedLoad {
         }
     }
 
-    /// Applications whose group lies in no other's: what runs in a group within a group is counted in both.
-    fn outermost(&self) -> impl Iterator<Item = &SubjectLoad> {
-        let mut groups: Vec<(&str, &SubjectLoad)> = self
+    /// What all groups used together. What runs in a group within a group is counted in both by the kernel: of a group
+    /// and those within it, the greater counts. The time is that of the group that states most.
+    fn used_by_groups(&self, resource: ResourceKind) -> Total {
+        let mut groups: Vec<(&str, Total)> = self
             .subjects
             .iter()
             .filter_map(|load| match &load.subject {
-                Subject::Cgroup(path) => Some((path.as_str(), load)),
+                Subject::Cgroup(path) => Some((path.trim_end_matches('/'), Total::of(&load.usages, resource))),
                 Subject::Host => None,
             })
             .collect();
         // By components, so that what lies in a group follows it at once.
         groups.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
-        let mut outer: Option<&str> = None;
-        groups.into_iter().filter_map(move |(path, load)| {
-            let within = outer
-                .and_then(|outer| path.strip_prefix(outer.trim_end_matches('/')))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            if !within {
-                outer = Some(path);
+        let duration_ms = groups.iter().map(|(_, total)| total.duration_ms).max().unwrap_or(0);
+        // The groups that the next may lie in, each with its own amount and that of those within it.
+        let mut open: Vec<(&str, u128, u128)> = vec![("", 0, 0)];
+        let close = |open: &mut Vec<(&str, u128, u128)>| {
+            let Some((_, own, within)) = open.pop() else { return };
+            if let Some((_, _, of_parent)) = open.last_mut() {
+                *of_parent = of_parent.saturating_add(own.max(within));
             }
-            (!within).then_some(load)
-        })
+        };
+        for (path, total) in groups {
+            let lies_in = |group: &str| path.strip_prefix(group).is_some_and(|rest| rest.starts_with('/'));
+            while open.len() > 1 && !open.last().is_some_and(|(group, _, _)| lies_in(group)) {
+                close(&mut open);
+            }
+            open.push((path, total.amount, 0));
+        }
+        while open.len() > 1 {
+            close(&mut open);
+        }
+        Total { amount: open.first().map_or(0, |(_, _, within)| *within), duration_ms }
     }
 }
 
@@ -230,13 +268,22 @@ const METER_PART: u64 = 16;
 /// CPU time that groups may be ahead of the host by, which counts in ticks.
 const NOISE_MILLICORES: u64 = 50;
 
-/// How far back of its building an envelope's windows may begin, ms: what the TPM's clock says has passed since the
-/// quote before. That clock may run a quarter slow or fast (TPM 2.0 Part 1, Clock), and a window that was open then is
-/// closed since.
-fn reach_ms(clock: ClockPosition, bounds: &Bounds) -> u64 {
-    let before_ms = bounds.before.map_or(0, |before| before.clock_ms);
-    let elapsed_ms = clock.clock_ms.saturating_sub(before_ms);
-    elapsed_ms.saturating_add(elapsed_ms / 4).saturating_add(bounds.window_ms.saturating_mul(2))
+/// How far back of its building an envelope's windows may begin, ms, and the anchor of the host's time from here on.
+///
+/// Within a boot, windows follow on the envelope before, however long either waited for its commit. The host's clock may
+/// be ahead of the verifier's by no more than a wait explains; beyond that, and in a boot's first envelope, only as much
+/// time counts as passed at the verifier. (The TPM's clock would bound less: its owner can set it forward.)
+fn reach(envelope: &Envelope, bounds: &Bounds) -> (u64, u64) {
+    let straddling_ms = bounds.window_ms.saturating_mul(2);
+    let passed_ms = bounds.now_ms.saturating_sub(bounds.since_ms).saturating_add(straddling_ms);
+    let anew = (passed_ms, bounds.now_ms.saturating_sub(envelope.built_at_ms));
+    let Some(before) = bounds.before.filter(|before| before.boot_id == envelope.boot_id) else { return anew };
+    let latest_ms = bounds.now_ms.saturating_sub(before.began_ms).saturating_add(bounds.wait_ms);
+    if envelope.built_at_ms > latest_ms {
+        return anew;
+    }
+    let since_before_ms = envelope.built_at_ms.saturating_sub(before.built_at_ms);
+    (since_before_ms.saturating_add(straddling_ms), before.began_ms)
 }
 
 fn most_of(resource: ResourceKind, capacity: &Resources) -> Option<u64> {
@@ -251,19 +298,21 @@ fn most_of(resource: ResourceKind, capacity: &Resources) -> Option<u64> {
 }
 
 /// What was used of a resource over an envelope: mean times milliseconds.
+#[derive(Debug, Clone, Copy)]
 struct Total {
     amount: u128,
     duration_ms: u64,
 }
 
 impl Total {
-    fn of(usages: &[Usage], resource: ResourceKind) -> Option<Self> {
-        let mut all = usages.iter().filter(|usage| usage.resource == resource).peekable();
-        all.peek()?;
-        Some(all.fold(Self { amount: 0, duration_ms: 0 }, |total, usage| Self {
+    const NOTHING: Self = Self { amount: 0, duration_ms: 0 };
+
+    fn of(usages: &[Usage], resource: ResourceKind) -> Self {
+        let of_resource = usages.iter().filter(|usage| usage.resource == resource);
+        of_resource.fold(Self::NOTHING, |total, usage| Self {
             amount: total.amount.saturating_add(u128::from(usage.mean) * u128::from(usage.duration_ms)),
             duration_ms: total.duration_ms.saturating_add(usage.duration_ms),
-        }))
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use quotary_common::id::{GrantId, HostId};
 use quotary_common::limits::APPLICATIONS_MAX;
 use quotary_common::units::ResourceKind;
 
-pub use bounds::{BoundedLoad, Bounds, LoadFinding};
+pub use bounds::{BoundedLoad, Bounds, LoadFinding, Timeline};
 pub use series::{Point, Series};
 
 use bounds::Usage;

@@ -9,9 +9,8 @@ use quotary_common::id::{BootId, DeploymentId, Digest};
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::units::Resources;
 
-use super::bounds::{BoundedLoad, Bounds, LoadFinding};
+use super::bounds::{BoundedLoad, Bounds, LoadFinding, Timeline};
 use super::*;
-use crate::attest::ClockPosition;
 
 const WINDOW_MS: u64 = 15_000;
 const BUILT_AT_MS: u64 = 1_000_000;
@@ -76,24 +75,29 @@ fn envelope(of_host: &[MetricWindow], of_groups: &[(&str, &[MetricWindow])]) -> 
     }
 }
 
-fn position(clock_ms: u64) -> ClockPosition {
-    ClockPosition { reset_count: 1, restart_count: 0, clock_ms }
+/// Where a host stood whose envelope before was built `ago_ms` earlier, committed without delay.
+fn timeline(ago_ms: u64) -> Timeline {
+    let boot_id = BootId::new([1; 16]);
+    Timeline { boot_id, built_at_ms: BUILT_AT_MS - ago_ms, began_ms: COMMITTED_AT_MS - BUILT_AT_MS }
 }
 
-/// A host of two cores and 1 GiB, quoted 30 s after the evidence before.
-fn bounded(envelope: &Envelope) -> BoundedLoad {
-    bounded_after(envelope, 30_000)
-}
-
-fn bounded_after(envelope: &Envelope, elapsed_ms: u64) -> BoundedLoad {
-    let capacity = Resources {
+fn capacity() -> Resources {
+    Resources {
         cpu_millicores: Some(2_000),
         memory_bytes: Some(1 << 30),
         disk_bytes_per_second: Some(1_000_000),
         ..Resources::default()
-    };
-    let bounds = Bounds { capacity, before: Some(position(7_000_000)), window_ms: WINDOW_MS };
-    BoundedLoad::bounded(envelope, position(7_000_000 + elapsed_ms), &bounds)
+    }
+}
+
+fn bounds(before: Option<Timeline>, passed_ms: u64) -> Bounds {
+    let (since_ms, now_ms) = (COMMITTED_AT_MS - passed_ms, COMMITTED_AT_MS);
+    Bounds { capacity: capacity(), before, since_ms, now_ms, window_ms: WINDOW_MS, wait_ms: 300_000 }
+}
+
+/// A host of two cores and 1 GiB, 30 s after the evidence before.
+fn bounded(envelope: &Envelope) -> BoundedLoad {
+    BoundedLoad::bounded(envelope, &bounds(Some(timeline(30_000)), 30_000))
 }
 
 /// The mean that history has of a subject, if it has one.
@@ -101,7 +105,7 @@ fn recorded(load: &BoundedLoad, subject: Subject, resource: ResourceKind) -> Opt
     let mut history = History::new(60_000);
     history.record(load, COMMITTED_AT_MS);
     let series = history.get(&SeriesKey { host: host(), subject, resource })?;
-    series.closed(COMMITTED_AT_MS + 60_000, 8).into_iter().flatten().last().map(|point| point.mean())
+    series.closed(COMMITTED_AT_MS + 60_000, 64).into_iter().flatten().last().map(|point| point.mean())
 }
 
 fn group(path: &str) -> Subject {
@@ -172,30 +176,74 @@ fn memory_of_groups_may_be_more_than_the_host_counts_as_used() {
     assert_eq!((load.findings(), recorded(&load, group("/a"), ResourceKind::Memory)), (&[][..], Some(500 << 20)));
 }
 
+/// Whether a window of one core counts, and what is said otherwise.
+fn taken((start_ms, duration_ms): (u64, u64), bounds: &Bounds) -> bool {
+    let window = MetricWindow { start_ms, duration_ms, ..window(Metric::CpuMillicores, 1_000) };
+    let load = BoundedLoad::bounded(&envelope(&[window], &[]), bounds);
+    let is_taken = recorded(&load, Subject::Host, ResourceKind::Cpu).is_some();
+    assert_eq!(load.findings(), if is_taken { &[][..] } else { &[LoadFinding::OutOfTime] });
+    is_taken
+}
+
 #[test]
-fn a_window_counts_only_where_the_tpms_clock_leaves_room_for_it() {
-    let cpu = window(Metric::CpuMillicores, 1_000);
-    let at = |start_ms, duration_ms| MetricWindow { start_ms, duration_ms, ..cpu.clone() };
-    let taken = |window: MetricWindow, elapsed_ms| {
-        let load = bounded_after(&envelope(&[window], &[]), elapsed_ms);
-        match recorded(&load, Subject::Host, ResourceKind::Cpu) {
-            Some(_) => assert_eq!(load.findings(), []),
-            None => assert_eq!(load.findings(), [LoadFinding::OutOfTime]),
-        }
-        load.findings().is_empty()
-    };
-    // 30 s and a quarter, and two windows: 67.5 s.
-    assert!(taken(at(BUILT_AT_MS - 67_500, 15_000), 30_000));
-    assert!(!taken(at(BUILT_AT_MS - 67_501, 15_000), 30_000));
-    assert!(!taken(at(BUILT_AT_MS - 67_500, 15_000), 29_000));
-    assert!(taken(at(BUILT_AT_MS - 15_000, 15_000), 0));
-    assert!(!taken(at(BUILT_AT_MS - 15_000, 15_001), 30_000), "it ends after the envelope was built");
-    assert!(!taken(at(BUILT_AT_MS - 15_000, 0), 30_000), "it has no length");
-    assert!(!taken(at(u64::MAX, 2), 30_000));
-    // After a reset the TPM's clock may be a little behind: no time has passed then.
-    let first = Bounds { capacity: Resources::default(), before: None, window_ms: WINDOW_MS };
-    let long_ago = envelope(&[at(0, 15_000)], &[]);
-    assert_eq!(BoundedLoad::bounded(&long_ago, position(BUILT_AT_MS), &first).findings(), []);
+fn a_window_counts_once_in_the_time_since_the_envelope_before() {
+    let after = |ago_ms| bounds(Some(timeline(ago_ms)), 30_000);
+    // 30 s, and two windows that may straddle it.
+    assert!(taken((BUILT_AT_MS - 60_000, 15_000), &after(30_000)));
+    assert!(!taken((BUILT_AT_MS - 60_001, 15_000), &after(30_000)));
+    assert!(!taken((BUILT_AT_MS - 15_000, 15_001), &after(30_000)), "it ends after the envelope was built");
+    assert!(!taken((BUILT_AT_MS - 15_000, 0), &after(30_000)), "it has no length");
+    assert!(!taken((u64::MAX, 2), &after(30_000)));
+    // The same interval twice, with other numbers: the first counts.
+    let twice = [
+        window(Metric::CpuMillicores, 100),
+        MetricWindow { duration_ms: WINDOW_MS - 1, ..window(Metric::CpuMillicores, 2_000) },
+    ];
+    let load = bounded(&envelope(&twice, &[]));
+    assert_eq!(load.findings(), [LoadFinding::OutOfTime]);
+    assert_eq!(recorded(&load, Subject::Host, ResourceKind::Cpu), Some(2_000));
+}
+
+#[test]
+fn what_waited_for_the_verifier_counts_whole() {
+    // The envelope before waited four minutes and was committed a second ago; this one has all since it was built.
+    let after_an_outage = bounds(Some(timeline(240_000)), 1_000);
+    assert!(taken((BUILT_AT_MS - 240_000, 15_000), &after_an_outage));
+    // The first envelope of another boot: as much as passed since the last of the one before.
+    let rebooted = Timeline { boot_id: BootId::new([2; 16]), ..timeline(30_000) };
+    assert!(taken((BUILT_AT_MS - 100_000, 15_000), &bounds(Some(rebooted), 100_000)));
+    assert!(!taken((BUILT_AT_MS - 100_000, 15_000), &bounds(Some(rebooted), 30_000)));
+    assert!(!taken((BUILT_AT_MS - 100_000, 15_000), &bounds(None, 30_000)), "nor do a host's first reach far back");
+}
+
+#[test]
+fn a_clock_that_runs_ahead_of_the_verifiers_gains_no_time() {
+    // By the anchor of its boot the host is an hour ahead of what passed here.
+    let ahead = Timeline { began_ms: COMMITTED_AT_MS - BUILT_AT_MS + 3_600_000, ..timeline(3_600_000 / 4) };
+    assert!(!taken((BUILT_AT_MS - 600_000, 15_000), &bounds(Some(ahead), 30_000)));
+    assert!(taken((BUILT_AT_MS - 30_000, 15_000), &bounds(Some(ahead), 30_000)));
+    // Its time is anchored anew: nothing is held against it for ever, and nothing was gained.
+    let load = BoundedLoad::bounded(&envelope(&[], &[]), &bounds(Some(ahead), 30_000));
+    assert_eq!(load.timeline().began_ms, COMMITTED_AT_MS - BUILT_AT_MS);
+    // As much as a wait explains is no lie.
+    let waited = Timeline { began_ms: COMMITTED_AT_MS - BUILT_AT_MS + 299_000, ..timeline(600_000) };
+    assert!(taken((BUILT_AT_MS - 600_000, 15_000), &bounds(Some(waited), 30_000)));
+}
+
+#[test]
+fn windows_of_the_host_that_are_not_there_free_no_application() {
+    let cpu = |mean| [window(Metric::CpuMillicores, mean)];
+    // Nothing is stated of the host: the inventory of two cores stands in.
+    let load = bounded(&envelope(&[], &[("/a", &cpu(2_000)), ("/b", &cpu(2_000))]));
+    assert_eq!(load.findings(), [LoadFinding::BeyondHost]);
+    assert_eq!(recorded(&load, group("/a"), ResourceKind::Cpu), Some(1_000));
+    // Nor does a millisecond of it.
+    let instant = MetricWindow { duration_ms: 1, ..window(Metric::CpuMillicores, 2_000) };
+    let load = bounded(&envelope(&[instant], &[("/a", &cpu(2_000)), ("/b", &cpu(2_000))]));
+    assert_eq!(load.findings(), [LoadFinding::BeyondHost]);
+    // A group that says nothing of what runs within it hides none of that.
+    let load = bounded(&envelope(&cpu(500), &[("/x", &cpu(0)), ("/x/a", &cpu(2_000)), ("/x/b", &cpu(2_000))]));
+    assert_eq!(load.findings(), [LoadFinding::BeyondHost]);
 }
 
 #[test]
@@ -231,14 +279,11 @@ proptest! {
         of_host in prop::collection::vec(any_window(), 0..12),
         a in prop::collection::vec(any_window(), 0..12),
         b in prop::collection::vec(any_window(), 0..12),
-        elapsed_ms in prop_oneof![0..100_000_u64, any::<u64>()],
+        ago_ms in 0..BUILT_AT_MS,
     ) {
         let envelope = envelope(&of_host, &[("/a", &a), ("/b/c", &b)]);
-        let clock = position(7_000_000_u64.saturating_add(elapsed_ms));
-        let capacity = Resources { cpu_millicores: Some(2_000), memory_bytes: Some(1 << 30), ..Resources::default() };
-        let bounds = Bounds { capacity, before: Some(position(7_000_000)), window_ms: WINDOW_MS };
-        let load = BoundedLoad::bounded(&envelope, clock, &bounds);
-        let reach_ms = elapsed_ms.saturating_add(elapsed_ms / 4).saturating_add(2 * WINDOW_MS);
+        let load = BoundedLoad::bounded(&envelope, &bounds(Some(timeline(ago_ms)), 30_000));
+        let reach_ms = ago_ms.saturating_add(2 * WINDOW_MS);
         for usage in load.subjects.iter().flat_map(|subject| &subject.usages) {
             prop_assert!(usage.start_ms >= BUILT_AT_MS.saturating_sub(reach_ms));
             prop_assert!(usage.start_ms + usage.duration_ms <= BUILT_AT_MS);
@@ -249,7 +294,21 @@ proptest! {
                 _ => {}
             }
         }
-        let mut history = History::new(60_000);
-        history.record(&load, COMMITTED_AT_MS);
+        // Two groups beside each other, and a host of two cores: what it states, or the inventory where it states less time.
+        let amount = |subjects: &[bounds::SubjectLoad]| -> u128 {
+            let all = subjects.iter().flat_map(|subject| &subject.usages);
+            let cpu = all.filter(|usage| usage.resource == ResourceKind::Cpu);
+            cpu.map(|usage| u128::from(usage.mean) * u128::from(usage.duration_ms)).sum()
+        };
+        let time = |subject: &bounds::SubjectLoad| -> u64 {
+            let cpu = subject.usages.iter().filter(|usage| usage.resource == ResourceKind::Cpu);
+            cpu.map(|usage| usage.duration_ms).sum()
+        };
+        let (host, groups) = load.subjects.split_first().unwrap();
+        let longest_ms = groups.iter().map(time).max().unwrap();
+        let stated = amount(std::slice::from_ref(host));
+        let most = stated + stated / 8 + u128::from(time(host)) * 50;
+        let most = most + u128::from(longest_ms.saturating_sub(time(host))) * 2_000;
+        prop_assert!(amount(groups) <= most, "{} of {most}", amount(groups));
     }
 }

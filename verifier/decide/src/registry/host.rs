@@ -13,7 +13,7 @@ use crate::attest::{
     Appraisal, CheckedEnrolment, ClockPosition, Committed, EkAllowList, EnrolledHost, Finding, HeldLogs, Measured,
     TpmKind, TrustRoots, VerifiedEvidence,
 };
-use crate::history::BoundedLoad;
+use crate::history::{BoundedLoad, Timeline};
 
 /// Who certifies EKs, and which are admitted: as the configuration says now, whatever it said when a host enrolled.
 #[derive(Debug, Clone, Default)]
@@ -25,10 +25,16 @@ pub struct Admission {
 impl Admission {
     /// By these authorities, of these EKs only if there is a list.
     pub fn new(roots: &TrustRoots, allow_list: Option<EkAllowList>) -> Self {
-        Self { authorities: roots.by_certificate(), allow_list }
+        Self { authorities: roots.by_key(), allow_list }
     }
     fn kind_of(&self, record: &HostRecord) -> Option<TpmKind> {
-        self.authorities.get(&record.ek_authority?).copied()
+        match (record.ek_authority, record.tpm.as_ref().map(Text::as_str)) {
+            (Some(authority), _) => self.authorities.get(&authority).copied(),
+            // Which authority it was, that record does not say: what it says holds until the host enrols again.
+            (None, Some("hardware")) => Some(TpmKind::Hardware),
+            (None, Some("software")) => Some(TpmKind::Software),
+            (None, _) => None,
+        }
     }
     fn lists(&self, host: &HostId) -> bool {
         self.allow_list.as_ref().is_none_or(|list| list.contains(host))
@@ -54,9 +60,12 @@ pub struct HostRecord {
     /// SHA-256 of the SPKI of its TLS key.
     #[n(4)]
     pub tls_key: Digest,
-    /// Issuer of the EK certificate, when one was accepted.
+    /// Issuer of the EK certificate: in records of before `ek_authority` only.
     #[n(5)]
     pub ek_issuer: Option<Text<512>>,
+    /// `hardware`, `software` or `uncertified`: in such records only.
+    #[n(6)]
+    pub tpm: Option<Name>,
     /// The best zone that its admission allows.
     #[n(7)]
     pub zone_best: Name,
@@ -72,7 +81,7 @@ pub struct HostRecord {
     /// When, Unix ms.
     #[n(11)]
     pub enrolled_at_ms: u64,
-    /// SHA-256 of the certificate of the authority at which the EK's chain ended.
+    /// SHA-256 of the SubjectPublicKeyInfo of the authority at which the EK's chain ended.
     #[n(12)]
     pub ek_authority: Option<Digest>,
 }
@@ -160,6 +169,12 @@ pub struct Seen {
     /// The checkpoint that it witnessed.
     #[n(6)]
     pub witnessed: Option<WitnessedCheckpoint>,
+    /// `CLOCK_BOOTTIME` when it was built, ms.
+    #[n(7)]
+    pub built_at_ms: Option<u64>,
+    /// The anchor of that clock: see [`Timeline::began_ms`].
+    #[n(8)]
+    pub began_ms: Option<u64>,
 }
 
 /// A host with its keys prepared.
@@ -284,6 +299,8 @@ impl Host {
                 backend: claims.backend.kind,
                 hierarchy: claims.backend.hierarchy,
                 witnessed: claims.checkpoint,
+                built_at_ms: Some(claims.built_at_ms),
+                began_ms: Some(load.timeline().began_ms),
             }),
             findings: Bounded::truncating(finding_names(evidence, appraisal, load)).0,
             forks_seen: self.progress.forks_seen.clone(),
@@ -294,6 +311,17 @@ impl Host {
         let mut next = Self { record: self.record.clone(), progress, enrolled: self.enrolled.clone() };
         next.enrolled.committed = next.progress.committed();
         Ok(next)
+    }
+
+    /// Where the host's own time stood in its last evidence.
+    pub fn timeline(&self) -> Option<Timeline> {
+        let seen = self.progress.seen.as_ref()?;
+        Some(Timeline { boot_id: seen.boot_id, built_at_ms: seen.built_at_ms?, began_ms: seen.began_ms? })
+    }
+
+    /// When the host last did anything that was recorded, Unix ms.
+    pub fn last_known_ms(&self) -> u64 {
+        self.progress.committed_at_ms.max(self.record.enrolled_at_ms)
     }
 
     /// Whether this envelope raised the epoch before.
@@ -399,13 +427,14 @@ impl HostRecord {
             ek_public: checked.ek_public().to_vec(),
             ak_public: checked.ak_public().to_vec(),
             tls_key: checked.tls_key(),
-            ek_issuer: certified.map(|by| Text::lossy(&by.issuer)),
+            ek_issuer: None,
+            tpm: None,
             zone_best: zone_best.clone(),
             labels: labels.clone(),
             capacity: *capacity,
             token,
             enrolled_at_ms: now_ms,
-            ek_authority: certified.map(|by| by.certificate),
+            ek_authority: certified.map(|by| by.authority_spki),
         }
     }
 }

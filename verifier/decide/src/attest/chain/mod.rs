@@ -44,6 +44,8 @@ pub struct CertifiedBy {
     pub issuer: String,
     /// SHA-256 of its certificate.
     pub certificate: Digest,
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub authority_spki: Digest,
     /// What the authority certifies, and so what this TPM is.
     pub tpm: TpmKind,
     /// Whose chips the authority certifies: only where it is one of the manufacturers' bundle.
@@ -116,6 +118,7 @@ fn climb(
     Ok(CertifiedBy {
         issuer: chain.last().map(|authority| authority.subject.clone()).unwrap_or_default(),
         certificate: Digest::of(&[&anchor.certificate.der]),
+        authority_spki: anchor.certificate.spki,
         tpm: anchor.kind,
         manufacturer: anchor.manufacturer.as_ref().map(ToString::to_string),
         chain: Vec::new(),

@@ -89,10 +89,11 @@ impl TrustRoots {
         self.without_ek_usage.push(authority_spki);
         self
     }
-    /// What each authority certifies, by SHA-256 of its certificate ([`super::CertifiedBy::certificate`]). Of one that is
-    /// there twice, the first counts, as in a chain.
-    pub fn by_certificate(&self) -> BTreeMap<Digest, TpmKind> {
-        self.anchors.iter().rev().map(|anchor| (Digest::of(&[&anchor.certificate.der]), anchor.kind)).collect()
+    /// What each authority certifies, by SHA-256 of its SubjectPublicKeyInfo ([`super::CertifiedBy::authority_spki`]): a
+    /// certificate that was issued anew for the same key stands for the old one. Of one that is there twice, the first
+    /// counts, as in a chain.
+    pub fn by_key(&self) -> BTreeMap<Digest, TpmKind> {
+        self.anchors.iter().rev().map(|anchor| (anchor.certificate.spki, anchor.kind)).collect()
     }
     /// Whether certificates under this CA may lack the EK usage.
     pub(super) fn excepts_usage(&self, spki: &Digest) -> bool {
