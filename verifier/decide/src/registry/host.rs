@@ -453,3 +453,39 @@ const fn finding_name(finding: Finding) -> &'static str {
         Finding::Resumed => "resumed",
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use quotary_common::cbor;
+
+    use super::*;
+
+    #[test]
+    fn a_record_of_before_authorities_were_kept_says_what_the_tpm_is() {
+        let record = HostRecord {
+            version: Version,
+            host: HostId::of(&[b"an EK"]),
+            ek_public: vec![1],
+            ak_public: vec![2],
+            tls_key: Digest::of(&[b"key"]),
+            ek_issuer: Some(Text::lossy("CN=site")),
+            tpm: Some(Name::lossy("software")),
+            zone_best: Name::lossy("measured"),
+            labels: Bounded::default(),
+            capacity: Resources::default(),
+            token: TokenId::of(&[b"token"]),
+            enrolled_at_ms: 1,
+            ek_authority: None,
+        };
+        let row = cbor::to_bytes(&record);
+        let read: HostRecord = cbor::from_bytes(&row, 4096).unwrap();
+        let nobody = Admission::default();
+        assert_eq!(nobody.kind_of(&read), Some(TpmKind::Software));
+        let uncertified = HostRecord { tpm: Some(Name::lossy("uncertified")), ..record.clone() };
+        assert_eq!(nobody.kind_of(&uncertified), None);
+        // One that names its authority is certified only while that one is configured.
+        let named = HostRecord { ek_authority: Some(Digest::of(&[b"authority"])), ..record };
+        assert_eq!(nobody.kind_of(&named), None);
+    }
+}
