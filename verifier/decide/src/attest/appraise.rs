@@ -87,6 +87,10 @@ pub enum ZonesError {
     Ima(Name),
 }
 
+/// The rules by which this crate judges logs; others are another number. What is kept of a host's logs was judged by the
+/// rules of its time: under newer ones they are wanted again.
+const JUDGED_BY: &[u8] = b"rules 2";
+
 impl Zones {
     /// Checks zones, given best first.
     ///
@@ -115,9 +119,9 @@ impl Zones {
             }
             zone.check_logs(ima.is_some())?;
         }
-        // Only compared with itself, by one build of this crate: any text that tells requirements apart will do.
+        // Only compared with itself: any text that tells requirements apart will do.
         let asked: Vec<_> = zones.iter().map(|zone| (&zone.name, &zone.boot, &zone.pcr_selection)).collect();
-        let requirements = Digest::of(&[format!("{asked:?}").as_bytes()]);
+        let requirements = Digest::of(&[JUDGED_BY, format!("{asked:?}").as_bytes()]);
         let ima = ima.filter(|_| zones.iter().any(|zone| zone.ima.is_some())).map(Arc::new);
         Ok(Self { zones, ima, requirements })
     }

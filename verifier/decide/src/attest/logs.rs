@@ -14,7 +14,7 @@ use quotary_common::id::{BootId, Digest};
 use quotary_common::wire::LogsWanted;
 
 use super::userspace::{self, USERSPACE_PCRS, Userspace};
-use super::{VerifiedEvidence, Zone, Zones};
+use super::{VerifiedEvidence, Zone, Zones, stages};
 use crate::eventlog::{
     Bank, BootStages, EventLog, MismatchCode, ProblemCode, Stage, boot_stages, compare, secure_boot,
 };
@@ -37,7 +37,8 @@ pub struct BootRequirement {
     /// What Secure Boot must be; absent: whatever it is.
     pub secure_boot: Option<bool>,
     /// Blessed measurements (SHA-256) of each stage that is looked at: every measurement of the stage must be among
-    /// them, and there must be one.
+    /// them, and there must be one. In PCRs 8 and 9, where words that nobody measured tell the stages apart, every
+    /// measurement of the PCR must be among those of the named stages that live there.
     pub stages: BTreeMap<Stage, BTreeSet<[u8; 32]>>,
     /// Problems of the log that are accepted.
     pub accept: BTreeSet<ProblemCode>,
@@ -405,34 +406,12 @@ impl Judged {
         }
         let problems = self.problems.iter().filter(|(code, _)| !requirement.accept.contains(code));
         findings.extend(problems.map(|(_, finding)| finding.clone()));
-        for (stage, blessed) in &requirement.stages {
-            self.stage(*stage, blessed, zone, &mut findings);
-        }
-        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
-        findings
-    }
-
-    fn stage(&self, stage: Stage, blessed: &BTreeSet<[u8; 32]>, zone: &Zone, findings: &mut Vec<LogFinding>) {
-        let name = stage.name();
-        // Those of userspace are held against the logs only where the zone selects them itself.
+        // PCRs of userspace are held against the logs only where the zone selects them itself.
         let selects = |index| zone.pcr_selection.iter().any(|pcr| pcr == (SHA256, index));
         let is_proven = |index| self.quoted.contains(&index) && (!USERSPACE_PCRS.contains(&index) || selects(index));
-        let mut is_there = false;
-        for measurement in self.stages.of(stage) {
-            is_there = true;
-            let (event, hex) = (Some(measurement.event.into()), data_encoding::HEXLOWER.encode(&measurement.digest));
-            if !is_proven(measurement.pcr) {
-                let detail = format!("stage {name}: PCR {} is not quoted: add it to the zone's pcrs", measurement.pcr);
-                findings.push(finding("stage-not-quoted", event, &detail));
-            } else if !blessed.contains(&measurement.digest) {
-                let said = measurement.text.as_ref().map_or("", |text| text.as_str());
-                let detail = format!("stage {name}: {hex} is not among the zone's: {said}");
-                findings.push(finding("stage-unknown", event, &detail));
-            }
-        }
-        if !is_there {
-            findings.push(finding("stage-missing", None, &format!("stage {name}: the log has no measurement of it")));
-        }
+        findings.extend(stages::findings(&self.stages, &requirement.stages, is_proven));
+        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
+        findings
     }
 }
 
