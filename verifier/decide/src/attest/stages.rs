@@ -4,6 +4,9 @@
 //! event's words say which: GRUB strips its prefix before it hashes, and of a file it hashes the content, not the path. A
 //! host that rewrites such words moves a measurement into a stage that nobody looks at. So there the words decide
 //! nothing: once a zone names a stage of such a PCR, every measurement in it is in a list of the stages named.
+//!
+//! Every other PCR has one stage, whatever its events say of themselves. Markers, which no zone needs to bless, are known by
+//! their digest, and only in PCRs 0 to 7.
 
 use std::collections::{BTreeMap, BTreeSet};
 
