@@ -28,6 +28,10 @@ const BOOT_PCRS: [u8; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
 pub const LOG_FINDINGS_MAX: usize = 6;
 /// Findings of the IMA list that are told of one host.
 pub const IMA_FINDINGS_MAX: usize = 4;
+/// The finding of userspace's PCRs that moved since the logs came, and what it says.
+const MEASURE_LOG_BEHIND: &str = "measure-log-behind";
+const EXPLAIN_MEASURE_LOG_BEHIND: &str =
+    "userspace extended PCR 11, 12, 13 or 15 since the logs came: the next evidence brings them";
 /// Longest detail of a finding, in bytes.
 pub const FINDING_DETAIL_BYTES_MAX: usize = 160;
 
@@ -168,17 +172,18 @@ impl Measured {
         &self.held
     }
 
-    /// Why the boot log does not satisfy a zone that asks for it: the first finding, and how many there are.
+    /// Why the boot log does not satisfy a zone that asks for it: the first finding, and how many there are. What speaks
+    /// against the zone in the logs that came is told first: it does not wait for more of them.
     pub(super) fn boot_fault(&self, zone: &Zone) -> Option<(LogFinding, u32)> {
         let none = || finding("boot-log-missing", None, "no boot log of this boot came: does the kernel have one?");
         let Some(boot) = &self.held.boot else { return Some((none(), 1)) };
         match boot.zones.iter().find(|(name, _)| *name == zone.name) {
-            Some(_) if self.userspace != UserspaceStanding::Held && userspace::is_selected(&zone.pcr_selection) => {
-                let detail =
-                    "userspace extended PCR 11, 12, 13 or 15 since the logs came: the next evidence brings them";
-                Some((finding("measure-log-behind", None, detail), 1))
+            Some((_, 0))
+                if self.userspace == UserspaceStanding::Held || !userspace::is_selected(&zone.pcr_selection) =>
+            {
+                None
             }
-            Some((_, 0)) => None,
+            Some((_, 0)) => Some((finding(MEASURE_LOG_BEHIND, None, EXPLAIN_MEASURE_LOG_BEHIND), 1)),
             Some((_, count)) => {
                 let first =
                     boot.findings.iter().find(|(name, _)| *name == zone.name).map(|(_, finding)| finding.clone());
@@ -188,10 +193,14 @@ impl Measured {
         }
     }
 
-    /// Whether the IMA list or the measure log is on its way: a later part may prove it.
-    pub(super) fn is_catching_up(&self) -> bool {
+    /// Whether a zone's fault in the boot log is only that the measure log is on its way: it was held until this quote.
+    pub(super) fn is_boot_pending(&self, fault: &LogFinding) -> bool {
+        self.userspace == UserspaceStanding::Behind && fault.code.as_str() == MEASURE_LOG_BEHIND
+    }
+
+    /// Whether the IMA list is on its way: a later part may prove it.
+    pub(super) fn is_ima_pending(&self) -> bool {
         matches!(self.ima, ImaStanding::NotProven("ima-behind" | "ima-offset"))
-            || self.userspace == UserspaceStanding::Behind
     }
 
     /// Why the IMA list proves nothing in this evidence, if it does not.
@@ -205,7 +214,8 @@ impl Measured {
         }
     }
 
-    /// What ran on this boot that the allow-list does not know, or did not run and must: the first, and how many.
+    /// What ran on this boot that the allow-list does not know, or did not run and must: the first, and how many. Of a
+    /// list that is on its way, what came so far says: more of it takes nothing back.
     pub(super) fn ima_unknown(&self) -> Option<(LogFinding, u64)> {
         let of_list = self.held.ima.map_or(0, |ima| ima.findings());
         let count = of_list + self.not_measured.len() as u64;
