@@ -81,7 +81,7 @@ impl State {
         let mut step = Step { explained, ..Step::default() };
         self.learn(&mut step, &evidence, &appraisal, now_ms);
         // A list that stays on its way proves nothing: once the trust has aged out, grants end, and hold what they held.
-        let allocation = if appraisal.catching_up && !next.is_trusted(now_ms) {
+        let allocation = if !appraisal.pending.is_empty() && !next.is_trusted(now_ms) {
             self.revoke_grants(&mut step, &id, evidence.envelope_digest(), now_ms);
             Allocation::default()
         } else {

@@ -119,8 +119,8 @@ fn tell(view: &mut ZoneCheckView, appraisal: &Appraisal) {
         detail: finding.detail.as_str().to_owned(),
     };
     view.warnings = appraisal.warnings.iter().map(warning).collect();
-    if appraisal.catching_up && appraisal.zone.is_none() {
-        view.unknown = Some("what is kept of its IMA list does not reach its quoted PCR 10".to_owned());
+    if !appraisal.pending.is_empty() && appraisal.zone.is_none() {
+        view.unknown = Some("what is kept of its logs does not reach its quoted PCRs".to_owned());
         return;
     }
     view.outcome = match (&view.zone_now, &view.zone_then) {

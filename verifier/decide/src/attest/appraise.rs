@@ -87,6 +87,10 @@ pub enum ZonesError {
     Ima(Name),
 }
 
+/// The rules by which this crate judges logs; others are another number. What is kept of a host's logs was judged by the
+/// rules of its time: under newer ones they are wanted again.
+const JUDGED_BY: &[u8] = b"rules 2";
+
 impl Zones {
     /// Checks zones, given best first.
     ///
@@ -115,9 +119,9 @@ impl Zones {
             }
             zone.check_logs(ima.is_some())?;
         }
-        // Only compared with itself, by one build of this crate: any text that tells requirements apart will do.
+        // Only compared with itself: any text that tells requirements apart will do.
         let asked: Vec<_> = zones.iter().map(|zone| (&zone.name, &zone.boot, &zone.pcr_selection)).collect();
-        let requirements = Digest::of(&[format!("{asked:?}").as_bytes()]);
+        let requirements = Digest::of(&[JUDGED_BY, format!("{asked:?}").as_bytes()]);
         let ima = ima.filter(|_| zones.iter().any(|zone| zone.ima.is_some())).map(Arc::new);
         Ok(Self { zones, ima, requirements })
     }
@@ -179,20 +183,25 @@ pub struct Appraisal {
     pub warnings: Vec<LogFinding>,
     /// Why the host's epoch must rise: a zone says `revoke` of what ran.
     pub revoke: Option<Refusal>,
-    /// The IMA list is on its way, in parts: nothing is proven yet, and nothing speaks against the host. Its trust goes
-    /// on ageing.
-    pub catching_up: bool,
+    /// The zones that nothing keeps the host from but logs that are on their way: nothing is proven yet, and nothing speaks
+    /// against the host. The trust of a host that is in one of them goes on ageing.
+    pub pending: Vec<Name>,
 }
 
 impl Appraisal {
-    /// The refusal, when the host is in no zone: `pcr-reference` if that kept it from any, else `zone`.
+    /// The refusal, when the host is in no zone and none is pending: `pcr-reference` if that kept it from any, else `zone`.
     pub fn refusal(&self) -> Option<&Refusal> {
-        if self.zone.is_some() || self.catching_up {
+        if self.zone.is_some() || !self.pending.is_empty() {
             return None;
         }
         let of_state =
             |refusal: &&Refusal| matches!(refusal.reason, Reason::PcrReference | Reason::BootLog | Reason::Ima);
         self.reasons.iter().find(of_state).or(self.reasons.first())
+    }
+    /// Whether a host that is in `zone` stays there, its trust ageing: only logs that are on their way keep it from being
+    /// proven to be there still.
+    pub fn ages_in(&self, zone: &Name) -> bool {
+        self.pending.contains(zone)
     }
 }
 
@@ -205,94 +214,138 @@ pub fn appraise(
     zones: &Zones,
     learned: &LearnedReferences,
 ) -> Appraisal {
-    let mut reasons = Vec::new();
-    let catching_up = measured.is_catching_up();
-    let none = |reasons, revoke| Appraisal {
-        zone: None,
-        reasons,
-        learned: None,
-        warnings: measured.ima_unproven().filter(|_| catching_up).into_iter().collect(),
-        revoke,
-        catching_up,
-    };
+    let mut out =
+        Appraisal { zone: None, reasons: vec![], learned: None, warnings: vec![], revoke: None, pending: vec![] };
     let Some(best) = zones.zones.iter().position(|zone| zone.name == host.best_zone) else {
         let detail = format!("zone `{}`, the best that the host may enter, is not configured", host.best_zone);
-        return none(vec![Refusal::new(Reason::Zone, detail)], None);
+        out.reasons.push(Refusal::new(Reason::Zone, detail));
+        return out;
     };
     if !host.is_listed {
         let detail = "the endorsement key is no longer on the list of those that are admitted";
-        return none(vec![Refusal::new(Reason::Zone, detail)], None);
+        out.reasons.push(Refusal::new(Reason::Zone, detail));
+        return out;
     }
     let lowest = zones.zones.len().saturating_sub(1);
     for (i, zone) in zones.zones.iter().enumerate().skip(best) {
-        if !host.ek_certified && (i < lowest || zone.require_ek_certificate) {
-            let detail =
-                format!("zone `{}`: the endorsement key is not certified by a configured authority", zone.name);
-            reasons.push(Refusal::new(Reason::Zone, detail));
-            continue;
-        }
-        if zone.require_hardware_tpm && !host.hardware_tpm {
-            let detail = format!("zone `{}`: no authority that certifies chips issued the EK certificate", zone.name);
-            reasons.push(Refusal::new(Reason::Zone, detail));
-            continue;
-        }
-        if let Some(refusal) = boot_refusal(zone, measured) {
-            reasons.push(refusal);
-            continue;
-        }
-        let warnings = match ima_verdict(zone, measured) {
-            Ima::Satisfied(warnings) => warnings,
-            Ima::Refused(refusal) => {
-                reasons.push(refusal);
-                continue;
-            }
-            Ima::Revoked(refusal) => return none(reasons, Some(refusal)),
+        let standing = match admission_refusal(zone, host, i == lowest) {
+            Some(refusal) => Standing::Out(refusal),
+            None => standing(zone, (evidence, measured), learned, &out),
         };
-        let failed = reasons.iter().any(|refusal: &Refusal| refusal.reason == Reason::PcrReference);
-        if failed && zone.reference == Reference::Learn && !learned.contains_key(&zone.name) {
-            // What a better zone found wrong must not become the reference of this one.
-            let detail = format!(
-                "zone `{}` has no reference values yet, and learns none from a host that failed a better one",
-                zone.name
-            );
-            reasons.push(Refusal::new(Reason::Zone, detail));
-            continue;
-        }
-        match compare(zone, evidence.pcr_values(), learned) {
-            Ok(learned) => {
-                let zone = Some(zone.name.clone());
-                return Appraisal { zone, learned, warnings, ..none(reasons, None) };
+        match standing {
+            Standing::In(warnings, learned) => {
+                return Appraisal { zone: Some(zone.name.clone()), warnings, learned, ..out };
             }
-            Err(refusal) => reasons.push(refusal),
+            Standing::Pending(refusal) => {
+                out.pending.push(zone.name.clone());
+                out.reasons.push(refusal);
+            }
+            Standing::Out(refusal) => out.reasons.push(refusal),
+            Standing::Revoked(refusal) => return Appraisal { revoke: Some(refusal), pending: vec![], ..out },
         }
     }
-    none(reasons, None)
+    if !out.pending.is_empty() && measured.is_ima_pending() {
+        out.warnings = measured.ima_unproven().into_iter().collect();
+    }
+    out
 }
 
-fn boot_refusal(zone: &Zone, measured: &Measured) -> Option<Refusal> {
+/// How a host stands to a zone.
+enum Standing {
+    /// In it: what was noticed nevertheless, and what it teaches the zone.
+    In(Vec<LogFinding>, Learned),
+    /// Nothing but logs on their way keeps it out.
+    Pending(Refusal),
+    Out(Refusal),
+    Revoked(Refusal),
+}
+
+fn admission_refusal(zone: &Zone, host: &EnrolledHost, is_lowest: bool) -> Option<Refusal> {
+    let refusal = |what| Some(Refusal::new(Reason::Zone, format!("zone `{}`: {what}", zone.name)));
+    if !host.ek_certified && (!is_lowest || zone.require_ek_certificate) {
+        return refusal("the endorsement key is not certified by a configured authority");
+    }
+    if zone.require_hardware_tpm && !host.hardware_tpm {
+        return refusal("no authority that certifies chips issued the EK certificate");
+    }
+    None
+}
+
+/// How a host that may enter `zone` stands to it; `better` is what the zones before it came to.
+///
+/// A log that is on its way ends nothing here: whatever else speaks against the zone is looked for.
+fn standing(
+    zone: &Zone,
+    (evidence, measured): (&VerifiedEvidence, &Measured),
+    learned: &LearnedReferences,
+    better: &Appraisal,
+) -> Standing {
+    let mut pending = None;
+    match boot_fault(zone, measured) {
+        Some((refusal, true)) => pending = Some(refusal),
+        Some((refusal, false)) => return Standing::Out(refusal),
+        None => {}
+    }
+    let warnings = match ima_verdict(zone, measured) {
+        Ima::Satisfied(warnings) => warnings,
+        Ima::Pending(refusal) => {
+            pending.get_or_insert(refusal);
+            Vec::new()
+        }
+        Ima::Refused(refusal) => return Standing::Out(refusal),
+        Ima::Revoked(refusal) => return Standing::Revoked(refusal),
+    };
+    let is_unlearned = zone.reference == Reference::Learn && !learned.contains_key(&zone.name);
+    if let Some(why) = why_not_taught(better).filter(|_| is_unlearned && pending.is_none()) {
+        // What a better zone found wrong, or did not see yet, must not become the reference of this one.
+        let detail = format!("zone `{}` has no reference values yet, and learns none from a host {why}", zone.name);
+        return Standing::Out(Refusal::new(Reason::Zone, detail));
+    }
+    match (compare(zone, evidence.pcr_values(), learned), pending) {
+        (Err(refusal), _) => Standing::Out(refusal),
+        (Ok(_), Some(refusal)) => Standing::Pending(refusal),
+        (Ok(learned), None) => Standing::In(warnings, learned),
+    }
+}
+
+/// Why a host that stands so in the better zones teaches no lower one.
+fn why_not_taught(better: &Appraisal) -> Option<&'static str> {
+    if better.reasons.iter().any(|refusal| refusal.reason == Reason::PcrReference) {
+        return Some("that failed a better one");
+    }
+    (!better.pending.is_empty()).then_some("whose logs are on their way to a better one")
+}
+
+/// What keeps the host from the zone by its boot log, and whether it is only a log on its way.
+fn boot_fault(zone: &Zone, measured: &Measured) -> Option<(Refusal, bool)> {
     zone.boot.as_ref()?;
     let (finding, count) = measured.boot_fault(zone)?;
-    Some(Refusal::new(Reason::BootLog, told(zone, &finding, u64::from(count))))
+    let refusal = Refusal::new(Reason::BootLog, told(zone, &finding, u64::from(count)));
+    Some((refusal, measured.is_boot_pending(&finding)))
 }
 
 /// A zone's verdict on what ran.
 enum Ima {
     Satisfied(Vec<LogFinding>),
+    Pending(Refusal),
     Refused(Refusal),
     Revoked(Refusal),
 }
 
+/// Of a list that is on its way, what came so far counts: the host itself says that it ran, and more takes nothing back.
 fn ima_verdict(zone: &Zone, measured: &Measured) -> Ima {
     let Some(on_unknown) = zone.ima else { return Ima::Satisfied(Vec::new()) };
-    if let Some(finding) = measured.ima_unproven() {
-        return Ima::Refused(Refusal::new(Reason::Ima, told(zone, &finding, 1)));
+    let refusal = |finding: &LogFinding, count| Refusal::new(Reason::Ima, told(zone, finding, count));
+    let unproven = measured.ima_unproven();
+    if let Some(finding) = unproven.as_ref().filter(|_| !measured.is_ima_pending()) {
+        return Ima::Refused(refusal(finding, 1));
     }
-    let Some((finding, count)) = measured.ima_unknown() else { return Ima::Satisfied(Vec::new()) };
-    let refusal = Refusal::new(Reason::Ima, told(zone, &finding, count));
-    match on_unknown {
-        OnUnknown::Warn => Ima::Satisfied(vec![finding]),
-        OnUnknown::Shrink => Ima::Refused(refusal),
-        OnUnknown::Revoke => Ima::Revoked(refusal),
+    let unknown = measured.ima_unknown();
+    match (unknown, on_unknown, unproven) {
+        (Some((finding, count)), OnUnknown::Revoke, _) => Ima::Revoked(refusal(&finding, count)),
+        (Some((finding, count)), OnUnknown::Shrink, _) => Ima::Refused(refusal(&finding, count)),
+        (_, _, Some(finding)) => Ima::Pending(refusal(&finding, 1)),
+        (unknown, _, None) => Ima::Satisfied(unknown.map(|(finding, _)| finding).into_iter().collect()),
     }
 }
 

@@ -14,7 +14,7 @@ use quotary_common::id::{BootId, Digest};
 use quotary_common::wire::LogsWanted;
 
 use super::userspace::{self, USERSPACE_PCRS, Userspace};
-use super::{VerifiedEvidence, Zone, Zones};
+use super::{VerifiedEvidence, Zone, Zones, stages};
 use crate::eventlog::{
     Bank, BootStages, EventLog, MismatchCode, ProblemCode, Stage, boot_stages, compare, secure_boot,
 };
@@ -28,6 +28,10 @@ const BOOT_PCRS: [u8; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
 pub const LOG_FINDINGS_MAX: usize = 6;
 /// Findings of the IMA list that are told of one host.
 pub const IMA_FINDINGS_MAX: usize = 4;
+/// The finding of userspace's PCRs that moved since the logs came, and what it says.
+const MEASURE_LOG_BEHIND: &str = "measure-log-behind";
+const EXPLAIN_MEASURE_LOG_BEHIND: &str =
+    "userspace extended PCR 11, 12, 13 or 15 since the logs came: the next evidence brings them";
 /// Longest detail of a finding, in bytes.
 pub const FINDING_DETAIL_BYTES_MAX: usize = 160;
 
@@ -37,7 +41,8 @@ pub struct BootRequirement {
     /// What Secure Boot must be; absent: whatever it is.
     pub secure_boot: Option<bool>,
     /// Blessed measurements (SHA-256) of each stage that is looked at: every measurement of the stage must be among
-    /// them, and there must be one.
+    /// them, and there must be one. In PCRs 8 and 9, where words that nobody measured tell the stages apart, every
+    /// measurement of the PCR must be among those of the named stages that live there.
     pub stages: BTreeMap<Stage, BTreeSet<[u8; 32]>>,
     /// Problems of the log that are accepted.
     pub accept: BTreeSet<ProblemCode>,
@@ -167,17 +172,18 @@ impl Measured {
         &self.held
     }
 
-    /// Why the boot log does not satisfy a zone that asks for it: the first finding, and how many there are.
+    /// Why the boot log does not satisfy a zone that asks for it: the first finding, and how many there are. What speaks
+    /// against the zone in the logs that came is told first: it does not wait for more of them.
     pub(super) fn boot_fault(&self, zone: &Zone) -> Option<(LogFinding, u32)> {
         let none = || finding("boot-log-missing", None, "no boot log of this boot came: does the kernel have one?");
         let Some(boot) = &self.held.boot else { return Some((none(), 1)) };
         match boot.zones.iter().find(|(name, _)| *name == zone.name) {
-            Some(_) if self.userspace != UserspaceStanding::Held && userspace::is_selected(&zone.pcr_selection) => {
-                let detail =
-                    "userspace extended PCR 11, 12, 13 or 15 since the logs came: the next evidence brings them";
-                Some((finding("measure-log-behind", None, detail), 1))
+            Some((_, 0))
+                if self.userspace == UserspaceStanding::Held || !userspace::is_selected(&zone.pcr_selection) =>
+            {
+                None
             }
-            Some((_, 0)) => None,
+            Some((_, 0)) => Some((finding(MEASURE_LOG_BEHIND, None, EXPLAIN_MEASURE_LOG_BEHIND), 1)),
             Some((_, count)) => {
                 let first =
                     boot.findings.iter().find(|(name, _)| *name == zone.name).map(|(_, finding)| finding.clone());
@@ -187,10 +193,14 @@ impl Measured {
         }
     }
 
-    /// Whether the IMA list or the measure log is on its way: a later part may prove it.
-    pub(super) fn is_catching_up(&self) -> bool {
+    /// Whether a zone's fault in the boot log is only that the measure log is on its way: it was held until this quote.
+    pub(super) fn is_boot_pending(&self, fault: &LogFinding) -> bool {
+        self.userspace == UserspaceStanding::Behind && fault.code.as_str() == MEASURE_LOG_BEHIND
+    }
+
+    /// Whether the IMA list is on its way: a later part may prove it.
+    pub(super) fn is_ima_pending(&self) -> bool {
         matches!(self.ima, ImaStanding::NotProven("ima-behind" | "ima-offset"))
-            || self.userspace == UserspaceStanding::Behind
     }
 
     /// Why the IMA list proves nothing in this evidence, if it does not.
@@ -204,7 +214,8 @@ impl Measured {
         }
     }
 
-    /// What ran on this boot that the allow-list does not know, or did not run and must: the first, and how many.
+    /// What ran on this boot that the allow-list does not know, or did not run and must: the first, and how many. Of a
+    /// list that is on its way, what came so far says: more of it takes nothing back.
     pub(super) fn ima_unknown(&self) -> Option<(LogFinding, u64)> {
         let of_list = self.held.ima.map_or(0, |ima| ima.findings());
         let count = of_list + self.not_measured.len() as u64;
@@ -405,34 +416,12 @@ impl Judged {
         }
         let problems = self.problems.iter().filter(|(code, _)| !requirement.accept.contains(code));
         findings.extend(problems.map(|(_, finding)| finding.clone()));
-        for (stage, blessed) in &requirement.stages {
-            self.stage(*stage, blessed, zone, &mut findings);
-        }
-        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
-        findings
-    }
-
-    fn stage(&self, stage: Stage, blessed: &BTreeSet<[u8; 32]>, zone: &Zone, findings: &mut Vec<LogFinding>) {
-        let name = stage.name();
-        // Those of userspace are held against the logs only where the zone selects them itself.
+        // PCRs of userspace are held against the logs only where the zone selects them itself.
         let selects = |index| zone.pcr_selection.iter().any(|pcr| pcr == (SHA256, index));
         let is_proven = |index| self.quoted.contains(&index) && (!USERSPACE_PCRS.contains(&index) || selects(index));
-        let mut is_there = false;
-        for measurement in self.stages.of(stage) {
-            is_there = true;
-            let (event, hex) = (Some(measurement.event.into()), data_encoding::HEXLOWER.encode(&measurement.digest));
-            if !is_proven(measurement.pcr) {
-                let detail = format!("stage {name}: PCR {} is not quoted: add it to the zone's pcrs", measurement.pcr);
-                findings.push(finding("stage-not-quoted", event, &detail));
-            } else if !blessed.contains(&measurement.digest) {
-                let said = measurement.text.as_ref().map_or("", |text| text.as_str());
-                let detail = format!("stage {name}: {hex} is not among the zone's: {said}");
-                findings.push(finding("stage-unknown", event, &detail));
-            }
-        }
-        if !is_there {
-            findings.push(finding("stage-missing", None, &format!("stage {name}: the log has no measurement of it")));
-        }
+        findings.extend(stages::findings(&self.stages, &requirement.stages, is_proven));
+        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
+        findings
     }
 }
 

@@ -31,6 +31,7 @@ mod logs;
 mod precheck;
 mod quote;
 mod recorded;
+mod stages;
 mod userspace;
 mod verify;
 

@@ -107,6 +107,21 @@ impl Stage {
         }
     }
 
+    /// Whether measurements of a PCR can stand in this stage, markers aside.
+    pub const fn lives_in(self, pcr: u8) -> bool {
+        match pcr {
+            8 => matches!(self, Self::Loader | Self::CommandLine),
+            9 => matches!(self, Self::Loader | Self::Kernel | Self::Initrd | Self::CommandLine),
+            _ => self as u8 == Self::of_pcr(pcr) as u8,
+        }
+    }
+
+    /// Whether several stages live in a PCR: only an event's words and type tell them apart there, and no digest covers
+    /// what tells.
+    pub const fn is_told_by_words(pcr: u8) -> bool {
+        matches!(pcr, 8 | 9)
+    }
+
     /// The stage of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.name() == name)

@@ -274,8 +274,8 @@ impl Host {
             return Err(AcceptError { committed: committed.sequence });
         }
         let clock = evidence.clock();
-        // What it was trusted for goes on ageing while its list is on its way.
-        let ages = appraisal.catching_up && self.is_trusted(now_ms);
+        // What it was trusted for goes on ageing while nothing but its logs, on their way, keeps it from its zone.
+        let ages = self.is_trusted(now_ms) && self.progress.zone.as_ref().is_some_and(|zone| appraisal.ages_in(zone));
         let (zone, valid_until_ms) = match ages {
             true => (self.progress.zone.clone(), self.progress.valid_until_ms),
             false => (appraisal.zone.clone(), now_ms.saturating_add(times.trust_ms)),

@@ -71,7 +71,7 @@ fn a_host_is_in_the_best_zone_that_it_satisfies() {
             learned: None,
             warnings: vec![],
             revoke: None,
-            catching_up: false
+            pending: vec![]
         }
     );
     let mut wrong = values(&[0, 7]);

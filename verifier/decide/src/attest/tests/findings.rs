@@ -109,7 +109,7 @@ fn findings_of_a_list_are_kept_over_its_increments_and_dropped_when_it_begins_an
     // Under another reference the list is wanted from its start, and nothing of the old one is said.
     case.zones = zones(booted(), OnUnknown::Warn, allowing(""));
     let anew = case.next(&part(IMA_LIST.len(), &[], false)).0;
-    assert_eq!((details(&anew).len(), anew.is_catching_up()), (0, true));
+    assert_eq!((details(&anew).len(), anew.is_ima_pending()), (0, true));
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod order;
 mod out_of_order;
 mod scene;
 pub(crate) mod software_tpm;
+mod stages;
 mod userspace;
 
 use std::path::Path;

@@ -168,11 +168,14 @@ fn values_that_moved_before_their_record_was_written_wait_for_the_next_evidence_
     let mut case = Case::new(only());
     assert_eq!(case.next(&values(&BOOT), true, Some(&log(&BOOT))).0, "measured");
     let appraisal = case.appraise(&values(&later), false, None);
-    assert!(appraisal.zone.is_none() && appraisal.catching_up && appraisal.refusal().is_none(), "{appraisal:?}");
+    assert!(
+        appraisal.zone.is_none() && appraisal.pending == [name("measured")] && appraisal.refusal().is_none(),
+        "{appraisal:?}"
+    );
     assert!(!HeldLogs::wanted(case.held.as_ref(), &case.zones).has_boot_log, "both logs are wanted");
     let appraisal = case.appraise(&values(&later), false, None);
     let refusal = appraisal.refusal().unwrap();
-    assert!(refusal.detail.as_str().contains("measure-log-behind") && !appraisal.catching_up, "{appraisal:?}");
+    assert!(refusal.detail.as_str().contains("measure-log-behind") && appraisal.pending.is_empty(), "{appraisal:?}");
     assert_eq!(case.next(&values(&later), true, Some(&log(&later))).0, "measured");
     // Who does not look at these PCRs does not wait.
     let mut case = Case::new(zones(None));
