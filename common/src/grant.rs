@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::cbor::{Bounded, Version};
-use crate::envelope::{Envelope, Name};
+use crate::envelope::{Envelope, EnvelopeVersion, Name};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use crate::keys::VerifiedKeys;
 use crate::lease::Lease;
@@ -207,7 +207,7 @@ mod tests {
             };
             let keys = crate::keys::verify(&root.sign(&certificate), &root.public(), 5).unwrap();
             let envelope = Envelope {
-                version: Version,
+                version: EnvelopeVersion::WindowGroups,
                 deployment,
                 host: HostId::new([1; 32]),
                 boot_id: BootId::new([2; 16]),

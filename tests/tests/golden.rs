@@ -84,7 +84,7 @@ fn window(label: Option<&str>) -> MetricWindow {
 
 fn envelope() -> Envelope {
     Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::new([1; 32]),
         host: HostId::new([2; 32]),
         boot_id: BootId::new([3; 16]),

@@ -4,7 +4,7 @@ mod json;
 
 use std::path::Path;
 
-use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope};
+use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope, EnvelopeVersion};
 use quotary_common::evidence::Evidence;
 use quotary_common::id::Digest;
 use quotary_common::metric::MetricWindows;
@@ -245,7 +245,7 @@ fn events(claims: &Envelope) -> Table {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use quotary_common::cbor::{Bounded, Text, Version};
+    use quotary_common::cbor::{Bounded, Text};
     use quotary_common::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
     use quotary_common::id::{BootId, DeploymentId, HostId};
     use quotary_common::metric::{Metric, MetricWindow};
@@ -276,7 +276,7 @@ mod tests {
             dry_run: false,
         };
         Envelope {
-            version: Version,
+            version: EnvelopeVersion::WindowGroups,
             deployment: DeploymentId::of(&[b"d"]),
             host: HostId::of(&[b"h"]),
             boot_id: BootId::new([1; 16]),
