@@ -3,7 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::cbor::{Bounded, Version};
-use crate::envelope::{Envelope, EnvelopeVersion, Name};
+use crate::envelope::{Envelope, Name};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use crate::keys::VerifiedKeys;
 use crate::lease::Lease;
