@@ -73,6 +73,9 @@ impl Metric {
         Self::LatencyMicroseconds,
     ];
 
+    /// The greatest number.
+    const NUMBER_MAX: u8 = Self::LatencyMicroseconds as u8;
+
     const fn number(self) -> u8 {
         self as u8
     }
@@ -84,6 +87,8 @@ impl Metric {
         serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
     }
 }
+
+const _: () = assert!(Metric::NUMBER_MAX < 24, "a metric's number takes one byte in the forms");
 
 /// One series over one interval: `start_ms` and `duration_ms` on the host's `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -88,6 +88,38 @@ impl<'a> Values<'a> {
     }
 }
 
+/// What follows the row that `bytes` begin with, if it is one and its values are of the form.
+///
+/// Rows are most of what is read of an envelope, so they are looked at without taking their values.
+pub(super) fn after_row(bytes: &[u8]) -> Option<&[u8]> {
+    let (head, rest) = match bytes {
+        [head @ (ROW | ROW_WITH_LABEL), 1..=Metric::NUMBER_MAX, rest @ ..] => (*head, rest),
+        _ => return None,
+    };
+    // Samples are 32 bits.
+    let mut rest = if rest.first().is_some_and(|samples| *samples <= 26) { after_number(rest)? } else { return None };
+    for _ in 0..3 {
+        rest = after_number(rest)?;
+    }
+    if head == ROW_WITH_LABEL {
+        let label = take_text(&mut rest)?;
+        str::from_utf8(label).is_ok_and(Text::<NAME_BYTES_MAX>::allows).then_some(())?;
+    }
+    Some(rest)
+}
+
+/// What follows the unsigned number in its shortest form that `bytes` begin with.
+fn after_number(bytes: &[u8]) -> Option<&[u8]> {
+    match bytes {
+        [0..24, rest @ ..] => Some(rest),
+        [24, 24..=u8::MAX, rest @ ..] => Some(rest),
+        [25, 1..=u8::MAX, _, rest @ ..] => Some(rest),
+        [26, high, low, _, _, rest @ ..] if high | low != 0 => Some(rest),
+        [27, a, b, c, d, _, _, _, _, rest @ ..] if a | b | c | d != 0 => Some(rest),
+        _ => None,
+    }
+}
+
 /// Takes the head of a group off `rest`: its interval, and how many rows it says it has.
 pub(super) fn take_group(rest: &mut &[u8]) -> Option<(Interval, usize)> {
     if take_byte(rest)? != GROUP {

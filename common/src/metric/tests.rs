@@ -135,6 +135,7 @@ fn every_metric_has_its_number() {
         assert_eq!((metric.number().into(), Metric::from_number(number)), (number, Some(metric)));
     }
     assert!(Metric::from_number(15).is_none() && Metric::from_number(0).is_none());
+    assert_eq!(usize::from(Metric::NUMBER_MAX), Metric::ALL.len());
 }
 
 #[test]
