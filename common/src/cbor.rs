@@ -89,6 +89,8 @@ impl std::fmt::Display for Differs {
 
 impl minicbor::encode::Write for Rest<'_> {
     type Error = Differs;
+    // Most of what comes is a head of one to five bytes, of a length known where it is written.
+    #[inline(always)]
     fn write_all(&mut self, encoded: &[u8]) -> Result<(), Differs> {
         self.0 = self.0.strip_prefix(encoded).ok_or(Differs)?;
         Ok(())
