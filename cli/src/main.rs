@@ -87,6 +87,7 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
         Command::Host(HostCommand::Result { host }) => show::result::one(session, &host, json).await,
         Command::Host(HostCommand::Revoke { host, why }) => show::result::revoke(session, &host, why, json).await,
         Command::Explain(args) => show::explain::one(session, &args.host, json).await,
+        Command::Events(args) => show::events::events(session, &args, json).await,
         Command::Zone(ZoneCommand::Learn(args)) => zone::learn(session, &args, json).await,
         Command::Zone(ZoneCommand::Check(args)) => zone::check(session, &args, json).await,
         Command::Evidence(EvidenceCommand::Show { host, digest, out }) => {

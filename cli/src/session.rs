@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quotary_client::{Client, ClientConfig, ClientError};
+use quotary_client::{Client, ClientConfig, ClientError, ToldStream};
 use quotary_common::id::HostId;
 use quotary_common::wire::{ListHosts, Nothing, Route};
 
@@ -81,6 +81,16 @@ impl Session {
     /// Calls a route that takes no body, for a caller who can do something about a refusal.
     pub(crate) async fn try_ask<R: Route<Request = Nothing>>(&self, values: &[&str]) -> Result<R::Reply, ClientError> {
         self.client.call::<R>(values, &Nothing {}).await
+    }
+
+    /// Opens a route's stream of events, for a caller who resumes it.
+    pub(crate) async fn watch<R: Route<Request = Nothing>>(
+        &self,
+        values: &[&str],
+        last_id: Option<u64>,
+        patience: Duration,
+    ) -> Result<ToldStream<R>, ClientError> {
+        self.client.watch::<R>(values, last_id, patience).await
     }
 
     /// Calls a route that takes no body.

@@ -6,7 +6,9 @@ use minicbor::{Decode, Encode};
 
 use crate::cbor::{self, Bounded, BoundedBytes, CborError};
 use crate::id::{Digest, sha256};
-use crate::limits::{BOOT_LOG_BYTES_MAX, EVIDENCE_BYTES_MAX, IMA_INCREMENT_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT};
+use crate::limits::{
+    BOOT_LOG_BYTES_MAX, EVIDENCE_BYTES_MAX, IMA_INCREMENT_BYTES_MAX, MEASURE_LOG_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT,
+};
 use crate::nonce::Nonce;
 
 /// What the quote's `extraData` must be: `SHA-256("quotary-evidence-v1" ‖ nonce ‖ SHA-256(envelope))`.
@@ -14,7 +16,8 @@ pub fn extra_data(nonce: &Nonce, envelope: &Digest) -> [u8; 32] {
     sha256(&[b"quotary-evidence-v1", nonce.as_bytes(), envelope.as_bytes()])
 }
 
-/// Versions of the form. Evidence with a log is version 2, without one version 1: one value has one form.
+/// Versions of the form. Evidence with a measure log is version 3, with other logs only version 2, without any version 1:
+/// one value has one form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(index_only)]
 pub enum EvidenceVersion {
@@ -24,6 +27,9 @@ pub enum EvidenceVersion {
     /// The same with a boot log, a part of an IMA list, or both.
     #[n(2)]
     WithLogs,
+    /// The same with a measure log, beside other logs or alone.
+    #[n(3)]
+    WithMeasureLog,
 }
 
 /// Which of the kernel's binary IMA lists.
@@ -56,7 +62,7 @@ pub struct ImaIncrement {
     pub has_more: bool,
 }
 
-/// Evidence, version 1 and 2: claimed until `quotary-decide` has verified it.
+/// Evidence, version 1 to 3: claimed until `quotary-decide` has verified it.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Evidence {
@@ -84,6 +90,9 @@ pub struct Evidence {
     /// A part of the IMA list.
     #[n(7)]
     pub ima: Option<ImaIncrement>,
+    /// systemd's log of what the running system measured, whole, as it was after the quote.
+    #[n(8)]
+    pub measure_log: Option<BoundedBytes<MEASURE_LOG_BYTES_MAX>>,
 }
 
 /// A PCR's value.
@@ -102,9 +111,14 @@ pub struct PcrValue {
 }
 
 impl EvidenceVersion {
-    /// The version of evidence with or without logs.
-    pub const fn of(has_logs: bool) -> Self {
-        if has_logs { Self::WithLogs } else { Self::WithoutLogs }
+    /// The version of evidence with or without a boot log or IMA list, and with or without a measure log: the lowest that
+    /// can hold them.
+    pub const fn of(has_logs: bool, has_measure_log: bool) -> Self {
+        match (has_logs, has_measure_log) {
+            (_, true) => Self::WithMeasureLog,
+            (true, false) => Self::WithLogs,
+            (false, false) => Self::WithoutLogs,
+        }
     }
 }
 
@@ -119,7 +133,8 @@ impl Evidence {
     /// [`CborError`] when they are too many or not the canonical form.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CborError> {
         let evidence: Self = cbor::from_bytes(bytes, EVIDENCE_BYTES_MAX)?;
-        if evidence.version != EvidenceVersion::of(evidence.boot_log.is_some() || evidence.ima.is_some()) {
+        let has_logs = evidence.boot_log.is_some() || evidence.ima.is_some();
+        if evidence.version != EvidenceVersion::of(has_logs, evidence.measure_log.is_some()) {
             return Err(CborError::NotCanonical);
         }
         Ok(evidence)
@@ -180,17 +195,18 @@ mod tests {
         }
 
         #[test]
-        fn evidence_that_reads_has_one_encoding(bytes in near("evidence-v1.hex")) {
+        fn evidence_that_reads_has_one_encoding(bytes in prop_oneof![near("evidence-v1.hex"), near("evidence-v3.hex")]) {
             if let Ok(read) = Evidence::from_bytes(&bytes) {
                 prop_assert_eq!(read.to_bytes(), bytes);
             }
         }
     }
 
-    fn evidence(boot_log: Option<&[u8]>) -> Evidence {
+    fn evidence(boot_log: Option<&[u8]>, measure_log: Option<&[u8]>) -> Evidence {
         let boot_log = boot_log.and_then(|log| BoundedBytes::new(log.to_vec()));
+        let measure_log = measure_log.and_then(|log| BoundedBytes::new(log.to_vec()));
         Evidence {
-            version: EvidenceVersion::of(boot_log.is_some()),
+            version: EvidenceVersion::of(boot_log.is_some(), measure_log.is_some()),
             nonce: [1; 32],
             envelope: vec![2],
             attest: vec![3],
@@ -198,18 +214,25 @@ mod tests {
             pcr_values: Bounded::default(),
             boot_log,
             ima: None,
+            measure_log,
         }
     }
 
     #[test]
-    fn the_version_says_whether_there_are_logs() {
-        for one in [evidence(None), evidence(Some(b"log"))] {
+    fn the_version_says_which_logs_there_are() {
+        use EvidenceVersion::{WithLogs, WithMeasureLog, WithoutLogs};
+        let log = Some(b"log".as_slice());
+        for (one, version) in [
+            (evidence(None, None), WithoutLogs),
+            (evidence(log, None), WithLogs),
+            (evidence(log, log), WithMeasureLog),
+            (evidence(None, log), WithMeasureLog),
+        ] {
+            assert_eq!(one.version, version);
             assert_eq!(Evidence::from_bytes(&one.to_bytes()).unwrap(), one);
-            let other = match one.version {
-                EvidenceVersion::WithLogs => EvidenceVersion::WithoutLogs,
-                EvidenceVersion::WithoutLogs => EvidenceVersion::WithLogs,
-            };
-            assert!(Evidence::from_bytes(&Evidence { version: other, ..one }.to_bytes()).is_err());
+            for other in [WithoutLogs, WithLogs, WithMeasureLog].into_iter().filter(|other| *other != version) {
+                assert!(Evidence::from_bytes(&Evidence { version: other, ..one.clone() }.to_bytes()).is_err());
+            }
         }
     }
 

@@ -8,8 +8,11 @@ pub const ENVELOPE_BYTES_MAX: usize = 256 * 1024;
 pub const BOOT_LOG_BYTES_MAX: usize = 256 * 1024;
 /// Largest part of an IMA list that one evidence carries, in bytes; a longer list takes several.
 pub const IMA_INCREMENT_BYTES_MAX: usize = 256 * 1024;
+/// Largest measure log that evidence carries, in bytes: systemd writes some tens of records of under 1 KiB per boot.
+pub const MEASURE_LOG_BYTES_MAX: usize = 128 * 1024;
 /// Largest evidence in bytes: an envelope, a quote, its signature, PCR values, and logs.
-pub const EVIDENCE_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 16 * 1024 + BOOT_LOG_BYTES_MAX + IMA_INCREMENT_BYTES_MAX;
+pub const EVIDENCE_BYTES_MAX: usize =
+    ENVELOPE_BYTES_MAX + 16 * 1024 + BOOT_LOG_BYTES_MAX + IMA_INCREMENT_BYTES_MAX + MEASURE_LOG_BYTES_MAX;
 /// Most applications in one envelope.
 pub const APPLICATIONS_MAX: usize = 512;
 /// Most metric windows of the host, or of one application, in one envelope.

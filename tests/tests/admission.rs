@@ -9,7 +9,6 @@ use quotary_common::evidence::{ImaForm, ImaIncrement};
 use quotary_common::reason::Reason;
 use quotary_tests::host::{Operator, Rogue, reason_of, request};
 use quotary_tests::world::{Options, World, ZONE_JOINED, ZONE_MEASURED};
-use tss_esapi::handles::PcrHandle;
 
 /// Restarts the verifier with its configuration changed.
 fn reconfigured(world: &mut World, change: impl FnOnce(String) -> String) {
@@ -117,7 +116,7 @@ fn a_list_that_never_arrives_whole_ends_grants_once_trust_has_aged_out() {
         // Something was measured, and from here on there is always more to come.
         host.tpm.stop().await.unwrap();
         let mut rogue = Rogue::open(&host.tpm).unwrap();
-        rogue.extend(PcrHandle::Pcr10).unwrap();
+        rogue.extend(10, &[0x5a; 32]).unwrap();
         host.tpm.attach(rogue);
         host.ima = part(entry(), true);
         let on_the_way = host.attest().await.unwrap().2;

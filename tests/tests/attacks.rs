@@ -17,7 +17,6 @@ use quotary_common::wire::{
 };
 use quotary_tests::host::{Candidate, DrivenHost, Operator, Rogue, TlsKey, reason_of, request};
 use quotary_tests::world::{Application, Options, Timing, World};
-use tss_esapi::handles::PcrHandle;
 
 /// One leaf per kind of refusal in ten seconds; the rest is told as a count when they are over.
 const TOLD_WITHIN: Duration = Duration::from_secs(20);
@@ -211,7 +210,7 @@ fn firmware_that_is_not_the_zones_keeps_a_host_out_of_it() {
 async fn boot_with_other_firmware(host: &mut DrivenHost) {
     host.tpm.stop().await.unwrap();
     let mut rogue = Rogue::open(&host.tpm).unwrap();
-    rogue.extend(PcrHandle::Pcr7).unwrap();
+    rogue.extend_pcr_7().unwrap();
     host.tpm.attach(rogue);
 }
 
@@ -239,7 +238,17 @@ fn an_attestation_key_of_the_owner_hierarchy_may_enrol_and_its_quotes_are_refuse
         let pcr_values = Bounded::new(pcrs.collect()).unwrap();
         let envelope = envelope.bytes().to_vec();
         let version = EvidenceVersion::WithoutLogs;
-        let evidence = Evidence { version, nonce, envelope, attest, signature, pcr_values, boot_log: None, ima: None };
+        let evidence = Evidence {
+            version,
+            nonce,
+            envelope,
+            attest,
+            signature,
+            pcr_values,
+            boot_log: None,
+            ima: None,
+            measure_log: None,
+        };
         refused(&operator, Reason::QualifiedSigner, host.send(&evidence)).await;
         let view = operator.view(&host.id).await.unwrap();
         assert_eq!((view.sequence, view.trusted), (0, false));

@@ -7,10 +7,10 @@
 
 use std::path::PathBuf;
 
-use quotary_common::cbor::{Bounded, Text, Version, from_bytes, to_bytes};
+use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version, from_bytes, to_bytes};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::*;
-use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
+use quotary_common::evidence::{Evidence, EvidenceVersion, ImaForm, ImaIncrement, PcrValue, extra_data};
 use quotary_common::grant::{Grant, GrantSet, RequestRefusal};
 use quotary_common::id::*;
 use quotary_common::keys::KeyCertificate;
@@ -205,10 +205,38 @@ fn evidence_v1_and_its_extra_data() {
         pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
         boot_log: None,
         ima: None,
+        measure_log: None,
     };
     golden("evidence-v1.hex", &evidence.to_bytes());
     let nonce = quotary_common::nonce::Nonce::new([10; 32]);
     golden("extra-data-v1.hex", &extra_data(&nonce, &sealed.digest()));
+}
+
+#[test]
+fn evidence_v2_and_v3_carry_logs() {
+    let one = |version, boot_log: Option<&[u8]>, measure_log: Option<&[u8]>| Evidence {
+        version,
+        nonce: [10; 32],
+        envelope: envelope().seal().unwrap().bytes().to_vec(),
+        attest: vec![11; 8],
+        signature: vec![12; 8],
+        pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
+        boot_log: boot_log.map(|log| BoundedBytes::new(log.to_vec()).unwrap()),
+        ima: Some(ImaIncrement {
+            form: ImaForm::BinarySha256,
+            offset_bytes: 300,
+            bytes: BoundedBytes::new(vec![13; 4]).unwrap(),
+            has_more: true,
+        }),
+        measure_log: measure_log.map(|log| BoundedBytes::new(log.to_vec()).unwrap()),
+    };
+    for (name, evidence) in [
+        ("evidence-v2.hex", one(EvidenceVersion::WithLogs, Some(&[14; 4]), None)),
+        ("evidence-v3.hex", one(EvidenceVersion::WithMeasureLog, Some(&[14; 4]), Some(&[15; 4]))),
+    ] {
+        golden(name, &evidence.to_bytes());
+        assert_eq!(Evidence::from_bytes(&evidence.to_bytes()).unwrap(), evidence);
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! | [`core`] | the single writer, and the read model it publishes |
 //! | [`predict`] | history and forecasts on a thread of their own |
 //! | [`api`], [`tls`] | routes, rights, connections |
+//! | [`webhook`] | tells the receivers of the configuration what happened to hosts |
 //! | [`wiring`] | puts the real parts together and takes them apart again |
 #![forbid(unsafe_code)]
 
@@ -26,4 +27,5 @@ pub mod keyring;
 pub mod predict;
 pub mod store;
 pub mod tls;
+pub mod webhook;
 pub mod wiring;

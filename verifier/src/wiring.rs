@@ -1,25 +1,28 @@
 //! Puts the real parts together, runs them, and takes them apart again.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use quotary_common::cbor::{Text, Version};
 use quotary_common::envelope::Name;
-use quotary_common::id::Digest;
+use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::leaf::{Decision, Leaf, Started};
 use quotary_decide::history::{BoundedLoad, Bounds};
 use quotary_decide::registry::Admission;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::api::{self, App, PendingEnrolments, ServeError};
+use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::core::{AuditLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
+use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
 use crate::keyring::{self, KeyringError};
 use crate::predict::{Feed, Forecaster};
 use crate::store::{Partition, Reader, Scan, SqliteStore, Store as _, StoreError};
 use crate::tls;
+use crate::webhook::{Delivery, Webhook};
 
 /// Why the verifier could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +46,7 @@ pub enum RunError {
     #[error("cannot listen on {address}: is another process there?")]
     Listen {
         /// Where.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -66,11 +69,7 @@ const REPLAY_PER_HOST: usize = 240;
 ///
 /// # Errors
 /// [`RunError`].
-pub async fn run(
-    config: Config,
-    stop: CancellationToken,
-    listening: impl FnOnce(std::net::SocketAddr),
-) -> Result<(), RunError> {
+pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce(SocketAddr)) -> Result<(), RunError> {
     let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
     let clock = clock_after(&store).map_err(RunError::Store)?;
     let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
@@ -93,8 +92,16 @@ pub async fn run(
     });
     let state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
     let audit = Arc::new(AuditLog::rebuild(&keys.deployment, keys.log, reader()?).map_err(RunError::Store)?);
+    let events = EventLog::new(reader()?).map_err(RunError::Store)?;
     let view = Arc::new(View::default());
     let (queue, commands) = Queue::new();
+    let (app_reader, replay_reader) = (reader()?, reader()?);
+    let logs = (Arc::clone(&audit), Arc::clone(&events));
+    let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), logs, clock, feed.clone());
+    let started = started_leaf(&view, clock, config.digest);
+    writer.commit_leaf(started).map_err(RunError::Writer)?;
+    let told = Told { deployment: keys.deployment, log: &events, queue: &queue, clock };
+    let deliveries = deliveries(config.webhooks, &mut writer, &told)?;
     let app = Arc::new(App {
         deployment: keys.deployment,
         name: config.name.as_str().to_owned(),
@@ -114,19 +121,18 @@ pub async fn run(
         model: model_name,
         queue: queue.clone(),
         view: Arc::clone(&view),
-        audit: Arc::clone(&audit),
+        audit,
         forecasts,
-        reader: Mutex::new(reader()?),
+        events,
+        streams: Streams::new(config.event_streams_max),
+        webhooks: deliveries.iter().map(Delivery::state).collect(),
+        stop: stop.clone(),
+        reader: Mutex::new(app_reader),
         pending: PendingEnrolments::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     let served_view = Arc::clone(&view);
-    let replay_reader = reader()?;
-    let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), audit, clock, feed.clone());
-    writer.commit_leaf(started_leaf(&app, config.digest)).map_err(RunError::Writer)?;
-    let listener =
-        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let (listener, address) = bind(config.listen).await?;
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
@@ -136,6 +142,7 @@ pub async fn run(
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
+    let telling = tell(deliveries, &stop);
     let ticking = tokio::spawn(tick(queue, stop.clone()));
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
@@ -151,6 +158,7 @@ pub async fn run(
     };
     stop.cancel();
     let _ticked = ticking.await;
+    telling.wait().await;
     tokio::task::spawn_blocking(move || {
         for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
             if thread.join().is_err() {
@@ -161,6 +169,24 @@ pub async fn run(
     .await
     .map_err(|_| RunError::Thread("joining"))?;
     outcome
+}
+
+/// A listener, and where it listens.
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Starts the workers of the webhooks.
+fn tell(deliveries: Vec<Delivery>, stop: &CancellationToken) -> TaskTracker {
+    let tasks = TaskTracker::new();
+    for delivery in deliveries {
+        tasks.spawn(delivery.run(stop.clone()));
+    }
+    tasks.close();
+    tasks
 }
 
 /// The clock, not before the newest leaf.
@@ -205,11 +231,29 @@ fn load_model() -> (Option<quotary_models::Model>, String) {
     }
 }
 
-fn started_leaf(app: &App, configuration: Digest) -> Vec<u8> {
+fn started_leaf(view: &View, clock: Clock, configuration: Digest) -> Vec<u8> {
     let started =
-        Started { version: Name::lossy(env!("CARGO_PKG_VERSION")), configuration, witnessed: app.view.witnessed() };
+        Started { version: Name::lossy(env!("CARGO_PKG_VERSION")), configuration, witnessed: view.witnessed() };
     let actor = Text::lossy("verifier");
-    Leaf { version: Version, at_ms: app.clock.now_ms(), actor, decision: Decision::Started(started) }.to_bytes()
+    Leaf { version: Version, at_ms: clock.now_ms(), actor, decision: Decision::Started(started) }.to_bytes()
+}
+
+/// What workers of webhooks tell, and whom they tell how far they have come.
+struct Told<'a> {
+    deployment: DeploymentId,
+    log: &'a Arc<EventLog>,
+    queue: &'a Queue,
+    clock: Clock,
+}
+
+/// A worker for each webhook, at the place where it goes on.
+fn deliveries(webhooks: Vec<Webhook>, writer: &mut Writer, told: &Told<'_>) -> Result<Vec<Delivery>, RunError> {
+    let keys: Vec<Digest> = webhooks.iter().map(|webhook| webhook.receiver().key()).collect();
+    let places = writer.resume_webhooks(&keys).map_err(RunError::Writer)?;
+    let Told { deployment, log, queue, clock } = told;
+    let deliver =
+        |(webhook, place)| Delivery::new(webhook, place, *deployment, Arc::clone(log), (*queue).clone(), *clock);
+    Ok(webhooks.into_iter().zip(places).map(deliver).collect())
 }
 
 /// Fills the history with the newest kept evidence of each host, oldest first, until `stop` is cancelled.

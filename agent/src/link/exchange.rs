@@ -14,7 +14,7 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::sign::Signed;
 use quotary_common::wire::{AskNonce, Base64, EvidenceReply, EvidenceRequest, NonceReply, Nothing, SendEvidence};
 
-use super::logs::KernelLogs;
+use super::logs::{MeasuredLogs, ReadLogs};
 use super::position::{Position, position};
 use super::refusal::{Reaction, classify};
 use super::witness::{LogAlarm, witness};
@@ -39,7 +39,7 @@ pub struct Exchange {
     /// The TPM.
     pub tpm: TpmHandle,
     /// The kernel's logs.
-    pub logs: KernelLogs,
+    pub logs: MeasuredLogs,
 }
 
 /// What accepted evidence brought, checked.
@@ -183,10 +183,10 @@ async fn quote(
     let covered = extra_data(&Nonce::new(nonce), &pending.digest());
     let RawQuote { attest, signature, pcr_values, took } = with.tpm.quote(covered, &given.pcr_selection).await?;
     // After the quote: what is measured in between is more than the quote covers, never less.
-    let (boot_log, ima) = with.logs.read(&given.logs, pending.claims().boot_id).await;
+    let ReadLogs { boot_log, ima, measure_log } = with.logs.read(&given.logs, pending.claims().boot_id).await;
     let values = pcr_values.into_iter().map(|(hash_alg, index, value)| PcrValue { hash_alg, index, value }).collect();
     let evidence = Evidence {
-        version: EvidenceVersion::of(boot_log.is_some() || ima.is_some()),
+        version: EvidenceVersion::of(boot_log.is_some() || ima.is_some(), measure_log.is_some()),
         nonce,
         envelope: pending.bytes().to_vec(),
         attest,
@@ -194,6 +194,7 @@ async fn quote(
         pcr_values: Bounded::truncating(values).0,
         boot_log,
         ima,
+        measure_log,
     };
     Ok((evidence.to_bytes(), took))
 }

@@ -17,7 +17,7 @@ mod witness;
 
 pub use backoff::Backoff;
 pub use exchange::{Answer, Exchange, LinkError, exchange};
-pub use logs::KernelLogs;
+pub use logs::{MeasuredLogs, ReadLogs};
 pub use position::{Position, position};
 pub use refusal::{Reaction, classify};
 pub use witness::{LogAlarm, witness};

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::enrol::{self, EnrolError};
 use crate::evidence::Chain;
 use crate::identity::{Identity, TlsIdentity};
-use crate::link::{Answer, Backoff, Exchange, KernelLogs, LinkError};
+use crate::link::{Answer, Backoff, Exchange, LinkError, MeasuredLogs};
 use crate::tpm::{TpmError, TpmHandle, TpmIdentity};
 
 /// How far up we are.
@@ -223,7 +223,7 @@ impl Agent {
             identity: Arc::new(identity),
             client,
             tpm,
-            logs: KernelLogs::new(&self.config.root),
+            logs: MeasuredLogs::new(&self.config.root),
         };
         self.linking.stage =
             Stage::Enrolled { exchange: Arc::new(exchange), tls_key, chain: Some(Box::new(chain)), nonce: None };

@@ -6,6 +6,7 @@
 //! Must never: read a file or ask anybody.
 
 mod audit;
+mod events;
 mod inspect;
 mod quantity;
 mod run;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
+pub(crate) use events::EventsArgs;
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
@@ -28,6 +30,7 @@ Examples:
   quotary status                                what the verifier is and how it fares
   quotary host list                             all hosts with their verdicts
   quotary host show h-3k7q                      one host, by the beginning of its id
+  quotary events --follow                       hear of revocations, findings and changes of zone
   quotary token join --zone lab --cpu 4 --memory 8G --out join.token
                                                 admit one host, with what it has
   quotary run --cpu 500m --memory 256M -- make  run a command under a grant
@@ -83,6 +86,8 @@ pub(crate) enum Command {
     Host(HostCommand),
     /// Say why a host is in its zone: which check failed, on which event, and what would satisfy it
     Explain(ExplainArgs),
+    /// Show what happened to hosts: enrolments, verdicts, zones, findings, revocations; with --follow, as it happens
+    Events(EventsArgs),
     /// What a host stated, as it was quoted and kept
     #[command(subcommand)]
     Evidence(EvidenceCommand),

@@ -78,3 +78,10 @@ fn help_teaches_examples_and_exit_codes_and_hides_the_inner_half() {
     assert!(text.contains("Examples:") && text.contains("64  the command line is wrong"), "{text}");
     assert!(!text.contains("__enter"));
 }
+
+#[test]
+fn events_may_be_followed_from_any_leaf() {
+    let Command::Events(events) = parse(&["events", "--from", "7", "--follow"]).unwrap().command else { panic!() };
+    assert_eq!((events.from, events.follow), (Some(7), true));
+    assert!(parse(&["events", "--from", "-1"]).is_err());
+}

@@ -62,7 +62,7 @@ pub(crate) fn inspect(command: &InspectCommand, json: bool) -> Result<u8, Failur
     }
 }
 
-fn tell<R: Serialize>(json: bool, report: &R, text: fn(&R) -> String, holds: bool) -> Result<u8, Failure> {
+fn tell<R: Serialize>(json: bool, report: &R, text: impl Fn(&R) -> String, holds: bool) -> Result<u8, Failure> {
     if json {
         present::json(report)?
     } else {
@@ -86,7 +86,7 @@ fn quote(args: &QuoteArgs, json: bool) -> Result<u8, Failure> {
         envelope: envelope.as_deref(),
     })
     .map_err(|error| refuse(&error))?;
-    tell(json, &report, text::quote, report.verified)
+    tell(json, &report, |report| text::quote(report, args.nonce.is_some()), report.verified)
 }
 
 fn ek(args: &EkArgs, json: bool) -> Result<u8, Failure> {

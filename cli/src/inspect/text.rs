@@ -12,13 +12,20 @@ use crate::present::{self, Align, Facts, Table};
 /// Most characters of an event's words in a table; `--json` has them all.
 const WORDS_MAX: usize = 72;
 
-/// A quote.
-pub(super) fn quote(report: &QuoteReport) -> String {
+/// A quote; whether a nonce was given, without which it may be an old one.
+pub(super) fn quote(report: &QuoteReport, has_nonce: bool) -> String {
     let mut out = report.attest.as_ref().map(attest).unwrap_or_default();
     if !report.pcrs.is_empty() {
         out += &format!("\nPCR values that the signed digest proves\n{}", values(&report.pcrs));
     }
-    out + &reasons(&report.reasons) + if report.verified { "\nVERIFIED\n" } else { "\nNOT VERIFIED\n" }
+    let verdict = match (report.verified, has_nonce) {
+        (true, true) => "\nVERIFIED\n",
+        (true, false) => {
+            "\nVERIFIED, BUT NOT FRESH: extraData was held against nothing, so the quote may be of any time; give --nonce\n"
+        }
+        (false, _) => "\nNOT VERIFIED\n",
+    };
+    out + &reasons(&report.reasons) + verdict
 }
 
 fn attest(attest: &AttestReport) -> String {

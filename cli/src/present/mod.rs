@@ -13,6 +13,6 @@ mod table;
 
 pub(crate) use amounts::{age, amount, bytes, duration, resources, time};
 pub(crate) use outline::outline;
-pub(crate) use output::{Progress, Status, json, print, print_bytes, print_table};
+pub(crate) use output::{Progress, Status, json, print, print_bytes, print_on, print_table};
 pub(crate) use sparkline::sparkline;
 pub(crate) use table::{Align, Facts, Table, clean};

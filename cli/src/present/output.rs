@@ -21,12 +21,16 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 
 /// Writes a result that is to be read by a program, byte by byte: paths need not be UTF-8.
 pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    print_on(bytes).map(drop)
+}
+
+/// Writes a part of a result that goes on; whether somebody still reads it.
+pub(crate) fn print_on(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Code::Unavailable, format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(Code::Unavailable, format!("cannot write to standard output: {error}"))),
+        Ok(()) => Ok(true),
     }
 }
 

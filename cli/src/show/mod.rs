@@ -3,6 +3,7 @@
 //! Does: asks one route, shows its reply. May assume: replies are well-formed (the client checked), their text
 //! is not clean. Promises: `--json` prints the reply as the route gave it (evidence: decoded). Must never: judge.
 
+pub(crate) mod events;
 pub(crate) mod evidence;
 pub(crate) mod explain;
 pub(crate) mod forecast;

@@ -1,6 +1,6 @@
 //! `quotary status`
 
-use quotary_common::wire::{ShowStatus, StatusView};
+use quotary_common::wire::{ShowStatus, StatusView, WebhookView};
 
 use crate::exit::Failure;
 use crate::present::{self, Facts};
@@ -24,11 +24,29 @@ fn facts(status: &StatusView) -> Facts {
     facts.add("audit log", format!("{} leaves, root {}", status.audit.size, status.audit.root.hex()));
     let witnessed = status.witnessed.map(|w| format!("{} leaves, root {}", w.size, w.root.hex()));
     facts.add("witnessed", witnessed.unwrap_or_else(|| "by no host yet".to_owned()));
+    if status.event_streams > 0 {
+        facts.add("event streams", status.event_streams.to_string());
+    }
+    for webhook in &status.webhooks {
+        facts.add("webhook", webhook_line(webhook));
+    }
     if status.holds_until_ms > status.now_ms {
         let until = present::age(status.holds_until_ms, status.now_ms);
         facts.add("holds", format!("nothing is reallocated yet after the restart: {until}"));
     }
     facts
+}
+
+fn webhook_line(webhook: &WebhookView) -> String {
+    let through = format!("{}: told what leaves before {} tell", webhook.receiver, webhook.next_leaf);
+    match &webhook.last_error {
+        None if webhook.lag_ms == 0 => through,
+        None => format!("{through}, {} behind", present::duration(webhook.lag_ms)),
+        Some(error) => {
+            let behind = present::duration(webhook.lag_ms);
+            format!("{through}, {behind} behind; {} failed in a row: {error}", webhook.failures)
+        }
+    }
 }
 
 #[cfg(test)]
@@ -54,9 +72,22 @@ mod tests {
             witnessed: None,
             model: "none".to_owned(),
             holds_until_ms: 0,
+            event_streams: 0,
+            webhooks: Vec::new(),
         };
         let text = facts(&view).render();
         assert!(text.contains("up 60 s") && text.contains("9 leaves") && !text.contains("holds"), "{text}");
+        let webhook = WebhookView {
+            receiver: "https://hooks.example".to_owned(),
+            next_leaf: 7,
+            lag_ms: 61_000,
+            failures: 3,
+            last_error: Some("it answered 500".to_owned()),
+            delivered_at_ms: None,
+        };
+        view.webhooks = vec![WebhookView { lag_ms: 0, failures: 0, last_error: None, ..webhook.clone() }, webhook];
+        let text = facts(&view).render();
+        assert!(text.contains("before 7 tell\n") && text.contains("3 failed in a row: it answered 500"), "{text}");
         view.holds_until_ms = 361_000;
         assert!(facts(&view).render().contains("in 5 min"));
     }

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use quotary_common::evidence::Evidence;
 use quotary_common::wire::{ShowAppraisal, ShowEvidence};
-use quotary_decide::eventlog::{EventLog, ProblemCode, Stage, boot_stages, secure_boot};
+use quotary_decide::attest::USERSPACE_PCRS;
+use quotary_decide::eventlog::{Bank, EventLog, MeasureLog, ProblemCode, Stage, boot_stages, secure_boot};
 
 use crate::args::LearnArgs;
 use crate::exit::{Code, Failure};
@@ -15,12 +16,18 @@ use crate::session::Session;
 /// What is judged by other means than blessed measurements.
 const LEFT_OUT: [Stage; 4] = [Stage::Marker, Stage::SecureBoot, Stage::BootConfiguration, Stage::Other];
 
+/// The TCG's id of the bank that zones look at.
+const SHA256: u16 = 0x000B;
+
 /// What a zone's file says of a boot.
 #[derive(Debug, Default, PartialEq, Eq, serde::Serialize)]
 struct Learned {
     secure_boot: Option<bool>,
+    pcrs: BTreeSet<u8>,
     stages: BTreeMap<&'static str, Vec<(String, String)>>,
     accept: BTreeSet<&'static str>,
+    /// What the running system measured; absent where none of its PCRs was quoted.
+    userspace: Option<Vec<(String, String)>>,
 }
 
 /// Prints the zone that `args` asks for.
@@ -35,21 +42,30 @@ pub(crate) async fn learn(session: &Session, args: &LearnArgs, json: bool) -> Re
         return Err(Failure::new(Code::Refused, "the verifier answered other evidence than was asked for"));
     }
     let evidence = Evidence::from_bytes(&kept.evidence.0).map_err(|error| unreadable(error.to_string()))?;
-    let log = evidence.boot_log.ok_or_else(|| unreadable(format!("evidence {} has no boot log", digest.hex())))?;
-    let log = EventLog::parse(&log).map_err(|error| unreadable(error.to_string()))?;
-    let learned = learned(&log);
+    let without = || unreadable(format!("evidence {} has no boot log", digest.hex()));
+    let log = evidence.boot_log.as_deref().ok_or_else(without)?;
+    let log = EventLog::parse(log).map_err(|error| unreadable(error.to_string()))?;
+    let mut learned = learned(&log);
+    let quoted = evidence.pcr_values.iter().filter(|value| value.hash_alg == SHA256).map(|value| value.index);
+    let quoted: BTreeSet<u8> = quoted.filter(|index| USERSPACE_PCRS.contains(index)).collect();
+    if !quoted.is_empty() {
+        let log = MeasureLog::parse(evidence.measure_log.as_deref().unwrap_or_default());
+        learned.userspace = Some(of_userspace(&log.map_err(|error| unreadable(error.to_string()))?, &quoted));
+        learned.pcrs.extend(quoted);
+    }
     if json { present::json(&learned) } else { present::print(&toml(&args.zone, &learned)) }
 }
 
 fn learned(log: &EventLog<'_>) -> Learned {
     let boot = secure_boot(log);
-    let mut out = Learned { secure_boot: boot.state, ..Learned::default() };
+    let mut out = Learned { secure_boot: boot.state, pcrs: (0..10).collect(), ..Learned::default() };
     let codes = |problem: &quotary_decide::eventlog::Problem| ProblemCode::code(problem.code);
     out.accept = log.problems().iter().chain(&boot.problems).map(codes).collect();
     for measurement in boot_stages(log).measurements() {
         if LEFT_OUT.contains(&measurement.stage) {
             continue;
         }
+        out.pcrs.insert(measurement.pcr);
         let hex = data_encoding::HEXLOWER.encode(&measurement.digest);
         let said = measurement.text.as_ref().map_or("", |text| text.as_str());
         let of_stage = out.stages.entry(measurement.stage.name()).or_default();
@@ -60,10 +76,25 @@ fn learned(log: &EventLog<'_>) -> Learned {
     out
 }
 
+/// The records of the measure log that extend `pcrs`, each once: digest, and what it says.
+fn of_userspace(log: &MeasureLog, pcrs: &BTreeSet<u8>) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::new();
+    for record in log.records().iter().filter(|record| pcrs.contains(&record.pcr())) {
+        let Some(digest) = record.digest(Bank::Sha256) else { continue };
+        let hex = data_encoding::HEXLOWER.encode(digest.as_bytes());
+        let said = record.text().map_or("", |text| text.as_str());
+        if !out.iter().any(|(known, _)| *known == hex) {
+            out.push((hex, format!("PCR {}: {said}", record.pcr())));
+        }
+    }
+    out
+}
+
 fn toml(zone: &str, learned: &Learned) -> String {
     let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let mut out = format!("[[zone]]\nname = {}\n", quoted(zone));
-    out += "pcrs = \"sha256:0,1,2,3,4,5,6,7,8,9\"\nrequire_ek_certificate = true\n\n[zone.boot]\n";
+    let pcrs: Vec<String> = learned.pcrs.iter().map(u8::to_string).collect();
+    let _ = writeln!(out, "pcrs = \"sha256:{}\"\nrequire_ek_certificate = true\n\n[zone.boot]", pcrs.join(","));
     if let Some(on) = learned.secure_boot {
         let _ = writeln!(out, "secure_boot = {on}");
     }
@@ -72,16 +103,24 @@ fn toml(zone: &str, learned: &Learned) -> String {
         let _ = writeln!(out, "# What this host's log has; every zone that takes it accepts these.");
         let _ = writeln!(out, "accept = [{}]", codes.join(", "));
     }
+    if let Some(measurements) = &learned.userspace {
+        out += "# What the running system measured; PCR 15 is each machine's own.\n";
+        list(&mut out, "userspace", measurements);
+    }
     out += "\n[zone.boot.stages]\n";
     for (stage, measurements) in &learned.stages {
-        let _ = writeln!(out, "{stage} = [");
-        for (hex, said) in measurements {
-            let comment = if said.is_empty() { String::new() } else { format!(" # {}", present::clean(said)) };
-            let _ = writeln!(out, "  \"{hex}\",{comment}");
-        }
-        out += "]\n";
+        list(&mut out, stage, measurements);
     }
     out
+}
+
+fn list(out: &mut String, name: &str, measurements: &[(String, String)]) {
+    let _ = writeln!(out, "{name} = [");
+    for (hex, said) in measurements {
+        let comment = if said.is_empty() { String::new() } else { format!(" # {}", present::clean(said)) };
+        let _ = writeln!(out, "  \"{hex}\",{comment}");
+    }
+    *out += "]\n";
 }
 
 #[cfg(test)]
@@ -101,5 +140,27 @@ mod tests {
         assert_eq!(zone["boot"]["secure_boot"].as_bool(), Some(true));
         let kernels = zone["boot"]["stages"]["kernel"].as_array().unwrap();
         assert!(!kernels.is_empty() && kernels.iter().all(|hex| hex.as_str().unwrap().len() == 64));
+        assert!(zone["boot"].get("userspace").is_none(), "none of its PCRs was quoted");
+    }
+
+    #[test]
+    fn what_the_running_system_measured_into_quoted_pcrs_is_learned_once_each() {
+        let record = |pcr: u8, word: &str| {
+            let digest = quotary_common::id::Digest::of(&[word.as_bytes()]).hex();
+            format!(
+                "\u{1e}{{\"pcr\":{pcr},\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
+                 \"content\":{{\"string\":\"{word}\"}}}}\n"
+            )
+        };
+        let log =
+            [record(11, "sysinit"), record(15, "machine-id:1"), record(11, "ready"), record(11, "ready")].concat();
+        let userspace = of_userspace(&MeasureLog::parse(log.as_bytes()).unwrap(), &BTreeSet::from([11, 12]));
+        let said: Vec<&str> = userspace.iter().map(|(_, said)| said.as_str()).collect();
+        assert_eq!(said, ["PCR 11: sysinit", "PCR 11: ready"]);
+        let learned = Learned { pcrs: (0..13).collect(), userspace: Some(userspace), ..Learned::default() };
+        let read: toml::Table = toml("measured", &learned).parse().unwrap();
+        let zone = &read["zone"].as_array().unwrap()[0];
+        assert_eq!(zone["boot"]["userspace"].as_array().unwrap().len(), 2);
+        assert!(zone["pcrs"].as_str().unwrap().ends_with(",9,10,11,12"));
     }
 }

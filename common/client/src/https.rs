@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::HeaderValue;
+use hyper::header::{ACCEPT, HeaderValue};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use quotary_common::id::Digest;
-use quotary_common::wire::Route;
+use quotary_common::wire::{Nothing, Route};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::exchange::{self, Body, Place};
-use crate::{ClientError, PinnedCa};
+use crate::{ClientError, PinnedCa, ToldStream};
 
 /// Largest reply that is read by default, bytes: a full entry bundle (256 leaves of 64 KiB) as base64 fits.
 pub const REPLY_BYTES_MAX: usize = 32 << 20;
@@ -145,6 +145,38 @@ impl Client {
             Ok(reply) => reply,
             Err(_) => Err(timed_out(&self.place, self.timeout)),
         }
+    }
+}
+
+impl Client {
+    /// Opens the stream of a route that answers as server-sent events, resuming after the event of `last_id`. The
+    /// timeout bounds the beginning of the answer; `patience` bounds every silence after it.
+    ///
+    /// # Errors
+    /// [`ClientError`] saying which step failed.
+    pub async fn watch<R: Route<Request = Nothing>>(
+        &self,
+        path_values: &[&str],
+        last_id: Option<u64>,
+        patience: Duration,
+    ) -> Result<ToldStream<R>, ClientError> {
+        const { assert!(R::STREAM, "it is no stream's route") };
+        let mut request = exchange::request::<R>(&self.place, path_values, &Nothing {}, self.bearer.as_ref())?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+        if let Some(id) = last_id {
+            request.headers_mut().insert("last-event-id", HeaderValue::from(id));
+        }
+        let Ok(response) = tokio::time::timeout(self.timeout, self.inner.request(request)).await else {
+            return Err(timed_out(&self.place, self.timeout));
+        };
+        let response = response.map_err(|e| ClientError::of_exchange(&self.place.shown, e.is_connect(), e))?;
+        if response.status().is_success() {
+            return Ok(ToldStream::new(response.into_body(), self.place.clone(), last_id, patience));
+        }
+        let refused = exchange::reply::<R>(&self.place, response, self.reply_bytes_max);
+        let refused = tokio::time::timeout(self.timeout, refused).await;
+        let Ok(refused) = refused else { return Err(timed_out(&self.place, self.timeout)) };
+        Err(refused.err().unwrap_or_else(|| self.place.protocol::<R>("a reply under a failed status")))
     }
 }
 

@@ -12,10 +12,14 @@
 mod error;
 mod exchange;
 mod https;
+mod lines;
 mod local;
 mod pin;
+mod told;
 
 pub use error::ClientError;
 pub use https::{Client, ClientConfig, Identity, REPLY_BYTES_MAX};
-pub use local::{EVENT_BYTES_MAX, EventStream, LOCAL_TIMEOUT, LocalClient, LocalConnection};
+pub use lines::LINE_BYTES_MAX;
+pub use local::{EventStream, LOCAL_TIMEOUT, LocalClient, LocalConnection};
 pub use pin::{PinFault, PinnedCa};
+pub use told::{Told, ToldStream};

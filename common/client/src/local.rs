@@ -7,7 +7,6 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -19,11 +18,10 @@ use tokio::task::JoinHandle;
 use crate::ClientError;
 use crate::exchange::{self, Body, Place};
 use crate::https::timed_out;
+use crate::lines::Lines;
 
 /// How long a call may take unless the caller says otherwise.
 pub const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest event (one line) that is read, bytes.
-pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 /// Largest reply that is read, bytes: an agent's view with all its grants.
 const REPLY_BYTES_MAX: usize = 8 << 20;
 
@@ -72,7 +70,7 @@ impl LocalClient {
             let place = &connection.place;
             return Err(refused.err().unwrap_or_else(|| place.protocol::<R>("a reply under a failed status")));
         }
-        Ok(EventStream { body: response.into_body(), read: Vec::new(), scanned: 0, connection, route: PhantomData })
+        Ok(EventStream { lines: Lines::new(response.into_body()), connection, route: PhantomData })
     }
 
     async fn connect(&self) -> Result<LocalConnection, ClientError> {
@@ -163,9 +161,7 @@ impl LocalConnection {
 /// Replies as they come, one JSON object a line.
 #[derive(Debug)]
 pub struct EventStream<R: Route> {
-    body: Incoming,
-    read: Vec<u8>,
-    scanned: usize,
+    lines: Lines,
     connection: LocalConnection,
     route: PhantomData<fn() -> R>,
 }
@@ -178,45 +174,13 @@ impl<R: Route> EventStream<R> {
     /// is not the route's reply.
     pub async fn next(&mut self) -> Result<Option<R::Reply>, ClientError> {
         loop {
-            if let Some(line) = self.line() {
-                if line.iter().all(u8::is_ascii_whitespace) {
-                    continue; // An empty line keeps the connection alive.
-                }
-                let reply = serde_json::from_slice(&line);
-                return reply.map(Some).map_err(|e| self.connection.place.protocol::<R>(e.to_string()));
+            let line = self.lines.next().await.map_err(|fault| fault.shown::<R>(&self.connection.place))?;
+            let Some(line) = line else { return Ok(None) };
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue; // An empty line keeps the connection alive.
             }
-            if self.read.len() > EVENT_BYTES_MAX {
-                return Err(self
-                    .connection
-                    .place
-                    .protocol::<R>(format!("a line of more than {EVENT_BYTES_MAX} bytes")));
-            }
-            match self.body.frame().await {
-                Some(Ok(frame)) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.read.extend_from_slice(data);
-                    }
-                }
-                Some(Err(error)) => return Err(ClientError::of_exchange(&self.connection.place.shown, false, error)),
-                None if self.read.is_empty() => return Ok(None),
-                None => self.read.push(b'\n'),
-            }
-        }
-    }
-
-    /// The first whole line of what was read.
-    fn line(&mut self) -> Option<Vec<u8>> {
-        let end = self.read[self.scanned..].iter().position(|byte| *byte == b'\n');
-        match end {
-            None => {
-                self.scanned = self.read.len();
-                None
-            }
-            Some(end) => {
-                let line = self.read.drain(..=self.scanned + end).collect();
-                self.scanned = 0;
-                Some(line)
-            }
+            let reply = serde_json::from_slice(&line);
+            return reply.map(Some).map_err(|e| self.connection.place.protocol::<R>(e.to_string()));
         }
     }
 }

@@ -16,7 +16,7 @@ routes! { LOCAL_ROUTES:
         "The caller's own grant.";
     ReleaseGrant Delete "/v1/grants/{id}" Peer (Nothing) -> (Empty)
         "Gives the caller's own grant back.";
-    WatchGrant Get "/v1/grants/{id}/events" Peer (Nothing) -> (LocalGrant)
+    WatchGrant Get "/v1/grants/{id}/events" Peer (Nothing) => (LocalGrant)
         "The caller's own grant each time it changes, one JSON object a line, until it ends.";
     EnterGrant Post "/v1/grants/{id}/enter" Peer (Nothing) -> (LocalGrant)
         "Moves the connected peer itself into the grant's cgroup.";

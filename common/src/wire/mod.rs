@@ -5,11 +5,13 @@
 //! unknown fields in requests; replies may grow.
 
 mod appraisal;
+mod event;
 mod local;
 mod route;
 mod verifier;
 
 pub use appraisal::*;
+pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
 pub use local::*;
-pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_with};
+pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
 pub use verifier::*;

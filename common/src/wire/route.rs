@@ -64,10 +64,12 @@ impl Right {
 pub trait Route {
     /// Its method.
     const METHOD: Method;
-    /// Its path, with `{name}` for what varies.
+    /// Its path, with `{name}` for what varies, and `{?name}` at its end for a query parameter that may be left out.
     const PATH: &'static str;
     /// What a caller must have.
     const RIGHT: Right;
+    /// Whether it answers one reply after the other: as server-sent events over TLS, one a line on the local socket.
+    const STREAM: bool;
     /// What it does, in a sentence.
     const DOC: &'static str;
     /// Longest body that it takes, in bytes.
@@ -89,14 +91,19 @@ pub struct RouteInfo {
     pub path: &'static str,
     /// [`Route::RIGHT`]
     pub right: Right,
+    /// [`Route::STREAM`]
+    pub stream: bool,
     /// [`Route::DOC`]
     pub doc: &'static str,
     /// [`Route::BODY_BYTES_MAX`]
     pub body_bytes_max: usize,
 }
 
+/// `-> (Reply)` answers once, `=> (Reply)` as a stream.
 macro_rules! routes {
-    ($table:ident: $($name:ident $method:ident $path:literal $right:ident ($request:ty) -> ($reply:ty) $doc:literal $(at most $bytes:ident)?;)*) => {
+    (@stream ->) => { false };
+    (@stream =>) => { true };
+    ($table:ident: $($name:ident $method:ident $path:literal $right:ident ($request:ty) $arrow:tt ($reply:ty) $doc:literal $(at most $bytes:ident)?;)*) => {
         $(
             #[doc = $doc]
             #[derive(Debug)]
@@ -105,6 +112,7 @@ macro_rules! routes {
                 const METHOD: $crate::wire::Method = $crate::wire::Method::$method;
                 const PATH: &'static str = $path;
                 const RIGHT: $crate::wire::Right = $crate::wire::Right::$right;
+                const STREAM: bool = $crate::wire::route::routes!(@stream $arrow);
                 const DOC: &'static str = $doc;
                 $(const BODY_BYTES_MAX: usize = $bytes;)?
                 type Request = $request;
@@ -117,6 +125,7 @@ macro_rules! routes {
             method: $crate::wire::Method::$method,
             path: $path,
             right: $crate::wire::Right::$right,
+            stream: $crate::wire::route::routes!(@stream $arrow),
             doc: $doc,
             body_bytes_max: <$name as $crate::wire::Route>::BODY_BYTES_MAX,
         }),*];
@@ -124,22 +133,40 @@ macro_rules! routes {
 }
 pub(super) use routes;
 
-/// A path with its `{…}` parts filled in, in order. Values keep only what a path segment may have
-/// (`[A-Za-z0-9._~/-]`); anything else is left out, so that a value cannot change the path.
+/// A path without its query parameter, as routers match it.
+pub fn path_alone(pattern: &str) -> &str {
+    pattern.split_once("{?").map_or(pattern, |(path, _)| path)
+}
+
+/// The name of a path's query parameter, if it has one.
+pub fn query_name(pattern: &str) -> Option<&str> {
+    pattern.split_once("{?").and_then(|(_, rest)| rest.strip_suffix('}'))
+}
+
+/// A path with its `{…}` parts filled in, in order; without a value a query parameter is left out. Values keep only
+/// what a path segment may have (`[A-Za-z0-9._~/-]`); anything else is left out, so that a value cannot change the path.
 pub fn path_with(pattern: &str, values: &[&str]) -> String {
     let mut values = values.iter();
     let mut out = String::new();
-    let mut rest = pattern;
+    let mut rest = path_alone(pattern);
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let (_, tail) = after.split_once('}').unwrap_or(("", ""));
         if let Some(value) = values.next() {
-            out.extend(value.chars().filter(|c| c.is_ascii_alphanumeric() || "._~/-".contains(*c)));
+            fill(&mut out, value);
         }
         rest = tail;
     }
     out.push_str(rest);
+    if let (Some(name), Some(value)) = (query_name(pattern), values.next()) {
+        out.extend(["?", name, "="]);
+        fill(&mut out, value);
+    }
     out
+}
+
+fn fill(out: &mut String, value: &str) {
+    out.extend(value.chars().filter(|c| c.is_ascii_alphanumeric() || "._~/-".contains(*c)));
 }
 
 /// Bytes as base64 text in JSON.
@@ -193,5 +220,14 @@ mod tests {
         assert_eq!(path_with("/v1/hosts/{id}/nonce", &["h-abc"]), "/v1/hosts/h-abc/nonce");
         assert_eq!(path_with("/v1/hosts/{id}", &["a?b#c%2f d"]), "/v1/hosts/abc2fd");
         assert_eq!(path_with("/v1/a/{x}/b/{y}", &["1"]), "/v1/a/1/b/");
+    }
+
+    #[test]
+    fn a_query_parameter_is_no_part_of_the_path_and_may_be_left_out() {
+        let pattern = "/v1/a/{x}/b{?from}";
+        assert_eq!((path_alone(pattern), query_name(pattern)), ("/v1/a/{x}/b", Some("from")));
+        assert_eq!(path_with(pattern, &["1"]), "/v1/a/1/b");
+        assert_eq!(path_with(pattern, &["1", "7&x=?#"]), "/v1/a/1/b?from=7x");
+        assert_eq!((path_alone("/v1/{x}"), query_name("/v1/{x}")), ("/v1/{x}", None));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
+use super::event::{HostEvent, WebhookView};
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
@@ -40,6 +41,8 @@ routes! { VERIFIER_ROUTES:
         "All grants that hold capacity.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application.";
+    WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
+        "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
         "What the verifier is, how it fares, and how large its log is.";
     MakeJoinToken Post "/v1/join-tokens" Admin (JoinTokenRequest) -> (TokenReply)
@@ -160,6 +163,12 @@ pub struct LogsWanted {
     pub has_boot_log: bool,
     /// From which byte of that boot's IMA list on it wants to go on.
     pub ima_offset_bytes: u64,
+    /// Whether the measure log is wanted. It goes on from the boot log, so that whoever sends one sends both.
+    #[serde(default)]
+    pub measure_log: bool,
+    /// SHA-256 of as much of that boot's measure log as it has held against a quote; who has another one sends it.
+    #[serde(default)]
+    pub measure_log_held: Option<Digest>,
 }
 
 /// Evidence.
@@ -427,4 +436,10 @@ pub struct StatusView {
     pub model: String,
     /// After a restart or restore nothing is reallocated before this, Unix ms.
     pub holds_until_ms: u64,
+    /// Event streams that are open.
+    #[serde(default)]
+    pub event_streams: u64,
+    /// The webhooks, in the order of the configuration.
+    #[serde(default)]
+    pub webhooks: Vec<WebhookView>,
 }

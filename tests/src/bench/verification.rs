@@ -246,6 +246,7 @@ impl Case {
             pcr_values: Bounded::truncating(values).0,
             boot_log: None,
             ima: None,
+            measure_log: None,
         };
         Ok(Self {
             host,

@@ -1,6 +1,7 @@
 //! An enrolled host: nonce, envelope, quote, evidence, each a step of its own.
 
 use anyhow::{Context as _, Result};
+use quotary_agent::link::{MeasuredLogs, ReadLogs};
 use quotary_client::{Client, ClientError};
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{
@@ -40,8 +41,10 @@ pub struct DrivenHost {
     pub requests: Vec<PendingRequest>,
     /// Grants that it holds.
     pub held: Vec<GrantId>,
-    /// The part of an IMA list that goes with the next evidence; evidence is without logs when there is none.
+    /// The part of an IMA list that goes with the next evidence, in place of one from its logs.
     pub ima: Option<ImaIncrement>,
+    /// Its measurement logs, which it sends as an agent does; none: it sends none.
+    pub logs: Option<MeasuredLogs>,
     keys: VerifiedKeys,
     boot_id: BootId,
 }
@@ -88,6 +91,7 @@ impl DrivenHost {
             requests: Vec::new(),
             held: Vec::new(),
             ima: None,
+            logs: None,
             keys,
             boot_id: BootId::parse(&boot).context("the kernel has no boot id")?,
         })
@@ -105,6 +109,7 @@ impl DrivenHost {
             requests: self.requests.clone(),
             held: self.held.clone(),
             ima: self.ima.clone(),
+            logs: self.logs.clone(),
             keys: self.keys.clone(),
             boot_id: self.boot_id,
         }
@@ -164,17 +169,23 @@ impl DrivenHost {
         let nonce = nonce_of(next)?;
         let handle = self.tpm.handle().await?;
         let quote = handle.quote(extra_data(&Nonce::new(nonce), &envelope.digest()), &next.pcr_selection).await?;
+        let logs = match &self.logs {
+            Some(logs) => logs.read(&next.logs, self.boot_id).await,
+            None => ReadLogs::default(),
+        };
+        let ima = self.ima.clone().or(logs.ima);
         let values = quote.pcr_values.into_iter();
         let values = values.map(|(hash_alg, index, value)| PcrValue { hash_alg, index, value }).collect();
         Ok(Evidence {
-            version: EvidenceVersion::of(self.ima.is_some()),
+            version: EvidenceVersion::of(logs.boot_log.is_some() || ima.is_some(), logs.measure_log.is_some()),
             nonce,
             envelope: envelope.bytes().to_vec(),
             attest: quote.attest,
             signature: quote.signature,
             pcr_values: Bounded::new(values).context("too many PCRs")?,
-            boot_log: None,
-            ima: self.ima.clone(),
+            boot_log: logs.boot_log,
+            ima,
+            measure_log: logs.measure_log,
         })
     }
 

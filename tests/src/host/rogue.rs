@@ -14,18 +14,18 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::OptionalActions;
 use tss_esapi::Context;
 use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, KeyCustomization, ak, ek};
-use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::attributes::{NvIndexAttributesBuilder, ObjectAttributesBuilder};
 use tss_esapi::constants::SessionType;
-use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PcrHandle, SessionHandle};
+use tss_esapi::handles::{AuthHandle, KeyHandle, NvIndexTpmHandle, ObjectHandle, PcrHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, SignatureSchemeAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::resource_handles::{Hierarchy, NvAuth, Provision};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{
     Data, Digest, DigestValues, EccPoint, EccScheme, EncryptedSecret, HashScheme, IdObject,
-    KeyDerivationFunctionScheme, Nonce, PcrSelectionListBuilder, PcrSlot, Public, PublicBuilder,
-    PublicEccParametersBuilder, SignatureScheme, SymmetricDefinition, SymmetricDefinitionObject,
+    KeyDerivationFunctionScheme, MaxNvBuffer, Nonce, NvPublicBuilder, PcrSelectionListBuilder, PcrSlot, Public,
+    PublicBuilder, PublicEccParametersBuilder, SignatureScheme, SymmetricDefinition, SymmetricDefinitionObject,
 };
 use tss_esapi::tcti_ldr::{DeviceConfig, TctiNameConf};
 use tss_esapi::traits::Marshall as _;
@@ -33,6 +33,8 @@ use tss_esapi::traits::Marshall as _;
 use super::SoftTpm;
 
 const START_PATIENCE: Duration = Duration::from_secs(20);
+/// Every TPM writes this much at once.
+const NV_WRITE_BYTES: usize = 512;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A key that is loaded in the rogue's TPM.
@@ -90,6 +92,15 @@ impl Rogue {
                 Err(_) => std::thread::sleep(PAUSE),
             }
         }
+    }
+
+    /// Opens a TPM that already runs.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(super) fn of(process: Process) -> Result<Self> {
+        let context = connect(&process.device)?;
+        Ok(Self { context, process })
     }
 
     /// A signing key outside the endorsement hierarchy: what it signs hides the TPM's counters.
@@ -179,14 +190,54 @@ impl Rogue {
         Ok((attest.marshall()?, signature.marshall()?))
     }
 
-    /// Extends PCR 7, as other firmware or another boot policy would, or PCR 10, as the kernel does.
+    /// Extends PCR 7, as other firmware or another boot policy would.
     ///
     /// # Errors
     /// What the TPM says.
-    pub fn extend(&mut self, pcr: PcrHandle) -> Result<()> {
+    pub fn extend_pcr_7(&mut self) -> Result<()> {
+        self.extend(7, &[0x5a; 32])
+    }
+
+    /// Extends a PCR of the SHA-256 bank by `digest`.
+    ///
+    /// # Errors
+    /// What the TPM says.
+    pub fn extend(&mut self, pcr: u8, digest: &[u8]) -> Result<()> {
         let mut values = DigestValues::new();
-        values.set(HashingAlgorithm::Sha256, Digest::try_from([0x5a; 32].as_slice())?);
-        Ok(self.context.execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(pcr, values))?)
+        values.set(HashingAlgorithm::Sha256, Digest::try_from(digest)?);
+        let pcr = PcrHandle::try_from(u32::from(pcr))?;
+        let extended =
+            self.context.execute_with_session(Some(AuthSession::Password), |context| context.pcr_extend(pcr, values));
+        Ok(extended?)
+    }
+
+    /// Defines the NV index and writes `bytes` into it, as a chip's maker does with certificates; no bytes: it is
+    /// defined and never written, so that reading it fails.
+    ///
+    /// # Errors
+    /// What the TPM says; also for more than 64 KiB.
+    pub fn define_nv(&mut self, index: u32, bytes: &[u8]) -> Result<()> {
+        let attributes = NvIndexAttributesBuilder::new()
+            .with_owner_write(true)
+            .with_owner_read(true)
+            .with_auth_read(true)
+            .with_no_da(true)
+            .build()?;
+        let public = NvPublicBuilder::new()
+            .with_nv_index(NvIndexTpmHandle::new(index)?)
+            .with_index_name_algorithm(HashingAlgorithm::Sha256)
+            .with_index_attributes(attributes)
+            .with_data_area_size(bytes.len().max(1))
+            .build()?;
+        self.context.execute_with_session(Some(AuthSession::Password), |context| {
+            let defined = context.nv_define_space(Provision::Owner, None, public)?;
+            for (place, part) in bytes.chunks(NV_WRITE_BYTES).enumerate() {
+                let offset = u16::try_from(place * NV_WRITE_BYTES).unwrap_or(u16::MAX);
+                context.nv_write(NvAuth::Owner, defined, MaxNvBuffer::try_from(part)?, offset)?;
+            }
+            Ok::<(), tss_esapi::Error>(())
+        })?;
+        Ok(())
     }
 
     /// Lets go of the TPM, which runs on as it is now: see [`SoftTpm::attach`].

@@ -67,6 +67,16 @@ impl SoftTpm {
         self.attached = Some(rogue.release());
     }
 
+    /// The other way: takes the TPM that [`SoftTpm::attach`] left running out of the agent's room, as it is now.
+    ///
+    /// # Errors
+    /// When it was never attached, or the TPM does not serve.
+    pub async fn detach(&mut self) -> Result<Rogue> {
+        let process = self.attached.take().context("the TPM was not attached")?;
+        self.stop().await?;
+        Rogue::of(process)
+    }
+
     /// Where swtpm keeps the TPM's state.
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join("swtpm/tpm")

@@ -17,6 +17,7 @@ mod host;
 mod kernel;
 mod options;
 mod process;
+mod receiver;
 mod road;
 mod run;
 mod site_ca;
@@ -40,6 +41,7 @@ pub use host::Host;
 pub use kernel::Kernel;
 pub use options::{Application, HostOptions, Options, Timing};
 pub use process::{Running, Spawner, naming};
+pub use receiver::{Posted, Receiver};
 pub use road::Road;
 pub use run::Run;
 pub use site_ca::SiteCa;
@@ -100,7 +102,9 @@ impl World {
         let config = files::verifier_toml(&self.options, &ca, &self.path("verifier"), self.listen);
         std::fs::write(self.verifier_config(), config)?;
         for (name, text) in &self.options.verifier_files {
-            std::fs::write(self.verifier_config().with_file_name(name), text)?;
+            let path = self.verifier_config().with_file_name(name);
+            std::fs::write(&path, text)?;
+            open_to_owner(&path)?;
         }
         let mut init = Command::new(self.binaries.path("quotary-verifier"));
         init.arg("init").arg("--config").arg(self.verifier_config()).arg("--offline-dir").arg(self.offline_dir());
@@ -336,6 +340,12 @@ impl World {
 fn open_to_all(path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?)
+}
+
+/// Keeps a file from other users: it may hold a secret.
+fn open_to_owner(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?)
 }
 
 /// Runs a command that must succeed; what it printed.

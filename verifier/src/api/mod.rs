@@ -4,11 +4,13 @@
 //! refusals into replies with their status.
 //! May assume: nothing of a request; of a connection, that its client key signed the handshake.
 //! Promises: no handler runs before its route's right holds; every reply that is no success is a
-//! [`quotary_common::wire::Error`]; a refusal whose leaf is due is durable before it is answered.
+//! [`quotary_common::wire::Error`]; a refusal whose leaf is due is durable before it is answered; a stream tells
+//! what is committed only, and who reads it slowly loses it, not memory of ours.
 //! Must never: hold a caller's bytes beyond the bound; tell one caller about another's secrets.
 
 mod auth;
 mod enrolments;
+mod events;
 mod evidence;
 mod mount;
 mod openapi;
@@ -27,15 +29,18 @@ use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire;
 use quotary_decide::attest::{EkAllowList, TrustRoots, Zones};
+use tokio_util::sync::CancellationToken;
 
+pub use events::Streams;
 pub use mount::routes_mounted;
 pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
 use crate::config::Times;
-use crate::core::{AuditLog, Command, Queue, View};
+use crate::core::{AuditLog, Command, EventLog, Queue, View};
 use crate::predict::Forecasts;
 use crate::store::Reader;
+use crate::webhook::WebhookState;
 
 /// What handlers have at hand.
 pub struct App {
@@ -81,6 +86,14 @@ pub struct App {
     pub forecasts: Forecasts,
     /// Kept evidence.
     pub reader: std::sync::Mutex<Box<dyn Reader>>,
+    /// What is told of the log.
+    pub events: Arc<EventLog>,
+    /// Places for event streams.
+    pub streams: Streams,
+    /// How the webhooks fare.
+    pub webhooks: Vec<Arc<WebhookState>>,
+    /// Ends what does not end by itself.
+    pub stop: CancellationToken,
     /// Enrolments that wait for their activation.
     pub pending: enrolments::PendingEnrolments,
     /// Dry runs of zones at once.
@@ -124,6 +137,7 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::CheckZones, _, _>(zones::check);
     mount.route::<wire::ListGrants, _, _>(views::grants);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
+    mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);
     mount.route::<wire::MakeJoinToken, _, _>(views::join_token);
     mount.route::<wire::MakeOperatorToken, _, _>(views::operator_token);

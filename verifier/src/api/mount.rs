@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{RawPathParams, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use quotary_common::id::Digest;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{self, Method, Right, Route, RouteInfo, VERIFIER_ROUTES};
+use tokio_util::sync::CancellationToken;
 
 use super::App;
 use super::auth::{self, Caller, Credentials};
@@ -19,6 +21,10 @@ use super::auth::{self, Caller, Credentials};
 /// The connection's client key, as the accept loop attaches it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ClientKey(pub(super) Option<Digest>);
+
+/// Ends the connection that a request came over, as the accept loop attaches it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cut(pub(super) CancellationToken);
 
 /// A request whose right holds and whose body reads.
 pub(super) struct Call<R: Route> {
@@ -28,6 +34,12 @@ pub(super) struct Call<R: Route> {
     pub(super) caller: Caller,
     /// The path's varying parts, in order.
     pub(super) path: Vec<String>,
+    /// The value of the route's query parameter.
+    pub(super) query: Option<String>,
+    /// Which event the caller heard of last, if it resumes a stream.
+    pub(super) last_event_id: Option<String>,
+    /// Ends the connection.
+    pub(super) cut: Cut,
     /// The body.
     pub(super) body: R::Request,
 }
@@ -50,19 +62,49 @@ impl Mount {
         H: Fn(Call<R>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
     {
+        const { assert!(!R::STREAM, "it is a stream's route") };
         let app = Arc::clone(&self.app);
-        let filter = match R::METHOD {
-            Method::Get => MethodFilter::GET,
-            Method::Post => MethodFilter::POST,
-            Method::Delete => MethodFilter::DELETE,
-        };
         let served = move |params: RawPathParams, request: Request| {
             let (app, handler) = (Arc::clone(&app), handler.clone());
-            let path: Vec<String> = params.iter().map(|(_, value)| value.to_owned()).collect();
+            let path = values_of(&params);
             async move { answer::<R, H, F>(app, handler, path, request).await }
         };
+        self.at::<R>(on(filter_of(R::METHOD), served));
+    }
+
+    /// Mounts a route that answers as a stream: the handler gives its body.
+    pub(super) fn stream<R, H, F>(&mut self, handler: H)
+    where
+        R: Route + 'static,
+        H: Fn(Call<R>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<Body, Refusal>> + Send + 'static,
+    {
+        const { assert!(R::STREAM, "it is no stream's route") };
+        let app = Arc::clone(&self.app);
+        let served = move |params: RawPathParams, request: Request| {
+            let (app, handler) = (Arc::clone(&app), handler.clone());
+            let path = values_of(&params);
+            async move {
+                let (parts, body) = request.into_parts();
+                let streamed = match admit::<R>(app, path, &parts, body).await {
+                    Ok(call) => handler(call).await,
+                    Err(refusal) => Err(refusal),
+                };
+                match streamed {
+                    Ok(body) => {
+                        let head = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+                        (head, body).into_response()
+                    }
+                    Err(refusal) => refused(&refusal),
+                }
+            }
+        };
+        self.at::<R>(on(filter_of(R::METHOD), served));
+    }
+
+    fn at<R: Route>(&mut self, served: MethodRouter) {
         let router = std::mem::take(&mut self.router);
-        self.router = router.route(R::PATH, on(filter, served));
+        self.router = router.route(wire::path_alone(R::PATH), served);
     }
 
     pub(super) fn finish(self) -> Router {
@@ -84,6 +126,18 @@ pub const fn routes_mounted() -> &'static [RouteInfo] {
     VERIFIER_ROUTES
 }
 
+fn filter_of(method: Method) -> MethodFilter {
+    match method {
+        Method::Get => MethodFilter::GET,
+        Method::Post => MethodFilter::POST,
+        Method::Delete => MethodFilter::DELETE,
+    }
+}
+
+fn values_of(params: &RawPathParams) -> Vec<String> {
+    params.iter().map(|(_, value)| value.to_owned()).collect()
+}
+
 async fn answer<R, H, F>(app: Arc<App>, handler: H, path: Vec<String>, request: Request) -> Response
 where
     R: Route,
@@ -91,6 +145,18 @@ where
     F: Future<Output = Result<R::Reply, Refusal>>,
 {
     let (parts, body) = request.into_parts();
+    let call = match admit::<R>(app, path, &parts, body).await {
+        Ok(call) => call,
+        Err(refusal) => return refused(&refusal),
+    };
+    match handler(call).await {
+        Ok(reply) => success(&parts.headers, &reply),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// The right first, then the body; what is refused is counted, and audited where its leaf is due.
+async fn admit<R: Route>(app: Arc<App>, path: Vec<String>, parts: &Parts, body: Body) -> Result<Call<R>, Refusal> {
     let credentials = Credentials {
         tls_key: parts.extensions.get::<ClientKey>().and_then(|key| key.0),
         bearer: bearer(&parts.headers),
@@ -101,7 +167,7 @@ where
             let what = if R::RIGHT == Right::Host { "evidence" } else { "call" };
             let named = path.first().filter(|_| R::RIGHT == Right::Host).and_then(|host| app.view.host_named(host));
             let host = named.map(|snapshot| snapshot.host.record.host);
-            return refused(&app.refuse(host.as_ref(), what, refusal, parts.uri.path().as_bytes()).await);
+            return Err(app.refuse(host.as_ref(), what, refusal, parts.uri.path().as_bytes()).await);
         }
     };
     let body = match read::<R>(body).await {
@@ -111,13 +177,19 @@ where
                 Caller::Host(snapshot, _) => Some(snapshot.host.record.host),
                 _ => None,
             };
-            return refused(&app.refuse(host.as_ref(), "body", refusal, parts.uri.path().as_bytes()).await);
+            return Err(app.refuse(host.as_ref(), "body", refusal, parts.uri.path().as_bytes()).await);
         }
     };
-    match handler(Call { app, caller, path, body }).await {
-        Ok(reply) => success(&parts.headers, &reply),
-        Err(refusal) => refused(&refusal),
-    }
+    let query = wire::query_name(R::PATH).and_then(|name| query(parts.uri.query()?, name));
+    let last_event_id =
+        parts.headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    let cut = parts.extensions.get::<Cut>().cloned().unwrap_or_default();
+    Ok(Call { app, caller, path, query, last_event_id, cut, body })
+}
+
+/// The value of one parameter of a query, as it stands there: what our routes take needs no escapes.
+fn query(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The route table as an OpenAPI document.
 
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::wire::{Right, RouteInfo, ShowOpenApi, VERIFIER_ROUTES};
+use quotary_common::wire::{Right, RouteInfo, ShowOpenApi, VERIFIER_ROUTES, path_alone, query_name};
 use serde_json::{Map, Value, json};
 
 use super::mount::Call;
@@ -13,7 +13,7 @@ pub(super) async fn document(_: Call<ShowOpenApi>) -> Result<Value, Refusal> {
 fn describe(routes: &[RouteInfo]) -> Value {
     let mut paths = Map::new();
     for route in routes {
-        let path = route.path.replace("{*", "{");
+        let path = path_alone(route.path).replace("{*", "{");
         let methods = paths.entry(path.clone()).or_insert_with(|| json!({}));
         if let Some(methods) = methods.as_object_mut() {
             methods.insert(route.method.name().to_lowercase(), operation(route, &path));
@@ -34,12 +34,21 @@ fn describe(routes: &[RouteInfo]) -> Value {
 }
 
 fn operation(route: &RouteInfo, path: &str) -> Value {
-    let parameters: Vec<Value> = path
+    let mut parameters: Vec<Value> = path
         .split('{')
         .skip(1)
         .filter_map(|part| part.split('}').next())
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
+    parameters.extend(
+        query_name(route.path)
+            .map(|name| json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } })),
+    );
+    let mut done = json!({ "description": "Done." });
+    if route.stream {
+        done["description"] = json!("A stream that does not end by itself.");
+        done["content"] = json!({ "text/event-stream": { "schema": { "type": "string" } } });
+    }
     let security = match route.right {
         Right::Join | Right::Host => json!([{ "client-key": [] }]),
         _ => json!([{ "operator": [] }]),
@@ -51,7 +60,7 @@ fn operation(route: &RouteInfo, path: &str) -> Value {
         "parameters": parameters,
         "security": security,
         "responses": {
-            "200": { "description": "Done." },
+            "200": done,
             "default": {
                 "description": "Refused.",
                 "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },

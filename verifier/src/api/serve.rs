@@ -21,7 +21,7 @@ use tower::ServiceExt as _;
 
 use quotary_common::reason::{Reason, Refusal};
 
-use super::mount::{ClientKey, refused};
+use super::mount::{ClientKey, Cut, refused};
 use super::places::{Place, Places};
 use crate::core::View;
 use crate::tls::client_key;
@@ -111,8 +111,11 @@ async fn connection(stream: TcpStream, served: Served, stop: CancellationToken) 
     let is_host = move || key.is_some_and(|key| view.is_enrolled(&key));
     let header_timeout = if is_host() { HEADER_TIMEOUT } else { STRANGER_HEADER_TIMEOUT };
     let place = Arc::new(Mutex::new(place));
+    let cut = Cut::default();
+    let cut_by_handler = cut.0.clone();
     let service = tower::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(ClientKey(key));
+        request.extensions_mut().insert(cut.clone());
         // Asked at each request: a host may enrol over this very connection.
         if is_host() {
             place.lock().unwrap_or_else(PoisonError::into_inner).becomes_host();
@@ -135,6 +138,8 @@ async fn connection(stream: TcpStream, served: Served, stop: CancellationToken) 
     tokio::pin!(serving);
     tokio::select! {
         _ended = serving.as_mut() => {}
+        // A stream's reader reads no more: what waits for it goes with the connection.
+        () = cut_by_handler.cancelled() => {}
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             let _ended = serving.await;

@@ -179,6 +179,8 @@ pub(super) async fn status(call: Call<wire::ShowStatus>) -> Result<StatusView, R
         witnessed: app.view.witnessed(),
         model: app.model.clone(),
         holds_until_ms: app.clock.started_ms().saturating_add(hold_ms),
+        event_streams: app.streams.open() as u64,
+        webhooks: app.webhooks.iter().map(|webhook| webhook.view(now_ms)).collect(),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use quotary_common::id::sha256;
 use quotary_decide::attest::{BootRequirement, OnUnknown};
 use quotary_decide::eventlog::{ProblemCode, Stage};
 use quotary_decide::ima::{self, AllowList, SignerKey, SignerKeys};
@@ -23,8 +24,7 @@ pub(super) fn boot(what: &str, raw: &RawBoot, faults: &mut Faults) -> BootRequir
         };
         let mut blessed = BTreeSet::new();
         for hex in digests {
-            let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok();
-            match bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()) {
+            match digest(hex) {
                 Some(digest) => {
                     blessed.insert(digest);
                 }
@@ -36,6 +36,7 @@ pub(super) fn boot(what: &str, raw: &RawBoot, faults: &mut Faults) -> BootRequir
         }
         requirement.stages.insert(stage, blessed);
     }
+    requirement.userspace = raw.userspace.as_ref().map(|words| words.iter().map(|word| measured(word)).collect());
     for code in &raw.accept {
         match ProblemCode::ALL.iter().find(|known| known.code() == code) {
             Some(known) => {
@@ -45,6 +46,16 @@ pub(super) fn boot(what: &str, raw: &RawBoot, faults: &mut Faults) -> BootRequir
         }
     }
     requirement
+}
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(hex.as_bytes()).ok()?;
+    <[u8; 32]>::try_from(bytes).ok()
+}
+
+/// The digest that is written, or that systemd measures for these words: it hashes them as they are.
+fn measured(word: &str) -> [u8; 32] {
+    digest(word).unwrap_or_else(|| sha256(&[word.as_bytes()]))
 }
 
 pub(super) fn on_unknown(what: &str, word: &str, faults: &mut Faults) -> Option<OnUnknown> {

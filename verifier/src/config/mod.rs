@@ -2,6 +2,10 @@
 
 mod logs;
 mod raw;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -18,6 +22,8 @@ use quotary_decide::attest::{Authority, EkAllowList, ManufacturerRoots, Referenc
 use quotary_decide::ima;
 
 use raw::{Raw, RawAuthority, RawCandidate, RawTiming, RawZone};
+
+use crate::webhook::Webhook;
 
 /// Checked configuration.
 #[derive(Debug)]
@@ -44,6 +50,10 @@ pub struct Config {
     pub connections_max: usize,
     /// Evidence kept per host.
     pub evidence_keep_per_host: u64,
+    /// Event streams at once.
+    pub event_streams_max: usize,
+    /// Whom to tell of events.
+    pub webhooks: Vec<Webhook>,
     /// SHA-256 of the file.
     pub digest: Digest,
 }
@@ -196,6 +206,8 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     if raw.limits.evidence_keep_per_host < 2 {
         faults.add("limits.evidence_keep_per_host: must be at least 2");
     }
+    let event_streams_max = webhooks::event_streams_max(&raw.limits, faults);
+    let webhooks = webhooks::check(&raw.webhook, base, faults);
     Some(Config {
         name: name?,
         data_dir: base.join(raw.data_dir),
@@ -208,6 +220,8 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         timing,
         connections_max: raw.limits.connections_max,
         evidence_keep_per_host: raw.limits.evidence_keep_per_host,
+        event_streams_max,
+        webhooks,
         digest: Digest::of(&[text.as_bytes()]),
     })
 }
@@ -370,113 +384,5 @@ fn check_timing(raw: &RawTiming, faults: &mut Faults) -> Times {
         lease_margin_ms: raw.lease_margin_ms,
         forecast_step_ms: raw.forecast_step_ms,
         resize_dwell_ms: raw.resize_dwell_ms,
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-        name = "v1"
-        data_dir = "data"
-        listen = "127.0.0.1:0"
-        url = "https://localhost:7443"
-        [[zone]]
-        name = "measured"
-        [[tenant]]
-        name = "shop"
-        quota = { cpu_millicores = 4000 }
-        [[application]]
-        name = "web"
-        tenant = "shop"
-        uid = 1000
-    "#;
-
-    fn faults(text: &str) -> String {
-        parse(text, Path::new("/x"), Path::new("verifier.toml")).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_small_configuration_is_enough() {
-        let config = parse(GOOD, Path::new("/x"), Path::new("verifier.toml")).unwrap();
-        assert_eq!(config.data_dir, Path::new("/x/data"));
-        assert_eq!(config.timing.lease_ms, 300_000);
-    }
-
-    #[test]
-    fn all_faults_are_told_at_once() {
-        let text = GOOD
-            .replace("127.0.0.1:0", "nowhere")
-            .replace("https://localhost:7443", "http://localhost")
-            .replace("tenant = \"shop\"", "tenant = \"other\"")
-            + "[timing]\nlease_ms = 5\n";
-        let told = faults(&text);
-        for part in ["listen", "url", "tenant `other`", "timing.trust_ms", "lease_margin_ms"] {
-            assert!(told.contains(part), "{part} is missing in: {told}");
-        }
-    }
-
-    #[test]
-    fn unknown_fields_and_double_selectors_are_refused() {
-        assert!(faults(&format!("surprise = 1\n{GOOD}")).contains("surprise"));
-        let double = format!("{GOOD}\n[[application]]\nname = \"b\"\ntenant = \"shop\"\nuid = 1000\n");
-        assert!(faults(&double).contains("same selector"));
-    }
-
-    #[test]
-    fn reference_values_must_be_those_of_the_selection() {
-        let zone = "[[zone]]\nname = \"z\"\npcrs = \"sha256:0,1\"\nreference = { \"sha256:0\" = \"00\" }\n";
-        assert!(faults(&format!("{GOOD}\n{zone}")).contains("reference"));
-    }
-
-    const LOGS: &str = r#"
-        [ima]
-        require = ["/usr/bin/quotary-agent"]
-        [[zone]]
-        name = "sealed"
-        pcrs = "sha256:0,1,2,3,4,5,6,7,8,9,10"
-        ima_on_unknown = "revoke"
-        require_hardware_tpm = true
-        [zone.boot]
-        secure_boot = true
-        accept = ["exit-boot-services-missing"]
-        [zone.boot.stages]
-        kernel = ["00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"]
-    "#;
-
-    #[test]
-    fn a_zone_may_ask_for_logs_a_chip_and_known_endorsement_keys() {
-        let dir = tempfile::tempdir().unwrap();
-        let id = "ab".repeat(32);
-        std::fs::write(dir.path().join("eks.txt"), format!("{id} # the first rack\n")).unwrap();
-        let text = format!("ek_manufacturers = true\nek_allowlist = \"eks.txt\"\n{GOOD}\n{LOGS}");
-        let config = parse(&text, dir.path(), Path::new("verifier.toml")).unwrap();
-        let zone = config.zones.as_slice().last().unwrap();
-        let boot = zone.boot.as_ref().unwrap();
-        assert!(zone.require_hardware_tpm && zone.ima.is_some() && zone.reference == Reference::Replayed);
-        assert_eq!((boot.secure_boot, boot.stages.len(), boot.accept.len()), (Some(true), 1, 1));
-        assert!(config.zones.ask_boot_log() && config.zones.ima_reference().is_some());
-        assert_eq!(config.ek_allow_list.unwrap().len(), 1);
-    }
-
-    #[test]
-    fn faults_in_what_zones_ask_of_logs_are_told_at_once() {
-        let bad = LOGS.replace("revoke", "shout").replace("kernel", "kernels").replace("exit-boot-services-", "no-");
-        let told = faults(&format!("ek_allowlist = \"none.txt\"\n{GOOD}\n{bad}"));
-        for part in ["`shout`", "`kernels` is none of", "`no-missing`", "none.txt"] {
-            assert!(told.contains(part), "{part} is missing in: {told}");
-        }
-        let short = LOGS.replace("00112233", "");
-        assert!(faults(&format!("{GOOD}\n{short}")).contains("64 hexadecimal"));
-        let narrow = LOGS.replace("7,8,9,10", "7");
-        assert!(faults(&format!("{GOOD}\n{narrow}")).contains("sha256:0-9"));
-    }
-
-    #[test]
-    fn the_shipped_configuration_is_good() {
-        let path = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd/verifier.toml"));
-        load(path).unwrap();
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Raw {
     pub(super) application: Vec<RawApplication>,
     #[serde(default)]
     pub(super) tenant: Vec<RawTenant>,
+    #[serde(default)]
+    pub(super) webhook: Vec<RawWebhook>,
     #[serde(default = "one_hundred")]
     pub(super) overcommit_percent: u64,
     #[serde(default)]
@@ -82,6 +84,8 @@ pub(super) struct RawBoot {
     /// Stage name → blessed SHA-256 digests, hexadecimal.
     #[serde(default)]
     pub(super) stages: BTreeMap<String, Vec<String>>,
+    /// What the running system may measure, by the measure log: SHA-256 digests, hexadecimal, or the measured words.
+    pub(super) userspace: Option<Vec<String>>,
     /// Codes of problems that are accepted.
     #[serde(default)]
     pub(super) accept: Vec<String>,
@@ -131,6 +135,19 @@ pub(super) struct RawTenant {
     pub(super) quota: Resources,
 }
 
+/// Whom to tell of events.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhook {
+    pub(super) url: String,
+    /// Kinds of events; without it, all.
+    pub(super) kinds: Option<Vec<String>>,
+    /// PEM of who certifies the receiver; without it, whom this system trusts.
+    pub(super) ca_file: Option<PathBuf>,
+    /// What bodies are signed with; nobody but the owner may read it.
+    pub(super) secret_file: PathBuf,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTiming {
@@ -164,10 +181,11 @@ impl Default for RawTiming {
 pub(super) struct RawLimits {
     pub(super) connections_max: usize,
     pub(super) evidence_keep_per_host: u64,
+    pub(super) event_streams_max: Option<usize>,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        Self { connections_max: 4096, evidence_keep_per_host: 20_000 }
+        Self { connections_max: 4096, evidence_keep_per_host: 20_000, event_streams_max: None }
     }
 }

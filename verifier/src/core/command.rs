@@ -83,6 +83,15 @@ pub enum Command {
         /// Answered when it is durable.
         answer: Answer<()>,
     },
+    /// A webhook's receiver has acknowledged what was for it before a leaf.
+    Acknowledged {
+        /// SHA-256 of the webhook's url.
+        webhook: Digest,
+        /// The leaf.
+        next_leaf: u64,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
     /// Time has passed: expire what is over.
     Tick,
 }

@@ -9,6 +9,7 @@
 
 mod audit;
 mod command;
+mod events;
 mod evidence;
 mod host;
 mod load;
@@ -20,6 +21,9 @@ mod zone_check;
 
 pub use audit::{AuditLog, TileError};
 pub use command::{Command, Queue};
+#[cfg(test)]
+pub(crate) use events::tests as event_tests;
+pub use events::{EventLog, Page};
 pub use load::{LoadError, learned, load};
 pub use state::{Settings, State};
 pub use view::{HostSnapshot, View};

@@ -22,6 +22,9 @@ pub(crate) const TOKENS: Table = Table::new("tokens");
 /// Zone name → its learned values.
 pub(crate) const ZONES: Table = Table::new("zones");
 
+/// SHA-256 of a webhook's url → the first leaf that its receiver has not acknowledged, big-endian.
+pub(crate) const WEBHOOKS: Table = Table::new("webhooks");
+
 /// Key in [`GRANTS`].
 pub(crate) fn grant_key(host: &HostId, grant: &GrantId) -> Vec<u8> {
     [host.as_bytes().as_slice(), grant.as_bytes()].concat()

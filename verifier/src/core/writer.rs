@@ -9,12 +9,14 @@ use tokio::sync::mpsc;
 
 use super::audit::AuditLog;
 use super::command::Command;
+use super::events::EventLog;
 use super::evidence::Finding;
 use super::state::{Pending, State, Step, shared_leaf};
+use super::tables;
 use super::view::{HostSnapshot, HostTally, View};
 use crate::clock::Clock;
 use crate::predict::Feed;
-use crate::store::{Batch, Conflict, Store, StoreError};
+use crate::store::{Batch, Conflict, Partition, Scan, Store, StoreError};
 
 /// Why the writer stopped. It answers nobody then: what it decided is not durable.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,7 @@ pub struct Writer {
     store: Box<dyn Store>,
     view: Arc<View>,
     audit: Arc<AuditLog>,
+    events: Arc<EventLog>,
     clock: Clock,
     feed: Feed,
 }
@@ -43,11 +46,11 @@ impl Writer {
         state: State,
         store: Box<dyn Store>,
         view: Arc<View>,
-        audit: Arc<AuditLog>,
+        (audit, events): (Arc<AuditLog>, Arc<EventLog>),
         clock: Clock,
         feed: Feed,
     ) -> Self {
-        let writer = Self { state, store, view, audit, clock, feed };
+        let writer = Self { state, store, view, audit, events, clock, feed };
         let hosts: Vec<HostId> = writer.state.hosts.keys().copied().collect();
         for id in hosts {
             writer.publish_host(&id);
@@ -65,6 +68,31 @@ impl Writer {
     pub fn commit_leaf(&mut self, leaf: Vec<u8>) -> Result<(), WriterError> {
         let step = Step { batch: Batch::default().leaf(leaf), ..Step::default() };
         self.commit(vec![step], self.clock.now_ms())
+    }
+
+    /// Where each webhook of the configuration goes on. A new one begins at the log's end, and that is made durable; one
+    /// that is configured no longer is forgotten.
+    ///
+    /// # Errors
+    /// [`WriterError`] when it cannot be read or made durable.
+    pub fn resume_webhooks(&mut self, webhooks: &[Digest]) -> Result<Vec<u64>, WriterError> {
+        let size = self.audit.checkpoint().size;
+        let kept = self.store.scan(&Scan::all(tables::WEBHOOKS)).map_err(WriterError::Store)?;
+        let mut step = Step::default();
+        for row in kept.iter().filter(|row| !webhooks.iter().any(|key| key.as_bytes() == row.key.as_slice())) {
+            step.delete(tables::WEBHOOKS, Partition::Deployment, row.key.clone());
+        }
+        let mut places = Vec::with_capacity(webhooks.len());
+        for webhook in webhooks {
+            let row = kept.iter().find(|row| webhook.as_bytes() == row.key.as_slice());
+            let place = row.and_then(|row| Some(u64::from_be_bytes(row.value.as_slice().try_into().ok()?)));
+            // A place beyond the log is one of a log that a restore has lost.
+            let place = place.filter(|place| *place <= size).unwrap_or(size);
+            places.push(place);
+            step.batch.puts.extend(acknowledged(webhook, place).puts);
+        }
+        self.commit(vec![step], self.clock.now_ms())?;
+        Ok(places)
     }
 
     /// Works until every sender is gone.
@@ -113,6 +141,10 @@ impl Writer {
                 step.pending = Some(Pending::Done(answer, Ok(())));
                 step
             }
+            Command::Acknowledged { webhook, next_leaf, answer } => {
+                let batch = acknowledged(&webhook, next_leaf);
+                Step { batch, pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() }
+            }
             Command::Tick => {
                 self.audit.append(&[], now_ms);
                 let mut step = self.state.tick(now_ms);
@@ -130,6 +162,7 @@ impl Writer {
     fn commit(&mut self, mut steps: Vec<Step>, now_ms: u64) -> Result<(), WriterError> {
         let batches: Vec<Batch> = steps.iter_mut().map(|step| std::mem::take(&mut step.batch)).collect();
         let closing = shared_leaf(steps.iter_mut().filter_map(|step| step.verdict.take()).collect(), now_ms);
+        let mut committed = Vec::new();
         let writes = closing.is_some() || batches.iter().any(|batch| *batch != Batch::default());
         if writes {
             let mut shared = closing.iter().map(|leaf| Batch::default().leaf(leaf.clone()));
@@ -137,12 +170,14 @@ impl Writer {
             if let Some(conflict) = group.outcomes.into_iter().find_map(Result::err) {
                 return Err(WriterError::Conflict(conflict));
             }
-            let leaves: Vec<Vec<u8>> = batches.into_iter().flat_map(|batch| batch.leaves).chain(closing).collect();
-            self.audit.append(&leaves, now_ms);
+            committed = batches.into_iter().flat_map(|batch| batch.leaves).chain(closing).collect();
+            self.audit.append(&committed, now_ms);
         }
         for step in steps {
             self.publish(step, now_ms);
         }
+        // Last: whoever hears of it finds the state that it tells of.
+        self.events.publish(&committed);
         Ok(())
     }
 
@@ -177,4 +212,9 @@ impl Writer {
             tally,
         });
     }
+}
+
+/// The row of a webhook whose receiver has acknowledged what was for it before `next_leaf`.
+fn acknowledged(webhook: &Digest, next_leaf: u64) -> Batch {
+    Batch::default().put(tables::WEBHOOKS, Partition::Deployment, *webhook.as_bytes(), next_leaf.to_be_bytes())
 }

@@ -57,6 +57,7 @@ pub(super) fn content(bytes: &[u8], found: &Found) -> Result<Content, Failure> {
     ];
     files.extend(evidence.boot_log.as_deref().map(|log| ("boot.log", log.to_vec())));
     files.extend(evidence.ima.as_ref().map(|ima| ("ima.part", ima.bytes.to_vec())));
+    files.extend(evidence.measure_log.as_deref().map(|log| ("measure.log", log.to_vec())));
     let sums: String = files.iter().map(|(name, bytes)| format!("{}  {name}\n", Digest::of(&[bytes]).hex())).collect();
     files.push(("SHA256SUMS", sums.into_bytes()));
     Ok(Content { files, report })

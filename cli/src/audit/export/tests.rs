@@ -108,7 +108,7 @@ fn evidence(ak: &Ak, sequence: u64, magic: &str) -> Vec<u8> {
     .concat();
     let pcr = |(index, value)| PcrValue { hash_alg: 0x000B, index, value };
     let evidence = Evidence {
-        version: EvidenceVersion::WithLogs,
+        version: EvidenceVersion::WithMeasureLog,
         nonce,
         envelope,
         signature: ak.sign(&attest),
@@ -121,6 +121,7 @@ fn evidence(ak: &Ak, sequence: u64, magic: &str) -> Vec<u8> {
             bytes,
             has_more: false,
         }),
+        measure_log: BoundedBytes::new(b"records".to_vec()),
     };
     evidence.to_bytes()
 }
@@ -332,6 +333,7 @@ async fn real_quotes_of_every_algorithm_pass_the_tools_but_cover_no_envelope() {
             pcr_values: Bounded::new(values.values().to_vec()).unwrap(),
             boot_log: None,
             ima: None,
+            measure_log: None,
         };
         let temporary = tempfile::tempdir().unwrap();
         let tpm2b = read("ak.tpm2b");
@@ -361,7 +363,7 @@ proptest! {
         let ak = Ak::new();
         // The quote covers logs by the PCRs that they replay to alone.
         let logless = Evidence::from_bytes(&evidence(&ak, 1, "ff544347")).unwrap();
-        let logless = Evidence { version: EvidenceVersion::WithoutLogs, boot_log: None, ima: None, ..logless };
+        let logless = Evidence { version: EvidenceVersion::WithoutLogs, boot_log: None, ima: None, measure_log: None, ..logless };
         let good = logless.to_bytes();
         let mut bytes = good.clone();
         bytes[at.index(good.len())] ^= byte;

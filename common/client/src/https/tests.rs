@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::Told;
 
 /// A CA and what it issues.
 struct Authority {
@@ -109,8 +110,11 @@ impl ClientCertVerifier for AnyClient {
     }
 }
 
+/// What is answered to a path.
+type Answer = fn(&str) -> Response<Full<Bytes>>;
+
 /// Serves `answer` to every request, and notes each: method, path, authorization, client certificate.
-async fn serve(served: Served, answer: fn(&str) -> Response<Full<Bytes>>) -> Server {
+async fn serve(served: Served, answer: Answer) -> Server {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain = served.chain.into_iter().map(CertificateDer::from).collect();
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(served.key));
@@ -348,4 +352,45 @@ fn neither_token_nor_key_shows_in_debug_output() {
     };
     let shown = format!("{config:?}");
     assert!(!shown.contains("hidden") && !shown.contains("104"), "{shown}");
+}
+
+const STREAM: &str = concat!(
+    "retry: 2000\n\n: a comment\n\nid: 4\n\n",
+    "id: 7\r\nevent: revoked\r\ndata: {\"leaf_index\":7,\"time_ms\":1,\"kind\":\"revoked\",\r\n",
+    "data:\"host\":\"h-a\",\"reasons\":[]}\r\n\r\n",
+    "unknown\nid: 9\n\nid: 12",
+);
+
+fn streamed(text: &'static str) -> Response<Full<Bytes>> {
+    Response::builder().header("content-type", "text/event-stream").body(Full::new(text.into())).unwrap()
+}
+
+#[tokio::test]
+async fn events_come_block_by_block_and_a_block_that_is_cut_off_is_none() {
+    let ca = Authority::new();
+    let server = serve(ca.leaf("127.0.0.1", |_| {}), |_| streamed(STREAM)).await;
+    let client = client(&server.url, ca.pin);
+    let mut stream = client.watch::<wire::WatchEvents>(&["4"], None, Duration::from_secs(5)).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().unwrap(), Told { last_id: Some(4), event: None });
+    let told = stream.next().await.unwrap().unwrap();
+    let event = told.event.unwrap();
+    assert_eq!((told.last_id, event.leaf_index, event.kind), (Some(7), 7, wire::EventKind::Revoked));
+    assert_eq!(stream.next().await.unwrap().unwrap(), Told { last_id: Some(9), event: None });
+    assert_eq!(stream.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_no_event_or_refused_is_told_apart() {
+    let ca = Authority::new();
+    let answers: [Answer; 2] = [|_| streamed("data: {}\n\n"), |_| streamed("id: x\n\n")];
+    for answer in answers {
+        let server = serve(ca.leaf("127.0.0.1", |_| {}), answer).await;
+        let client = client(&server.url, ca.pin);
+        let mut stream = client.watch::<wire::WatchEvents>(&["0"], None, Duration::from_secs(5)).await.unwrap();
+        assert!(matches!(stream.next().await, Err(ClientError::Protocol { .. })));
+    }
+    let busy = |_: &str| json(429, r#"{"reason":"busy","detail":"no place","retry":true}"#);
+    let server = serve(ca.leaf("127.0.0.1", |_| {}), busy).await;
+    let refused = client(&server.url, ca.pin).watch::<wire::WatchEvents>(&[], Some(3), Duration::from_secs(5)).await;
+    assert!(matches!(refused, Err(ClientError::Refused { status: 429, .. })));
 }

@@ -80,7 +80,7 @@ async fn events_come_line_by_line_and_the_last_needs_no_newline() {
 
 #[tokio::test]
 async fn a_line_that_is_no_event_or_never_ends_is_a_protocol_error() {
-    for body in ["{}\n".to_owned(), "x".repeat(EVENT_BYTES_MAX + 2)] {
+    for body in ["{}\n".to_owned(), "x".repeat(crate::LINE_BYTES_MAX + 2)] {
         let agent = agent(body);
         let mut events = LocalClient::new(&agent.path).events::<WatchGrant>(&["g"]).await.unwrap();
         assert!(matches!(events.next().await, Err(ClientError::Protocol { .. })));

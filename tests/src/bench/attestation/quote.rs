@@ -136,6 +136,7 @@ impl Cases {
                 pcr_values: Bounded::truncating(pcr_values()).0,
                 boot_log: None,
                 ima: None,
+                measure_log: None,
             };
             quotes.push(Case { evidence, bare_signature });
         }

@@ -117,6 +117,8 @@ fn logs() -> HeldLogs {
             secure_boot: Some(true),
             zones: Bounded::truncating((0..4).map(|count| (zone(), count)).collect()).0,
             findings: Bounded::truncating((0..LOG_FINDINGS_MAX).map(|_| (zone(), finding())).collect()).0,
+            measure_log: Some(digest),
+            userspace: Some(digest),
         }),
         // Counted at its bound, apart.
         ima: None,

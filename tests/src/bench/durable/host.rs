@@ -154,7 +154,7 @@ impl LoadHost {
         };
         let quoted = self.tpm.quote(&extra_data(&self.next.nonce, &envelope.digest()), &values, clock_ms)?;
         let evidence = Evidence {
-            version: EvidenceVersion::of(ima.is_some()),
+            version: EvidenceVersion::of(ima.is_some(), false),
             nonce: *self.next.nonce.as_bytes(),
             envelope: envelope.bytes().to_vec(),
             attest: quoted.attest,
@@ -162,6 +162,7 @@ impl LoadHost {
             pcr_values: Bounded::truncating(values).0,
             boot_log,
             ima,
+            measure_log: None,
         };
         let bytes = evidence.to_bytes();
         Ok((envelope, bytes))

@@ -10,6 +10,7 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
 
 use super::logs::{BootRequirement, LogFinding, Measured, OnUnknown};
+use super::userspace::USERSPACE_PCRS;
 use super::{EnrolledHost, VerifiedEvidence};
 use crate::ima;
 
@@ -39,7 +40,8 @@ pub enum Reference {
     Learn,
     /// These values, one for each selected PCR.
     Values(Vec<PcrValue>),
-    /// What the boot log replays to: the zone's boot requirement judges it.
+    /// What the boot log replays to, and for PCRs 11, 12, 13 and 15 the measure log after it: the zone's boot requirement
+    /// judges it.
     Replayed,
 }
 
@@ -77,6 +79,9 @@ pub enum ZonesError {
     /// A boot requirement without the PCRs that carry it.
     #[error("trust zone `{0}` has a boot requirement: it must select sha256:0-9 at least")]
     BootPcrs(Name),
+    /// A requirement for userspace without the PCRs that carry it.
+    #[error("trust zone `{0}` says what userspace may measure: it must select one of sha256:11,12,13,15 at least")]
+    Userspace(Name),
     /// An IMA requirement without what it needs.
     #[error("trust zone `{0}` asks for the IMA list: it must select sha256:10, and [ima] must say what may run")]
     Ima(Name),
@@ -111,7 +116,7 @@ impl Zones {
             zone.check_logs(ima.is_some())?;
         }
         // Only compared with itself, by one build of this crate: any text that tells requirements apart will do.
-        let asked: Vec<_> = zones.iter().map(|zone| (&zone.name, &zone.boot)).collect();
+        let asked: Vec<_> = zones.iter().map(|zone| (&zone.name, &zone.boot, &zone.pcr_selection)).collect();
         let requirements = Digest::of(&[format!("{asked:?}").as_bytes()]);
         let ima = ima.filter(|_| zones.iter().any(|zone| zone.ima.is_some())).map(Arc::new);
         Ok(Self { zones, ima, requirements })
@@ -145,6 +150,10 @@ impl Zone {
         let selects = |index: u8| self.pcr_selection.iter().any(|pcr| pcr == (0x000B, index));
         if self.boot.is_some() && !(0..=9).all(selects) {
             return Err(ZonesError::BootPcrs(self.name.clone()));
+        }
+        let asks_userspace = self.boot.as_ref().is_some_and(|boot| boot.userspace.is_some());
+        if asks_userspace && !USERSPACE_PCRS.into_iter().any(selects) {
+            return Err(ZonesError::Userspace(self.name.clone()));
         }
         if self.reference == Reference::Replayed && self.boot.is_none() {
             return Err(ZonesError::Values(self.name.clone()));
@@ -262,7 +271,7 @@ pub fn appraise(
 
 fn boot_refusal(zone: &Zone, measured: &Measured) -> Option<Refusal> {
     zone.boot.as_ref()?;
-    let (finding, count) = measured.boot_fault(&zone.name)?;
+    let (finding, count) = measured.boot_fault(zone)?;
     Some(Refusal::new(Reason::BootLog, told(zone, &finding, u64::from(count))))
 }
 

@@ -1,7 +1,7 @@
-//! What the logs beside a quote say: the boot log held against the quoted PCRs and a zone's blessed measurements, the
-//! IMA list folded up to the quoted PCR 10.
+//! What the logs beside a quote say: the boot log, and systemd's measure log after it, held against the quoted PCRs and a
+//! zone's blessed measurements; the IMA list folded up to the quoted PCR 10.
 //!
-//! The boot log comes once per boot, the IMA list in increments; between evidences a small record is kept
+//! The boot log comes once per boot and with every measure log that is new, the IMA list in increments; between evidences a small record is kept
 //! ([`HeldLogs`]). Everything here is judged per zone, so that appraisal only looks it up.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,14 +13,15 @@ use quotary_common::evidence::{ImaForm, ImaIncrement, PcrValue};
 use quotary_common::id::{BootId, Digest};
 use quotary_common::wire::LogsWanted;
 
-use super::{VerifiedEvidence, Zones};
+use super::userspace::{self, USERSPACE_PCRS, Userspace};
+use super::{VerifiedEvidence, Zone, Zones};
 use crate::eventlog::{
     Bank, BootStages, EventLog, MismatchCode, ProblemCode, Stage, boot_stages, compare, secure_boot,
 };
 use crate::ima::{self, Aggregate, Increment, ListForm, Outcome, Reference};
 
 /// TCG id of the bank that logs are held against.
-const SHA256: u16 = 0x000B;
+pub(super) const SHA256: u16 = 0x000B;
 /// PCRs that firmware and boot loader extend and nothing later does: a boot log must replay to them.
 const BOOT_PCRS: [u8; 11] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 14];
 /// Findings that are told of one host; the rest are counted.
@@ -40,6 +41,9 @@ pub struct BootRequirement {
     pub stages: BTreeMap<Stage, BTreeSet<[u8; 32]>>,
     /// Problems of the log that are accepted.
     pub accept: BTreeSet<ProblemCode>,
+    /// Blessed measurements (SHA-256) of the running system: whatever extended one of [`USERSPACE_PCRS`] that the zone
+    /// selects must be among them or its stage's, and there may be nothing. Absent: whatever the PCRs prove.
+    pub userspace: Option<BTreeSet<[u8; 32]>>,
 }
 
 /// What happens when a file runs that the allow-list does not know.
@@ -90,6 +94,13 @@ pub struct HeldBoot {
     /// The first findings, by zone.
     #[n(5)]
     pub findings: Bounded<(Name, LogFinding), LOG_FINDINGS_MAX>,
+    /// SHA-256 of the measure log that the same evidence brought, as far as the quote covered it.
+    #[n(6)]
+    pub measure_log: Option<Digest>,
+    /// SHA-256 over the values of userspace's PCRs that both were held against; absent where they moved on since, or no
+    /// zone looks at them.
+    #[n(7)]
+    pub userspace: Option<Digest>,
 }
 
 /// Most zones whose boot requirement is kept with a host.
@@ -136,6 +147,18 @@ pub struct Measured {
     held: HeldLogs,
     ima: ImaStanding,
     not_measured: Vec<LogFinding>,
+    userspace: UserspaceStanding,
+}
+
+/// Whether userspace's PCRs are those that the logs were held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UserspaceStanding {
+    /// They are, or no zone looks at them.
+    Held,
+    /// They were until this quote: the next evidence brings the logs.
+    Behind,
+    /// They are not, and no logs came although they were wanted.
+    Unheld,
 }
 
 impl Measured {
@@ -145,22 +168,29 @@ impl Measured {
     }
 
     /// Why the boot log does not satisfy a zone that asks for it: the first finding, and how many there are.
-    pub(super) fn boot_fault(&self, zone: &Name) -> Option<(LogFinding, u32)> {
+    pub(super) fn boot_fault(&self, zone: &Zone) -> Option<(LogFinding, u32)> {
         let none = || finding("boot-log-missing", None, "no boot log of this boot came: does the kernel have one?");
         let Some(boot) = &self.held.boot else { return Some((none(), 1)) };
-        match boot.zones.iter().find(|(name, _)| name == zone) {
+        match boot.zones.iter().find(|(name, _)| *name == zone.name) {
+            Some(_) if self.userspace != UserspaceStanding::Held && userspace::is_selected(&zone.pcr_selection) => {
+                let detail =
+                    "userspace extended PCR 11, 12, 13 or 15 since the logs came: the next evidence brings them";
+                Some((finding("measure-log-behind", None, detail), 1))
+            }
             Some((_, 0)) => None,
             Some((_, count)) => {
-                let first = boot.findings.iter().find(|(name, _)| name == zone).map(|(_, finding)| finding.clone());
+                let first =
+                    boot.findings.iter().find(|(name, _)| *name == zone.name).map(|(_, finding)| finding.clone());
                 Some((first.unwrap_or_else(|| finding("boot-log", None, "more findings than are kept")), *count))
             }
             None => Some((none(), 1)),
         }
     }
 
-    /// Whether the IMA list is on its way: a later part may prove it.
+    /// Whether the IMA list or the measure log is on its way: a later part may prove it.
     pub(super) fn is_catching_up(&self) -> bool {
         matches!(self.ima, ImaStanding::NotProven("ima-behind" | "ima-offset"))
+            || self.userspace == UserspaceStanding::Behind
     }
 
     /// Why the IMA list proves nothing in this evidence, if it does not.
@@ -198,7 +228,7 @@ fn explain_unproven(code: &str) -> &'static str {
     }
 }
 
-fn finding(code: &str, event: Option<u64>, detail: &str) -> LogFinding {
+pub(super) fn finding(code: &str, event: Option<u64>, detail: &str) -> LogFinding {
     LogFinding { code: Name::lossy(code), event, detail: Text::lossy(detail) }
 }
 
@@ -206,12 +236,17 @@ impl HeldLogs {
     /// What the next evidence should bring, where zones ask as `zones` do; `held` is the host's record, if any.
     pub fn wanted(held: Option<&Self>, zones: &Zones) -> LogsWanted {
         let held = held.filter(|held| held.requirements == zones.requirements());
+        let asks = !userspace::asked(zones).is_empty();
         LogsWanted {
             boot_log: zones.ask_boot_log(),
             ima_list: zones.ima_reference().is_some(),
             held_of: held.map(|held| held.boot_id),
-            has_boot_log: held.is_some_and(|held| held.boot.is_some()),
+            has_boot_log: held
+                .and_then(|held| held.boot.as_ref())
+                .is_some_and(|boot| !asks || boot.userspace.is_some()),
             ima_offset_bytes: held.and_then(|held| held.ima).map_or(0, |ima| ima.offset_bytes()),
+            measure_log: asks,
+            measure_log_held: held.and_then(|held| held.boot.as_ref()).and_then(|boot| boot.measure_log),
         }
     }
 }
@@ -230,25 +265,36 @@ pub fn measure(held: Option<&HeldLogs>, evidence: &VerifiedEvidence, zones: &Zon
         ima: None,
         ima_findings: Bounded::default(),
     });
-    let values = boot_values(evidence.pcr_values());
+    let asked = userspace::asked(zones);
+    let values = boot_values(evidence.pcr_values(), &asked);
+    let mut userspace = UserspaceStanding::Held;
     if zones.ask_boot_log() {
-        let digest = values_digest(&values);
+        let (of_userspace, of_boot): (Vec<_>, Vec<_>) =
+            values.iter().copied().partition(|(index, _)| asked.contains(index));
+        let digest = values_digest(&of_boot);
         // Values that moved on since are no longer what the log was held against.
         next.boot = next.boot.filter(|boot| boot.pcr_values == digest);
+        let of_userspace = (!of_userspace.is_empty()).then(|| values_digest(&of_userspace));
         if let Some(log) = evidence.boot_log() {
-            next.boot = Some(judge_boot(log, &values, digest, evidence.evidence_digest(), zones));
+            let logs = BootLogs { boot: log, measure: evidence.measure_log(), evidence: evidence.evidence_digest() };
+            let judged = judge_boot(&logs, &values, digest, zones);
+            next.boot = Some(HeldBoot { userspace: of_userspace, ..judged });
+        } else if let Some(boot) = next.boot.as_mut().filter(|boot| boot.userspace != of_userspace) {
+            let was_held = boot.userspace.take().is_some();
+            userspace = if was_held { UserspaceStanding::Behind } else { UserspaceStanding::Unheld };
         }
     }
     let (ima, not_measured) = match zones.ima_reference() {
         Some(reference) => fold(&mut next, evidence, reference),
         None => (ImaStanding::NotAsked, Vec::new()),
     };
-    Measured { held: next, ima, not_measured }
+    Measured { held: next, ima, not_measured, userspace }
 }
 
-/// The quoted values that a boot log must replay to, by index.
-fn boot_values(values: &[PcrValue]) -> Vec<(u8, &[u8])> {
-    let of_boot = values.iter().filter(|value| value.hash_alg == SHA256 && BOOT_PCRS.contains(&value.index));
+/// The quoted values that the logs of a boot must replay to, by index; those of `userspace` among them.
+fn boot_values<'a>(values: &'a [PcrValue], userspace: &BTreeSet<u8>) -> Vec<(u8, &'a [u8])> {
+    let is_wanted = |index: u8| BOOT_PCRS.contains(&index) || userspace.contains(&index);
+    let of_boot = values.iter().filter(|value| value.hash_alg == SHA256 && is_wanted(value.index));
     of_boot.map(|value| (value.index, value.value.as_slice())).collect()
 }
 
@@ -257,24 +303,33 @@ fn values_digest(values: &[(u8, &[u8])]) -> Digest {
     Digest::of(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-fn judge_boot(log: &[u8], values: &[(u8, &[u8])], pcr_values: Digest, evidence: Digest, zones: &Zones) -> HeldBoot {
+/// The logs of one boot, as one evidence brings them.
+struct BootLogs<'a> {
+    boot: &'a [u8],
+    measure: Option<&'a [u8]>,
+    evidence: Digest,
+}
+
+fn judge_boot(logs: &BootLogs<'_>, values: &[(u8, &[u8])], pcr_values: Digest, zones: &Zones) -> HeldBoot {
     let mut boot = HeldBoot {
-        evidence,
-        log: Digest::of(&[log]),
+        evidence: logs.evidence,
+        log: Digest::of(&[logs.boot]),
         pcr_values,
         secure_boot: None,
         zones: Bounded::default(),
         findings: Bounded::default(),
+        measure_log: None,
+        userspace: None,
     };
-    let judged = match EventLog::parse(log) {
-        Ok(log) => Judged::new(&log, values),
+    let judged = match EventLog::parse(logs.boot) {
+        Ok(log) => Judged::new(&log, logs.measure, values),
         Err(error) => Judged::unreadable(&error.to_string()),
     };
-    boot.secure_boot = judged.secure_boot;
+    (boot.secure_boot, boot.measure_log) = (judged.secure_boot, judged.userspace.held());
     let (mut counts, mut told) = (Vec::new(), Vec::new());
     for zone in zones.as_slice() {
         let Some(requirement) = &zone.boot else { continue };
-        let findings = judged.by(requirement);
+        let findings = judged.by(zone, requirement);
         counts.push((zone.name.clone(), u32::try_from(findings.len()).unwrap_or(u32::MAX)));
         told.extend(findings.into_iter().map(|finding| (zone.name.clone(), finding)).take(LOG_FINDINGS_MAX / 2));
     }
@@ -290,6 +345,7 @@ struct Judged {
     secure_boot: Option<bool>,
     stages: BootStages,
     quoted: BTreeSet<u8>,
+    userspace: Userspace,
 }
 
 impl Judged {
@@ -300,15 +356,17 @@ impl Judged {
             secure_boot: None,
             stages: BootStages::default(),
             quoted: BTreeSet::new(),
+            userspace: Userspace::default(),
         }
     }
 
-    fn new(log: &EventLog<'_>, values: &[(u8, &[u8])]) -> Self {
+    fn new(log: &EventLog<'_>, measure: Option<&[u8]>, values: &[(u8, &[u8])]) -> Self {
         let quoted: BTreeSet<u8> = values.iter().map(|(index, _)| *index).collect();
         let replay = log.replay();
         // A PCR that the log does not extend is silent, not untrue, as long as nobody extended it.
         let untouched = |index: &u8| replay.value(Bank::Sha256, *index).is_none();
-        let given = values.iter().copied().filter(|(index, value)| !untouched(index) || value.iter().any(|b| *b != 0));
+        let given = values.iter().copied().filter(|(index, _)| BOOT_PCRS.contains(index));
+        let given = given.filter(|(index, value)| !untouched(index) || value.iter().any(|b| *b != 0));
         let untrue = compare(&replay, Bank::Sha256, given).into_iter().map(|mismatch| {
             let detail = match mismatch.code {
                 MismatchCode::Value => {
@@ -331,10 +389,11 @@ impl Judged {
             stages: boot_stages(log),
             untrue,
             quoted,
+            userspace: Userspace::judge(&replay, measure, values),
         }
     }
 
-    fn by(&self, requirement: &BootRequirement) -> Vec<LogFinding> {
+    fn by(&self, zone: &Zone, requirement: &BootRequirement) -> Vec<LogFinding> {
         if !self.untrue.is_empty() {
             return self.untrue.clone();
         }
@@ -347,18 +406,22 @@ impl Judged {
         let problems = self.problems.iter().filter(|(code, _)| !requirement.accept.contains(code));
         findings.extend(problems.map(|(_, finding)| finding.clone()));
         for (stage, blessed) in &requirement.stages {
-            self.stage(*stage, blessed, &mut findings);
+            self.stage(*stage, blessed, zone, &mut findings);
         }
+        findings.extend(self.userspace.findings(&zone.pcr_selection, requirement, &self.stages));
         findings
     }
 
-    fn stage(&self, stage: Stage, blessed: &BTreeSet<[u8; 32]>, findings: &mut Vec<LogFinding>) {
+    fn stage(&self, stage: Stage, blessed: &BTreeSet<[u8; 32]>, zone: &Zone, findings: &mut Vec<LogFinding>) {
         let name = stage.name();
+        // Those of userspace are held against the logs only where the zone selects them itself.
+        let selects = |index| zone.pcr_selection.iter().any(|pcr| pcr == (SHA256, index));
+        let is_proven = |index| self.quoted.contains(&index) && (!USERSPACE_PCRS.contains(&index) || selects(index));
         let mut is_there = false;
         for measurement in self.stages.of(stage) {
             is_there = true;
             let (event, hex) = (Some(measurement.event.into()), data_encoding::HEXLOWER.encode(&measurement.digest));
-            if !self.quoted.contains(&measurement.pcr) {
+            if !is_proven(measurement.pcr) {
                 let detail = format!("stage {name}: PCR {} is not quoted: add it to the zone's pcrs", measurement.pcr);
                 findings.push(finding("stage-not-quoted", event, &detail));
             } else if !blessed.contains(&measurement.digest) {

@@ -27,7 +27,7 @@ impl RecordedEvidence {
             .map_err(|error| malformed(error.to_string()))?;
         let quote = Quote::parse(&evidence.attest).map_err(|error| malformed(error.to_string()))?;
         let selection = quote.selection;
-        let logs = (evidence.boot_log.take(), evidence.ima.take());
+        let logs = (evidence.boot_log.take(), evidence.ima.take(), evidence.measure_log.take());
         let nonce = evidence.nonce;
         let quote = prove_quote(evidence, &envelope.digest(), host.signer(), &selection)?;
         Ok(Self(VerifiedEvidence::recorded((bytes, envelope, nonce), quote, logs)))

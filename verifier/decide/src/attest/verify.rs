@@ -6,7 +6,7 @@ use quotary_common::cbor::BoundedBytes;
 use quotary_common::envelope::{ClaimedEnvelope, Envelope};
 use quotary_common::evidence::{Evidence, ImaIncrement, PcrValue};
 use quotary_common::id::Digest;
-use quotary_common::limits::BOOT_LOG_BYTES_MAX;
+use quotary_common::limits::{BOOT_LOG_BYTES_MAX, MEASURE_LOG_BYTES_MAX};
 use quotary_common::nonce::Nonce;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::tpm::PcrSelection;
@@ -26,6 +26,10 @@ pub enum Finding {
     Resumed,
 }
 
+/// The logs beside a quote: boot log, part of the IMA list, measure log.
+type Logs =
+    (Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>, Option<ImaIncrement>, Option<BoundedBytes<MEASURE_LOG_BYTES_MAX>>);
+
 /// Evidence that holds: made only by [`verify`]. (For a dry run it is made of what is kept, and stays inside
 /// [`super::RecordedEvidence`].)
 #[derive(Debug, Clone)]
@@ -40,6 +44,7 @@ pub struct VerifiedEvidence {
     pcr_values: Vec<PcrValue>,
     boot_log: Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>,
     ima: Option<ImaIncrement>,
+    measure_log: Option<BoundedBytes<MEASURE_LOG_BYTES_MAX>>,
 }
 
 impl VerifiedEvidence {
@@ -97,7 +102,7 @@ impl VerifiedEvidence {
     pub(super) fn recorded(
         (bytes, envelope, nonce): (Vec<u8>, ClaimedEnvelope, [u8; 32]),
         quote: ProvenQuote,
-        (boot_log, ima): (Option<BoundedBytes<BOOT_LOG_BYTES_MAX>>, Option<ImaIncrement>),
+        (boot_log, ima, measure_log): Logs,
     ) -> Self {
         Self {
             evidence_digest: OnceLock::new(),
@@ -110,7 +115,12 @@ impl VerifiedEvidence {
             envelope,
             boot_log,
             ima,
+            measure_log,
         }
+    }
+    /// The measure log that came with it; the same holds of it.
+    pub fn measure_log(&self) -> Option<&[u8]> {
+        self.measure_log.as_deref()
     }
     /// What a host's record holds once this is committed.
     pub fn committed(&self) -> Committed {
@@ -131,7 +141,7 @@ pub fn verify(
     required: &PcrSelection,
 ) -> Result<VerifiedEvidence, Refusal> {
     let Decoded { bytes, mut evidence, envelope } = evidence.0;
-    let (boot_log, ima) = (evidence.boot_log.take(), evidence.ima.take());
+    let (boot_log, ima, measure_log) = (evidence.boot_log.take(), evidence.ima.take(), evidence.measure_log.take());
     let claims = envelope.claims();
     if claims.host != host.host || Some(claims.sequence) != host.committed.sequence.checked_add(1) {
         return Err(stale(format!("sequence {} is no longer the next of {}", claims.sequence, host.host)));
@@ -158,6 +168,7 @@ pub fn verify(
         envelope,
         boot_log,
         ima,
+        measure_log,
     })
 }
 

@@ -41,6 +41,7 @@ pub enum MeasureLogError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeasureRecord {
     number: u32,
+    offset_bytes: usize,
     pcr: u8,
     digests: [Option<BankDigest>; 4],
     text: Option<EventText>,
@@ -52,6 +53,10 @@ impl MeasureRecord {
     /// Its place in the log, from 0.
     pub fn number(&self) -> u32 {
         self.number
+    }
+    /// Where it begins, in bytes from the start of the log: a log that is cut there lacks it and what follows.
+    pub fn offset_bytes(&self) -> usize {
+        self.offset_bytes
     }
     /// The PCR that it extends, below 24.
     pub fn pcr(&self) -> u8 {
@@ -118,7 +123,10 @@ impl MeasureLog {
         }
         let fault = |number, what| MeasureLogError::Record { number, what };
         let sequence = bytes.strip_prefix(&[RECORD_SEPARATOR]).ok_or(fault(0, "no record separator before it"))?;
+        let mut offset_bytes = 0;
         for (number, record) in sequence.split(|byte| *byte == RECORD_SEPARATOR).enumerate() {
+            let begin = offset_bytes;
+            offset_bytes += 1 + record.len();
             if number >= RECORDS_MAX {
                 return Err(MeasureLogError::TooManyRecords);
             }
@@ -128,7 +136,7 @@ impl MeasureLog {
             let record = record.strip_suffix(b"\n").ok_or(fault(number, "it is cut off"))?;
             let raw: RawRecord =
                 serde_json::from_slice(record).map_err(|_| fault(number, "it is no record in JSON"))?;
-            match checked(number, raw).map_err(|what| fault(number, what))? {
+            match checked(number, begin, raw).map_err(|what| fault(number, what))? {
                 Some(record) => log.records.push(record),
                 None => log.without_pcr += 1,
             }
@@ -145,7 +153,7 @@ impl MeasureLog {
     }
 }
 
-fn checked(number: usize, raw: RawRecord) -> Result<Option<MeasureRecord>, &'static str> {
+fn checked(number: usize, offset_bytes: usize, raw: RawRecord) -> Result<Option<MeasureRecord>, &'static str> {
     let Some(pcr) = raw.pcr else { return Ok(None) };
     let pcr = u8::try_from(pcr).ok().filter(|pcr| *pcr < 24).ok_or("it names a PCR that does not exist")?;
     let number = u32::try_from(number).map_err(|_| "its number is too large")?;
@@ -167,6 +175,7 @@ fn checked(number: usize, raw: RawRecord) -> Result<Option<MeasureRecord>, &'sta
     let text_measured = text.is_some_and(|text| is_measured(text, &digests));
     Ok(Some(MeasureRecord {
         number,
+        offset_bytes,
         pcr,
         digests,
         text: text.map(printable),

@@ -90,6 +90,23 @@ impl Stage {
         }
     }
 
+    /// The stage that a PCR alone tells.
+    pub const fn of_pcr(pcr: u8) -> Self {
+        match pcr {
+            0..=3 | 6 => Self::Firmware,
+            4 => Self::BootApplication,
+            5 => Self::BootConfiguration,
+            7 => Self::SecureBoot,
+            8 | 9 => Self::Loader,
+            11 => Self::UnifiedKernel,
+            12 => Self::CommandLine,
+            13 => Self::SystemExtensions,
+            14 => Self::MachineOwnerKeys,
+            15 => Self::SystemIdentity,
+            _ => Self::Other,
+        }
+    }
+
     /// The stage of a name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stage| stage.name() == name)
@@ -136,7 +153,7 @@ impl BootStages {
             let Some(digest) = record.digest(Bank::Sha256) else { continue };
             let Ok(digest) = <[u8; 32]>::try_from(digest.as_bytes()) else { continue };
             self.measurements.push(Measurement {
-                stage: pcr_stage(record.pcr()),
+                stage: Stage::of_pcr(record.pcr()),
                 event: after.saturating_add(record.number()),
                 pcr: record.pcr(),
                 digest,
@@ -171,23 +188,6 @@ pub fn boot_stages(log: &EventLog<'_>) -> BootStages {
     BootStages { measurements: log.events().iter().filter_map(measurement).collect() }
 }
 
-/// The stage that a PCR alone tells.
-fn pcr_stage(pcr: u8) -> Stage {
-    match pcr {
-        0..=3 | 6 => Stage::Firmware,
-        4 => Stage::BootApplication,
-        5 => Stage::BootConfiguration,
-        7 => Stage::SecureBoot,
-        8 | 9 => Stage::Loader,
-        11 => Stage::UnifiedKernel,
-        12 => Stage::CommandLine,
-        13 => Stage::SystemExtensions,
-        14 => Stage::MachineOwnerKeys,
-        15 => Stage::SystemIdentity,
-        _ => Stage::Other,
-    }
-}
-
 fn stage(event: &Event<'_>, pcr: u8, text: &str) -> Stage {
     let tag = || (event.event_type() == EventType::EVENT_TAG).then(|| tagged(event.data())).flatten();
     match pcr {
@@ -198,7 +198,7 @@ fn stage(event: &Event<'_>, pcr: u8, text: &str) -> Stage {
             Some((TAG_LINUX_LOAD_OPTIONS, _)) => Stage::CommandLine,
             _ => file_stage(text),
         },
-        _ => pcr_stage(pcr),
+        _ => Stage::of_pcr(pcr),
     }
 }
 

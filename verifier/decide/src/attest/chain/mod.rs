@@ -122,7 +122,8 @@ fn climb(
     })
 }
 
-/// [`examine`] for an enrolment.
+/// [`examine`] for an enrolment. What came along beside the EK's certificate is what stood in the TPM's NV memory: bytes
+/// that are no certificate there take nothing from a chain that does not need them.
 pub(super) fn check_chain(
     leaf: &[u8],
     issuers: &[Vec<u8>],
@@ -130,7 +131,8 @@ pub(super) fn check_chain(
     roots: &TrustRoots,
     now_unix_s: i64,
 ) -> Result<ChainOutcome, Refusal> {
-    let issuers: Vec<&[u8]> = issuers.iter().map(Vec::as_slice).collect();
+    let readable = issuers.iter().map(Vec::as_slice).filter(|issuer| Stored::new(issuer.to_vec()).is_ok());
+    let issuers: Vec<&[u8]> = readable.collect();
     let question = ChainQuestion { leaf, issuers: &issuers, ek: Some(ek.key()), now_unix_s };
     match examine(&question, roots).outcome {
         Ok(by) => Ok(ChainOutcome::Certified(by)),

@@ -240,9 +240,19 @@ fn bytes_that_are_no_certificate_are_malformed() {
     assert_eq!(reason(&[], &[]), Reason::Malformed);
     assert_eq!(reason(b"-----BEGIN CERTIFICATE-----", &[]), Reason::Malformed);
     assert_eq!(reason(&[chain.leaf(), vec![1]].concat(), &[]), Reason::Malformed);
-    assert_eq!(reason(&chain.leaf(), &[vec![0x30, 0x80]]), Reason::Malformed);
     let broken = Authority { certificate: vec![0x30], kind: TpmKind::Hardware };
     assert!(TrustRoots::new(vec![broken]).unwrap_err().to_string().contains("authority 1"));
+}
+
+#[test]
+fn what_came_along_and_is_no_certificate_is_passed_over() {
+    let chain = Chain::new();
+    let roots = roots(&[chain.root()]);
+    let garbage = [vec![], vec![0x30, 0x80], vec![0x30, 0x03, 2, 1, 5], b"-----BEGIN CERTIFICATE-----".to_vec()];
+    let with = |sent: &[Vec<u8>]| check_chain(&chain.leaf(), sent, &chain.ek(), &roots, NOW_S);
+    let needed: Vec<Vec<u8>> = garbage.iter().cloned().chain(chain.issuers()).collect();
+    assert!(matches!(with(&needed), Ok(ChainOutcome::Certified(_))));
+    assert!(matches!(with(&garbage), Ok(ChainOutcome::Unanchored(_))), "the chain does need another");
 }
 
 #[test]

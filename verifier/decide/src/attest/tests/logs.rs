@@ -72,7 +72,7 @@ fn booted() -> BootRequirement {
         }
     }
     let accept = log.problems().iter().chain(&boot.problems).map(|problem| problem.code).collect();
-    BootRequirement { secure_boot: boot.state, stages, accept }
+    BootRequirement { secure_boot: boot.state, stages, accept, userspace: None }
 }
 
 fn zone(text: &str, boot: Option<BootRequirement>, ima: Option<OnUnknown>) -> Zone {
@@ -141,7 +141,7 @@ impl Case {
             bytes: BoundedBytes::new(bytes).unwrap(),
             has_more,
         });
-        evidence.version = EvidenceVersion::of(evidence.boot_log.is_some() || evidence.ima.is_some());
+        evidence.version = EvidenceVersion::of(evidence.boot_log.is_some() || evidence.ima.is_some(), false);
         self.scene.judge(&evidence.to_bytes()).unwrap()
     }
 

@@ -14,6 +14,7 @@ mod order;
 mod out_of_order;
 mod scene;
 pub(crate) mod software_tpm;
+mod userspace;
 
 use std::path::Path;
 

@@ -139,6 +139,7 @@ impl Scene {
             pcr_values: Bounded::new(draft.values.clone()).unwrap(),
             boot_log: None,
             ima: None,
+            measure_log: None,
         }
     }
 

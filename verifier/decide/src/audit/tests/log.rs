@@ -78,6 +78,7 @@ impl Recipe {
             pcr_values: Bounded::new(self.pcr_values.clone()).unwrap(),
             boot_log: None,
             ima: None,
+            measure_log: None,
         };
         (evidence.to_bytes(), sent)
     }
