@@ -217,7 +217,7 @@ fn evidence_v2_and_v3_carry_logs() {
     let one = |version, boot_log: Option<&[u8]>, measure_log: Option<&[u8]>| Evidence {
         version,
         nonce: [10; 32],
-        envelope: envelope().seal().unwrap().bytes().to_vec(),
+        envelope: envelope_v1().bytes().to_vec(),
         attest: vec![11; 8],
         signature: vec![12; 8],
         pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),
