@@ -176,7 +176,7 @@ mod tests {
     use ring::signature::Ed25519KeyPair;
 
     use super::*;
-    use crate::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use crate::envelope::{Backend, BackendKind, EnvelopeVersion, Hierarchy, HostFacts, Mode};
     use crate::keys::{KeyCertificate, deployment_of};
     use crate::metric::MetricWindows;
     use crate::sign::SigningKey;

@@ -4,7 +4,7 @@ mod json;
 
 use std::path::Path;
 
-use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope, EnvelopeVersion};
+use quotary_common::envelope::{ApplicationReport, ClaimedEnvelope, EnforcementWrite, Envelope};
 use quotary_common::evidence::Evidence;
 use quotary_common::id::Digest;
 use quotary_common::metric::MetricWindows;
@@ -246,7 +246,7 @@ fn events(claims: &Envelope) -> Table {
 mod tests {
     use super::*;
     use quotary_common::cbor::{Bounded, Text};
-    use quotary_common::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use quotary_common::envelope::{Backend, BackendKind, EnvelopeVersion, Hierarchy, HostFacts, Mode};
     use quotary_common::id::{BootId, DeploymentId, HostId};
     use quotary_common::metric::{Metric, MetricWindow};
     use quotary_decide::inspect::claims_json;

@@ -136,6 +136,10 @@ fn every_metric_has_its_number() {
     }
     assert!(Metric::from_number(15).is_none() && Metric::from_number(0).is_none());
     assert_eq!(usize::from(Metric::NUMBER_MAX), Metric::ALL.len());
+    for number in 0..=u8::MAX {
+        let row = [0x81, 0x83, 0, 1, 0x81, 0x85, number, 1, 1, 1, 1];
+        assert_eq!(agree(&row), Metric::from_number(number.into()).is_some(), "{number}");
+    }
 }
 
 #[test]
@@ -169,6 +173,25 @@ fn windows_of_one_interval_stand_in_one_group() {
     let empty = cbor::from_bytes::<MetricWindows>(&[0x80], BYTES_MAX).unwrap();
     assert_eq!(empty, MetricWindows::default());
     assert!(agree(&[0x80]) && empty.is_of(WindowForm::Maps) && empty.is_of(WindowForm::Groups));
+}
+
+#[test]
+fn numbers_stand_in_their_shortest_form_and_samples_have_32_bits() {
+    let edges = [0, 23, 24, 0xff, 0x100, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, 1 << 40, u64::MAX];
+    for (place, value) in (0..4).flat_map(|place| edges.map(|value| (place, value))) {
+        for (head, width) in [(24, 1), (25, 2), (26, 4), (27, 8)] {
+            let digits = value.to_be_bytes();
+            let (high, digits) = digits.split_at(8 - width);
+            let long = [&[head][..], digits].concat();
+            let shortest = cbor::to_bytes(&value);
+            for number in [&long, &shortest].into_iter().filter(|_| high.iter().all(|digit| *digit == 0)) {
+                let mut bytes = vec![0x81, 0x83, 0, 1, 0x81, 0x85, 1];
+                (0..4).for_each(|other| bytes.extend_from_slice(if other == place { number } else { &[1] }));
+                let is_of_the_form = *number == shortest && (place > 0 || u32::try_from(value).is_ok());
+                assert_eq!(agree(&bytes), is_of_the_form, "{bytes:02x?}");
+            }
+        }
+    }
 }
 
 fn number() -> impl Strategy<Value = u64> {
