@@ -13,9 +13,9 @@ use quotary_common::units::{Class, Resources};
 /// How much stands in an envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Content {
-    /// One window of each series of a host without applications: about 1 KB.
+    /// One window of each series of a host without applications: about 0.7 KB.
     Small,
-    /// Two windows of each series of a host and of eight applications: about 3 KB, the default evidence.
+    /// Two windows of each series of a host and of eight applications: about 2.6 KB, the default evidence.
     Typical,
 }
 
