@@ -87,15 +87,15 @@ fn a_refused_quote_is_1_and_says_every_reason() {
     assert!(code == Some(1) && text.contains("extra-data") && text.ends_with("NOT VERIFIED\n"), "{text}");
     // With an envelope the nonce alone is not what extraData must be.
     let home = tempfile::tempdir().unwrap();
-    let envelope = golden_envelope(home.path());
+    let envelope = golden_envelope(home.path(), 2);
     let more = ["--nonce", &"07".repeat(32), "--envelope", &envelope];
     let (code, said) = report(&borrowed(&quote_of(folder, "ak.pem", &more)));
     assert_eq!((code, &said["reasons"][0]["code"]), (Some(1), &json!("extra-data")));
 }
 
-fn golden_envelope(directory: &std::path::Path) -> String {
-    let text: String =
-        std::fs::read_to_string(root().join("golden/envelope-v1.hex")).unwrap().split_whitespace().collect();
+fn golden_envelope(directory: &std::path::Path, version: u8) -> String {
+    let golden = root().join(format!("golden/envelope-v{version}.hex"));
+    let text: String = std::fs::read_to_string(golden).unwrap().split_whitespace().collect();
     let path = directory.join("envelope.cbor");
     std::fs::write(&path, data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()).unwrap();
     path.to_str().unwrap().to_owned()
@@ -104,7 +104,7 @@ fn golden_envelope(directory: &std::path::Path) -> String {
 #[test]
 fn a_wrong_nonce_on_the_command_line_is_64() {
     let home = tempfile::tempdir().unwrap();
-    let envelope = golden_envelope(home.path());
+    let envelope = golden_envelope(home.path(), 2);
     let long = "00".repeat(67);
     for more in [
         &["--nonce", "abc"][..],
@@ -242,12 +242,20 @@ fn an_ek_is_judged_up_to_the_given_roots_or_a_manufacturers() {
 #[test]
 fn an_envelope_shows_its_claims_and_its_digest() {
     let home = tempfile::tempdir().unwrap();
-    let path = golden_envelope(home.path());
-    let digest = std::fs::read_to_string(root().join("golden/envelope-v1.digest.hex")).unwrap();
-    let (code, said) = report(&["envelope", &path]);
-    assert_eq!((code, said["digest"].as_str()), (Some(0), Some(digest.trim())));
-    assert_eq!(said["bytes"], std::fs::read(&path).unwrap().len());
-    assert!(said["facts"]["hostname"].is_string() && said["host_windows"].is_array());
-    let (code, text) = inspect(&["envelope", &path]);
-    assert!(code == Some(0) && text.contains(digest.trim()), "{text}");
+    for version in [1, 2] {
+        let path = golden_envelope(home.path(), version);
+        let digest = root().join(format!("golden/envelope-v{version}.digest.hex"));
+        let digest = std::fs::read_to_string(digest).unwrap();
+        let (code, said) = report(&["envelope", &path]);
+        assert_eq!((code, said["digest"].as_str()), (Some(0), Some(digest.trim())));
+        assert_eq!(said["bytes"], std::fs::read(&path).unwrap().len());
+        assert!(said["facts"]["hostname"].is_string());
+        let first = json!({
+            "metric": "disk_read_bytes_per_second", "start_ms": 15_000, "duration_ms": 15_000, "samples": 15,
+            "mean": 1024, "max": 70_000, "p95": 65_536,
+        });
+        assert_eq!(said["host_windows"][0], first, "windows read the same in every version");
+        let (code, text) = inspect(&["envelope", &path]);
+        assert!(code == Some(0) && text.contains(digest.trim()), "{text}");
+    }
 }

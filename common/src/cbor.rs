@@ -35,6 +35,26 @@ pub fn to_bytes<T: Encode<()>>(value: &T) -> Vec<u8> {
     }
 }
 
+/// How many canonical bytes a value has.
+pub fn length<T: Encode<()>>(value: &T) -> usize {
+    let mut length = Length(0);
+    match minicbor::encode(value, &mut length) {
+        Ok(()) => length.0,
+        Err(error) => unreachable!("counting bytes failed: {error}"),
+    }
+}
+
+/// Counts what is encoded, without building it.
+struct Length(usize);
+
+impl minicbor::encode::Write for Length {
+    type Error = std::convert::Infallible;
+    fn write_all(&mut self, encoded: &[u8]) -> Result<(), Self::Error> {
+        self.0 += encoded.len();
+        Ok(())
+    }
+}
+
 /// Reads a value whose canonical form is exactly `bytes`, of which there may be `bytes_max`.
 ///
 /// # Errors
@@ -69,6 +89,8 @@ impl std::fmt::Display for Differs {
 
 impl minicbor::encode::Write for Rest<'_> {
     type Error = Differs;
+    // Most of what comes is a head of one to five bytes, of a length known where it is written.
+    #[inline(always)]
     fn write_all(&mut self, encoded: &[u8]) -> Result<(), Differs> {
         self.0 = self.0.strip_prefix(encoded).ok_or(Differs)?;
         Ok(())

@@ -6,13 +6,13 @@
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::cbor::{self, Bounded, CborError, Text, Version};
+use crate::cbor::{self, Bounded, CborError, Text};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, PlanId, RequestId};
 use crate::limits::{
     APPLICATIONS_MAX, CGROUP_PATH_BYTES_MAX, CONTROL_VALUE_BYTES_MAX, CONTROLLERS_MAX, ENVELOPE_BYTES_MAX, EVENTS_MAX,
     NAME_BYTES_MAX, REQUESTS_MAX, WRITES_MAX,
 };
-use crate::metric::MetricWindows;
+use crate::metric::{MetricWindows, WindowForm};
 use crate::units::{Class, Resources};
 
 /// A short name: unit, device, zone, application.
@@ -22,13 +22,35 @@ pub type CgroupPath = Text<CGROUP_PATH_BYTES_MAX>;
 /// A kernel control's value as the kernel shows it.
 pub type ControlValue = Text<CONTROL_VALUE_BYTES_MAX>;
 
-/// Envelope, version 1.
+/// Versions of the form, which differ in how metric windows stand (docs/decisions/0007).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum EnvelopeVersion {
+    /// Each window is a map: as kept from before, and as older agents make it.
+    #[n(1)]
+    WindowMaps,
+    /// Windows stand by interval.
+    #[n(2)]
+    WindowGroups,
+}
+
+impl EnvelopeVersion {
+    /// The form that windows have in this version.
+    pub const fn window_form(self) -> WindowForm {
+        match self {
+            Self::WindowMaps => WindowForm::Maps,
+            Self::WindowGroups => WindowForm::Groups,
+        }
+    }
+}
+
+/// Envelope, version 1 and 2; [`Envelope::seal`] and [`ClaimedEnvelope::parse`] hold its windows to its version.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Envelope {
     /// Form version.
     #[n(0)]
-    pub version: Version<1>,
+    pub version: EnvelopeVersion,
     /// The deployment this is meant for.
     #[n(1)]
     pub deployment: DeploymentId,
@@ -94,14 +116,27 @@ impl Envelope {
     /// The canonical bytes and their digest.
     ///
     /// # Errors
-    /// [`CborError::TooLarge`] when they exceed [`ENVELOPE_BYTES_MAX`].
+    /// [`CborError::TooLarge`] when they exceed [`ENVELOPE_BYTES_MAX`], [`CborError::NotCanonical`] when windows are of
+    /// another version.
     pub fn seal(self) -> Result<ClaimedEnvelope, CborError> {
+        self.check_windows()?;
         let bytes = cbor::to_bytes(&self);
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(CborError::TooLarge { bytes: bytes.len(), bytes_max: ENVELOPE_BYTES_MAX });
         }
         let digest = Digest::of(&[&bytes]);
         Ok(ClaimedEnvelope { envelope: self, bytes, digest })
+    }
+
+    /// One version has one form of windows.
+    fn check_windows(&self) -> Result<(), CborError> {
+        let form = self.version.window_form();
+        let mut all = self.applications.iter().map(|application| &application.windows);
+        if self.host_windows.is_of(form) && all.all(|windows| windows.is_of(form)) {
+            Ok(())
+        } else {
+            Err(CborError::NotCanonical)
+        }
     }
 }
 
@@ -113,6 +148,7 @@ impl ClaimedEnvelope {
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, CborError> {
         let bytes = bytes.into();
         let envelope = cbor::from_bytes::<Envelope>(&bytes, ENVELOPE_BYTES_MAX)?;
+        envelope.check_windows()?;
         let digest = Digest::of(&[&bytes]);
         Ok(Self { envelope, bytes, digest })
     }

@@ -176,7 +176,7 @@ mod tests {
     use ring::signature::Ed25519KeyPair;
 
     use super::*;
-    use crate::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use crate::envelope::{Backend, BackendKind, EnvelopeVersion, Hierarchy, HostFacts, Mode};
     use crate::keys::{KeyCertificate, deployment_of};
     use crate::metric::MetricWindows;
     use crate::sign::SigningKey;
@@ -207,7 +207,7 @@ mod tests {
             };
             let keys = crate::keys::verify(&root.sign(&certificate), &root.public(), 5).unwrap();
             let envelope = Envelope {
-                version: Version,
+                version: EnvelopeVersion::WindowGroups,
                 deployment,
                 host: HostId::new([1; 32]),
                 boot_id: BootId::new([2; 16]),

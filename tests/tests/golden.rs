@@ -84,7 +84,7 @@ fn window(label: Option<&str>) -> MetricWindow {
 
 fn envelope() -> Envelope {
     Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::new([1; 32]),
         host: HostId::new([2; 32]),
         boot_id: BootId::new([3; 16]),
@@ -150,17 +150,52 @@ fn envelope() -> Envelope {
     }
 }
 
+/// The envelope of version 1: it is read for ever, and made no more.
+fn envelope_v1() -> ClaimedEnvelope {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/envelope-v1.hex");
+    let text: String = std::fs::read_to_string(path).unwrap().split_whitespace().collect();
+    ClaimedEnvelope::parse(data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()).unwrap()
+}
+
 #[test]
-fn envelope_v1() {
-    let sealed = envelope().seal().unwrap();
-    golden("envelope-v1.hex", sealed.bytes());
-    golden("envelope-v1.digest.hex", sealed.digest().as_bytes());
-    assert_eq!(ClaimedEnvelope::parse(sealed.bytes()).unwrap().claims(), &envelope());
+fn an_envelope_of_version_1_reads_says_the_same_and_has_one_encoding() {
+    let read = envelope_v1();
+    golden("envelope-v1.hex", read.bytes());
+    golden("envelope-v1.digest.hex", read.digest().as_bytes());
+    assert_eq!(read.claims().clone().seal().unwrap(), read);
+    let in_groups = |windows: &MetricWindows| MetricWindows::new(&windows.to_vec()).unwrap();
+    let mut claims = read.claims().clone();
+    assert_eq!(claims.version, EnvelopeVersion::WindowMaps);
+    claims.version = EnvelopeVersion::WindowGroups;
+    assert!(claims.clone().seal().is_err(), "windows of another version");
+    claims.host_windows = in_groups(&claims.host_windows);
+    let mut applications = std::mem::take(&mut claims.applications).into_vec();
+    applications.iter_mut().for_each(|application| application.windows = in_groups(&application.windows));
+    claims.applications = many(applications);
+    assert_eq!(claims, envelope());
+}
+
+#[test]
+fn envelope_v2() {
+    let later = MetricWindow { start_ms: 30_000, samples: 14, ..window(None) };
+    let host_windows = MetricWindows::new(&[window(None), window(Some("sda")), later]).unwrap();
+    let envelope = Envelope { host_windows, ..envelope() };
+    let sealed = envelope.clone().seal().unwrap();
+    golden("envelope-v2.hex", sealed.bytes());
+    golden("envelope-v2.digest.hex", sealed.digest().as_bytes());
+    assert_eq!(ClaimedEnvelope::parse(sealed.bytes()).unwrap().claims(), &envelope);
+    // Another version's windows are not these, or it is none.
+    let mut bytes = sealed.bytes().to_vec();
+    assert_eq!(bytes.get(1..3), Some(&[0, 2][..]));
+    for version in [0, 1, 3] {
+        bytes[2] = version;
+        assert!(ClaimedEnvelope::parse(&bytes[..]).is_err(), "version {version}");
+    }
 }
 
 #[test]
 fn evidence_v1_and_its_extra_data() {
-    let sealed = envelope().seal().unwrap();
+    let sealed = envelope_v1();
     let evidence = Evidence {
         version: EvidenceVersion::WithoutLogs,
         nonce: [10; 32],
@@ -182,7 +217,7 @@ fn evidence_v2_and_v3_carry_logs() {
     let one = |version, boot_log: Option<&[u8]>, measure_log: Option<&[u8]>| Evidence {
         version,
         nonce: [10; 32],
-        envelope: envelope().seal().unwrap().bytes().to_vec(),
+        envelope: envelope_v1().bytes().to_vec(),
         attest: vec![11; 8],
         signature: vec![12; 8],
         pcr_values: many(vec![PcrValue { hash_alg: 11, index: 0, value: vec![0; 32] }]),

@@ -1,9 +1,9 @@
 //! Builds an envelope within its bounds. Pure.
 
-use quotary_common::cbor::{self, Bounded, CborError, Version};
+use quotary_common::cbor::{self, Bounded, CborError};
 use quotary_common::envelope::{
-    Backend, ClaimedEnvelope, EnforcementWrite, Envelope, Event, EventKind, HostFacts, Name, PendingRequest,
-    WitnessedCheckpoint,
+    Backend, ClaimedEnvelope, EnforcementWrite, Envelope, EnvelopeVersion, Event, EventKind, HostFacts, Name,
+    PendingRequest, WitnessedCheckpoint,
 };
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId};
 use quotary_common::limits::{
@@ -89,7 +89,7 @@ pub fn build(
     events.truncate(events_kept);
     let (writes, _) = Bounded::<_, WRITES_MAX>::truncating(writes);
     let mut envelope = Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: frame.deployment,
         host: frame.host,
         boot_id: frame.boot_id,

@@ -1,9 +1,8 @@
 //! Metric windows within an envelope's bytes. Pure.
 
-use quotary_common::cbor;
 use quotary_common::envelope::EventKind;
 use quotary_common::limits::WINDOWS_MAX;
-use quotary_common::metric::MetricWindow;
+use quotary_common::metric::{MetricWindow, MetricWindows};
 
 use super::build::count_event;
 use crate::sample::Windows;
@@ -14,24 +13,20 @@ use crate::sample::Windows;
 /// The newest interval is what the verifier decides on, so the backlog of an outage goes before it.
 #[must_use]
 pub fn fit(mut windows: Windows, bytes_max: usize, now_ms: u64) -> Windows {
-    let mut bytes = windows.bytes();
     let mut left_out = drop_above_count(&mut windows.host);
     for application in &mut windows.applications {
         left_out += drop_above_count(&mut application.windows);
     }
+    let mut bytes = windows.bytes();
     for start_ms in backlog(&windows) {
         if bytes <= bytes_max {
             break;
         }
         let mut drop = |series: &mut Vec<MetricWindow>| {
-            series.retain(|window| {
-                let goes = window.start_ms <= start_ms;
-                if goes {
-                    left_out += 1;
-                    bytes = bytes.saturating_sub(cbor::to_bytes(window).len());
-                }
-                !goes
-            });
+            let before = (series.len(), MetricWindows::bytes_of(series));
+            series.retain(|window| window.start_ms > start_ms);
+            left_out += (before.0 - series.len()) as u64;
+            bytes = bytes.saturating_sub(before.1.saturating_sub(MetricWindows::bytes_of(series)));
         };
         drop(&mut windows.host);
         windows.applications.iter_mut().for_each(|application| drop(&mut application.windows));

@@ -103,14 +103,14 @@ fn an_envelope_says_what_was_given_and_no_more() {
 
 #[test]
 fn the_backlog_goes_before_the_newest_interval_and_is_counted() {
-    let applications: Vec<_> = (0..300).map(|n| application(n, 8, 4, n < 10)).collect();
+    let applications: Vec<_> = (0..300).map(|n| application(n, 8, 8, n < 10)).collect();
     let windows = Windows { host: (0..8).map(|i| window(i * 15_000)).collect(), applications, events: vec![] };
     let total: usize = windows.applications.iter().map(|a| a.windows.len()).sum::<usize>() + 8;
     let (sealed, _) = build(frame(), place(), Contents { windows, ..Contents::default() }).unwrap();
     let claims = sealed.claims();
     assert_eq!(claims.applications.len(), 300, "every application keeps its newest windows");
     let newest = |w: &MetricWindow| w.start_ms == 7 * 15_000;
-    assert!(claims.applications.iter().all(|a| a.windows.iter().filter(|w| newest(w)).count() == 4));
+    assert!(claims.applications.iter().all(|a| a.windows.iter().filter(|w| newest(w)).count() == 8));
     let kept = claims.applications.iter().map(|a| a.windows.len()).sum::<usize>() + claims.host_windows.len();
     let left_out = claims.events.iter().find(|e| e.kind == EventKind::LeftOut).unwrap().count;
     assert_eq!(usize::try_from(left_out).unwrap() + kept, total);

@@ -85,9 +85,12 @@ impl SeriesSet {
         });
     }
 
-    /// Takes the closed windows, oldest first within each series; the series stay.
+    /// Takes the closed windows, by interval, oldest first: an envelope states an interval once for all of its windows.
+    /// The series stay.
     pub(super) fn take_closed(&mut self) -> Vec<MetricWindow> {
-        self.0.iter_mut().flat_map(|series| series.closed.drain(..)).collect()
+        let mut windows: Vec<_> = self.0.iter_mut().flat_map(|series| series.closed.drain(..)).collect();
+        windows.sort_by_key(|window| (window.start_ms, window.duration_ms));
+        windows
     }
 
     /// Whether no series is left.
@@ -130,6 +133,19 @@ mod tests {
         }
         let starts: Vec<u64> = set.take_closed().iter().map(|window| window.start_ms).collect();
         assert_eq!(starts, [40, 50, 60, 70, 80, 90, 100, 110]);
+    }
+
+    #[test]
+    fn windows_are_taken_by_interval() {
+        let mut set = SeriesSet::default();
+        for window in 0..3 {
+            set.add(Metric::MemoryBytes, None, window);
+            set.add(Metric::CpuMillicores, None, window);
+            set.close(window * 10, 10, 0);
+        }
+        let taken: Vec<_> = set.take_closed().iter().map(|window| (window.start_ms, window.metric)).collect();
+        let of = |start_ms| [(start_ms, Metric::MemoryBytes), (start_ms, Metric::CpuMillicores)];
+        assert_eq!(taken, [of(0), of(10), of(20)].concat());
     }
 
     #[test]

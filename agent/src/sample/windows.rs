@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use quotary_common::cbor;
 use quotary_common::envelope::{ApplicationReport, Event, EventKind};
 use quotary_common::metric::{MetricWindow, MetricWindows};
 
@@ -14,7 +13,7 @@ const REPORT_BYTES: usize = 64;
 /// Windows that were closed, and what happened meanwhile.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Windows {
-    /// The host's, at most [`WINDOWS_MAX`](quotary_common::limits::WINDOWS_MAX).
+    /// The host's, by interval, oldest first; at most [`WINDOWS_MAX`](quotary_common::limits::WINDOWS_MAX).
     pub host: Vec<MetricWindow>,
     /// The applications', by cgroup path, at most [`APPLICATIONS_MAX`](quotary_common::limits::APPLICATIONS_MAX).
     pub applications: Vec<ApplicationWindows>,
@@ -27,7 +26,7 @@ pub struct Windows {
 pub struct ApplicationWindows {
     /// Whose.
     pub application: Arc<Application>,
-    /// Its windows, oldest first within each series.
+    /// Its windows, by interval, oldest first.
     pub windows: Vec<MetricWindow>,
 }
 
@@ -47,14 +46,14 @@ impl ApplicationWindows {
     fn bytes(&self) -> usize {
         let texts = self.application.cgroup.as_str().len()
             + self.application.unit.as_ref().map_or(0, |unit| unit.as_str().len());
-        REPORT_BYTES + texts + windows_bytes(&self.windows)
+        REPORT_BYTES + texts + MetricWindows::bytes_of(&self.windows)
     }
 }
 
 impl Windows {
     /// About how many bytes these take in an envelope, never less than they do (events aside, which are bounded).
     pub fn bytes(&self) -> usize {
-        windows_bytes(&self.host) + self.applications.iter().map(ApplicationWindows::bytes).sum::<usize>()
+        MetricWindows::bytes_of(&self.host) + self.applications.iter().map(ApplicationWindows::bytes).sum::<usize>()
     }
 
     /// Leaves out what does not fit into `bytes_max`, and counts it in a `LeftOut` event at `now_ms`.
@@ -87,8 +86,4 @@ impl Windows {
         }
         self
     }
-}
-
-fn windows_bytes(windows: &[MetricWindow]) -> usize {
-    windows.iter().map(|window| cbor::to_bytes(window).len()).sum()
 }

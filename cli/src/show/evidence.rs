@@ -245,8 +245,8 @@ fn events(claims: &Envelope) -> Table {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use quotary_common::cbor::{Bounded, Text, Version};
-    use quotary_common::envelope::{Backend, BackendKind, Hierarchy, HostFacts, Mode};
+    use quotary_common::cbor::{Bounded, Text};
+    use quotary_common::envelope::{Backend, BackendKind, EnvelopeVersion, Hierarchy, HostFacts, Mode};
     use quotary_common::id::{BootId, DeploymentId, HostId};
     use quotary_common::metric::{Metric, MetricWindow};
     use quotary_decide::inspect::claims_json;
@@ -276,7 +276,7 @@ mod tests {
             dry_run: false,
         };
         Envelope {
-            version: Version,
+            version: EnvelopeVersion::WindowGroups,
             deployment: DeploymentId::of(&[b"d"]),
             host: HostId::of(&[b"h"]),
             boot_id: BootId::new([1; 16]),

@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn every_case_holds_in_full_and_both_sizes_are_what_they_say() {
         let setting = Setting::new().unwrap();
-        for (content, bytes) in [(Content::Small, 700..1_400), (Content::Typical, 4_000..6_500)] {
+        for (content, bytes) in [(Content::Small, 600..900), (Content::Typical, 2_200..3_200)] {
             let cases = [Case::new(&setting, content).unwrap()];
             cases[0].check_in_full(&setting).unwrap();
             let (envelope_bytes, _) = size(&setting, &cases).unwrap();

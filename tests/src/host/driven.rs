@@ -3,9 +3,10 @@
 use anyhow::{Context as _, Result};
 use quotary_agent::link::{MeasuredLogs, ReadLogs};
 use quotary_client::{Client, ClientError};
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{
-    Backend, BackendKind, CgroupPath, ClaimedEnvelope, Envelope, Hierarchy, HostFacts, Mode, Name, PendingRequest,
+    Backend, BackendKind, CgroupPath, ClaimedEnvelope, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name,
+    PendingRequest,
 };
 use quotary_common::evidence::{Evidence, EvidenceVersion, ImaIncrement, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
@@ -128,7 +129,7 @@ impl DrivenHost {
     /// When the clock cannot be read or a list is too long.
     pub fn envelope(&self, next: &NonceReply) -> Result<Envelope> {
         Ok(Envelope {
-            version: Version,
+            version: EnvelopeVersion::WindowGroups,
             deployment: self.deployment,
             host: self.id,
             boot_id: self.boot_id,

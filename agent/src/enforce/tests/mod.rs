@@ -8,7 +8,7 @@ mod restart;
 mod tree;
 
 use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
+use quotary_common::envelope::{Backend, BackendKind, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::grant::{self, Accepted, Grant, GrantSet, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use quotary_common::keys::{self, KeyCertificate, deployment_of};
@@ -69,7 +69,7 @@ fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
     let keys = keys::verify(&root.sign(&certificate), &root.public(), 0).unwrap();
     let host = HostId::new([2; 32]);
     let envelope = Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment,
         host,
         boot_id: BOOT,

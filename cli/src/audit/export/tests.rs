@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 use proptest::prelude::*;
-use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version};
-use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode};
+use quotary_common::cbor::{Bounded, BoundedBytes, Text};
+use quotary_common::envelope::{Backend, BackendKind, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode};
 use quotary_common::evidence::{EvidenceVersion, ImaForm, ImaIncrement, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, HostId, TokenId};
 use quotary_common::leaf::{Decision, Enrolled};
@@ -51,7 +51,7 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn envelope(sequence: u64) -> Vec<u8> {
     let envelope = Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::of(&[b"d"]),
         host: host(),
         boot_id: BootId::new([1; 16]),

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::{Backend, BackendKind, CgroupPath, Hierarchy, HostFacts, Mode, Name};
+use quotary_common::envelope::{Backend, BackendKind, CgroupPath, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::id::{BootId, DeploymentId, Digest, RequestId};
 use quotary_common::metric::MetricWindows;
 use quotary_common::units::Class;
@@ -36,7 +36,7 @@ fn host(id: u8) -> HostId {
 
 fn envelope(host_id: u8, sequence: u64, requests: Vec<PendingRequest>, held: Vec<GrantId>) -> Envelope {
     Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::new([1; 32]),
         host: host(host_id),
         boot_id: BootId::new([1; 16]),

@@ -1,9 +1,9 @@
 //! Bounds on what a host states, and how history takes it.
 
 use proptest::prelude::*;
-use quotary_common::cbor::{Bounded, Text, Version};
+use quotary_common::cbor::{Bounded, Text};
 use quotary_common::envelope::{
-    ApplicationReport, Backend, BackendKind, CgroupPath, Envelope, Hierarchy, HostFacts, Mode,
+    ApplicationReport, Backend, BackendKind, CgroupPath, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode,
 };
 use quotary_common::id::{BootId, DeploymentId, Digest};
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
@@ -43,7 +43,7 @@ fn envelope(of_host: &[MetricWindow], of_groups: &[(&str, &[MetricWindow])]) -> 
         windows: MetricWindows::new(windows).unwrap(),
     };
     Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::of(&[b"d"]),
         host: host(),
         boot_id: BootId::new([1; 16]),

@@ -1,7 +1,7 @@
 //! A host with its TPM, a verifier's record of it, and evidence that holds until a test changes something.
 
-use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
+use quotary_common::cbor::Bounded;
+use quotary_common::envelope::{Backend, BackendKind, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, HostId};
 use quotary_common::metric::MetricWindows;
@@ -77,7 +77,7 @@ impl Scene {
     /// The next evidence of the chain, not signed yet.
     pub(super) fn draft(&self) -> Draft {
         let envelope = Envelope {
-            version: Version,
+            version: EnvelopeVersion::WindowGroups,
             deployment: self.deployment,
             host: self.host.host,
             boot_id: BootId::new([1; 16]),

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::{
-    Backend, BackendKind, ClaimedEnvelope, Envelope, Hierarchy, HostFacts, Mode, WitnessedCheckpoint,
+    Backend, BackendKind, ClaimedEnvelope, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, WitnessedCheckpoint,
 };
 use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::id::{BootId, DeploymentId, Digest, TokenId};
@@ -187,7 +187,7 @@ impl World {
             controls: Bounded::default(),
         };
         Envelope {
-            version: Version,
+            version: EnvelopeVersion::WindowGroups,
             deployment: Self::deployment(),
             host: self.ek.host(),
             boot_id: BootId::new([3; 16]),

@@ -1,7 +1,7 @@
 //! Quotes by a key whose signature holds over whatever it is told: everything but the signature must stop them.
 
-use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::{Backend, BackendKind, Envelope, Hierarchy, HostFacts, Mode, Name};
+use quotary_common::cbor::Bounded;
+use quotary_common::envelope::{Backend, BackendKind, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name};
 use quotary_common::evidence::extra_data;
 use quotary_common::id::{BootId, DeploymentId, Digest, HostId};
 use quotary_common::metric::MetricWindows;
@@ -281,7 +281,7 @@ fn a25_a_wrong_count_of_digests_is_refused() {
 
 fn an_envelope(sequence: u64) -> Envelope {
     Envelope {
-        version: Version,
+        version: EnvelopeVersion::WindowGroups,
         deployment: DeploymentId::of(&[b"deployment"]),
         host: HostId::of(&[b"host"]),
         boot_id: BootId::new([1; 16]),
