@@ -25,12 +25,16 @@ Examples:
 
 Of the file, [[zone]] and [ima] count; files that [ima] names are read here, below the file's directory, and sent along. \
 Needs a token with `admin`. Nothing changes: the verifier judges the evidence that it keeps. It exits with 1 when a host \
-would leave its zone for none or a worse one, or when the file has faults.")]
+would leave its zone for none or a worse one, when of a host nothing can be said (what is recorded of it does not hold what \
+the file asks for), or when the file has faults.")]
 pub(crate) struct ZoneCheckArgs {
     /// The configuration to try
     pub(crate) file: PathBuf,
     /// Only these hosts
     pub(crate) hosts: Vec<String>,
+    /// Do not fail for hosts of which nothing can be said
+    #[arg(long)]
+    pub(crate) allow_unknown: bool,
 }
 
 /// `quotary zone learn`

@@ -14,7 +14,7 @@ use crate::present::{self, Align, Progress, Table};
 use crate::session::Session;
 
 /// Hosts in one call.
-const HOSTS_AT_ONCE: usize = 64;
+const HOSTS_AT_ONCE: usize = 16;
 
 /// What is looked at here: which files must go along. The verifier judges the rest.
 #[derive(Debug, Default, Deserialize)]
@@ -66,14 +66,14 @@ pub(crate) async fn check(session: &Session, args: &ZoneCheckArgs, json: bool) -
     if hosts.is_empty() {
         hosts = session.ask::<ListHosts>(&[]).await?.iter().map(|view| view.host).collect();
     }
-    let reply = ask(session, ZoneCheckRequest { candidate, files, hosts }).await?;
+    let reply = ask(session, ZoneCheckRequest { candidate, files, hosts, learned: Vec::new() }).await?;
     if json {
         present::json(&reply)?;
     } else if reply.faults.is_empty() {
         present::print_table(&table(&reply.hosts))?;
     }
     let order: Vec<String> = named.zone.into_iter().filter_map(|zone| zone.name).collect();
-    verdict(&args.file, &reply, &order)
+    verdict(&args.file, &reply, (&order, args.allow_unknown))
 }
 
 /// Asks for some hosts at a time: a verifier gives a call half a minute.
@@ -83,7 +83,7 @@ async fn ask(session: &Session, mut request: ZoneCheckRequest) -> Result<ZoneChe
         // Nobody is enrolled: the file's faults are told all the same.
         return session.call::<CheckZones>(&[], &request).await;
     }
-    let mut all = ZoneCheckReply { faults: Vec::new(), hosts: Vec::new() };
+    let mut all = ZoneCheckReply { faults: Vec::new(), hosts: Vec::new(), learned: Vec::new() };
     let mut progress = Progress::new("hosts");
     for some in hosts.chunks(HOSTS_AT_ONCE) {
         request.hosts = some.to_vec();
@@ -92,22 +92,30 @@ async fn ask(session: &Session, mut request: ZoneCheckRequest) -> Result<ZoneChe
             return Ok(reply);
         }
         all.hosts.extend(reply.hosts);
+        // What these would teach the zones holds for those that follow.
+        request.learned.clone_from(&reply.learned);
+        all.learned = reply.learned;
         progress.tell(all.hosts.len() as u64, hosts.len() as u64);
     }
     Ok(all)
 }
 
-fn verdict(file: &Path, reply: &ZoneCheckReply, order: &[String]) -> Result<(), Failure> {
+fn verdict(file: &Path, reply: &ZoneCheckReply, (order, allow_unknown): (&[String], bool)) -> Result<(), Failure> {
     if !reply.faults.is_empty() {
         let faults: Vec<String> = reply.faults.iter().map(|fault| format!("  - {}", present::clean(fault))).collect();
         let what = format!("{} has {} fault(s):\n{}", file.display(), faults.len(), faults.join("\n"));
         return Err(Failure::new(Code::Refused, what));
     }
-    let worse = reply.hosts.iter().filter(|host| loses(host, order)).count();
-    match worse {
-        0 => Ok(()),
-        _ => Err(Failure::new(Code::Refused, format!("{worse} of {} hosts would lose their zone", reply.hosts.len()))),
+    let (worse, all) = (reply.hosts.iter().filter(|host| loses(host, order)).count(), reply.hosts.len());
+    let unknown = reply.hosts.iter().filter(|host| host.outcome == ZoneCheckOutcome::Unknown).count();
+    let mut said = Vec::new();
+    if worse > 0 {
+        said.push(format!("{worse} of {all} hosts would lose their zone"));
     }
+    if unknown > 0 && !allow_unknown {
+        said.push(format!("{unknown} of {all} hosts cannot be judged (--allow-unknown lets that be)"));
+    }
+    if said.is_empty() { Ok(()) } else { Err(Failure::new(Code::Refused, said.join("; "))) }
 }
 
 /// Whether the host would be worse off; zones stand best first in `order`.
@@ -197,14 +205,30 @@ mod tests {
     #[test]
     fn a_host_that_is_worse_off_fails_the_check() {
         let order = ["sealed".to_owned(), "lab".to_owned()];
-        let judged = |host| verdict(Path::new("z.toml"), &ZoneCheckReply { faults: vec![], hosts: vec![host] }, &order);
+        let judged = |host| {
+            let reply = ZoneCheckReply { faults: vec![], hosts: vec![host], learned: vec![] };
+            verdict(Path::new("z.toml"), &reply, (&order, false))
+        };
         assert!(judged(host(ZoneCheckOutcome::Moves, Some("sealed"), Some("lab"))).is_err());
         assert!(judged(host(ZoneCheckOutcome::Moves, Some("lab"), Some("sealed"))).is_ok());
         assert!(judged(host(ZoneCheckOutcome::Moves, Some("gone"), Some("lab"))).is_ok());
         assert!(judged(host(ZoneCheckOutcome::Leaves, Some("lab"), None)).is_err());
         assert!(judged(host(ZoneCheckOutcome::IsRevoked, None, None)).is_err());
         assert!(judged(host(ZoneCheckOutcome::StaysOut, None, None)).is_ok());
-        let faulty = ZoneCheckReply { faults: vec!["zone a: is there twice".to_owned()], hosts: vec![] };
-        assert!(verdict(Path::new("z.toml"), &faulty, &order).unwrap_err().message().contains("is there twice"));
+        let faulty =
+            ZoneCheckReply { faults: vec!["zone a: is there twice".to_owned()], hosts: vec![], learned: vec![] };
+        assert!(
+            verdict(Path::new("z.toml"), &faulty, (&order, false)).unwrap_err().message().contains("is there twice")
+        );
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_judged_fails_the_check_unless_that_is_allowed() {
+        let hosts = vec![host(ZoneCheckOutcome::Unknown, Some("lab"), None), host(ZoneCheckOutcome::Stays, None, None)];
+        let reply = ZoneCheckReply { faults: vec![], hosts, learned: vec![] };
+        let failure = verdict(Path::new("z.toml"), &reply, (&[], false)).unwrap_err();
+        assert!(failure.message().contains("1 of 2 hosts cannot be judged"), "{}", failure.message());
+        assert_eq!(failure.code(), 1);
+        assert!(verdict(Path::new("z.toml"), &reply, (&[], true)).is_ok());
     }
 }

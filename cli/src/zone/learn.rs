@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use quotary_common::evidence::Evidence;
 use quotary_common::wire::{ShowAppraisal, ShowEvidence};
-use quotary_decide::attest::USERSPACE_PCRS;
-use quotary_decide::eventlog::{Bank, EventLog, MeasureLog, ProblemCode, Stage, boot_stages, secure_boot};
+use quotary_decide::attest::{USERSPACE_PCRS, carried_records};
+use quotary_decide::eventlog::{Bank, EventLog, MeasureLog, ProblemCode, Replay, Stage, boot_stages, secure_boot};
 
 use crate::args::LearnArgs;
 use crate::exit::{Code, Failure};
@@ -28,6 +28,8 @@ struct Learned {
     accept: BTreeSet<&'static str>,
     /// What the running system measured; absent where none of its PCRs was quoted.
     userspace: Option<Vec<(String, String)>>,
+    /// Quoted PCRs of the running system that do not follow from the logs: left out.
+    not_carried: BTreeSet<u8>,
 }
 
 /// Prints the zone that `args` asks for.
@@ -46,12 +48,13 @@ pub(crate) async fn learn(session: &Session, args: &LearnArgs, json: bool) -> Re
     let log = evidence.boot_log.as_deref().ok_or_else(without)?;
     let log = EventLog::parse(log).map_err(|error| unreadable(error.to_string()))?;
     let mut learned = learned(&log);
-    let quoted = evidence.pcr_values.iter().filter(|value| value.hash_alg == SHA256).map(|value| value.index);
-    let quoted: BTreeSet<u8> = quoted.filter(|index| USERSPACE_PCRS.contains(index)).collect();
+    let quoted = evidence.pcr_values.iter().filter(|value| value.hash_alg == SHA256);
+    let quoted = quoted.map(|value| (value.index, value.value.as_slice()));
+    let quoted: BTreeMap<u8, &[u8]> = quoted.filter(|(index, _)| USERSPACE_PCRS.contains(index)).collect();
     if !quoted.is_empty() {
-        let log = MeasureLog::parse(evidence.measure_log.as_deref().unwrap_or_default());
-        learned.userspace = Some(of_userspace(&log.map_err(|error| unreadable(error.to_string()))?, &quoted));
-        learned.pcrs.extend(quoted);
+        let measured = MeasureLog::parse(evidence.measure_log.as_deref().unwrap_or_default());
+        let measured = measured.map_err(|error| unreadable(error.to_string()))?;
+        of_userspace(&mut learned, &log.replay(), &measured, &quoted);
     }
     if json { present::json(&learned) } else { present::print(&toml(&args.zone, &learned)) }
 }
@@ -76,18 +79,37 @@ fn learned(log: &EventLog<'_>) -> Learned {
     out
 }
 
-/// The records of the measure log that extend `pcrs`, each once: digest, and what it says.
-fn of_userspace(log: &MeasureLog, pcrs: &BTreeSet<u8>) -> Vec<(String, String)> {
-    let mut out: Vec<(String, String)> = Vec::new();
-    for record in log.records().iter().filter(|record| pcrs.contains(&record.pcr())) {
-        let Some(digest) = record.digest(Bank::Sha256) else { continue };
-        let hex = data_encoding::HEXLOWER.encode(digest.as_bytes());
-        let said = record.text().map_or("", |text| text.as_str());
-        if !out.iter().any(|(known, _)| *known == hex) {
-            out.push((hex, format!("PCR {}: {said}", record.pcr())));
+/// The records of the measure log that the `quoted` PCRs carry, each once: digest, and what it says. What stands behind
+/// them in the log was not measured, as far as the quote proves, and must not be blessed.
+fn of_userspace(learned: &mut Learned, replay: &Replay, log: &MeasureLog, quoted: &BTreeMap<u8, &[u8]>) {
+    let mut carried = Vec::new();
+    for (pcr, value) in quoted {
+        match carried_records(replay, log, *pcr, value) {
+            Some(records) => {
+                learned.pcrs.insert(*pcr);
+                carried.extend(records);
+            }
+            None => {
+                learned.not_carried.insert(*pcr);
+            }
         }
     }
-    out
+    if learned.not_carried.len() == quoted.len() {
+        return;
+    }
+    carried.sort_by_key(|record| record.number());
+    let mut out: Vec<(String, String)> = Vec::new();
+    for record in carried {
+        let Some(digest) = record.digest(Bank::Sha256) else { continue };
+        let hex = data_encoding::HEXLOWER.encode(digest.as_bytes());
+        // Where the digests are not those of the words, anything may have been measured.
+        let claimed = if record.text_measured() { "" } else { "(claimed) " };
+        let said = record.text().map_or("", |text| text.as_str());
+        if !out.iter().any(|(known, _)| *known == hex) {
+            out.push((hex, format!("PCR {}: {claimed}{said}", record.pcr())));
+        }
+    }
+    learned.userspace = Some(out);
 }
 
 fn toml(zone: &str, learned: &Learned) -> String {
@@ -102,6 +124,9 @@ fn toml(zone: &str, learned: &Learned) -> String {
         let codes: Vec<String> = learned.accept.iter().map(|code| quoted(code)).collect();
         let _ = writeln!(out, "# What this host's log has; every zone that takes it accepts these.");
         let _ = writeln!(out, "accept = [{}]", codes.join(", "));
+    }
+    for pcr in &learned.not_carried {
+        let _ = writeln!(out, "# PCR {pcr} is left out: it does not follow from boot log and measure log.");
     }
     if let Some(measurements) = &learned.userspace {
         out += "# What the running system measured; PCR 15 is each machine's own.\n";
@@ -143,24 +168,50 @@ mod tests {
         assert!(zone["boot"].get("userspace").is_none(), "none of its PCRs was quoted");
     }
 
+    fn record(pcr: u8, word: &str, measured: &str) -> String {
+        let digest = quotary_common::id::Digest::of(&[measured.as_bytes()]).hex();
+        format!(
+            "\u{1e}{{\"pcr\":{pcr},\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
+             \"content\":{{\"string\":\"{word}\"}}}}\n"
+        )
+    }
+
     #[test]
-    fn what_the_running_system_measured_into_quoted_pcrs_is_learned_once_each() {
-        let record = |pcr: u8, word: &str| {
-            let digest = quotary_common::id::Digest::of(&[word.as_bytes()]).hex();
-            format!(
-                "\u{1e}{{\"pcr\":{pcr},\"digests\":[{{\"hashAlg\":\"sha256\",\"digest\":\"{digest}\"}}],\
-                 \"content\":{{\"string\":\"{word}\"}}}}\n"
-            )
+    fn what_quoted_pcrs_carry_of_the_measure_log_is_learned_once_each_and_nothing_behind_it() {
+        let boot = EventLog::parse(include_bytes!("../../../tests/data/attestation/eventlogs/rhel8-uefi.bin")).unwrap();
+        let replay = boot.replay();
+        let extended = |pcr: u8, words: &[&str]| {
+            let start = *replay.expected(Bank::Sha256, pcr).unwrap();
+            let extend = |value: quotary_decide::eventlog::BankDigest, word: &&str| {
+                let digest = Bank::Sha256.digest(&[word.as_bytes()]);
+                Bank::Sha256.digest(&[value.as_bytes(), digest.as_bytes()])
+            };
+            words.iter().fold(start, extend)
         };
-        let log =
-            [record(11, "sysinit"), record(15, "machine-id:1"), record(11, "ready"), record(11, "ready")].concat();
-        let userspace = of_userspace(&MeasureLog::parse(log.as_bytes()).unwrap(), &BTreeSet::from([11, 12]));
-        let said: Vec<&str> = userspace.iter().map(|(_, said)| said.as_str()).collect();
-        assert_eq!(said, ["PCR 11: sysinit", "PCR 11: ready"]);
-        let learned = Learned { pcrs: (0..13).collect(), userspace: Some(userspace), ..Learned::default() };
-        let read: toml::Table = toml("measured", &learned).parse().unwrap();
+        let log = [
+            record(11, "sysinit", "sysinit"),
+            record(15, "machine-id:1", "machine-id:1"),
+            record(11, "ready", "something else"),
+            record(12, "a command line", "a command line"),
+            record(11, "sysinit", "sysinit"),
+            record(11, "an attacker's", "an attacker's"),
+        ];
+        let log = MeasureLog::parse(log.concat().as_bytes()).unwrap();
+        let (eleven, twelve) =
+            (extended(11, &["sysinit", "something else", "sysinit"]), extended(12, &["what no log has"]));
+        let quoted = BTreeMap::from([(11, eleven.as_bytes()), (12, twelve.as_bytes())]);
+        let mut learned = Learned { pcrs: (0..10).collect(), ..Learned::default() };
+        of_userspace(&mut learned, &replay, &log, &quoted);
+        let said: Vec<&str> = learned.userspace.iter().flatten().map(|(_, said)| said.as_str()).collect();
+        assert_eq!(said, ["PCR 11: sysinit", "PCR 11: (claimed) ready"]);
+        let text = toml("measured", &learned);
+        assert!(text.contains("# PCR 12 is left out"), "{text}");
+        let read: toml::Table = text.parse().unwrap();
         let zone = &read["zone"].as_array().unwrap()[0];
         assert_eq!(zone["boot"]["userspace"].as_array().unwrap().len(), 2);
-        assert!(zone["pcrs"].as_str().unwrap().ends_with(",9,10,11,12"));
+        assert!(zone["pcrs"].as_str().unwrap().ends_with(",8,9,11"));
+        let mut none = Learned::default();
+        of_userspace(&mut none, &replay, &log, &BTreeMap::from([(12, twelve.as_bytes())]));
+        assert!(none.userspace.is_none() && none.not_carried.contains(&12), "no PCR of it can be selected");
     }
 }

@@ -55,6 +55,19 @@ pub struct ZoneCheckRequest {
     /// Which hosts; none: all.
     #[serde(default)]
     pub hosts: Vec<HostId>,
+    /// What the calls before this one, of the same dry run, taught its zones ([`ZoneCheckReply::learned`]).
+    #[serde(default)]
+    pub learned: Vec<TaughtZone>,
+}
+
+/// The reference values that a dry run's hosts would teach a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TaughtZone {
+    /// The zone.
+    pub zone: String,
+    /// Its PCR values: canonical CBOR, a list of [`PcrValue`](crate::evidence::PcrValue).
+    pub values: Base64,
 }
 
 /// A file that a configuration names.
@@ -74,6 +87,9 @@ pub struct ZoneCheckReply {
     pub faults: Vec<String>,
     /// How each host would stand.
     pub hosts: Vec<ZoneCheckView>,
+    /// What its zones would have learned, from these hosts and those of the calls before: for the next call.
+    #[serde(default)]
+    pub learned: Vec<TaughtZone>,
 }
 
 /// How one host would stand.

@@ -28,4 +28,4 @@ pub use load::{LoadError, learned, load};
 pub use state::{Settings, State};
 pub use view::{HostSnapshot, View};
 pub use writer::{Writer, WriterError};
-pub(crate) use zone_check::check_zones;
+pub(crate) use zone_check::{CheckError, DryZones, check_zones};

@@ -244,6 +244,15 @@ pub(super) fn finding(code: &str, event: Option<u64>, detail: &str) -> LogFindin
 }
 
 impl HeldLogs {
+    /// Nothing of the boot that `other` is of, to be judged by `zones`.
+    pub(super) fn nothing(other: &Self, zones: &Zones) -> Self {
+        Self::of_boot(other.boot_id, other.reset_count, zones.requirements())
+    }
+
+    fn of_boot(boot_id: BootId, reset_count: u32, requirements: Digest) -> Self {
+        Self { boot_id, reset_count, requirements, boot: None, ima: None, ima_findings: Bounded::default() }
+    }
+
     /// What the next evidence should bring, where zones ask as `zones` do; `held` is the host's record, if any.
     pub fn wanted(held: Option<&Self>, zones: &Zones) -> LogsWanted {
         let held = held.filter(|held| held.requirements == zones.requirements());
@@ -268,14 +277,7 @@ pub fn measure(held: Option<&HeldLogs>, evidence: &VerifiedEvidence, zones: &Zon
     let requirements = zones.requirements();
     let held = held
         .filter(|held| held.boot_id == boot_id && held.reset_count == reset_count && held.requirements == requirements);
-    let mut next = held.cloned().unwrap_or_else(|| HeldLogs {
-        boot_id,
-        reset_count,
-        requirements,
-        boot: None,
-        ima: None,
-        ima_findings: Bounded::default(),
-    });
+    let mut next = held.cloned().unwrap_or_else(|| HeldLogs::of_boot(boot_id, reset_count, requirements));
     let asked = userspace::asked(zones);
     let values = boot_values(evidence.pcr_values(), &asked);
     let mut userspace = UserspaceStanding::Held;

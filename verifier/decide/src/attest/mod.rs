@@ -61,7 +61,7 @@ pub use logs::{
 pub use precheck::{Arrival, NextEvidence, OutOfOrderEvidence, Prechecked, RepeatedEvidence, precheck};
 pub use quote::{ProvenQuote, Signer, prove_quote};
 pub use recorded::{DryRun, RecordedEvidence};
-pub use userspace::USERSPACE_PCRS;
+pub use userspace::{USERSPACE_PCRS, carried_records};
 pub use verify::{Finding, VerifiedEvidence, verify, verify_out_of_order};
 
 /// What the verifier knows of a host that has enrolled.

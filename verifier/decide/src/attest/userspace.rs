@@ -126,6 +126,20 @@ impl Userspace {
     }
 }
 
+/// The records of `log` that the `quoted` value of `pcr` (SHA-256 bank) carries on top of the boot log's `replay`; `None`
+/// when it follows from no number of them. What stands behind them in the log is a claim.
+pub fn carried_records<'l>(
+    replay: &Replay,
+    log: &'l MeasureLog,
+    pcr: u8,
+    quoted: &[u8],
+) -> Option<Vec<&'l MeasureRecord>> {
+    let mut records: Vec<&MeasureRecord> = log.records().iter().filter(|record| record.pcr() == pcr).collect();
+    let count = carried(replay, pcr, &records, quoted)?;
+    records.truncate(count);
+    Some(records)
+}
+
 /// How many of the records that extend `pcr` its quoted value carries, the most that fit; `None` when no number does.
 fn carried(replay: &Replay, pcr: u8, records: &[&MeasureRecord], quoted: &[u8]) -> Option<usize> {
     let mut value: BankDigest = *replay.expected(Bank::Sha256, pcr)?;

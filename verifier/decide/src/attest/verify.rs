@@ -118,6 +118,13 @@ impl VerifiedEvidence {
             measure_log,
         }
     }
+    /// What it brought of the IMA list is known already, up to this offset: nothing is left of it that would be new.
+    pub(super) fn ima_taken(&mut self, offset_bytes: u64) {
+        if let Some(ima) = &mut self.ima {
+            let form = ima.form;
+            *ima = ImaIncrement { form, offset_bytes, bytes: BoundedBytes::default(), has_more: true };
+        }
+    }
     /// The measure log that came with it; the same holds of it.
     pub fn measure_log(&self) -> Option<&[u8]> {
         self.measure_log.as_deref()

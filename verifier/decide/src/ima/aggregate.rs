@@ -66,6 +66,10 @@ impl Aggregate {
     pub fn reset_count(&self) -> u32 {
         self.reset_count
     }
+    /// SHA-256 of what its entries were appraised by ([`Reference::digest`](super::Reference::digest)).
+    pub fn reference(&self) -> Digest {
+        self.reference
+    }
     /// Where the next entry starts, in bytes from the start of the list: what the agent sends from.
     pub fn offset_bytes(&self) -> u64 {
         self.offset_bytes
