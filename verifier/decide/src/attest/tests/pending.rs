@@ -72,6 +72,7 @@ struct Case {
     scene: Scene,
     zones: Zones,
     host: Host,
+    learned: LearnedReferences,
     now_ms: u64,
 }
 
@@ -97,7 +98,7 @@ impl Case {
         };
         let admission = Admission::new(&TrustRoots::new(vec![]).unwrap(), None);
         let host = Host::new(record, HostProgress::first(), &admission).unwrap();
-        Self { scene, zones, host, now_ms: NOW_MS }
+        Self { scene, zones, host, learned: LearnedReferences::new(), now_ms: NOW_MS }
     }
 
     /// As if it were in this zone since just now.
@@ -123,8 +124,7 @@ impl Case {
         evidence.version = EvidenceVersion::of(true, sent.with_boot_logs);
         let evidence = self.scene.judge(&evidence.to_bytes()).unwrap();
         let measured = measure(self.host.progress.logs.as_ref(), &evidence, &self.zones);
-        let none = LearnedReferences::new();
-        let appraisal = appraise(&evidence, &measured, &self.scene.host, &self.zones, &none);
+        let appraisal = appraise(&evidence, &measured, &self.scene.host, &self.zones, &self.learned);
         self.now_ms += STEP_MS;
         if appraisal.refusal().is_none() && appraisal.revoke.is_none() {
             let bounds = Bounds { capacity: Resources::default(), before: None, window_ms: 1000 };
@@ -209,11 +209,12 @@ fn an_unknown_file_is_seen_while_the_measure_log_is_on_its_way() {
 #[test]
 fn an_unknown_file_is_seen_in_a_list_that_goes_on() {
     let path = some_path();
-    let cut = cut_before(&path);
-    let after = cut + (IMA_LIST.len() - cut) * 3 / 4;
+    // More was measured than came.
+    let quoted = [IMA_LIST, IMA_LIST].concat();
     for (on_unknown, ages) in [(OnUnknown::Shrink, false), (OnUnknown::Revoke, false), (OnUnknown::Warn, true)] {
         let mut case = Case::new(vec![measured(on_unknown)], &path).is_in("measured");
-        let appraisal = case.next(&Sent { ima: (0, &IMA_LIST[..after.max(end_of(&path))], true), ..Sent::whole() });
+        let sent = Sent { quoted_list: &quoted, ima: (0, IMA_LIST, true), ..Sent::whole() };
+        let appraisal = case.next(&sent);
         assert_eq!(!appraisal.pending.is_empty(), ages, "{appraisal:?}");
         assert_eq!(appraisal.revoke.is_some(), on_unknown == OnUnknown::Revoke);
         assert_eq!(appraisal.refusal().is_some(), on_unknown == OnUnknown::Shrink);
@@ -235,21 +236,31 @@ fn a_host_whose_own_zone_holds_does_not_age_for_a_better_one() {
     assert_eq!(case.trust().0, None);
 }
 
+#[test]
+fn what_a_zone_learned_of_pcr_10_binds_nobody_where_the_list_is_asked_for() {
+    let learning = Zone { reference: Reference::Learn, ..fixed("sealed", 7, true, Some(OnUnknown::Warn)) };
+    let half = Sent { ima: (0, &IMA_LIST[..IMA_LIST.len() / 2], true), ..Sent::whole() };
+    for (index, sent, zone, pending) in [
+        (10, Sent::whole(), Some("sealed"), 0),
+        (10, half, None, 1),
+        (7, Sent::whole(), None, 0),
+        (7, Sent { ima: (0, &IMA_LIST[..IMA_LIST.len() / 2], true), ..Sent::whole() }, None, 0),
+    ] {
+        let mut case = Case::new(vec![learning.clone(), closed()], "").is_in("sealed");
+        let mut learned: Vec<PcrValue> = values(&sent).into_iter().filter(|v| [7, 10].contains(&v.index)).collect();
+        learned.iter_mut().filter(|value| value.index == index).for_each(|value| value.value[0] ^= 1);
+        case.learned.insert(name("sealed"), learned);
+        let appraisal = case.next(&sent);
+        assert_eq!((appraisal.zone, appraisal.pending.len()), (zone.map(name), pending), "PCR {index}");
+    }
+}
+
 /// Where the first entry of this file begins.
 fn cut_before(path: &str) -> usize {
-    bounds_of(path).0
-}
-
-/// Where it ends.
-fn end_of(path: &str) -> usize {
-    bounds_of(path).1
-}
-
-fn bounds_of(path: &str) -> (usize, usize) {
     let (mut entries, mut at) = (Entries::new(ListForm::BinarySha1, IMA_LIST), 0);
     while let Some(entry) = entries.next() {
         if entry.unwrap().measured().unwrap().path == path.as_bytes() {
-            return (at, entries.consumed());
+            return at;
         }
         at = entries.consumed();
     }
