@@ -102,7 +102,7 @@ impl Case {
     }
 
     /// As if it were in this zone since just now.
-    fn is_in(mut self, zone: &str) -> Self {
+    fn staying_in(mut self, zone: &str) -> Self {
         self.host.progress.zone = Some(name(zone));
         self.host.progress.valid_until_ms = self.now_ms + TRUST_MS;
         self
@@ -167,14 +167,14 @@ fn a_host_of_which_only_the_logs_are_behind_ages_in_its_zone_and_teaches_none() 
 fn a_wrong_pcr_is_seen_while_the_list_is_on_its_way() {
     let half = (0, &IMA_LIST[..IMA_LIST.len() / 2], true);
     let zones = |holds, lower: Zone| vec![fixed("sealed", 7, holds, Some(OnUnknown::Shrink)), lower, closed()];
-    let mut case = Case::new(zones(false, closed_too()), "").is_in("sealed");
+    let mut case = Case::new(zones(false, closed_too()), "").staying_in("sealed");
     let appraisal = case.next(&Sent { ima: half, ..Sent::whole() });
     assert_eq!(appraisal.refusal().unwrap().reason, Reason::PcrReference, "{appraisal:?}");
     assert!(appraisal.pending.is_empty() && case.host.progress.sequence == 0, "nothing is renewed");
-    let mut case = Case::new(zones(false, fixed("open", 0, true, None)), "").is_in("sealed");
+    let mut case = Case::new(zones(false, fixed("open", 0, true, None)), "").staying_in("sealed");
     case.next(&Sent { ima: half, ..Sent::whole() });
     assert_eq!(case.trust(), (Some("open"), TRUST_MS), "it is no longer in the zone whose PCR is wrong");
-    let mut case = Case::new(zones(true, closed_too()), "").is_in("sealed");
+    let mut case = Case::new(zones(true, closed_too()), "").staying_in("sealed");
     assert_eq!(case.next(&Sent { ima: half, ..Sent::whole() }).pending, [name("sealed")]);
     assert_eq!(case.trust(), (Some("sealed"), TRUST_MS - STEP_MS));
 }
@@ -212,7 +212,7 @@ fn an_unknown_file_is_seen_in_a_list_that_goes_on() {
     // More was measured than came.
     let quoted = [IMA_LIST, IMA_LIST].concat();
     for (on_unknown, ages) in [(OnUnknown::Shrink, false), (OnUnknown::Revoke, false), (OnUnknown::Warn, true)] {
-        let mut case = Case::new(vec![measured(on_unknown)], &path).is_in("measured");
+        let mut case = Case::new(vec![measured(on_unknown)], &path).staying_in("measured");
         let sent = Sent { quoted_list: &quoted, ima: (0, IMA_LIST, true), ..Sent::whole() };
         let appraisal = case.next(&sent);
         assert_eq!(!appraisal.pending.is_empty(), ages, "{appraisal:?}");
@@ -224,12 +224,12 @@ fn an_unknown_file_is_seen_in_a_list_that_goes_on() {
 #[test]
 fn a_host_whose_own_zone_holds_does_not_age_for_a_better_one() {
     let half = Sent { ima: (0, &IMA_LIST[..IMA_LIST.len() / 2], true), ..Sent::whole() };
-    let mut case = Case::new(vec![measured(OnUnknown::Shrink), fixed("open", 0, true, None)], "").is_in("open");
+    let mut case = Case::new(vec![measured(OnUnknown::Shrink), fixed("open", 0, true, None)], "").staying_in("open");
     let appraisal = case.next(&half);
     assert_eq!((appraisal.zone, appraisal.pending), (Some(name("open")), vec![name("measured")]));
     assert_eq!(case.trust(), (Some("open"), TRUST_MS));
     // Nor is it held in its own, when that does not hold, by a better one that is pending.
-    let mut case = Case::new(vec![measured(OnUnknown::Shrink), fixed("open", 0, false, None)], "").is_in("open");
+    let mut case = Case::new(vec![measured(OnUnknown::Shrink), fixed("open", 0, false, None)], "").staying_in("open");
     let appraisal = case.next(&half);
     assert_eq!((&appraisal.zone, &appraisal.pending), (&None, &vec![name("measured")]));
     assert!(appraisal.refusal().is_none(), "the list must come on");
@@ -246,7 +246,7 @@ fn what_a_zone_learned_of_pcr_10_binds_nobody_where_the_list_is_asked_for() {
         (7, Sent::whole(), None, 0),
         (7, Sent { ima: (0, &IMA_LIST[..IMA_LIST.len() / 2], true), ..Sent::whole() }, None, 0),
     ] {
-        let mut case = Case::new(vec![learning.clone(), closed()], "").is_in("sealed");
+        let mut case = Case::new(vec![learning.clone(), closed()], "").staying_in("sealed");
         let mut learned: Vec<PcrValue> = values(&sent).into_iter().filter(|v| [7, 10].contains(&v.index)).collect();
         learned.iter_mut().filter(|value| value.index == index).for_each(|value| value.value[0] ^= 1);
         case.learned.insert(name("sealed"), learned);
