@@ -36,7 +36,8 @@ pub struct Zone {
 /// Reference values of a zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
-    /// The values of the first host that is appraised in the zone hold for all later ones.
+    /// The values of the first host that is appraised in the zone hold for all later ones; but for PCR 10 where the zone
+    /// asks for the IMA list, which judges it.
     Learn,
     /// These values, one for each selected PCR.
     Values(Vec<PcrValue>),
@@ -86,6 +87,9 @@ pub enum ZonesError {
     #[error("trust zone `{0}` asks for the IMA list: it must select sha256:10, and [ima] must say what may run")]
     Ima(Name),
 }
+
+/// The PCR that an IMA list replays to, in the bank that zones look at.
+const IMA_PCR: (u16, u8) = (0x000B, 10);
 
 /// The rules by which this crate judges logs; others are another number. What is kept of a host's logs was judged by the
 /// rules of its time: under newer ones they are wanted again.
@@ -371,6 +375,8 @@ fn compare(zone: &Zone, proven: &[PcrValue], learned: &LearnedReferences) -> Res
             return Err(Refusal::new(Reason::PcrSelection, detail));
         };
         match reference {
+            // It moves with whatever runs, and the list says whether that may: the first host's value binds nobody.
+            Some(_) if pcr == IMA_PCR && zone.ima.is_some() && zone.reference == Reference::Learn => {}
             Some(reference) => check_value(zone, value, find(reference, pcr))?,
             None => taught.push(value.clone()),
         }

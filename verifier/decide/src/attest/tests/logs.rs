@@ -36,7 +36,7 @@ pub(super) fn values() -> Vec<PcrValue> {
     values
 }
 
-fn pcr10(list: &[u8]) -> Digest {
+pub(super) fn pcr10(list: &[u8]) -> Digest {
     let mut state = ima::Aggregate::start(0, ListForm::BinarySha1, Digest::new([0; 32]));
     let mut entries = Entries::new(ListForm::BinarySha1, list);
     let mut at = 0;

@@ -14,6 +14,7 @@ mod hostile;
 mod logs;
 mod order;
 mod out_of_order;
+mod pending;
 mod recorded;
 mod scene;
 pub(crate) mod software_tpm;

@@ -43,12 +43,12 @@ fn record((pcr, words): (u8, &str)) -> Vec<u8> {
     json.into_bytes()
 }
 
-fn log(records: &[(u8, &str)]) -> Vec<u8> {
+pub(super) fn log(records: &[(u8, &str)]) -> Vec<u8> {
     records.iter().flat_map(|one| record(*one)).collect()
 }
 
 /// PCRs 0 to 9, 11 to 13 and 15 of a machine that booted and then measured `records`.
-fn values(records: &[(u8, &str)]) -> Vec<PcrValue> {
+pub(super) fn values(records: &[(u8, &str)]) -> Vec<PcrValue> {
     let replay = EventLog::parse(BOOT_LOG).unwrap().replay();
     let value = |index: u8| {
         let mut value = replay.expected(Bank::Sha256, index).unwrap().as_bytes().to_vec();
