@@ -89,6 +89,7 @@ impl Case {
             ak_public: scene.tpm.ak_public().bytes().to_vec(),
             tls_key: scene.host.tls_key,
             ek_issuer: None,
+            tpm: None,
             zone_best: scene.host.best_zone.clone(),
             labels: Bounded::default(),
             capacity: Resources::default(),
@@ -127,7 +128,14 @@ impl Case {
         let appraisal = appraise(&evidence, &measured, &self.scene.host, &self.zones, &self.learned);
         self.now_ms += STEP_MS;
         if appraisal.refusal().is_none() && appraisal.revoke.is_none() {
-            let bounds = Bounds { capacity: Resources::default(), before: None, window_ms: 1000 };
+            let bounds = Bounds {
+                capacity: Resources::default(),
+                before: None,
+                since_ms: self.now_ms,
+                now_ms: self.now_ms,
+                window_ms: 1000,
+                wait_ms: 1000,
+            };
             let load = BoundedLoad::of(&evidence, &bounds);
             let promise = Promise { trust_ms: TRUST_MS, hold_ms: 1 };
             self.host = self.host.accept((&evidence, &measured, &load), &appraisal, self.now_ms, promise).unwrap();
