@@ -65,6 +65,9 @@ fn a_revoked_host_has_no_trust_no_grants_and_no_way_back_with_its_old_token() {
         assert!(!view.trusted && view.zone.is_none());
         assert!(operator.grants().await.unwrap().iter().all(|grant| grant.revoked));
         assert_eq!(status(&result(&operator, &host).await), "contraindicated");
+        let why = operator.client.call::<ShowAppraisal>(&[&host.id.hex()], &Nothing {}).await.unwrap();
+        assert_eq!((why.zone, why.failed[0].reason), (None, Reason::Revoked));
+        assert!(why.failed[0].detail.contains("its disk was sold"));
         let (_, evidence) = host.prepare().await.unwrap();
         assert_eq!(reason_of(&host.send(&evidence).await), Some(Reason::Revoked));
         let leaves = operator.leaves(0).await.unwrap();

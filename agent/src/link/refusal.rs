@@ -22,7 +22,8 @@ pub fn classify(reason: Reason) -> Reaction {
     match reason {
         Reason::NonceUnknown | Reason::NonceExpired | Reason::SequenceStale => Reaction::FreshNonce,
         Reason::Malformed | Reason::TooLarge => Reaction::Rebuild,
-        Reason::UnknownHost | Reason::TlsKey | Reason::Unauthorised => Reaction::Enrol,
+        // A revoked host comes back by a new enrolment only, as soon as its token is a new one.
+        Reason::UnknownHost | Reason::TlsKey | Reason::Unauthorised | Reason::Revoked => Reaction::Enrol,
         _ if reason.retry() => Reaction::Later,
         _ => Reaction::Finding,
     }
@@ -44,6 +45,7 @@ mod tests {
             }
         }
         assert_eq!(classify(Reason::UnknownHost), Reaction::Enrol);
+        assert_eq!(classify(Reason::Revoked), Reaction::Enrol);
         assert_eq!(classify(Reason::Malformed), Reaction::Rebuild);
     }
 }

@@ -4,6 +4,7 @@ use data_encoding::BASE64URL_NOPAD;
 use quotary_common::cbor::Text;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{self, AppraisalView, JwkSet, ResultReply, RevocationReply};
+use quotary_decide::registry::Host;
 use quotary_decide::result::{Issuer, ear_claims};
 use serde_json::json;
 
@@ -16,8 +17,31 @@ use crate::core::Command;
 pub(super) async fn appraisal(call: Call<wire::ShowAppraisal>) -> Result<AppraisalView, Refusal> {
     let name = call.path.first().map(String::as_str).unwrap_or_default();
     let snapshot = call.app.view.host_named(name).ok_or_else(|| no_host(name))?;
+    if let Some((at_ms, why)) = &snapshot.host.progress.revoked {
+        return Ok(revoked(&snapshot.host, *at_ms, why.as_str()));
+    }
     let none = "no evidence of this host was appraised since the verifier started: wait for its next";
     snapshot.tally.appraisal().ok_or_else(|| Refusal::new(Reason::NotFound, none))
+}
+
+/// What is to be said of a host that an operator revoked, whatever its last evidence showed.
+fn revoked(host: &Host, at_ms: u64, why: &str) -> AppraisalView {
+    let refusal = Refusal::new(
+        Reason::Revoked,
+        format!("an operator revoked the host: {why}; enrol it again with a new join token when it is sound"),
+    );
+    AppraisalView {
+        host: host.record.host,
+        at_ms,
+        zone: None,
+        zone_best: host.record.zone_best.as_str().to_owned(),
+        failed: vec![(&refusal).into()],
+        secure_boot: None,
+        boot_log_evidence: None,
+        ima_entries: None,
+        ima_findings: None,
+        findings: Vec::new(),
+    }
 }
 
 pub(super) async fn result(call: Call<wire::ShowResult>) -> Result<ResultReply, Refusal> {

@@ -243,13 +243,18 @@ impl State {
         self.replies.insert(id, Arc::new(signed));
     }
 
-    /// Lets go of the oldest evidence beyond what is kept, that of earlier enrolments first: one more than comes in,
-    /// so that a backlog shrinks. The log keeps the digests. The evidence that brought the boot log of this boot stays:
+    /// Lets go of the oldest evidence once this enrolment has as much as is kept, that of earlier enrolments first: one
+    /// more than comes in, so that a backlog shrinks. Until then what was before stays: a host that was revoked and
+    /// enrolled anew has its past behind it still. The log keeps the digests. The evidence that brought the boot log of this boot stays:
     /// `zone learn` and `zone check` read it.
     fn prune(&self, step: &mut Step, next: &Host, store: &dyn Reader) {
         let host = next.record.host;
         let partition = Partition::of_host(&host);
-        let first_kept = next.progress.sequence.saturating_sub(self.settings.evidence_keep_per_host).saturating_add(1);
+        let Some(beyond) = next.progress.sequence.checked_sub(self.settings.evidence_keep_per_host).filter(|n| *n > 0)
+        else {
+            return;
+        };
+        let first_kept = beyond.saturating_add(1);
         let first_kept = sequence_key(&next.record, first_kept);
         let oldest = Scan::all(tables::SEQUENCES).partition(partition).prefix(host.as_bytes().to_vec()).limit(3);
         let rows = match store.scan(&oldest) {

@@ -123,7 +123,7 @@ impl<'z> DryRun<'z> {
             missing.extend(self.pcrs_missing(zone));
             // Logs that satisfied a zone were there.
             if Some(i) != entered {
-                missing.extend(self.logs_missing(zone).map(str::to_owned));
+                missing.extend(self.logs_missing(zone).into_iter().map(str::to_owned));
             }
         }
         if missing.is_empty() {
@@ -135,16 +135,16 @@ impl<'z> DryRun<'z> {
         ))
     }
 
-    fn pcrs_missing(&self, zone: &Zone) -> impl Iterator<Item = String> {
+    fn pcrs_missing(&self, zone: &Zone) -> Vec<String> {
         let quoted = self.last.as_ref().map_or(&[] as &[_], |(evidence, _)| evidence.pcr_values());
         let is_quoted = |(hash_alg, index)| quoted.iter().any(|pcr| (pcr.hash_alg, pcr.index) == (hash_alg, index));
-        let missing = zone.pcr_selection.iter().filter(move |pcr| !is_quoted(*pcr));
-        missing.map(|(hash_alg, index)| format!("PCR {index} of bank 0x{hash_alg:04x}"))
+        let missing = zone.pcr_selection.iter().filter(|pcr| !is_quoted(*pcr));
+        missing.map(|(hash_alg, index)| format!("PCR {index} of bank 0x{hash_alg:04x}")).collect()
     }
 
     /// Which logs the zone asks for that the host was never asked for; after a change of zones, until it attests again,
     /// those that it did not send.
-    fn logs_missing(&self, zone: &Zone) -> impl Iterator<Item = &'static str> {
+    fn logs_missing(&self, zone: &Zone) -> Vec<&'static str> {
         let known = self.known;
         let was_asked = known.is_some_and(|known| known.requirements == self.in_force.requirements());
         let boot = known.and_then(|known| known.boot.as_ref());
@@ -164,7 +164,7 @@ impl<'z> DryRun<'z> {
             ),
         ];
         let missing =
-            has.into_iter().filter(move |(_, wants, asks, is_there)| *wants && !(*asks && (was_asked || *is_there)));
-        missing.map(|(what, ..)| what)
+            has.into_iter().filter(|(_, wants, asks, is_there)| *wants && !(*asks && (was_asked || *is_there)));
+        missing.map(|(what, ..)| what).collect()
     }
 }
