@@ -2,7 +2,7 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::cbor::{Bounded, Version};
+use crate::cbor::Bounded;
 use crate::envelope::{Envelope, Name};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use crate::keys::VerifiedKeys;
@@ -12,13 +12,35 @@ use crate::reason::{Reason, Refusal};
 use crate::sign::{Signed, SignedForm};
 use crate::units::{Class, Resources};
 
-/// A grant set, version 1: everything that a host may use, as of one evidence.
+/// Versions of the form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum GrantSetVersion {
+    /// It comes without plans: as older agents read it.
+    #[n(1)]
+    GrantsAlone,
+    /// It names the plans that come with it.
+    #[n(2)]
+    WithPlans,
+}
+
+impl GrantSetVersion {
+    /// The version of a set that names these plans.
+    pub const fn naming(plans: Option<&Digest>) -> Self {
+        match plans {
+            None => Self::GrantsAlone,
+            Some(_) => Self::WithPlans,
+        }
+    }
+}
+
+/// A grant set, version 1 and 2: everything that a host may use, as of one evidence.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct GrantSet {
     /// Form version.
     #[n(0)]
-    pub version: Version<1>,
+    pub version: GrantSetVersion,
     /// The deployment.
     #[n(1)]
     pub deployment: DeploymentId,
@@ -53,6 +75,10 @@ pub struct GrantSet {
     /// hold its own evidence against it, since a lost reply may answer an earlier quote over the same envelope.
     #[n(11)]
     pub evidence: Digest,
+    /// What [`crate::plan::digest_of`] gives for the plans that come with it; absent, there are none. All plans of the
+    /// host: one that is missing is over.
+    #[n(12)]
+    pub plans: Option<Digest>,
 }
 
 impl SignedForm for GrantSet {
@@ -139,6 +165,9 @@ pub fn verify(
     let set = signed
         .verify::<GrantSet>(&keys.certificate().grant_key)
         .map_err(|error| Refusal::new(Reason::GrantSignature, error.to_string()))?;
+    if set.version != GrantSetVersion::naming(set.plans.as_ref()) {
+        return Err(Refusal::new(Reason::GrantSignature, "the grant set is not what its version says"));
+    }
     if set.deployment != envelope.deployment {
         return Err(refuse("the deployment"));
     }
@@ -176,6 +205,7 @@ mod tests {
     use ring::signature::Ed25519KeyPair;
 
     use super::*;
+    use crate::cbor::Version;
     use crate::envelope::{Backend, BackendKind, EnvelopeVersion, Hierarchy, HostFacts, Mode};
     use crate::keys::{KeyCertificate, deployment_of};
     use crate::metric::MetricWindows;
@@ -243,7 +273,7 @@ mod tests {
 
         fn set(&self) -> GrantSet {
             GrantSet {
-                version: Version,
+                version: GrantSetVersion::GrantsAlone,
                 deployment: self.envelope.deployment,
                 host: self.envelope.host,
                 boot_id: self.envelope.boot_id,
@@ -255,6 +285,7 @@ mod tests {
                 grants: Bounded::default(),
                 refusals: Bounded::default(),
                 evidence: Digest::new([9; 32]),
+                plans: None,
             }
         }
 
@@ -283,6 +314,8 @@ mod tests {
         assert_eq!(changed(&|s| s.host = HostId::new([9; 32])), Reason::GrantSignature);
         assert_eq!(changed(&|s| s.boot_id = BootId::new([9; 16])), Reason::GrantSignature);
         assert_eq!(changed(&|s| s.sequence = 8), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.version = GrantSetVersion::WithPlans), Reason::GrantSignature);
+        assert_eq!(changed(&|s| s.plans = Some(Digest::new([9; 32]))), Reason::GrantSignature);
         assert_eq!(changed(&|s| s.envelope = Digest::new([9; 32])), Reason::GrantSignature);
         assert_eq!(changed(&|s| s.lease_ms = LEASE_MS_MAX + 1), Reason::GrantSignature);
         assert_eq!(changed(&|s| s.epoch = 1), Reason::Epoch);

@@ -51,7 +51,11 @@ pub const CERTIFICATE_BYTES_MAX: usize = 8 * 1024;
 
 /// Most grants in one grant set.
 pub const GRANTS_MAX: usize = APPLICATIONS_MAX;
-/// Most setpoints in one plan.
+/// Most plans of one host.
+pub const PLANS_MAX: usize = 512;
+/// Most controls that one plan moves.
+pub const COURSES_MAX: usize = 16;
+/// Most setpoints of one control in one plan.
 pub const SETPOINTS_MAX: usize = 4096;
 /// Largest signed grant set or plan in bytes.
 pub const SIGNED_BYTES_MAX: usize = 512 * 1024;

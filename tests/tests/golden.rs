@@ -11,13 +11,13 @@ use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version, from_bytes, to_
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::*;
 use quotary_common::evidence::{Evidence, EvidenceVersion, ImaForm, ImaIncrement, PcrValue, extra_data};
-use quotary_common::grant::{Grant, GrantSet, RequestRefusal};
+use quotary_common::grant::{Grant, GrantSet, GrantSetVersion, RequestRefusal};
 use quotary_common::id::*;
 use quotary_common::keys::KeyCertificate;
 use quotary_common::leaf::*;
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::nonce::{NonceKey, NonceScope};
-use quotary_common::plan::{Plan, Setpoint, Target};
+use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Target};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::token::JoinToken;
@@ -248,7 +248,8 @@ fn nonce_v1() {
 
 fn grant_set() -> GrantSet {
     GrantSet {
-        version: Version,
+        version: GrantSetVersion::GrantsAlone,
+        plans: None,
         deployment: DeploymentId::new([1; 32]),
         host: HostId::new([2; 32]),
         boot_id: BootId::new([3; 16]),
@@ -284,8 +285,19 @@ fn grant_set_v1_signed() {
 }
 
 #[test]
-fn plan_v1_signed() {
-    let plan = Plan {
+fn grant_set_v2_names_its_plans() {
+    let plans = quotary_common::plan::digest_of(&[key().sign(&plan()).to_bytes()]);
+    let set = GrantSet { version: GrantSetVersion::WithPlans, plans, ..grant_set() };
+    golden("grant-set-v2.hex", &to_bytes(&set));
+    assert_eq!(from_bytes::<GrantSet>(&to_bytes(&set), 4096).unwrap(), set);
+}
+
+fn plan() -> Plan {
+    let course = |control, setpoints: &[(u64, u64)]| Course {
+        control,
+        setpoints: many(setpoints.iter().map(|&(at_ms, value)| Setpoint { at_ms, value }).collect()),
+    };
+    Plan {
         version: Version,
         deployment: DeploymentId::new([1; 32]),
         host: HostId::new([2; 32]),
@@ -293,15 +305,28 @@ fn plan_v1_signed() {
         epoch: 2,
         target: Target::Unit(name("web.service")),
         generation: 5,
-        setpoints: many(vec![
-            Setpoint { at_ms: 1_700_000_000_000, resources: resources() },
-            Setpoint { at_ms: 1_700_000_060_000, resources: Resources { cpu_millicores: Some(250), ..resources() } },
-        ]),
-        decision: Some(vec![17; 4]),
+        starts_at_ms: 1_700_000_000_000,
+        effective_at_ms: 1_700_000_120_000,
+        ends_at_ms: Some(1_700_003_600_000),
         not_after_ms: 1_700_000_030_000,
-    };
-    golden("plan-v1.hex", &to_bytes(&plan));
-    golden("plan-v1.signed.hex", &key().sign(&plan).to_bytes());
+        courses: many(vec![
+            course(ShapedControl::MemoryHigh, &[(1_700_000_060_000, 300 << 20), (1_700_000_120_000, 200 << 20)]),
+            course(ShapedControl::CpuWeight, &[(1_700_000_120_000, 50)]),
+        ]),
+        on_pressure: OnPressure::Proceed,
+        hold_ms_max: 600_000,
+        overrides: true,
+        decision: Some(vec![17; 4]),
+    }
+}
+
+#[test]
+fn plan_v2_signed() {
+    golden("plan-v2.hex", &to_bytes(&plan()));
+    let signed = key().sign(&plan());
+    golden("plan-v2.signed.hex", &signed.to_bytes());
+    assert_eq!(signed.verify::<Plan>(&key().public()).unwrap(), plan());
+    assert!(quotary_common::plan::check(plan()).is_ok());
 }
 
 #[test]

@@ -144,7 +144,8 @@ impl World {
     fn set(&self) -> GrantSet {
         let pending = self.chain.pending().unwrap();
         GrantSet {
-            version: Version,
+            version: quotary_common::grant::GrantSetVersion::GrantsAlone,
+            plans: None,
             deployment: self.identity.deployment(),
             host: self.identity.host(),
             boot_id: pending.claims().boot_id,

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use quotary_common::cbor::Text;
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::{Bounded, Text};
 use quotary_common::envelope::Name;
-use quotary_common::grant::GrantSet;
+use quotary_common::grant::{GrantSet, GrantSetVersion};
 use quotary_common::id::{Digest, HostId};
 use quotary_common::leaf::{Decision, EpochRaised, GrantChange, Refused, Verdict, VerdictChanged, ZoneLearned};
 use quotary_common::reason::{Reason, Refusal};
@@ -224,7 +223,7 @@ impl State {
         // Before the first evidence there is nothing to answer.
         let (Some(seen), Some(evidence)) = (&progress.seen, progress.evidence) else { return };
         let set = GrantSet {
-            version: Version,
+            version: GrantSetVersion::naming(None),
             deployment: self.settings.deployment,
             host: id,
             boot_id: seen.boot_id,
@@ -236,6 +235,7 @@ impl State {
             grants: Bounded::truncating(allocation.grants).0,
             refusals: Bounded::truncating(allocation.refused).0,
             evidence,
+            plans: None,
         };
         let signed = self.settings.grant_key.sign(&set).to_bytes();
         let batch = std::mem::take(&mut step.batch);

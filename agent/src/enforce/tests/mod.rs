@@ -101,7 +101,8 @@ fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
     };
     let digest = Digest::new([4; 32]);
     let set = GrantSet {
-        version: Version,
+        version: quotary_common::grant::GrantSetVersion::GrantsAlone,
+        plans: None,
         deployment,
         host,
         boot_id: BOOT,
