@@ -94,6 +94,7 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
             show::evidence::one(session, &host, digest, out.as_deref(), json).await
         }
         Command::Grant(GrantCommand::List) => show::grants::list(session, json).await,
+        Command::Plan(command) => show::plans::plan(session, command, json).await,
         Command::Forecast(args) => show::forecast::list(session, args.host.as_deref(), json).await,
         _ => show::status::status(session, json).await,
     }

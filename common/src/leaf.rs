@@ -1,12 +1,14 @@
 //! Leaves of the audit log: one decision each, with the digest of what it was decided on (design §11).
 
 use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::envelope::{Name, WitnessedCheckpoint};
 use crate::evidence::PcrValue;
-use crate::id::{Digest, GrantId, HostId, RequestId, TokenId};
+use crate::id::{Digest, GrantId, HostId, PlanId, RequestId, TokenId};
 use crate::limits::{BATCH_VERDICTS_MAX, LEAF_BYTES_MAX, PCR_BANKS_MAX, PCR_COUNT, REASONS_MAX};
+use crate::plan::Target;
 use crate::reason::{Reason, Refusal};
 use crate::sign::PublicKey;
 use crate::units::{Class, Resources};
@@ -76,6 +78,9 @@ pub enum Decision {
     /// The verifier started with this state.
     #[n(10)]
     Started(#[n(0)] Started),
+    /// A shaping plan was made, or is over.
+    #[n(11)]
+    Planned(#[n(0)] Planned),
 }
 
 /// Leaf 0.
@@ -292,6 +297,65 @@ pub struct ZoneLearned {
     /// The values.
     #[n(2)]
     pub values: Bounded<PcrValue, { PCR_BANKS_MAX * PCR_COUNT }>,
+}
+
+/// A shaping plan's beginning or end.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Planned {
+    /// The host.
+    #[n(0)]
+    pub host: HostId,
+    /// The plan.
+    #[n(1)]
+    pub plan: PlanId,
+    /// What happened to it.
+    #[n(2)]
+    pub change: PlanChange,
+    /// What it moves.
+    #[n(3)]
+    pub target: Target,
+    /// SHA-256 of the signed plan.
+    #[n(4)]
+    pub input: Digest,
+    /// Where it goes, as text (absent at its end).
+    #[n(5)]
+    pub what: Option<Text<512>>,
+}
+
+/// What happened to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanChange {
+    /// An operator drafted it.
+    #[n(1)]
+    Drafted,
+    /// An operator cancelled it.
+    #[n(2)]
+    Cancelled,
+    /// A newer plan for the same target took its place.
+    #[n(3)]
+    Replaced,
+    /// The host's epoch was raised over it.
+    #[n(4)]
+    Voided,
+    /// Its end has come.
+    #[n(5)]
+    Ended,
+}
+
+impl PlanChange {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drafted => "drafted",
+            Self::Cancelled => "cancelled",
+            Self::Replaced => "replaced",
+            Self::Voided => "voided",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// A start of the verifier.

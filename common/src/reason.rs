@@ -89,6 +89,7 @@ reasons! {
     34 BootLog "boot-log" 403 false true false "The boot log does not replay to the quoted PCRs, or what booted is not what the zone allows.";
     35 Ima "ima" 403 false true false "The IMA list does not replay to the quoted PCR 10, or what ran is not what the zone allows.";
     36 Revoked "revoked" 403 false true false "The host was revoked: enrol it again with a new join token when it is sound.";
+    37 Plan "plan" 409 false false false "The plan does not hold together, or its host does not take it.";
 }
 
 impl std::fmt::Display for Reason {

@@ -416,6 +416,14 @@ fn decisions() -> Vec<Decision> {
             configuration: Digest::new([25; 32]),
             witnessed: Some(WitnessedCheckpoint { size: 7, root: Digest::new([6; 32]) }),
         }),
+        Decision::Planned(Planned {
+            host: HostId::new([2; 32]),
+            plan: PlanId::new([8; 32]),
+            change: PlanChange::Drafted,
+            target: Target::Unit(name("web.service")),
+            input: Digest::new([31; 32]),
+            what: Some(Text::new("cpu-weight 50 weight").unwrap()),
+        }),
     ]
 }
 

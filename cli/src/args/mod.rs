@@ -8,6 +8,7 @@
 mod audit;
 mod events;
 mod inspect;
+mod plan;
 mod quantity;
 mod run;
 mod token;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use events::EventsArgs;
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
+pub(crate) use plan::{PlanCommand, PlanDraftArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
 pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCheckArgs, ZoneCommand};
@@ -34,6 +36,8 @@ Examples:
   quotary token join --zone lab --cpu 4 --memory 8G --out join.token
                                                 admit one host, with what it has
   quotary run --cpu 500m --memory 256M -- make  run a command under a grant
+  quotary plan draft --unit web.service --memory 200M --cpu-weight 50 --over 2m
+                                                move a running unit's limits along a line
   quotary audit verify                          check the log and every kept quote, offline
   quotary inspect eventlog binary_bios_measurements
                                                 replay a boot log, offline
@@ -94,6 +98,9 @@ pub(crate) enum Command {
     /// Grants that hold capacity
     #[command(subcommand)]
     Grant(GrantCommand),
+    /// Shaping plans: limits of running units, moved along a line in place of a cliff
+    #[command(subcommand)]
+    Plan(PlanCommand),
     /// Show the current forecasts: peaks by quantile, and the median over the horizon
     Forecast(ForecastArgs),
     /// Make tokens that admit hosts and operators

@@ -205,6 +205,7 @@ pub(super) fn verdicts(decision: &Decision) -> &[Verdict] {
         | Decision::Granted(_)
         | Decision::EpochRaised(_)
         | Decision::TokenMade(_)
+        | Decision::Planned(_)
         | Decision::Started(_) => &[],
     }
 }

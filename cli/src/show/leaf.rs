@@ -31,6 +31,10 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
             format!("zone {} learned {} PCR values from {}", learned.zone, learned.values.len(), learned.verdict.host)
         }
         Decision::Started(started) => format!("verifier {} started", started.version),
+        Decision::Planned(planned) => {
+            let what = planned.what.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
+            format!("{} {}, {} of {}{what}", planned.plan, planned.change.name(), planned.target, planned.host)
+        }
     }
 }
 
@@ -102,6 +106,9 @@ fn decision(decision: &Decision) -> Value {
         }),
         Decision::Started(s) => json!({
             "version": s.version, "configuration": s.configuration, "witnessed": s.witnessed.as_ref().map(witnessed),
+        }),
+        Decision::Planned(p) => json!({
+            "host": p.host, "plan": p.plan, "change": p.change, "target": p.target, "input": p.input, "what": p.what,
         }),
     }
 }

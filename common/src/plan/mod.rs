@@ -211,6 +211,22 @@ impl ShapedControl {
         }
     }
 
+    /// The file under which its writes are told (cgroup v2's name, where it has one).
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::CpuWeight => "cpu.weight",
+            Self::CpuIdle => "cpu.idle",
+            Self::CpuQuota => "cpu.max",
+            Self::MemoryHigh => "memory.high",
+            Self::MemoryLow => "memory.low",
+            Self::IoWeight => "io.weight",
+            Self::IoReadMax => "io.max rbps",
+            Self::IoWriteMax => "io.max wbps",
+            Self::NetworkEgress => "net.egress",
+            Self::Storage => "project quota",
+        }
+    }
+
     /// The unit of its values.
     pub const fn unit(self) -> &'static str {
         match self {

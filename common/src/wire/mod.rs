@@ -7,11 +7,13 @@
 mod appraisal;
 mod event;
 mod local;
+mod plan;
 mod route;
 mod verifier;
 
 pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
 pub use local::*;
+pub use plan::*;
 pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
 pub use verifier::*;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::event::{HostEvent, WebhookView};
+use super::plan::{PlanRequest, PlanView};
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
@@ -39,6 +40,14 @@ routes! { VERIFIER_ROUTES:
         "A dry run: how hosts would stand in zones that are not in force, by their recorded evidence. Nothing changes." at most ZONE_CHECK_BODY_BYTES_MAX;
     ListGrants Get "/v1/grants" Read (Nothing) -> (Vec<GrantView>)
         "All grants that hold capacity.";
+    ListPlans Get "/v1/plans" Read (Nothing) -> (Vec<PlanView>)
+        "All shaping plans that are given, and those that ended within a day, with the last attested write of each control.";
+    ShowPlan Get "/v1/plans/{id}" Read (Nothing) -> (PlanView)
+        "One shaping plan.";
+    DraftPlan Post "/v1/plans" Admin (PlanRequest) -> (PlanView)
+        "Drafts a shaping plan by hand for one unit or group of a host: straight lines from what is there to the values.";
+    CancelPlan Delete "/v1/plans/{id}" Admin (Nothing) -> (PlanView)
+        "Cancels a shaping plan: the host puts back what was before.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)

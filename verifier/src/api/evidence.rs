@@ -154,13 +154,14 @@ fn out_of_order(app: &App, snapshot: &HostSnapshot, evidence: &OutOfOrderEvidenc
 fn reply(app: &App, snapshot: &HostSnapshot) -> Result<EvidenceReply, Refusal> {
     let progress = &snapshot.host.progress;
     let gone = || Refusal::new(Reason::NotFound, "there is no reply to repeat: send the next evidence");
+    let last = snapshot.reply.as_ref().ok_or_else(gone)?;
     Ok(EvidenceReply {
         evidence: progress.evidence.ok_or_else(gone)?,
         zone: progress.zone.as_ref().map(|zone| zone.as_str().to_owned()).unwrap_or_default(),
         findings: progress.findings.iter().map(|finding| finding.as_str().to_owned()).collect(),
         valid_until_ms: progress.valid_until_ms,
-        grant_set: Base64(snapshot.reply.as_ref().ok_or_else(gone)?.as_ref().clone()),
-        plans: Vec::new(),
+        grant_set: Base64(last.set.clone()),
+        plans: last.plans.iter().map(|record| Base64(record.signed().to_vec())).collect(),
         next: next(app, snapshot)?,
     })
 }

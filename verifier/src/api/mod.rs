@@ -15,6 +15,7 @@ mod evidence;
 mod mount;
 mod openapi;
 mod places;
+mod plans;
 mod results;
 mod serve;
 mod views;
@@ -136,6 +137,10 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::RevokeHost, _, _>(results::revoke);
     mount.route::<wire::CheckZones, _, _>(zones::check);
     mount.route::<wire::ListGrants, _, _>(views::grants);
+    mount.route::<wire::ListPlans, _, _>(plans::list);
+    mount.route::<wire::ShowPlan, _, _>(plans::show);
+    mount.route::<wire::DraftPlan, _, _>(plans::draft);
+    mount.route::<wire::CancelPlan, _, _>(plans::cancel);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
     mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);

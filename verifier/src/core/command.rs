@@ -1,10 +1,14 @@
 //! What the writer can be asked for, and the bounded queue to it.
 
+use std::sync::Arc;
+
 use quotary_common::cbor::Text;
-use quotary_common::id::{Digest, HostId, TokenId};
+use quotary_common::id::{Digest, HostId, PlanId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire::PlanRequest;
 use quotary_decide::attest::{CheckedEnrolment, Measured, VerifiedEvidence};
 use quotary_decide::registry::TokenRecord;
+use quotary_decide::shape::PlanRecord;
 use tokio::sync::{mpsc, oneshot};
 
 /// Where an answer goes.
@@ -82,6 +86,28 @@ pub enum Command {
         actor: String,
         /// Answered when it is durable.
         answer: Answer<()>,
+    },
+    /// An operator drafts a shaping plan by hand.
+    DraftPlan {
+        /// The host.
+        host: HostId,
+        /// What is asked for.
+        request: Box<PlanRequest>,
+        /// By whom.
+        actor: String,
+        /// Answered with the plan when it is durable.
+        answer: Answer<Arc<PlanRecord>>,
+    },
+    /// An operator cancels a plan.
+    CancelPlan {
+        /// The host.
+        host: HostId,
+        /// The plan.
+        plan: PlanId,
+        /// By whom.
+        actor: String,
+        /// Answered with the plan when it is durable.
+        answer: Answer<Arc<PlanRecord>>,
     },
     /// A webhook's receiver has acknowledged what was for it before a leaf.
     Acknowledged {

@@ -15,8 +15,10 @@ use quotary_decide::attest::{Appraisal, LogFinding, Measured, VerifiedEvidence, 
 use quotary_decide::audit::COMMIT_GRACE_MS;
 use quotary_decide::history::{BoundedLoad, Bounds, SeriesKey, Subject};
 use quotary_decide::registry::{Host, Promise};
+use quotary_decide::shape::PlanRecord;
 
 use super::command::Answer;
+use super::plans::Reply;
 use super::state::{Pending, State, Step, granted};
 use super::tables::{self, SequenceRow, grant_key, sequence_key};
 use crate::store::{Expect, Partition, Reader, Scan};
@@ -80,7 +82,8 @@ impl State {
         let mut step = Step { explained, ..Step::default() };
         self.learn(&mut step, &evidence, &appraisal, now_ms);
         // A list that stays on its way proves nothing: once the trust has aged out, grants end, and hold what they held.
-        let allocation = if !appraisal.pending.is_empty() && !next.is_trusted(now_ms) {
+        let proves_nothing = !appraisal.pending.is_empty() && !next.is_trusted(now_ms);
+        let allocation = if proves_nothing {
             self.revoke_grants(&mut step, &id, evidence.envelope_digest(), now_ms);
             Allocation::default()
         } else {
@@ -88,7 +91,9 @@ impl State {
         };
         self.record_verdict(&mut step, &host, &next, &evidence, &appraisal, now_ms);
         self.record_allocation(&mut step, &evidence, &allocation, now_ms);
-        self.record_reply(&mut step, &next, allocation);
+        let plans = if proves_nothing { Vec::new() } else { self.plans_for(&id, next.progress.epoch) };
+        self.note_writes(&mut step, &evidence, now_ms);
+        self.record_reply(&mut step, &next, allocation, plans);
         self.prune(&mut step, &next, store);
         self.hosts.insert(id, next);
         step.hosts.push(id);
@@ -218,12 +223,19 @@ impl State {
     }
 
     /// The signed grant set that answers the host's committed evidence, now and when it is sent again.
-    pub(super) fn record_reply(&mut self, step: &mut Step, next: &Host, allocation: Allocation) {
+    pub(super) fn record_reply(
+        &mut self,
+        step: &mut Step,
+        next: &Host,
+        allocation: Allocation,
+        plans: Vec<Arc<PlanRecord>>,
+    ) {
         let (id, progress) = (next.record.host, &next.progress);
         // Before the first evidence there is nothing to answer.
         let (Some(seen), Some(evidence)) = (&progress.seen, progress.evidence) else { return };
+        let named = Reply::digest_of(&plans);
         let set = GrantSet {
-            version: GrantSetVersion::naming(None),
+            version: GrantSetVersion::naming(named.as_ref()),
             deployment: self.settings.deployment,
             host: id,
             boot_id: seen.boot_id,
@@ -235,12 +247,12 @@ impl State {
             grants: Bounded::truncating(allocation.grants).0,
             refusals: Bounded::truncating(allocation.refused).0,
             evidence,
-            plans: None,
+            plans: named,
         };
-        let signed = self.settings.grant_key.sign(&set).to_bytes();
+        let reply = Reply { set: self.settings.grant_key.sign(&set).to_bytes(), plans };
         let batch = std::mem::take(&mut step.batch);
-        step.batch = batch.put(tables::REPLIES, Partition::of_host(&id), *id.as_bytes(), signed.as_slice());
-        self.replies.insert(id, Arc::new(signed));
+        step.batch = batch.put(tables::REPLIES, Partition::of_host(&id), *id.as_bytes(), reply.to_row());
+        self.replies.insert(id, Arc::new(reply));
     }
 
     /// Lets go of the oldest evidence once this enrolment has as much as is kept, that of earlier enrolments first: one
@@ -310,7 +322,8 @@ impl State {
         step.leaf(now_ms, actor, Decision::EpochRaised(raised));
         self.revoke_grants(step, &id, input, now_ms);
         // Whoever sends the committed evidence again learns of the new epoch, not of the old one's grants.
-        self.record_reply(step, &next, Allocation::default());
+        self.void_plans(step, &id, next.progress.epoch, now_ms);
+        self.record_reply(step, &next, Allocation::default(), Vec::new());
         self.hosts.insert(id, next);
         step.hosts.push(id);
     }

@@ -102,6 +102,7 @@ impl State {
         step.leaf(now_ms, &format!("host {id}"), Decision::Enrolled(enrolled));
         if known {
             self.revoke_grants(&mut step, &id, Digest::of(&[checked.ak_public()]), now_ms);
+            self.void_plans(&mut step, &id, host.progress.epoch, now_ms);
         }
         step
     }

@@ -12,7 +12,9 @@ use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
 use quotary_decide::allocate::{Book, GrantRecord};
 use quotary_decide::attest::LearnedReferences;
 use quotary_decide::registry::{Host, HostProgress, HostRecord, RefusalMeter, TokenRecord};
+use quotary_decide::shape::{PlanBook, PlanRecord};
 
+use super::plans::Reply;
 use super::state::{Settings, State};
 use super::tables;
 use crate::store::{READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
@@ -56,6 +58,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         settings,
         hosts: BTreeMap::new(),
         replies: BTreeMap::new(),
+        plans: PlanBook::default(),
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
@@ -75,9 +78,16 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         state.hosts.insert(host.record.host, host);
         Ok(())
     })?;
+    each(store, tables::PLANS, |row| {
+        let record = PlanRecord::from_bytes(&row.value, VALUE_BYTES_MAX);
+        state.plans.put(record.map_err(|source| LoadError::Row { table: tables::PLANS.name(), source })?);
+        Ok(())
+    })?;
     each(store, tables::REPLIES, |row| {
         let id = HostId::new(row.key.as_slice().try_into().map_err(|_| key(tables::REPLIES))?);
-        state.replies.insert(id, Arc::new(row.value));
+        let reply = Reply::from_row(row.value, &id, &state.plans);
+        let reply = reply.map_err(|source| LoadError::Row { table: tables::REPLIES.name(), source })?;
+        state.replies.extend(reply.map(|reply| (id, Arc::new(reply))));
         Ok(())
     })?;
     each(store, tables::TOKENS, |row| {

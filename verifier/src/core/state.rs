@@ -14,8 +14,10 @@ use quotary_common::wire::AppraisalView;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
 use quotary_decide::registry::{Admission, Host, RefusalMeter, TokenRecord, TokenScope};
+use quotary_decide::shape::{PlanBook, PlanRecord};
 
 use super::command::Answer;
+use super::plans::Reply;
 use super::tables::{self, grant_key};
 use crate::config::Times;
 use crate::predict::Forecasts;
@@ -47,7 +49,8 @@ pub struct Settings {
 pub struct State {
     pub(super) settings: Arc<Settings>,
     pub(super) hosts: BTreeMap<HostId, Host>,
-    pub(super) replies: BTreeMap<HostId, Arc<Vec<u8>>>,
+    pub(super) replies: BTreeMap<HostId, Arc<Reply>>,
+    pub(super) plans: PlanBook,
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
@@ -63,6 +66,8 @@ pub(super) enum Pending {
     Found(Answer<bool>, Result<bool, Refusal>),
     /// To an enrolment: the epoch.
     Enrolled(Answer<u64>, Result<u64, Refusal>),
+    /// To a plan that was drafted or cancelled.
+    Planned(Answer<Arc<PlanRecord>>, Result<Arc<PlanRecord>, Refusal>),
 }
 
 impl Pending {
@@ -72,6 +77,7 @@ impl Pending {
             Self::Done(answer, result) => answer.send(result).is_err(),
             Self::Found(answer, result) => answer.send(result).is_err(),
             Self::Enrolled(answer, result) => answer.send(result).is_err(),
+            Self::Planned(answer, result) => answer.send(result).is_err(),
         };
     }
 }
@@ -180,6 +186,7 @@ impl State {
             step.hosts.push(record.host);
         }
         self.lapse(&mut step, now_ms);
+        self.tick_plans(&mut step, now_ms);
         let over: Vec<TokenId> = self
             .tokens
             .values()

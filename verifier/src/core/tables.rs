@@ -1,6 +1,6 @@
 //! Which rows the rooms keep, and how their keys are made.
 
-use quotary_common::id::{Digest, GrantId, HostId};
+use quotary_common::id::{Digest, GrantId, HostId, PlanId};
 use quotary_decide::registry::HostRecord;
 
 use crate::store::Table;
@@ -9,7 +9,7 @@ use crate::store::Table;
 pub(crate) const HOSTS: Table = Table::new("hosts");
 /// Host id → `HostProgress`.
 pub(crate) const PROGRESS: Table = Table::new("progress");
-/// Host id → signed grant set of the last reply.
+/// Host id → signed grant set of the last reply, and the ids of the plans that it names, where there are any.
 pub(crate) const REPLIES: Table = Table::new("replies");
 /// Host id ‖ grant id → `GrantRecord`.
 pub(crate) const GRANTS: Table = Table::new("grants");
@@ -17,6 +17,8 @@ pub(crate) const GRANTS: Table = Table::new("grants");
 pub(crate) const EVIDENCE: Table = Table::new("evidence");
 /// Host id ‖ enrolment time ‖ sequence → commit time ‖ evidence digest ‖ envelope digest.
 pub(crate) const SEQUENCES: Table = Table::new("sequences");
+/// Host id ‖ plan id → `PlanRecord`.
+pub(crate) const PLANS: Table = Table::new("plans");
 /// Token id → `TokenRecord`.
 pub(crate) const TOKENS: Table = Table::new("tokens");
 /// Zone name → its learned values.
@@ -28,6 +30,11 @@ pub(crate) const WEBHOOKS: Table = Table::new("webhooks");
 /// Key in [`GRANTS`].
 pub(crate) fn grant_key(host: &HostId, grant: &GrantId) -> Vec<u8> {
     [host.as_bytes().as_slice(), grant.as_bytes()].concat()
+}
+
+/// Key in [`PLANS`].
+pub(crate) fn plan_key(host: &HostId, plan: &PlanId) -> Vec<u8> {
+    [host.as_bytes().as_slice(), plan.as_bytes()].concat()
 }
 
 /// What a host's keys in [`SEQUENCES`] begin with: sequences start anew with each enrolment.

@@ -10,6 +10,9 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire;
 use quotary_decide::allocate::Entry;
 use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
+use quotary_decide::shape::PlanRecord;
+
+use super::plans::Reply;
 
 /// A host as it was committed.
 #[derive(Debug)]
@@ -20,8 +23,10 @@ pub struct HostSnapshot {
     pub grants: Vec<Entry>,
     /// Until when they do without further evidence, Unix ms.
     pub held_until_ms: u64,
-    /// The signed grant set of its last reply.
-    pub reply: Option<Arc<Vec<u8>>>,
+    /// Its last reply.
+    pub reply: Option<Arc<Reply>>,
+    /// Its shaping plans, those that are over too.
+    pub plans: Vec<Arc<PlanRecord>>,
     /// Counts since the start.
     pub tally: Arc<HostTally>,
 }

@@ -11,6 +11,7 @@ use super::audit::AuditLog;
 use super::command::Command;
 use super::events::EventLog;
 use super::evidence::Finding;
+use super::plans::Drafting;
 use super::state::{Pending, State, Step, shared_leaf};
 use super::tables;
 use super::view::{HostSnapshot, HostTally, View};
@@ -141,6 +142,12 @@ impl Writer {
                 step.pending = Some(Pending::Done(answer, Ok(())));
                 step
             }
+            Command::DraftPlan { host, request, actor, answer } => {
+                self.state.draft_plan(Drafting { host, request, actor, answer }, now_ms)
+            }
+            Command::CancelPlan { host, plan, actor, answer } => {
+                self.state.cancel_plan((host, plan), &actor, answer, now_ms)
+            }
             Command::Acknowledged { webhook, next_leaf, answer } => {
                 let batch = acknowledged(&webhook, next_leaf);
                 Step { batch, pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() }
@@ -209,6 +216,7 @@ impl Writer {
             grants: share.map(|share| share.entries().cloned().collect()).unwrap_or_default(),
             held_until_ms: share.map_or(0, |share| share.held_until_ms),
             reply: self.state.replies.get(id).cloned(),
+            plans: self.state.plans.of_host(id).cloned().collect(),
             tally,
         });
     }

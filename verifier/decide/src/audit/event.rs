@@ -65,6 +65,7 @@ fn told_by(leaf_index: u64, leaf: &Leaf) -> Option<HostEvent> {
         | Decision::Granted(_)
         | Decision::TokenMade(_)
         | Decision::ZoneLearned(_)
+        | Decision::Planned(_)
         | Decision::Started(_) => None,
     }
 }

@@ -120,5 +120,6 @@ pub const fn kind_of(decision: &Decision) -> &'static str {
         Decision::TokenMade(_) => "token-made",
         Decision::ZoneLearned(_) => "zone-learned",
         Decision::Started(_) => "started",
+        Decision::Planned(_) => "planned",
     }
 }

@@ -220,7 +220,11 @@ impl<F: AuditFiles> Audit<'_, F> {
                 }
                 Ok(())
             }
-            Decision::Genesis(_) | Decision::Refused(_) | Decision::Granted(_) | Decision::TokenMade(_) => Ok(()),
+            Decision::Genesis(_)
+            | Decision::Refused(_)
+            | Decision::Granted(_)
+            | Decision::TokenMade(_)
+            | Decision::Planned(_) => Ok(()),
         };
         if let Err(what) = checked {
             self.report.fault(Some(number), what);

@@ -1,0 +1,16 @@
+//! Shape: drafts shaping plans, and keeps track of where they stand.
+//!
+//! Does: makes a plan of what an operator asks for ([`draft`]), keeps each plan with what its host told of it
+//! ([`PlanRecord`]), and decides when one is over.
+//! May assume: that a caller had the right to ask; that evidence it is told of was accepted.
+//! Promises: every plan that it gives has passed [`quotary_common::plan::check`]; one target has one plan at most; a
+//! plan's generation is greater than that of every plan before it for the same target.
+//! Must never: sign, or name a value that the host did not find or an operator did not ask for.
+
+mod draft;
+mod record;
+#[cfg(test)]
+mod tests;
+
+pub use draft::{Asked, draft};
+pub use record::{PlanBook, PlanRecord, PlanWrite};

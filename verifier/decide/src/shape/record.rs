@@ -1,0 +1,261 @@
+//! Plans as they are kept, and what their hosts told of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use minicbor::{Decode, Encode};
+use quotary_common::cbor::{self, Bounded, CborError, Text};
+use quotary_common::envelope::{ControlValue, Envelope, Name};
+use quotary_common::id::{Digest, HostId, PlanId};
+use quotary_common::leaf::PlanChange;
+use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
+use quotary_common::plan::{CheckedPlan, Plan, Target, check};
+use quotary_common::sign::{Signed, SigningKey};
+use quotary_common::wire::PlanState;
+
+/// How long a plan that is over is shown, ms.
+const KEEP_MS: u64 = 24 * 3_600_000;
+/// Last writes that are kept of one plan: one for each kernel file.
+const WRITES_MAX: usize = 2 * COURSES_MAX;
+
+/// A write of a plan, as an accepted evidence told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PlanWrite {
+    /// The kernel's file name.
+    #[n(0)]
+    pub control: Name,
+    /// What was asked for.
+    #[n(1)]
+    pub after: ControlValue,
+    /// What was read back.
+    #[n(2)]
+    pub actual: Option<ControlValue>,
+    /// Whether the kernel acts on it.
+    #[n(3)]
+    pub effective: bool,
+    /// Only shown, not written.
+    #[n(4)]
+    pub dry_run: bool,
+    /// The evidence that tells of it.
+    #[n(5)]
+    pub evidence: Digest,
+    /// When that was committed, Unix ms.
+    #[n(6)]
+    pub committed_at_ms: u64,
+}
+
+/// A plan as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanRecord {
+    plan: CheckedPlan,
+    form: RecordForm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct RecordForm {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    signed: Vec<u8>,
+    #[n(1)]
+    made_by: Text<160>,
+    #[n(2)]
+    made_at_ms: u64,
+    #[n(3)]
+    over: Option<Over>,
+    #[n(4)]
+    writes: Bounded<PlanWrite, WRITES_MAX>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct Over {
+    #[n(0)]
+    change: PlanChange,
+    #[n(1)]
+    at_ms: u64,
+}
+
+impl PlanRecord {
+    /// A plan that begins, signed with the key of grants.
+    pub fn new(plan: CheckedPlan, key: &SigningKey, made_by: &str, now_ms: u64) -> Self {
+        let signed = key.sign(plan.plan()).to_bytes();
+        let form = RecordForm {
+            signed,
+            made_by: Text::lossy(made_by),
+            made_at_ms: now_ms,
+            over: None,
+            writes: Bounded::default(),
+        };
+        Self { plan, form }
+    }
+
+    /// The row's bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        cbor::to_bytes(&self.form)
+    }
+
+    /// Reads a row. What stands in it is the verifier's own: its signature is not checked again.
+    ///
+    /// # Errors
+    /// [`CborError`] when it is none.
+    pub fn from_bytes(bytes: &[u8], bytes_max: usize) -> Result<Self, CborError> {
+        let form: RecordForm = cbor::from_bytes(bytes, bytes_max)?;
+        let signed = Signed::from_bytes(&form.signed)?;
+        let plan: Plan = cbor::from_bytes(&signed.bytes, SIGNED_BYTES_MAX)?;
+        let plan = check(plan).map_err(|_| CborError::NotCanonical)?;
+        Ok(Self { plan, form })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        self.plan.plan()
+    }
+    /// The signed plan, as the host gets it.
+    pub fn signed(&self) -> &[u8] {
+        &self.form.signed
+    }
+    /// Who made it.
+    pub fn made_by(&self) -> &str {
+        self.form.made_by.as_str()
+    }
+    /// When, Unix ms.
+    pub fn made_at_ms(&self) -> u64 {
+        self.form.made_at_ms
+    }
+    /// How it ended, and when, Unix ms.
+    pub fn over(&self) -> Option<(PlanChange, u64)> {
+        self.form.over.map(|over| (over.change, over.at_ms))
+    }
+    /// The last write of each control that an accepted evidence told of.
+    pub fn writes(&self) -> &[PlanWrite] {
+        &self.form.writes
+    }
+
+    /// Where it stands at `now_ms`.
+    pub fn state(&self, now_ms: u64) -> PlanState {
+        let plan = self.plan();
+        match self.form.over {
+            Some(_) => PlanState::Over,
+            None if now_ms < plan.starts_at_ms => PlanState::Waiting,
+            None if now_ms < plan.effective_at_ms => PlanState::Moving,
+            None => PlanState::InForce,
+        }
+    }
+
+    /// Where it goes, in words: for the log.
+    pub fn summary(&self) -> String {
+        let plan = self.plan();
+        let targets = plan.courses.iter().filter_map(|course| {
+            let last = course.setpoints.last()?;
+            Some(format!("{} {} {}", course.control, last.value, course.control.unit()))
+        });
+        let targets: Vec<String> = targets.collect();
+        format!("{} from {} to {} (Unix ms)", targets.join(", "), plan.starts_at_ms, plan.effective_at_ms)
+    }
+
+    fn note(&mut self, write: PlanWrite) {
+        let mut writes = std::mem::take(&mut self.form.writes).into_vec();
+        writes.retain(|known| known.control != write.control);
+        writes.push(write);
+        self.form.writes = Bounded::truncating(writes).0;
+    }
+}
+
+/// All plans, by host.
+#[derive(Debug, Clone, Default)]
+pub struct PlanBook {
+    hosts: BTreeMap<HostId, BTreeMap<PlanId, Arc<PlanRecord>>>,
+}
+
+impl PlanBook {
+    /// Puts a plan in, as it was kept or newly made.
+    pub fn put(&mut self, record: PlanRecord) {
+        let plans = self.hosts.entry(record.plan().host).or_default();
+        plans.insert(record.plan().id, Arc::new(record));
+    }
+
+    /// All plans of a host, those that are over too.
+    pub fn of_host(&self, host: &HostId) -> impl Iterator<Item = &Arc<PlanRecord>> {
+        self.hosts.get(host).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The plans that a host is given, in the order of their ids.
+    pub fn given(&self, host: &HostId) -> impl Iterator<Item = &Arc<PlanRecord>> {
+        self.of_host(host).filter(|record| record.over().is_none())
+    }
+
+    /// One plan.
+    pub fn get(&self, host: &HostId, plan: &PlanId) -> Option<&Arc<PlanRecord>> {
+        self.hosts.get(host)?.get(plan)
+    }
+
+    /// The greatest generation that a target has had, as far as is known; 0 for none.
+    pub fn last_generation(&self, host: &HostId, target: &Target) -> u64 {
+        let of_target = self.of_host(host).filter(|record| record.plan().target == *target);
+        of_target.map(|record| record.plan().generation).max().unwrap_or_default()
+    }
+
+    /// Ends the plans that `which` picks; they are shown for a day. Gives them as they are now.
+    pub fn end(
+        &mut self,
+        host: &HostId,
+        change: PlanChange,
+        now_ms: u64,
+        which: impl Fn(&PlanRecord) -> bool,
+    ) -> Vec<Arc<PlanRecord>> {
+        let plans = self.hosts.get_mut(host).into_iter().flat_map(BTreeMap::values_mut);
+        let ending = plans.filter(|record| record.over().is_none() && which(record));
+        ending
+            .map(|record| {
+                Arc::make_mut(record).form.over = Some(Over { change, at_ms: now_ms });
+                Arc::clone(record)
+            })
+            .collect()
+    }
+
+    /// Notes what an accepted envelope tells of plans' writes. Gives the plans that it tells of, as they are now.
+    pub fn note(&mut self, envelope: &Envelope, evidence: Digest, now_ms: u64) -> Vec<Arc<PlanRecord>> {
+        let mut touched: Vec<PlanId> = Vec::new();
+        let Some(plans) = self.hosts.get_mut(&envelope.host) else { return Vec::new() };
+        for write in envelope.writes.iter() {
+            let Some((id, record)) = write.plan.and_then(|id| Some((id, plans.get_mut(&id)?))) else { continue };
+            Arc::make_mut(record).note(PlanWrite {
+                control: write.control.clone(),
+                after: write.after.clone(),
+                actual: write.actual.clone(),
+                effective: write.effective,
+                dry_run: write.dry_run,
+                evidence,
+                committed_at_ms: now_ms,
+            });
+            touched.push(id);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        touched.iter().filter_map(|id| plans.get(id).cloned()).collect()
+    }
+
+    /// Plans whose end has come: they are over from now on.
+    pub fn expire(&mut self, now_ms: u64) -> Vec<Arc<PlanRecord>> {
+        let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
+        let over = |record: &PlanRecord| record.plan().ends_at_ms.is_some_and(|ends_at_ms| ends_at_ms <= now_ms);
+        hosts.iter().flat_map(|host| self.end(host, PlanChange::Ended, now_ms, over)).collect()
+    }
+
+    /// Lets go of plans that have been over for a day.
+    pub fn forget(&mut self, now_ms: u64) -> Vec<Arc<PlanRecord>> {
+        let mut gone = Vec::new();
+        for plans in self.hosts.values_mut() {
+            plans.retain(|_, record| {
+                let keep = record.over().is_none_or(|(_, at_ms)| at_ms.saturating_add(KEEP_MS) > now_ms);
+                if !keep {
+                    gone.push(Arc::clone(record));
+                }
+                keep
+            });
+        }
+        self.hosts.retain(|_, plans| !plans.is_empty());
+        gone
+    }
+}
