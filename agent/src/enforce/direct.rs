@@ -318,7 +318,7 @@ fn file_error(
     move |source| KernelError::Io { step, path: path.clone(), source }
 }
 
-fn read_file(mount: &Mount, group: Option<&GroupPath>, name: &str) -> Result<String, KernelError> {
+pub(crate) fn read_file(mount: &Mount, group: Option<&GroupPath>, name: &str) -> Result<String, KernelError> {
     let failed = file_error("read", mount, group, name);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = openat(directory(mount, group)?, name, flags, Mode::empty()).map_err(|errno| failed(errno.into()))?;
@@ -327,7 +327,7 @@ fn read_file(mount: &Mount, group: Option<&GroupPath>, name: &str) -> Result<Str
     Ok(text)
 }
 
-fn write_file(mount: &Mount, group: Option<&GroupPath>, name: &str, value: &str) -> Result<(), KernelError> {
+pub(crate) fn write_file(mount: &Mount, group: Option<&GroupPath>, name: &str, value: &str) -> Result<(), KernelError> {
     let failed = file_error("write", mount, group, name);
     // NONBLOCK: from Linux 6.16 on, lowering `memory.high` then returns before it has reclaimed.
     let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use quotary_common::envelope::{CgroupPath, ControlValue};
 use quotary_common::id::{BootId, DeploymentId, GrantId};
 use quotary_common::lease::Lease;
+use quotary_common::steps::{Step, Steps};
 
 use super::controls::Knob;
 use super::record::{EndReason, Entry, LeaseForm, Owner, Record};
@@ -24,21 +25,7 @@ pub enum GroupState {
 }
 
 /// What was written to a control.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// What stood there before the first write.
-    pub baseline: Option<ControlValue>,
-    /// What stood there before the last write.
-    pub before: Option<ControlValue>,
-    /// What was last asked for.
-    pub setpoint: ControlValue,
-    /// What was read back; `None` also when the write was cut short by a crash.
-    pub actual: Option<ControlValue>,
-    /// Whether the last write is known to have ended.
-    pub ended: bool,
-    /// Whether another writer changed it since.
-    pub contested: bool,
-}
+pub type Written = Step<ControlValue>;
 
 /// One grant that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +39,7 @@ pub struct HeldGrant {
     /// How far its group has come.
     pub group: GroupState,
     /// The controls written in its group.
-    pub written: BTreeMap<Knob, Written>,
+    pub written: Steps<Knob, ControlValue>,
     /// Who entered it.
     pub entries: Vec<Entry>,
     /// Why it is ending, when it is.
@@ -172,7 +159,7 @@ impl HeldGrant {
             lease: lease.into(),
             owner: owner.cloned(),
             group: GroupState::None,
-            written: BTreeMap::new(),
+            written: Steps::default(),
             entries: Vec::new(),
             ending: None,
         }
@@ -182,31 +169,9 @@ impl HeldGrant {
         match record {
             Record::Making { .. } if self.group == GroupState::None => self.group = GroupState::Making,
             Record::Made { .. } => self.group = GroupState::Made,
-            Record::Writing { knob, before, after, .. } => {
-                let written = self.written.entry(*knob).or_insert_with(|| Written {
-                    baseline: before.clone(),
-                    before: None,
-                    setpoint: after.clone(),
-                    actual: None,
-                    ended: false,
-                    contested: false,
-                });
-                written.before = before.clone();
-                written.setpoint = after.clone();
-                written.actual = None;
-                written.ended = false;
-            }
-            Record::Wrote { knob, actual, .. } => {
-                if let Some(written) = self.written.get_mut(knob) {
-                    written.actual = actual.clone();
-                    written.ended = true;
-                }
-            }
-            Record::Contested { knob, .. } => {
-                if let Some(written) = self.written.get_mut(knob) {
-                    written.contested = true;
-                }
-            }
+            Record::Writing { knob, before, after, .. } => self.written.announced(*knob, before.clone(), after.clone()),
+            Record::Wrote { knob, actual, .. } => self.written.concluded(knob, actual.clone()),
+            Record::Contested { knob, .. } => self.written.contested(knob),
             Record::Entering { entry, .. } => {
                 self.entries.retain(|known| known.pid != entry.pid);
                 if self.entries.len() >= ENTRIES_MAX {
@@ -230,7 +195,7 @@ impl HeldGrant {
         if self.group == GroupState::Made {
             out.push(Record::Made { grant });
         }
-        for (knob, written) in &self.written {
+        for (knob, written) in self.written.iter() {
             let knob = *knob;
             let (first, last) = (written.baseline.clone(), written.before.clone());
             let after = written.setpoint.clone();

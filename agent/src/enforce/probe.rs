@@ -120,7 +120,7 @@ fn version_2(base: &Path, parent: &GroupPath) -> Vec<Mount> {
 }
 
 /// The words of a kernel file; none when it cannot be read.
-pub(super) fn list(path: &Path) -> Vec<String> {
+pub(crate) fn list(path: &Path) -> Vec<String> {
     let bytes = durable::read(path, LIST_BYTES_MAX).ok().flatten().unwrap_or_default();
     String::from_utf8_lossy(&bytes).split_ascii_whitespace().map(str::to_owned).collect()
 }

@@ -1,0 +1,96 @@
+//! What moves a target's controls, whoever owns its cgroup.
+
+use minicbor::{Decode, Encode};
+use quotary_common::envelope::BackendKind;
+use quotary_common::plan::{ShapedControl, Target};
+
+use super::ShapeError;
+use super::controller::{Reading, Value};
+use crate::enforce::group::GroupPath;
+
+/// A target that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its cgroup.
+    pub cgroup: GroupPath,
+    /// What tells one run of it from the next.
+    pub instance: String,
+    /// At which memory pressure systemd-oomd kills it, thousandths, where it was told to.
+    pub oomd_limit_permille: Option<u16>,
+}
+
+/// What stood there before Quotary: what an undo puts back.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Prior {
+    /// The control's value.
+    #[n(0)]
+    pub value: Value,
+    /// The drop-in that our own takes the place of: its bytes; `None` where there was none.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub drop_in: Option<Vec<u8>>,
+    /// Where that drop-in stands; `None` where the backend has none.
+    #[n(2)]
+    pub drop_in_path: Option<String>,
+}
+
+/// Whether an administrator's own value is in the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Override {
+    /// There is none.
+    None,
+    /// One until the next boot: a plan that says `overrides` takes its place, and puts it back.
+    Runtime,
+    /// One for good: it would come back with each `daemon-reload`, so that no plan takes its place.
+    Persistent,
+}
+
+/// Moves controls of targets. One implementation for each owner of cgroups.
+pub trait Backend: Send + std::fmt::Debug {
+    /// Which it is, as envelopes say.
+    fn kind(&self) -> BackendKind;
+
+    /// Where a target is; `None` when it does not run.
+    ///
+    /// # Errors
+    /// [`ShapeError`] when nobody can tell.
+    fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError>;
+
+    /// What a target's controls and pressure are.
+    fn read(&self, place: &Place, controls: &[ShapedControl]) -> Reading;
+
+    /// Whether an administrator has set the control by hand.
+    ///
+    /// # Errors
+    /// [`ShapeError`] when that cannot be told.
+    fn overridden(&mut self, target: &Target, control: ShapedControl) -> Result<Override, ShapeError>;
+
+    /// What an undo of the control will have to put back.
+    ///
+    /// # Errors
+    /// [`ShapeError`] when it cannot be read: then the control must not be written.
+    fn prior(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<Prior, ShapeError>;
+
+    /// Writes a control.
+    ///
+    /// # Errors
+    /// [`ShapeError`] when it was not taken.
+    fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError>;
+
+    /// Puts back what was before; those that could not be are given back with why.
+    fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)>;
+
+    /// Asks the kernel to reclaim memory of the target; comes back at once.
+    fn reclaim(&mut self, place: &Place, bytes: u64);
+}
+
+/// One control to be put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// Of what.
+    pub target: Target,
+    /// Which.
+    pub control: ShapedControl,
+    /// To what.
+    pub prior: Prior,
+}

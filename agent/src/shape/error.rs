@@ -1,0 +1,47 @@
+//! What can go wrong between a plan and a running unit.
+
+use std::path::PathBuf;
+
+use quotary_common::plan::ShapedControl;
+
+use crate::enforce::KernelError;
+use crate::state::StateError;
+
+/// Shaping that could not be done as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ShapeError {
+    /// systemd cannot be reached over the system bus.
+    #[error("systemd cannot be reached over the system bus")]
+    Bus(#[source] Box<zbus::Error>),
+    /// systemd did not do what it was asked.
+    #[error("systemd did not {step} {unit}")]
+    Systemd {
+        /// What was asked.
+        step: &'static str,
+        /// Of which unit.
+        unit: String,
+        /// What it said.
+        #[source]
+        source: Box<zbus::Error>,
+    },
+    /// This backend has no such control.
+    #[error("{0} cannot be moved here")]
+    Unsupported(ShapedControl),
+    /// A file beside systemd's could not be read or put back.
+    #[error("cannot {step} `{path}`")]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel did not do it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The journal cannot be read or written: then nothing may be written to a control.
+    #[error("the journal of shaping cannot be kept")]
+    Journal(#[from] StateError),
+}
