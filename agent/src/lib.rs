@@ -17,6 +17,7 @@
 //! | [`evidence`] | envelopes within their bounds, and their chain |
 //! | [`link`] | one exchange with the verifier, checked |
 //! | [`lease`], [`enforce`] | leases and limits, journaled |
+//! | [`shape`] | plans for services that run already |
 //! | [`socket`] | applications' socket and root's |
 //! | [`run`] | the loop that ties the rooms together |
 //! | [`state`] | files that a crash cannot tear |
@@ -32,6 +33,7 @@ pub mod lease;
 pub mod link;
 pub mod run;
 pub mod sample;
+pub mod shape;
 pub mod socket;
 pub mod state;
 pub mod tpm;

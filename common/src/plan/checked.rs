@@ -121,15 +121,29 @@ impl CheckedPlan {
     ///
     /// What is on or off changes at its setpoints. `None` for a control that the plan does not move.
     pub fn setpoint(&self, control: ShapedControl, found: u64, now_ms: u64) -> Option<u64> {
-        let course = self.course(control)?;
-        let mut from = Setpoint { at_ms: self.0.starts_at_ms, value: found };
-        for to in course.setpoints.iter() {
-            if now_ms < to.at_ms {
-                return Some(if control.is_gradual() { between(from, *to, now_ms) } else { from.value });
-            }
-            from = *to;
+        self.setpoint_from(control, Setpoint { at_ms: self.0.starts_at_ms, value: found }, now_ms)
+    }
+
+    /// The same for a control that was taken up later than the plan began: it runs in a straight line from what it
+    /// was then to the next setpoint, so that a plan that came late still has no cliff in it.
+    pub fn setpoint_from(&self, control: ShapedControl, taken_up: Setpoint, now_ms: u64) -> Option<u64> {
+        let setpoints = &self.course(control)?.setpoints;
+        let passed = setpoints.partition_point(|setpoint| setpoint.at_ms <= now_ms);
+        let last = passed.checked_sub(1).and_then(|index| setpoints.get(index));
+        let Some(next) = setpoints.get(passed) else {
+            return last.map(|last| last.value);
+        };
+        if control.is_gradual() {
+            let from = last.filter(|last| last.at_ms > taken_up.at_ms).unwrap_or(&taken_up);
+            Some(between(*from, *next, now_ms))
+        } else {
+            Some(last.unwrap_or(&taken_up).value)
         }
-        Some(from.value)
+    }
+
+    /// How far a control goes at most from what was `found`, in its unit; `None` for one that the plan does not move.
+    pub fn span(&self, control: ShapedControl, found: u64) -> Option<u64> {
+        self.course(control)?.setpoints.iter().map(|setpoint| setpoint.value.abs_diff(found)).max()
     }
 
     fn course(&self, control: ShapedControl) -> Option<&Course> {

@@ -50,6 +50,24 @@ fn a_control_runs_in_straight_lines_from_what_was_found_to_the_target() {
 }
 
 #[test]
+fn a_control_that_is_taken_up_late_runs_from_what_it_is_then_to_the_next_setpoint() {
+    let plan = plan(vec![
+        course(ShapedControl::CpuWeight, &[(6_000, 60), (11_000, 50)]),
+        course(ShapedControl::CpuIdle, &[(4_000, 1), (11_000, 1)]),
+    ]);
+    let plan = check(plan).unwrap();
+    let late = Setpoint { at_ms: 4_000, value: 100 };
+    let at = |now_ms| plan.setpoint_from(ShapedControl::CpuWeight, late, now_ms).unwrap();
+    assert_eq!([3_999, 4_000, 5_000, 6_000, 8_500, 11_000].map(at), [100, 100, 80, 60, 55, 50]);
+    let after = Setpoint { at_ms: 12_000, value: 100 };
+    assert_eq!(plan.setpoint_from(ShapedControl::CpuWeight, after, 12_000), Some(50), "nothing is left to wait for");
+    let idle = Setpoint { at_ms: 5_000, value: 0 };
+    assert_eq!(plan.setpoint_from(ShapedControl::CpuIdle, idle, 5_000), Some(1), "it is on since its setpoint");
+    assert_eq!(plan.span(ShapedControl::CpuWeight, 100), Some(50));
+    assert_eq!(plan.span(ShapedControl::CpuQuota, 100), None);
+}
+
+#[test]
 fn a_plan_is_on_from_its_start_to_its_end() {
     let on = |ends_at_ms| {
         let plan = check(Plan { ends_at_ms, ..weight() }).unwrap();
