@@ -341,6 +341,21 @@ pub enum EventKind {
     /// Another writer changed a control that the agent had written.
     #[n(8)]
     Contested,
+    /// Pressure holds a plan's tightening.
+    #[n(9)]
+    PlanHeld,
+    /// Pressure made a plan release what it had tightened.
+    #[n(10)]
+    PlanRolledBack,
+    /// A control was not at its target at the plan's effective time.
+    #[n(11)]
+    PlanLate,
+    /// Pressure held a plan for as long as it allows: it tightens no further.
+    #[n(12)]
+    PlanGivenUp,
+    /// A plan is not followed: its target is protected, gone, or set by an administrator.
+    #[n(13)]
+    PlanRefused,
 }
 
 /// One write to a control, as journaled.

@@ -80,6 +80,9 @@ pub trait Backend: Send + std::fmt::Debug {
     /// Puts back what was before; those that could not be are given back with why.
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)>;
 
+    /// Which controllers are on for the target and its siblings.
+    fn enabled_for_siblings(&self, place: &Place) -> Option<String>;
+
     /// Asks the kernel to reclaim memory of the target; comes back at once.
     fn reclaim(&mut self, place: &Place, bytes: u64);
 }

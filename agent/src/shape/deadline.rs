@@ -44,7 +44,12 @@ impl Deadline {
     }
 
     /// Sees to a timer at `end_boottime_ms` (`CLOCK_BOOTTIME`); `None` needs none.
-    pub(super) fn set(&mut self, bus: &Bus, end_boottime_ms: Option<u64>, now_boottime_ms: u64) -> Result<(), ShapeError> {
+    pub(super) fn set(
+        &mut self,
+        bus: &Bus,
+        end_boottime_ms: Option<u64>,
+        now_boottime_ms: u64,
+    ) -> Result<(), ShapeError> {
         if end_boottime_ms == self.end_boottime_ms {
             return Ok(());
         }
@@ -63,7 +68,8 @@ impl Deadline {
     fn start(&self, bus: &Bus, name: &str, in_ms: u64) -> Result<(), ShapeError> {
         let program = self.program.program.display().to_string();
         let config = self.program.config.display().to_string();
-        let arguments = vec![program.clone(), "restore".to_owned(), "--ended".to_owned(), "--config".to_owned(), config];
+        let arguments =
+            vec![program.clone(), "restore".to_owned(), "--ended".to_owned(), "--config".to_owned(), config];
         let after_us = in_ms.saturating_mul(1000).saturating_add(MARGIN_US);
         let timer = [
             ("Description", Variant::from("The end of Quotary's leases")),

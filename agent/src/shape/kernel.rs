@@ -37,6 +37,11 @@ impl Tree {
         read_file(&self.mount, Some(group), name).ok()
     }
 
+    /// The controllers that the children of a group have; of the root for `None`.
+    pub(super) fn enabled_in(&self, group: Option<&GroupPath>) -> Option<String> {
+        read_file(&self.mount, group, "cgroup.subtree_control").ok().map(|text| text.trim().to_owned())
+    }
+
     /// Whether the host has the controller of a control at all.
     pub(super) fn offers(&self, control: ShapedControl) -> bool {
         let name = match control {
@@ -123,7 +128,8 @@ fn quota(text: &str) -> Actual {
         return Actual::Unlimited;
     }
     let read = |text: &str| text.parse::<u128>().ok().filter(|number| *number > 0);
-    let millicores = read(quota).zip(read(period)).and_then(|(quota, period)| u64::try_from(quota * 1000 / period).ok());
+    let millicores =
+        read(quota).zip(read(period)).and_then(|(quota, period)| u64::try_from(quota * 1000 / period).ok());
     millicores.map_or(Actual::Absent, Actual::Value)
 }
 
@@ -205,7 +211,10 @@ mod tests {
     #[test]
     fn pressure_and_counts_are_read() {
         let (_temp, tree, group) = tree(&[
-            ("memory.pressure", "some avg10=12.34 avg60=0.00 avg300=0.00 total=1\nfull avg10=99.00 avg60=0 avg300=0 total=1\n"),
+            (
+                "memory.pressure",
+                "some avg10=12.34 avg60=0.00 avg300=0.00 total=1\nfull avg10=99.00 avg60=0 avg300=0 total=1\n",
+            ),
             ("memory.current", "1048576\n"),
             ("memory.events", "low 0\nhigh 7\nmax 0\noom 1\noom_kill 2\n"),
             ("cpu.stat", "usage_usec 5\nnr_periods 3\nnr_throttled 2\nthrottled_usec 900\n"),
@@ -226,7 +235,8 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_kernels_form_is_absent() {
-        let (_temp, tree, group) = tree(&[("cpu.weight", "many\n"), ("cpu.max", "5\n"), ("memory.pressure", "some avg10=x\n")]);
+        let (_temp, tree, group) =
+            tree(&[("cpu.weight", "many\n"), ("cpu.max", "5\n"), ("memory.pressure", "some avg10=x\n")]);
         let read = tree.read(&group, &[ShapedControl::CpuWeight, ShapedControl::CpuQuota]);
         assert_eq!(read.actual(ShapedControl::CpuWeight), Actual::Absent);
         assert_eq!(read.actual(ShapedControl::CpuQuota), Actual::Absent);

@@ -208,7 +208,11 @@ mod tests {
     }
 
     fn prior(text: &str) -> Prior {
-        Prior { value: Value::Unlimited, drop_in: Some(text.as_bytes().to_vec()), drop_in_path: Some("/run/x".to_owned()) }
+        Prior {
+            value: Value::Unlimited,
+            drop_in: Some(text.as_bytes().to_vec()),
+            drop_in_path: Some("/run/x".to_owned()),
+        }
     }
 
     fn taken() -> Record {

@@ -9,7 +9,7 @@ pub(crate) mod explain;
 pub(crate) mod forecast;
 pub(crate) mod grants;
 pub(crate) mod hosts;
-pub(crate) mod plans;
 pub(crate) mod leaf;
+pub(crate) mod plans;
 pub(crate) mod result;
 pub(crate) mod status;

@@ -86,8 +86,7 @@ fn request(args: &PlanDraftArgs, host: Option<String>, now_ms: u64) -> Result<Pl
         (ShapedControl::NetworkEgress, args.network),
         (ShapedControl::Storage, args.storage),
     ];
-    let values: BTreeMap<_, _> =
-        values.into_iter().filter_map(|(control, value)| Some((control, value?))).collect();
+    let values: BTreeMap<_, _> = values.into_iter().filter_map(|(control, value)| Some((control, value?))).collect();
     Ok(PlanRequest {
         host,
         target,
@@ -114,7 +113,8 @@ fn table(plans: &[PlanView], now_ms: u64) -> Table {
     ];
     let mut table = Table::new(&columns, "no plans: `quotary plan draft` makes one");
     for plan in plans {
-        let values: Vec<String> = plan.controls.iter().map(|control| format!("{} {}", control.control, target(control))).collect();
+        let values: Vec<String> =
+            plan.controls.iter().map(|control| format!("{} {}", control.control, target(control))).collect();
         let attested: Vec<String> = plan.controls.iter().filter_map(actual).collect();
         table.row([
             plan.id.clone(),
@@ -162,7 +162,9 @@ fn amount(control: ShapedControl, value: u64) -> String {
     match control {
         ShapedControl::CpuWeight | ShapedControl::IoWeight | ShapedControl::CpuIdle => value.to_string(),
         ShapedControl::CpuQuota => present::amount("millicores", value),
-        ShapedControl::MemoryHigh | ShapedControl::MemoryLow | ShapedControl::Storage => present::amount("bytes", value),
+        ShapedControl::MemoryHigh | ShapedControl::MemoryLow | ShapedControl::Storage => {
+            present::amount("bytes", value)
+        }
         ShapedControl::IoReadMax | ShapedControl::IoWriteMax => present::amount("bytes_per_second", value),
         ShapedControl::NetworkEgress => present::amount("bits_per_second", value),
     }
@@ -215,7 +217,8 @@ mod tests {
         let values = [(ShapedControl::CpuWeight, 50), (ShapedControl::MemoryHigh, 200 << 20)];
         assert_eq!(request.values, BTreeMap::from(values));
         assert_eq!((request.over_ms, request.starts_at_ms, request.hold_for_ms), (120_000, None, None));
-        let request = drafted("--cgroup /quotary/a --cpu-idle --over 0s --start-in 1s --hold-for 8h --on-pressure proceed");
+        let request =
+            drafted("--cgroup /quotary/a --cpu-idle --over 0s --start-in 1s --hold-for 8h --on-pressure proceed");
         assert_eq!(request.values, BTreeMap::from([(ShapedControl::CpuIdle, 1)]));
         assert_eq!((request.over_ms, request.starts_at_ms, request.hold_for_ms), (0, Some(2_000), Some(28_800_000)));
     }

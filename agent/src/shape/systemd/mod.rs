@@ -24,7 +24,7 @@ use quotary_common::plan::{ShapedControl, Target};
 
 pub(super) use self::bus::Bus;
 use self::drop_in::DropIns;
-use self::property::{Assignment, assignment};
+use self::property::assignment;
 use self::watch::Watch;
 use super::ShapeError;
 use super::backend::{Backend, Override, Place, Prior, Undo};
@@ -71,15 +71,7 @@ impl Systemd {
             path: PathBuf::from("memory.reclaim"),
             source,
         })?;
-        Ok(Some(Self {
-            bus,
-            tree,
-            drop_ins: DropIns::below(root),
-            reclaimer,
-            watch,
-            devices,
-            places: BTreeMap::new(),
-        }))
+        Ok(Some(Self { bus, tree, drop_ins: DropIns::below(root), reclaimer, watch, devices, places: BTreeMap::new() }))
     }
 
     fn look_up(&mut self, unit: &str) -> Result<Option<Known>, ShapeError> {
@@ -172,26 +164,20 @@ impl Backend for Systemd {
         }
         if files && let Err(error) = self.bus.reload() {
             // The files are right: the next reload, whoever asks for it, finds them so.
-            tracing::error!(error = &error as &dyn std::error::Error, "systemd did not reload after values were put back");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "systemd did not reload after values were put back"
+            );
         }
         self.places.clear();
         failed
     }
 
+    fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
+        self.tree.enabled_in(place.cgroup.parent().as_ref())
+    }
+
     fn reclaim(&mut self, place: &Place, bytes: u64) {
         self.reclaimer.reclaim(&place.cgroup, bytes);
-    }
-}
-
-/// A timer that systemd itself keeps: see [`super::deadline`].
-impl Systemd {
-    /// The way to the manager.
-    pub(super) fn bus(&self) -> &Bus {
-        &self.bus
-    }
-
-    /// The assignments of several controls at once, as a scope is made with them.
-    pub(super) fn assignments(&self, values: &[(ShapedControl, Value)]) -> Vec<Assignment> {
-        values.iter().filter_map(|(control, value)| assignment(*control, *value, &self.devices)).collect()
     }
 }

@@ -34,7 +34,7 @@ impl Watch {
             .msg_type(zbus::message::Type::Signal)
             .sender("org.freedesktop.systemd1")
             .and_then(|rule| rule.interface("org.freedesktop.systemd1.Manager"))
-            .map(zbus::MatchRuleBuilder::build)
+            .map(|rule| rule.build())
             .map_err(bus)?;
         let signals = MessageIterator::for_match_rule(rule, &connection, Some(WAITING_MAX)).map_err(bus)?;
         let changed = Arc::new(AtomicBool::new(false));
@@ -49,9 +49,9 @@ impl Watch {
             }
             tracing::warn!("systemd's signals are heard no longer: units are still looked at each second");
         };
-        std::thread::Builder::new().name("units".to_owned()).stack_size(128 * 1024).spawn(listen).map_err(|source| {
-            ShapeError::File { step: "start the thread that hears of", path: "units".into(), source }
-        })?;
+        std::thread::Builder::new().name("units".to_owned()).stack_size(128 * 1024).spawn(listen).map_err(
+            |source| ShapeError::File { step: "start the thread that hears of", path: "units".into(), source },
+        )?;
         Ok(Self(changed))
     }
 

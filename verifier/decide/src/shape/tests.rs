@@ -65,12 +65,10 @@ fn a_plan_waits_moves_is_in_force_and_is_over() {
     let mut book = PlanBook::default();
     book.put(plan(1, "a.service", 5, Some(8_000)));
     let state = |book: &PlanBook, now_ms| book.get(&HOST, &PlanId::new([1; 32])).unwrap().state(now_ms);
-    assert_eq!([999, 1_000, 1_999, 2_000].map(|now_ms| state(&book, now_ms)), [
-        PlanState::Waiting,
-        PlanState::Moving,
-        PlanState::Moving,
-        PlanState::InForce
-    ]);
+    assert_eq!(
+        [999, 1_000, 1_999, 2_000].map(|now_ms| state(&book, now_ms)),
+        [PlanState::Waiting, PlanState::Moving, PlanState::Moving, PlanState::InForce]
+    );
     assert!(book.expire(7_999).is_empty());
     let ended = book.expire(8_000);
     assert_eq!(ended.first().unwrap().over(), Some((PlanChange::Ended, 8_000)));

@@ -1,0 +1,88 @@
+//! The end of shaping: everything of a target is put back.
+
+use quotary_common::cbor::Text;
+use quotary_common::envelope::{ControlValue, EnforcementWrite, EventKind};
+use quotary_common::plan::Target;
+
+use super::backend::Undo;
+use super::controller::{Now, Value};
+use super::moving::{agrees, shown};
+use super::record::{HeldTarget, Record};
+use super::shaper::{Shaper, happened};
+use crate::enforce::Outcome;
+
+impl Shaper {
+    /// Ends one target.
+    pub(super) fn end(&mut self, target: &Target, now: Now, event: Option<EventKind>) -> Outcome {
+        self.end_all(std::slice::from_ref(target), now, event)
+    }
+
+    /// Ends targets: what stood before the first write of each control stands again. What cannot be put back stays in
+    /// the journal, and is tried again with the next end or start.
+    pub(super) fn end_all(&mut self, targets: &[Target], now: Now, event: Option<EventKind>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let known: Vec<(Target, HeldTarget)> = targets
+            .iter()
+            .filter_map(|target| Some((target.clone(), self.held.targets.get(target)?.clone())))
+            .collect();
+        for target in targets {
+            self.live.remove(target);
+        }
+        let undos: Vec<Undo> = known.iter().flat_map(|(target, held)| held.undos(target)).collect();
+        let failed = match (&mut self.backend, undos.is_empty()) {
+            (_, true) => Vec::new(),
+            (Some(backend), false) => backend.undo(undos.clone()),
+            (None, false) => {
+                tracing::error!("there is no systemd to be asked: what was set in units stays until the next boot");
+                return outcome;
+            }
+        };
+        for (undo, error) in &failed {
+            let (target, control) = (&undo.target, undo.control);
+            tracing::error!(error = error as &dyn std::error::Error, %target, %control, "not put back: it is tried again");
+        }
+        let mut records = Vec::new();
+        for undo in undos.iter().filter(|undo| !failed.iter().any(|(other, _)| other == *undo)) {
+            records.push(Record::Undone { target: undo.target.clone(), control: undo.control });
+        }
+        for (target, held) in &known {
+            if !failed.iter().any(|(undo, _)| undo.target == *target) {
+                records.push(Record::Ended { target: target.clone() });
+            }
+            tracing::info!(plan = %held.plan, %target, "shaping ends: what was before is put back");
+            outcome.events.extend(event.map(|kind| happened(kind, &held.cgroup, now)));
+            outcome.writes.extend(self.put_back(target, held, now));
+        }
+        self.undo_announced(&records);
+        outcome
+    }
+
+    /// What stands there now, as the envelope tells it.
+    fn put_back(&mut self, target: &Target, held: &HeldTarget, now: Now) -> Vec<EnforcementWrite> {
+        let kind = self.kind();
+        let Some(backend) = self.backend.as_mut() else { return Vec::new() };
+        let Some(place) = backend.find(target).ok().flatten() else { return Vec::new() };
+        let controls: Vec<_> = held.priors.keys().copied().collect();
+        let reading = backend.read(&place, &controls);
+        let text = |value: Value| ControlValue::lossy(&shown(value));
+        let one = |control| {
+            let prior = held.priors.get(control)?;
+            let actual = Value::shown_by(reading.actual(*control));
+            let before = held.written.get(control).and_then(|step| step.actual.or(Some(step.setpoint)));
+            Some(EnforcementWrite {
+                plan: Some(held.plan),
+                grant: None,
+                cgroup: held.cgroup.clone(),
+                backend: kind,
+                control: Text::lossy(control.file_name()),
+                before: before.map(text),
+                after: text(prior.value),
+                actual: actual.map(text),
+                effective: actual.is_some_and(|actual| agrees(*control, prior.value, actual)),
+                at_ms: now.boottime_ms,
+                dry_run: false,
+            })
+        };
+        controls.iter().filter_map(one).collect()
+    }
+}

@@ -1,0 +1,375 @@
+//! Beginning a plan, and moving its target one step.
+
+use std::collections::BTreeMap;
+
+use quotary_common::cbor::Text;
+use quotary_common::envelope::{CgroupPath, ControlValue, EnforcementWrite, EventKind, Mode};
+use quotary_common::id::PlanId;
+use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
+
+use super::ShapeError;
+use super::backend::{Override, Place, Prior};
+use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
+use super::record::Record;
+use super::shaper::{Live, Shaper, happened, rest_ticks};
+use crate::enforce::Outcome;
+
+/// A write that was decided and is journaled before it is made.
+struct Due {
+    target: Target,
+    plan: PlanId,
+    place: Place,
+    write: Write,
+    before: Option<Value>,
+}
+
+impl Shaper {
+    /// Begins what has its time and is not live yet, and takes up newer plans of what is.
+    pub(super) fn begin_due(&mut self, now: Now, outcome: &mut Outcome) {
+        let due: Vec<Target> = self
+            .plans
+            .iter()
+            .filter(|(target, plan)| {
+                let generation = plan.checked().plan().generation;
+                let known = self.live.get(*target).is_some_and(|live| live.generation >= generation);
+                let lease = plan.lease();
+                !known
+                    && plan.checked().is_on(now.unix_ms)
+                    && lease.is_running(self.boot_id, lease.epoch, now.boottime_ms)
+            })
+            .map(|(target, _)| target.clone())
+            .collect();
+        for target in due {
+            if let Err(why) = self.begin(&target, now) {
+                self.refuse(&target, &why, now, outcome);
+            }
+        }
+    }
+
+    /// Begins one plan.
+    ///
+    /// # Errors
+    /// Why it is not begun, in a sentence: it is tried again.
+    fn begin(&mut self, target: &Target, now: Now) -> Result<(), String> {
+        let plan = self.plans.get(target).cloned().ok_or("it is gone")?;
+        if let Some(rule) = self.local.protects(target) {
+            return Err(format!("{target} is protected on this host (`{rule}`)"));
+        }
+        let is_known = self.held.targets.contains_key(target);
+        if !is_known && now.unix_ms > plan.checked().plan().not_after_ms {
+            return Err("it came too late to begin".to_owned());
+        }
+        let backend = self.backend.as_mut().ok_or("no unit can be shaped on this host")?;
+        let place = backend.find(target).map_err(told)?.ok_or_else(|| format!("{target} does not run"))?;
+        let controls = Self::controls_of(&plan);
+        for control in &controls {
+            if is_known && self.held.targets.get(target).is_some_and(|held| held.priors.contains_key(control)) {
+                continue;
+            }
+            match backend.overridden(target, *control).map_err(told)? {
+                Override::None => {}
+                Override::Runtime if plan.checked().plan().overrides => {}
+                Override::Runtime => {
+                    return Err(format!("an administrator has set {control} of {target}: draft it with --override"));
+                }
+                Override::Persistent => {
+                    return Err(format!(
+                        "an administrator has set {control} of {target} for good (systemctl set-property)"
+                    ));
+                }
+            }
+        }
+        let reading = backend.read(&place, &controls);
+        self.take_up(target, &plan, place, &reading, now).map_err(told)
+    }
+
+    fn take_up(
+        &mut self,
+        target: &Target,
+        plan: &VerifiedPlan,
+        place: Place,
+        reading: &Reading,
+        now: Now,
+    ) -> Result<(), ShapeError> {
+        let (checked, form) = (plan.checked(), plan.checked().plan());
+        if self.mode == Mode::Enforce {
+            self.announce(&[Record::Taken {
+                target: target.clone(),
+                plan: form.id,
+                generation: form.generation,
+                cgroup: place.cgroup.as_cgroup().clone(),
+                lease: plan.lease().into(),
+            }])?;
+        }
+        tracing::info!(plan = %form.id, %target, cgroup = %place.cgroup, "a plan begins");
+        match self.live.get_mut(target) {
+            Some(live) => {
+                live.shaping.replan(checked, reading, &self.rules, now);
+                (live.plan, live.generation, live.place, live.rest) = (form.id, form.generation, place, 0);
+            }
+            None => {
+                let shaping = Shaping::begin(checked, &BTreeMap::new(), reading, &self.rules, now);
+                let live = Live { plan: form.id, generation: form.generation, shaping, place, rest: 0 };
+                self.live.insert(target.clone(), live);
+            }
+        }
+        self.refused.remove(target);
+        Ok(())
+    }
+
+    fn refuse(&mut self, target: &Target, why: &str, now: Now, outcome: &mut Outcome) {
+        let Some(plan) = self.plans.get(target).map(|plan| plan.checked().plan().id) else { return };
+        if self.refused.get(target).is_some_and(|(known, told)| *known == plan && told == why) {
+            return;
+        }
+        tracing::warn!(%plan, %target, %why, "a plan is not followed");
+        let cgroup = CgroupPath::lossy(&target.to_string());
+        outcome.events.push(happened(EventKind::PlanRefused, &cgroup, now));
+        self.refused.insert(target.clone(), (plan, why.to_owned()));
+    }
+
+    /// One step of everything that is live. All writes of a tick are journaled at once, then made.
+    pub(super) fn move_all(&mut self, now: Now, outcome: &mut Outcome) {
+        let targets: Vec<Target> = self.live.keys().cloned().collect();
+        let (mut due, mut ended) = (Vec::new(), Vec::new());
+        for target in targets {
+            match self.decide(&target, now, outcome) {
+                Step::Nothing => {}
+                Step::Write(write) => due.push(*write),
+                Step::Gone => {
+                    // Its values stand for its next run, and come back with it; the journal still knows them.
+                    self.live.remove(&target);
+                }
+                Step::AtBaseline => ended.push(target),
+            }
+        }
+        self.write_all(due, now, outcome);
+        outcome.append(self.end_all(&ended, now, None));
+    }
+
+    fn decide(&mut self, target: &Target, now: Now, outcome: &mut Outcome) -> Step {
+        let Some(backend) = self.backend.as_mut() else { return Step::Nothing };
+        let Some(live) = self.live.get_mut(target) else { return Step::Nothing };
+        if live.rest > 0 {
+            live.rest -= 1;
+            return Step::Nothing;
+        }
+        match backend.find(target) {
+            Ok(Some(place)) => live.place = place,
+            Ok(None) => return Step::Gone,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, %target, "it cannot be told where it is");
+                return Step::Nothing;
+            }
+        }
+        let controls: Vec<ShapedControl> = live.shaping.kept().tracks.iter().map(|track| track.control).collect();
+        let mut reading = backend.read(&live.place, &controls);
+        if self.mode != Mode::Enforce {
+            as_if_written(&mut reading, &live.shaping);
+        }
+        let phase = Self::phase(self.plans.get(target), self.boot_id, now);
+        let Decision { write, reclaim_bytes, notes } = live.shaping.step(phase, &reading, &self.rules, now);
+        let is_decaying = matches!(phase, super::controller::Phase::Decay);
+        if let Some(bytes) = reclaim_bytes.filter(|_| self.mode == Mode::Enforce) {
+            backend.reclaim(&live.place, bytes);
+        }
+        tell(&notes, target, live, now, outcome);
+        let standing = live.shaping.state();
+        live.rest = rest_ticks(!is_decaying && standing.controls.iter().all(|one| one.standing == Standing::Reached));
+        if is_decaying && write.is_none() && live.shaping.is_at_baseline() {
+            return Step::AtBaseline;
+        }
+        let (plan, place) = (live.plan, live.place.clone());
+        if !notes.is_empty() && write.is_none() && self.mode == Mode::Enforce {
+            let kept = live.shaping.kept().clone();
+            self.conclude(&[Record::Kept { target: target.clone(), kept }]);
+        }
+        let Some(write) = write else { return Step::Nothing };
+        let before = Value::shown_by(reading.actual(write.control));
+        Step::Write(Box::new(Due { target: target.clone(), plan, place, write, before }))
+    }
+
+    fn write_all(&mut self, due: Vec<Due>, now: Now, outcome: &mut Outcome) {
+        if self.mode != Mode::Enforce {
+            // What would be written: shown in a dry run, and only thought of in `observe`.
+            let shown = due.iter().filter(|_| self.mode == Mode::DryRun);
+            outcome.writes.extend(shown.map(|due| self.report(due, None, now)));
+            return;
+        }
+        let mut announced = Vec::new();
+        for due in due {
+            match self.announcement(&due) {
+                Ok(records) => announced.push((due, records)),
+                Err(error) => self.not_written(&due, &error, now),
+            }
+        }
+        let records: Vec<Record> = announced.iter().flat_map(|(_, records)| records.clone()).collect();
+        if records.is_empty() {
+            return;
+        }
+        if let Err(error) = self.announce(&records) {
+            for (due, _) in &announced {
+                self.not_written(due, &error, now);
+            }
+            return;
+        }
+        let wrote: Vec<Record> = announced.into_iter().map(|(due, _)| self.write_one(&due, now, outcome)).collect();
+        self.conclude(&wrote);
+    }
+
+    /// What is journaled before a write: its intent, with what an undo puts back, and where the controller stands.
+    fn announcement(&mut self, due: &Due) -> Result<Vec<Record>, ShapeError> {
+        let control = due.write.control;
+        let held = self.held.targets.get(&due.target);
+        let is_first = held.is_none_or(|held| !held.priors.contains_key(&control));
+        let prior: Option<Prior> = match (&mut self.backend, is_first) {
+            (Some(backend), true) => {
+                Some(backend.prior(&due.target, control, due.before.unwrap_or(Value::Unlimited))?)
+            }
+            _ => None,
+        };
+        let (target, after) = (due.target.clone(), due.write.value);
+        let mut records = vec![Record::Writing { target, control, prior, before: due.before, after }];
+        let kept = self.live.get(&due.target).map(|live| live.shaping.kept().clone());
+        records.extend(kept.map(|kept| Record::Kept { target: due.target.clone(), kept }));
+        Ok(records)
+    }
+
+    fn write_one(&mut self, due: &Due, now: Now, outcome: &mut Outcome) -> Record {
+        let (control, value) = (due.write.control, due.write.value);
+        let mut actual = None;
+        let mut refused = None;
+        if let Some(backend) = self.backend.as_mut() {
+            let siblings = backend.enabled_for_siblings(&due.place);
+            refused = backend.write(&due.target, control, value).err();
+            actual = Value::shown_by(backend.read(&due.place, &[control]).actual(control));
+            let after = backend.enabled_for_siblings(&due.place);
+            if after != siblings {
+                outcome.writes.extend(self.enabled(due, siblings, after, now));
+            }
+        }
+        match refused {
+            Some(error) => self.not_written(due, &error, now),
+            None => outcome.writes.push(self.report(due, actual, now)),
+        }
+        Record::Wrote { target: due.target.clone(), control, actual }
+    }
+
+    /// The first use of a controller turns it on for all siblings: their scheduling changes, and that is told.
+    fn enabled(&self, due: &Due, before: Option<String>, after: Option<String>, now: Now) -> Option<EnforcementWrite> {
+        let parent = due.place.cgroup.parent();
+        let cgroup = parent.map_or_else(|| CgroupPath::lossy("/"), |parent| parent.as_cgroup().clone());
+        let after = after?;
+        tracing::warn!(%cgroup, controllers = %after, "controllers are on for siblings from now on: they are scheduled by group");
+        Some(EnforcementWrite {
+            plan: Some(due.plan),
+            grant: None,
+            cgroup,
+            backend: self.kind(),
+            control: Text::lossy("cgroup.subtree_control"),
+            before: before.map(|text| ControlValue::lossy(&text)),
+            after: ControlValue::lossy(&after),
+            actual: Some(ControlValue::lossy(&after)),
+            effective: true,
+            at_ms: now.boottime_ms,
+            dry_run: false,
+        })
+    }
+
+    fn not_written(&mut self, due: &Due, error: &ShapeError, now: Now) {
+        let (target, control) = (&due.target, due.write.control);
+        tracing::warn!(error = error as &dyn std::error::Error, %target, %control, "a control was not written");
+        if let Some(live) = self.live.get_mut(target) {
+            live.shaping.not_written(control, &self.rules, now);
+        }
+    }
+
+    fn report(&self, due: &Due, actual: Option<Value>, now: Now) -> EnforcementWrite {
+        let text = |value: Value| ControlValue::lossy(&shown(value));
+        let Write { control, value } = due.write;
+        EnforcementWrite {
+            plan: Some(due.plan),
+            grant: None,
+            cgroup: due.place.cgroup.as_cgroup().clone(),
+            backend: self.kind(),
+            control: Text::lossy(control.file_name()),
+            before: due.before.map(text),
+            after: text(value),
+            actual: actual.map(text),
+            effective: actual.is_some_and(|actual| agrees(control, value, actual)),
+            at_ms: now.boottime_ms,
+            dry_run: self.mode != Mode::Enforce,
+        }
+    }
+}
+
+/// What a tick asks of a target.
+enum Step {
+    Nothing,
+    Write(Box<Due>),
+    Gone,
+    AtBaseline,
+}
+
+fn told(error: ShapeError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(&error);
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// Where nothing is written, the kernel would show what was decided.
+fn as_if_written(reading: &mut Reading, shaping: &Shaping) {
+    for one in shaping.state().controls {
+        let actual = match one.present {
+            Value::Unlimited => Actual::Unlimited,
+            Value::Value(value) => Actual::Value(value),
+        };
+        if reading.actual(one.control) != Actual::Absent {
+            reading.actual.insert(one.control, actual);
+        }
+    }
+}
+
+/// A value as it stands in an envelope.
+pub(super) fn shown(value: Value) -> String {
+    match value {
+        Value::Unlimited => "max".to_owned(),
+        Value::Value(value) => value.to_string(),
+    }
+}
+
+/// Whether what was read back is what was asked for: byte amounts are rounded down to pages, quotas to whole percents.
+pub(super) fn agrees(control: ShapedControl, asked: Value, actual: Value) -> bool {
+    match (asked, actual) {
+        (Value::Value(asked), Value::Value(actual)) => {
+            let slack = match control {
+                ShapedControl::MemoryHigh | ShapedControl::MemoryLow => 65_536,
+                ShapedControl::CpuQuota => 10,
+                _ => 0,
+            };
+            asked.abs_diff(actual) <= slack
+        }
+        (asked, actual) => asked == actual,
+    }
+}
+
+fn tell(notes: &[Note], target: &Target, live: &Live, now: Now, outcome: &mut Outcome) {
+    let cgroup = live.place.cgroup.as_cgroup();
+    for note in notes {
+        tracing::info!(plan = %live.plan, %target, control = %note.control(), what = note.code(), detail = ?note, "shaping");
+        let kind = match note {
+            Note::Held { .. } => EventKind::PlanHeld,
+            Note::RolledBack { .. } => EventKind::PlanRolledBack,
+            Note::Late { .. } => EventKind::PlanLate,
+            Note::GivenUp { .. } => EventKind::PlanGivenUp,
+            Note::Contested { .. } => EventKind::Contested,
+            Note::AtBaseline { .. } => EventKind::Restored,
+            _ => continue,
+        };
+        outcome.events.push(happened(kind, cgroup, now));
+    }
+}

@@ -1,0 +1,338 @@
+//! The shaper: which plans are followed, and what each second brings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use quotary_common::envelope::{BackendKind, CgroupPath, Event, EventKind, Mode};
+use quotary_common::id::{BootId, PlanId};
+use quotary_common::lease::Lease;
+use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
+
+use super::ShapeError;
+use super::backend::{Backend, Place};
+use super::controller::{CheckedRules, Now, Phase, Shaping, State};
+use super::deadline::{Deadline, Program};
+use super::local::Local;
+use super::record::{Held, Record};
+use super::systemd::Systemd;
+use crate::enforce::{Device, Outcome};
+use crate::state::StateDir;
+use crate::state::log::{LOG_BYTES_MAX, Log, Tail};
+
+/// The journal's file in the state directory.
+const FILE_NAME: &str = "shape.journal";
+/// Size from which the journal is replaced by the fewest records that mean the same, in bytes.
+const COMPACT_BYTES_MIN: u64 = 1024 * 1024;
+/// A target at rest, with all its controls where they belong, is looked at every so many ticks.
+const REST_TICKS: u64 = 5;
+
+/// How shaping is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where `proc`, `sys`, `run` and `etc` are found: `/` on a host.
+    pub root: PathBuf,
+    /// Where the journal is kept.
+    pub state_dir: StateDir,
+    /// How far the agent goes.
+    pub mode: Mode,
+    /// The disks that disk rates are set on.
+    pub devices: Vec<Device>,
+    /// How fast, and where pressure stops it.
+    pub rules: CheckedRules,
+    /// What no plan may do here.
+    pub local: Local,
+    /// What puts back when the agent is dead; `None` where nothing should (tests without systemd).
+    pub program: Option<Program>,
+}
+
+/// One target that is shaped, live.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) plan: PlanId,
+    pub(super) generation: u64,
+    pub(super) shaping: Shaping,
+    pub(super) place: Place,
+    /// Ticks until it is looked at.
+    pub(super) rest: u64,
+}
+
+/// A target as root sees it.
+#[derive(Debug, Clone)]
+pub struct TargetView {
+    /// The target.
+    pub target: Target,
+    /// Its plan.
+    pub plan: PlanId,
+    /// Who writes.
+    pub backend: BackendKind,
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// How it stands.
+    pub state: State,
+}
+
+/// Follows plans on this host.
+#[derive(Debug)]
+pub struct Shaper {
+    pub(super) backend: Option<Box<dyn Backend>>,
+    /// The way to the manager for the timer: where systemd is the backend.
+    pub(super) bus: Option<super::systemd::Bus>,
+    pub(super) deadline: Option<Deadline>,
+    pub(super) log: Log<Record>,
+    pub(super) held: Held,
+    pub(super) rules: CheckedRules,
+    pub(super) local: Local,
+    pub(super) mode: Mode,
+    pub(super) boot_id: BootId,
+    pub(super) plans: BTreeMap<Target, VerifiedPlan>,
+    pub(super) live: BTreeMap<Target, Live>,
+    /// Why a plan that is given is not followed, told once.
+    pub(super) refused: BTreeMap<Target, (PlanId, String)>,
+    compact_at_bytes: u64,
+}
+
+impl Shaper {
+    /// Opens the journal and the backend, and brings both together: what a running lease of this boot covers stays and
+    /// goes on, the rest is put back. After a reboot there is nothing to put back: runtime values went with `/run`.
+    ///
+    /// # Errors
+    /// [`ShapeError::Journal`]: without it nothing could be undone.
+    pub fn open(config: Config, boot_id: BootId, now: Now) -> Result<(Self, Outcome), ShapeError> {
+        let systemd = match Systemd::connect(&config.root, config.devices.clone()) {
+            Ok(systemd) => systemd,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "units cannot be shaped on this host");
+                None
+            }
+        };
+        let bus = match &systemd {
+            Some(_) => super::systemd::Bus::connect().ok(),
+            None => None,
+        };
+        Self::open_with(config, systemd.map(|systemd| Box::new(systemd) as Box<dyn Backend>), bus, boot_id, now)
+    }
+
+    /// As [`Shaper::open`], over a given backend.
+    pub(super) fn open_with(
+        config: Config,
+        backend: Option<Box<dyn Backend>>,
+        bus: Option<super::systemd::Bus>,
+        boot_id: BootId,
+        now: Now,
+    ) -> Result<(Self, Outcome), ShapeError> {
+        let (log, records, tail) = Log::open(&config.state_dir.file(FILE_NAME))?;
+        if let Tail::Damaged { bytes } = tail {
+            tracing::error!(
+                bytes,
+                "the journal of shaping is damaged; what was read is used, a copy is kept beside it"
+            );
+        }
+        let mut held = Held::default();
+        records.iter().for_each(|record| held.add(record));
+        let mut shaper = Self {
+            backend,
+            bus,
+            deadline: config.program.map(Deadline::new),
+            log,
+            held,
+            rules: config.rules,
+            local: config.local,
+            mode: config.mode,
+            boot_id,
+            plans: BTreeMap::new(),
+            live: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            compact_at_bytes: COMPACT_BYTES_MIN,
+        };
+        let outcome = shaper.start(now);
+        Ok((shaper, outcome))
+    }
+
+    fn start(&mut self, now: Now) -> Outcome {
+        let mut outcome = Outcome::default();
+        let known: Vec<(Target, Lease)> =
+            self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease)).collect();
+        for (target, lease) in known {
+            if lease.boot_id != self.boot_id {
+                self.undo_announced(&[Record::Ended { target }]);
+            } else if self.mode != Mode::Enforce || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms) {
+                outcome.append(self.end(&target, now, Some(EventKind::Restored)));
+            } else {
+                self.resume(&target);
+            }
+        }
+        self.see_to_deadline(now);
+        outcome
+    }
+
+    /// Goes on with a target whose lease still runs, once its plan is given again.
+    fn resume(&mut self, target: &Target) {
+        let Some((held, kept)) = self.held.targets.get(target).and_then(|held| Some((held, held.kept.clone()?))) else {
+            return;
+        };
+        let (plan, generation) = (held.plan, held.generation);
+        let place = self.backend.as_mut().and_then(|backend| backend.find(target).ok().flatten());
+        if let Some(place) = place {
+            let live = Live { plan, generation, shaping: Shaping::resume(kept), place, rest: 0 };
+            self.live.insert(target.clone(), live);
+        }
+    }
+
+    /// Takes the plans of a reply: all that the host is to follow. What is no longer among them is put back; all leases
+    /// are renewed.
+    pub fn take(&mut self, plans: Vec<VerifiedPlan>, now: Now) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut given: BTreeMap<Target, VerifiedPlan> = BTreeMap::new();
+        for plan in plans {
+            let target = plan.checked().plan().target.clone();
+            let is_newer = |other: &VerifiedPlan| other.checked().plan().generation < plan.checked().plan().generation;
+            if given.get(&target).is_none_or(is_newer) {
+                given.insert(target, plan);
+            }
+        }
+        let over: Vec<Target> = self.known().into_iter().filter(|target| !given.contains_key(target)).collect();
+        for target in over {
+            outcome.append(self.end(&target, now, None));
+        }
+        if let Some(lease) = given.values().next().map(|plan| *plan.lease()).filter(|_| !self.held.targets.is_empty()) {
+            let renewed = Record::Renewed { lease: (&lease).into() };
+            if let Err(error) = self.announce(&[renewed]) {
+                tracing::error!(error = &error as &dyn std::error::Error, "the lease of shaping was not renewed");
+            }
+        }
+        self.refused.retain(|target, _| given.contains_key(target));
+        self.plans = given;
+        self.see_to_deadline(now);
+        outcome
+    }
+
+    /// Everything that is held or live.
+    fn known(&self) -> Vec<Target> {
+        let mut all: Vec<Target> = self.held.targets.keys().chain(self.live.keys()).cloned().collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What a second brings: plans begin, move one step, hold, end; leases run out.
+    pub fn tick(&mut self, now: Now) -> Outcome {
+        let mut outcome = Outcome::default();
+        let over: Vec<Target> =
+            self.plans.iter().filter(|(_, plan)| is_over(plan, now)).map(|(t, _)| t.clone()).collect();
+        for target in over {
+            self.plans.remove(&target);
+            outcome.append(self.end(&target, now, None));
+        }
+        self.begin_due(now, &mut outcome);
+        self.move_all(now, &mut outcome);
+        self.see_to_deadline(now);
+        outcome
+    }
+
+    /// In which phase a target is: its plan, or back to the baseline when its lease is over.
+    pub(super) fn phase<'p>(plan: Option<&'p VerifiedPlan>, boot_id: BootId, now: Now) -> Phase<'p> {
+        match plan {
+            Some(plan) if plan.lease().is_running(boot_id, plan.lease().epoch, now.boottime_ms) => {
+                Phase::Plan(plan.checked())
+            }
+            _ => Phase::Decay,
+        }
+    }
+
+    /// Puts back the state before Quotary.
+    pub fn restore_all(&mut self, now: Now) -> Outcome {
+        self.plans.clear();
+        let outcome = self.end_all(&self.known(), now, None);
+        self.see_to_deadline(now);
+        outcome
+    }
+
+    /// Whether units can be shaped here, and by whom.
+    pub fn kind(&self) -> BackendKind {
+        self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind())
+    }
+
+    /// The targets that are shaped.
+    pub fn targets(&self) -> Vec<TargetView> {
+        let one = |(target, live): (&Target, &Live)| TargetView {
+            target: target.clone(),
+            plan: live.plan,
+            backend: self.kind(),
+            cgroup: live.place.cgroup.as_cgroup().clone(),
+            state: live.shaping.state(),
+        };
+        self.live.iter().map(one).collect()
+    }
+
+    /// Until when the leases run that hold something here, the first to end.
+    pub(super) fn first_end_ms(&self) -> Option<u64> {
+        self.held.targets.values().map(|held| held.lease.end_ms()).min()
+    }
+
+    fn see_to_deadline(&mut self, now: Now) {
+        let end_ms = self.first_end_ms();
+        if let (Some(deadline), Some(bus)) = (&mut self.deadline, &self.bus)
+            && let Err(error) = deadline.set(bus, end_ms, now.boottime_ms)
+        {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "systemd was not given the end of the leases: should the agent die, limits stay until it is started again"
+            );
+        }
+    }
+
+    /// Makes records last, before what they announce.
+    pub(super) fn announce(&mut self, records: &[Record]) -> Result<(), ShapeError> {
+        self.log.append(records)?;
+        self.add(records);
+        Ok(())
+    }
+
+    /// Notes what came of it.
+    pub(super) fn conclude(&mut self, records: &[Record]) {
+        if let Err(error) = self.log.append_lazily(records) {
+            tracing::error!(error = &error as &dyn std::error::Error, "the outcome of a step was not journaled");
+        }
+        self.add(records);
+    }
+
+    /// Notes what was put back, even if the disk refuses.
+    pub(super) fn undo_announced(&mut self, records: &[Record]) {
+        if let Err(error) = self.log.append(records) {
+            tracing::error!(error = &error as &dyn std::error::Error, "an undo was not journaled");
+        }
+        self.add(records);
+    }
+
+    fn add(&mut self, records: &[Record]) {
+        records.iter().for_each(|record| self.held.add(record));
+        if self.log.len_bytes() > self.compact_at_bytes {
+            if let Err(error) = self.log.compact(&self.held.records()) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the journal of shaping could not be compacted"
+                );
+            }
+            let next = self.log.len_bytes().saturating_mul(4).max(COMPACT_BYTES_MIN);
+            self.compact_at_bytes = next.min(LOG_BYTES_MAX as u64 / 2);
+        }
+    }
+
+    /// The controls of a plan.
+    pub(super) fn controls_of(plan: &VerifiedPlan) -> Vec<ShapedControl> {
+        plan.checked().controls().collect()
+    }
+}
+
+/// How long a target at rest is left alone.
+pub(super) const fn rest_ticks(is_at_rest: bool) -> u64 {
+    if is_at_rest { REST_TICKS } else { 0 }
+}
+
+fn is_over(plan: &VerifiedPlan, now: Now) -> bool {
+    plan.checked().plan().ends_at_ms.is_some_and(|ends_at_ms| ends_at_ms <= now.unix_ms)
+}
+
+pub(super) fn happened(kind: EventKind, cgroup: &CgroupPath, now: Now) -> Event {
+    Event { kind, cgroup: Some(cgroup.clone()), count: 1, at_ms: now.boottime_ms }
+}
