@@ -11,7 +11,7 @@ use x509_parser::prelude::FromDer;
 use super::certificate::name_key;
 use super::path::Climb;
 use super::*;
-use crate::attest::tests::authority::{CertificateAuthority, Draft, NOW_S, p256_spki, tlv};
+use crate::attest::tests::authority::{CertificateAuthority, Draft, FROM, NOW_S, p256_spki, tlv};
 use crate::attest::tests::data;
 use crate::attest::tests::software_tpm::Pair;
 
@@ -330,6 +330,28 @@ fn a_manufacturers_authority_makes_a_tpm_hardware_and_a_configured_one_what_it_i
     let roots = TrustRoots::new(vec![authority]).unwrap().with_manufacturers(&bundle);
     let by = examine(&question, &roots).outcome.unwrap();
     assert_eq!((by.tpm, by.manufacturer), (TpmKind::Software, None), "the configuration's word goes first");
+}
+
+#[test]
+fn an_authority_is_known_by_its_key_and_of_one_that_is_there_twice_the_first_counts() {
+    let [site, maker] = ["site", "maker"].map(CertificateAuthority::new);
+    let renewed = site.sign(&Draft { valid: (FROM, "370101000000Z"), ..site.draft() });
+    let authorities = [
+        (site.self_signed(), TpmKind::Software),
+        (maker.self_signed(), TpmKind::Hardware),
+        (renewed, TpmKind::Hardware),
+    ];
+    let authorities = authorities.map(|(certificate, kind)| Authority { certificate, kind });
+    let roots = TrustRoots::new(authorities.to_vec()).unwrap();
+    let by = |authority: &CertificateAuthority| {
+        let leaf = authority.sign(&Draft::leaf(p256_spki(Pair::new().point())));
+        let question = ChainQuestion { leaf: &leaf, issuers: &[], ek: None, now_unix_s: NOW_S };
+        let by = examine(&question, &roots).outcome.unwrap();
+        (by.authority_spki, by.tpm)
+    };
+    let (of_site, of_maker) = (by(&site), by(&maker));
+    assert_eq!((of_site.1, of_maker.1), (TpmKind::Software, TpmKind::Hardware));
+    assert_eq!(roots.by_key(), BTreeMap::from([of_site, of_maker]), "as in a chain");
 }
 
 #[test]

@@ -201,6 +201,22 @@ fn without_its_logs_a_host_is_not_in_a_zone_that_asks_for_them() {
 }
 
 #[test]
+fn only_a_list_that_is_on_its_way_is_waited_for() {
+    let half = IMA_LIST[..IMA_LIST.len() / 2].to_vec();
+    for (ima, waits) in [
+        (None, false),
+        (Some((0, half.clone(), false)), false),
+        (Some((0, half, true)), true),
+        (Some((9, vec![], false)), true),
+    ] {
+        let only = Zones::with_ima(vec![zone("measured", None, Some(OnUnknown::Warn))], Some(allowing("")));
+        let (_, appraisal) = Case::new(only.unwrap()).next(&Logs { boot: None, ima, ..Logs::whole() });
+        assert_eq!(appraisal.reasons[0].reason, Reason::Ima);
+        assert_eq!((!appraisal.pending.is_empty(), appraisal.refusal().is_none()), (waits, waits), "{appraisal:?}");
+    }
+}
+
+#[test]
 fn another_command_line_than_the_blessed_one_is_named_with_its_event() {
     let mut wanted = booted();
     // The kernel's EFI stub measures the command line into PCR 9, which is the loader's or the command line's stage.

@@ -178,6 +178,7 @@ fn a_wrong_pcr_is_seen_while_the_list_is_on_its_way() {
     let mut case = Case::new(zones(false, closed_too()), "").staying_in("sealed");
     let appraisal = case.next(&Sent { ima: half, ..Sent::whole() });
     assert_eq!(appraisal.refusal().unwrap().reason, Reason::PcrReference, "{appraisal:?}");
+    assert_eq!(appraisal.warnings, vec![], "no zone waits for the list");
     assert!(appraisal.pending.is_empty() && case.host.progress.sequence == 0, "nothing is renewed");
     let mut case = Case::new(zones(false, fixed("open", 0, true, None)), "").staying_in("sealed");
     case.next(&Sent { ima: half, ..Sent::whole() });
@@ -227,6 +228,32 @@ fn an_unknown_file_is_seen_in_a_list_that_goes_on() {
         assert_eq!(appraisal.revoke.is_some(), on_unknown == OnUnknown::Revoke);
         assert_eq!(appraisal.refusal().is_some(), on_unknown == OnUnknown::Shrink);
     }
+}
+
+#[test]
+fn a_host_that_a_zone_revokes_waits_for_no_other_zone() {
+    let quoted = [IMA_LIST, IMA_LIST].concat();
+    let sent = Sent { quoted_list: &quoted, ima: (0, IMA_LIST, true), ..Sent::whole() };
+    let zone = |text: &str, on_unknown| Zone { name: name(text), ..measured(on_unknown) };
+    let warns_first = vec![zone("warns", OnUnknown::Warn), zone("revokes", OnUnknown::Revoke)];
+    let appraisal = Case::new(warns_first, &some_path()).staying_in("warns").next(&sent);
+    assert!(appraisal.revoke.is_some(), "{appraisal:?}");
+    assert!(appraisal.pending.is_empty() && !appraisal.ages_in(&name("warns")), "{appraisal:?}");
+}
+
+#[test]
+fn a_list_that_proves_nothing_is_no_warning_of_a_zone_that_waits_for_another_log() {
+    let of_list = Zone { reference: Reference::Learn, ..fixed("of-list", 7, true, Some(OnUnknown::Warn)) };
+    let of_boot = Zone { name: name("of-boot"), ima: None, ..measured(OnUnknown::Warn) };
+    let mut case = Case::new(vec![of_list, of_boot], "");
+    case.learned.insert(name("of-list"), values(&Sent::whole()));
+    assert_eq!(case.next(&Sent::whole()).zone, Some(name("of-list")));
+    // The measure log is on its way; the list that came is another's.
+    let appraisal = case.next(&Sent { ima: (0, &IMA_LIST[..IMA_LIST.len() / 2], false), ..Sent::behind() });
+    assert_eq!((&appraisal.pending, appraisal.zone.as_ref()), (&vec![name("of-boot")], None));
+    let of_list = &appraisal.reasons[0];
+    assert!(of_list.reason == Reason::Ima && of_list.detail.as_str().contains("ima-pcr-mismatch"), "{of_list:?}");
+    assert_eq!(appraisal.warnings, vec![]);
 }
 
 #[test]

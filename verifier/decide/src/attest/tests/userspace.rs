@@ -11,10 +11,10 @@ use quotary_common::reason::Reason;
 
 use super::super::{
     Appraisal, BootRequirement, HeldLogs, LearnedReferences, Reference, USERSPACE_PCRS, Zone, Zones, ZonesError,
-    appraise, measure,
+    appraise, carried_records, measure,
 };
 use super::scene::Scene;
-use crate::eventlog::{Bank, EventLog, Stage, boot_stages, secure_boot};
+use crate::eventlog::{Bank, EventLog, MeasureLog, Stage, boot_stages, secure_boot};
 
 const BOOT_LOG: &[u8] = include_bytes!("../../../../../tests/data/attestation/vm/binary_bios_measurements");
 const SHA256: u16 = 0x000B;
@@ -283,6 +283,42 @@ fn a_stage_of_a_userspace_pcr_is_proven_where_the_zone_selects_it() {
     let rules = vec![zone("measured", ",11,12,13,15", Some(boot())), zone("booted", "", Some(requirement(None)))];
     let (_, why) = once(Zones::new(rules).unwrap(), &BOOT, Some(&BOOT));
     assert!(why.contains("stage-missing"), "what userspace measured is in no stage of the boot: {why}");
+}
+
+#[test]
+fn a_stage_of_a_userspace_pcr_is_not_proven_where_only_another_zone_selects_it() {
+    let blessed = BTreeSet::from([sha256(&[b"enter-initrd"])]);
+    let boot = || BootRequirement { stages: [(Stage::UnifiedKernel, blessed.clone())].into(), ..requirement(None) };
+    let rules = vec![zone("blind", ",12,13,15", Some(boot())), zone("measured", ",11", Some(boot()))];
+    let mut case = Case { boot_log: boot_log_and("enter-initrd"), ..Case::new(Zones::new(rules).unwrap()) };
+    let (place, why) = case.next(&values(&[(11, "enter-initrd")]), true, None);
+    assert_eq!(place, "measured");
+    assert!(why.contains("stage-not-quoted") && why.contains("PCR 11 is not quoted"), "{why}");
+}
+
+#[test]
+fn a_zone_that_says_nothing_of_userspace_takes_whatever_its_pcrs_prove() {
+    let mut case = Case { boot_log: boot_log_and("an odd phase"), ..Case::new(zones(None)) };
+    let quoted = [(11, "an odd phase"), (11, "another")];
+    assert_eq!(case.next(&values(&quoted), true, Some(&log(&quoted[1..]))), ("measured".to_owned(), String::new()));
+}
+
+#[test]
+fn records_are_carried_as_far_as_the_quoted_value_says_and_by_no_other_pcr() {
+    let replay = EventLog::parse(BOOT_LOG).unwrap().replay();
+    let parsed = MeasureLog::parse(&log(&BOOT)).unwrap();
+    let quoted =
+        |pcr: u8, records: &[(u8, &str)]| values(records).into_iter().find(|value| value.index == pcr).unwrap().value;
+    let carried = |pcr: u8, quoted: &[u8]| {
+        let records = carried_records(&replay, &parsed, pcr, quoted)?;
+        Some(records.iter().map(|record| record.number()).collect::<Vec<_>>())
+    };
+    assert_eq!(carried(11, &quoted(11, &BOOT)), Some(vec![0, 2, 4, 5]));
+    assert_eq!(carried(15, &quoted(15, &BOOT)), Some(vec![1, 3]));
+    assert_eq!(carried(11, &quoted(11, &BOOT[..5])), Some(vec![0, 2, 4]), "what stands behind them is a claim");
+    assert_eq!(carried(12, &quoted(12, &BOOT)), Some(vec![]), "nothing was measured there");
+    assert_eq!(carried(12, &quoted(11, &BOOT)), None);
+    assert_eq!(carried(11, &[0xA5; 32]), None);
 }
 
 /// The boot log with one more event in PCR 11, of these words: what a lying host makes of a record.
