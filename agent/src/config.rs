@@ -1,5 +1,7 @@
 //! The agent's configuration: raw as written, then checked; all faults are told at once.
 
+mod shape;
+
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +9,7 @@ use quotary_common::envelope::Mode;
 use quotary_common::limits::{APPLICATIONS_MAX, REQUESTS_MAX, defaults};
 use serde::Deserialize;
 
+use self::shape::{RawShape, Shape};
 use crate::enforce::Device;
 use crate::enforce::group::GroupPath;
 use crate::tpm::{RawTpm, TpmConfig};
@@ -16,6 +19,7 @@ pub const DEFAULT_PATH: &str = "/etc/quotary/agent.toml";
 const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 const STATE_DIR: &str = "/var/lib/quotary-agent";
 const RUNTIME_DIR: &str = "/run/quotary";
+const KILL_SWITCH_FILE: &str = "/etc/quotary/stop-enforcing";
 const DISKS_MAX: usize = 64;
 
 /// As written by the operator; every key that is left out has the default that `systemd/agent.toml` states.
@@ -39,13 +43,17 @@ struct RawConfig {
     shutdown_ms: Option<u64>,
     delegated_parent: Option<String>,
     disks: Option<Vec<String>>,
+    kill_switch_file: Option<PathBuf>,
     log: Option<String>,
+    shape: RawShape,
     tpm: RawTpm,
 }
 
 /// Checked configuration: made only by [`Config::load`] and [`Config::parse`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The file that this was read from.
+    pub(crate) path: PathBuf,
     /// What the agent keeps, mode 0700.
     pub(crate) state_dir: PathBuf,
     /// Where its sockets stand.
@@ -80,6 +88,10 @@ pub struct Config {
     pub(crate) delegated_parent: Option<GroupPath>,
     /// `major:minor` of the disks that a disk limit holds for; absent: all whole disks.
     pub(crate) disks: Option<Vec<Device>>,
+    /// While this file is there, nothing is enforced.
+    pub(crate) kill_switch_file: PathBuf,
+    /// How running units are moved.
+    pub(crate) shape: Shape,
     /// What is logged (`tracing` filter).
     pub(crate) log: String,
     /// The TPM.
@@ -138,7 +150,7 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let raw: RawConfig = toml::from_str(text)
             .map_err(|source| ConfigError::Syntax { path: path.to_path_buf(), source: Box::new(source) })?;
-        check(raw).map_err(|faults| ConfigError::Faults { path: path.to_path_buf(), faults })
+        check(raw, path).map_err(|faults| ConfigError::Faults { path: path.to_path_buf(), faults })
     }
 
     /// The application's socket.
@@ -157,7 +169,7 @@ impl Config {
     }
 }
 
-fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
+fn check(raw: RawConfig, path: &Path) -> Result<Config, Vec<String>> {
     let mut faults = Vec::new();
     let f = &mut faults;
     let state_dir = absolute("state_dir", raw.state_dir, STATE_DIR, f);
@@ -190,9 +202,12 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
     if let Err(error) = tracing_subscriber::EnvFilter::try_new(&log) {
         f.push(format!("log is \"{log}\": {error}"));
     }
+    let kill_switch_file = absolute("kill_switch_file", raw.kill_switch_file, KILL_SWITCH_FILE, f);
+    let shape = raw.shape.check(f);
     let tpm = tpm(raw.tpm, &state_dir, f);
     match tpm {
         Some(tpm) if faults.is_empty() => Ok(Config {
+            path: path.to_path_buf(),
             state_dir,
             runtime_dir,
             root,
@@ -210,6 +225,8 @@ fn check(raw: RawConfig) -> Result<Config, Vec<String>> {
             shutdown_ms,
             delegated_parent,
             disks,
+            kill_switch_file,
+            shape,
             log,
             tpm,
         }),

@@ -2,10 +2,11 @@
 
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use quotary_agent::config::{self, Config};
+use quotary_agent::run::Restored;
 use quotary_agent::{run, tpm};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +24,26 @@ const EXIT_USAGE: u8 = 64;
 )]
 struct Arguments {
     /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
     /// Checks the configuration, tells all faults, and ends.
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else it does.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put back what was before Quotary: every limit, or with --ended those that no lease covers any more
+    ///
+    /// systemd calls it after a crash and at the end of the leases; an agent that runs is asked to do it.
+    Restore {
+        /// Only what no lease covers any more; an agent that runs does that by itself
+        #[arg(long)]
+        ended: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -63,7 +79,11 @@ fn main() -> ExitCode {
     }
     // Colours and times are for people: under systemd the journal has its own.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
-    match serve(config) {
+    let done = match arguments.command {
+        None => serve(config),
+        Some(Command::Restore { ended }) => restore(&config, ended),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -81,12 +101,23 @@ fn in_its_environment() -> std::io::Result<()> {
         return Ok(());
     }
     let mut own = std::env::args_os();
-    let mut again = Command::new(std::env::current_exe()?);
+    let mut again = std::process::Command::new(std::env::current_exe()?);
     if let Some(name) = own.next() {
         again.arg0(name);
     }
     // On success this does not return.
     Err(again.args(own).env(name, value).exec())
+}
+
+fn restore(config: &Config, only_ended: bool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match runtime.block_on(run::restore(config, only_ended))? {
+        Restored::AgentRuns => println!("the agent runs: it ends leases by itself"),
+        Restored::Done { grants, targets } => {
+            println!("put back: {grants} grants ended, {targets} units and groups have their own values again");
+        }
+    }
+    Ok(())
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

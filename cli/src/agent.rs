@@ -20,12 +20,13 @@ pub(crate) async fn agent(command: &AgentCommand, json: bool) -> Result<(), Fail
             present::print_table(&grants(&view))
         }
         AgentCommand::Restore(at) => {
-            let RestoreReply { grants } = LocalClient::new(&at.socket).call::<RestoreAll>(&[], &Nothing {}).await?;
+            let RestoreReply { grants, targets } =
+                LocalClient::new(&at.socket).call::<RestoreAll>(&[], &Nothing {}).await?;
             if json {
-                return present::json(&RestoreReply { grants });
+                return present::json(&RestoreReply { grants, targets });
             }
             present::print(&format!(
-                "{grants} grants ended, the state before Quotary put back; nothing is enforced until the agent is started again\n"
+                "{grants} grants ended and {targets} units released, the state before Quotary put back; nothing is enforced until the agent is started again\n"
             ))
         }
     }

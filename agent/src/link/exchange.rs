@@ -10,6 +10,7 @@ use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
 use quotary_common::keys::KeysError;
 use quotary_common::nonce::Nonce;
+use quotary_common::plan::{self, VerifiedPlan};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::sign::Signed;
 use quotary_common::wire::{AskNonce, Base64, EvidenceReply, EvidenceRequest, NonceReply, Nothing, SendEvidence};
@@ -49,6 +50,8 @@ pub struct Answer {
     pub envelope: ClaimedEnvelope,
     /// What the host may use.
     pub grants: VerifiedGrantSet,
+    /// The shaping plans that it is to follow: all of them.
+    pub plans: Vec<VerifiedPlan>,
     /// What the next evidence needs.
     pub next: NonceReply,
     /// The zone that the host is in.
@@ -206,7 +209,7 @@ async fn accept(
     reply: EvidenceReply,
     quotes_took: Vec<Duration>,
 ) -> Result<Answer, LinkError> {
-    let (grants, checkpoint) = check(&with.identity, chain, &reply, clock::unix_ms())?;
+    let Checked { grants, plans, checkpoint } = check(&with.identity, chain, &reply, clock::unix_ms())?;
     let accepted = Accepted { epoch: grants.set().epoch, generation: grants.set().generation };
     let before = chain.clone();
     let envelope = chain.commit(accepted, Some(checkpoint)).ok_or(LinkError::Nothing)?;
@@ -215,7 +218,15 @@ async fn accept(
         *chain = before;
         return Err(error.into());
     }
-    Ok(Answer { envelope, grants, next: reply.next, zone: reply.zone, findings: reply.findings, quotes_took })
+    Ok(Answer { envelope, grants, plans, next: reply.next, zone: reply.zone, findings: reply.findings, quotes_took })
+}
+
+/// What a reply says that holds.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) grants: VerifiedGrantSet,
+    pub(super) plans: Vec<VerifiedPlan>,
+    pub(super) checkpoint: WitnessedCheckpoint,
 }
 
 /// What holds of a reply to the envelope on its way in `chain`, at `now_ms` (Unix time). Pure.
@@ -224,16 +235,18 @@ pub(super) fn check(
     chain: &Chain,
     reply: &EvidenceReply,
     now_ms: u64,
-) -> Result<(VerifiedGrantSet, WitnessedCheckpoint), LinkError> {
+) -> Result<Checked, LinkError> {
     let pending = chain.pending().ok_or(LinkError::Nothing)?;
     let keys = identity.keys(now_ms)?;
     let signed = Signed::from_bytes(&reply.grant_set.0).map_err(LinkError::GrantForm)?;
     let grants = grant::verify(&signed, keys, (pending.claims(), &pending.digest()), chain.accepted())
         .map_err(LinkError::Grants)?;
+    let signed: Vec<&[u8]> = reply.plans.iter().map(|plan| plan.0.as_slice()).collect();
+    let plans = plan::verify(&signed, keys, &grants).map_err(LinkError::Grants)?;
     let log_key = &keys.certificate().log_key;
     let base = pending.claims().checkpoint;
     let checkpoint = witness(&reply.next, &identity.deployment(), log_key, base, chain.seen())?;
-    Ok((grants, checkpoint))
+    Ok(Checked { grants, plans, checkpoint })
 }
 
 /// Writes the chain away from the thread that everything else runs on: an fsync may take long.

@@ -183,7 +183,7 @@ impl World {
 fn only_a_grant_set_of_the_certified_key_for_the_envelope_on_its_way_holds() {
     let world = World::new();
     let good = world.reply(&world.set(), &world.grant_key, &world.log_key);
-    let (grants, checkpoint) = check(&world.identity, &world.chain, &good, 50).unwrap();
+    let super::exchange::Checked { grants, checkpoint, .. } = check(&world.identity, &world.chain, &good, 50).unwrap();
     assert_eq!((grants.set().generation, checkpoint.size), (1, 1));
     assert_eq!(grants.lease().start_ms, world.chain.pending().unwrap().claims().built_at_ms);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use quotary_common::envelope::{EnforcementWrite, Event, EventKind, HostFacts};
 use quotary_common::id::{BootId, GrantId, RequestId};
 use quotary_common::limits::defaults;
+use quotary_common::plan::Target;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::RequestReply;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +26,7 @@ use crate::config::Config;
 use crate::enforce::Outcome;
 use crate::evidence::count_event;
 use crate::sample::{Application, Fold, Rates, Reader, Sample};
+use crate::shape::TargetView;
 use crate::socket::Ask;
 use crate::state::StateDir;
 
@@ -222,6 +224,7 @@ impl Agent {
                 uid: self.grants.uid(grant).or(*entered_uid),
                 unit: None,
             })
+            .chain(holding.targets.iter().map(shaped))
             .collect();
         self.holding = holding;
     }
@@ -259,13 +262,14 @@ impl Agent {
                     let _ = reply.send(Ok(()));
                 }
             }
-            Done::Restored { grants, reply } => {
+            Done::Switched { is_off } => self.is_halted = is_off,
+            Done::Restored { grants, targets, reply } => {
                 self.changing = self.changing.saturating_sub(1);
                 tracing::warn!(
                     grants,
                     "root has put everything back: nothing is enforced until the agent is started again"
                 );
-                let _ = reply.send(Ok(quotary_common::wire::RestoreReply { grants }));
+                let _ = reply.send(Ok(quotary_common::wire::RestoreReply { grants, targets }));
             }
         }
         self.keep();
@@ -387,6 +391,15 @@ impl Agent {
         self.tasks.wait().await;
         is_restored
     }
+}
+
+/// What a plan moves is looked at as applications are: a plan without its load would say little.
+fn shaped(view: &TargetView) -> Application {
+    let unit = match &view.target {
+        Target::Unit(unit) => Some(unit.clone()),
+        Target::Cgroup(_) => None,
+    };
+    Application { cgroup: view.cgroup.clone(), grant: None, uid: None, unit }
 }
 
 fn window(config: &Config, otherwise_ms: u64) -> NonZeroU64 {

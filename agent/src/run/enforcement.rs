@@ -1,6 +1,7 @@
 //! The thread that owns the enforcer: its files and fsyncs never hold up the loop.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,12 +10,14 @@ use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
 use quotary_common::id::{BootId, DeploymentId, GrantId, RequestId};
 use quotary_common::lease::Lease;
+use quotary_common::plan::VerifiedPlan;
 use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock;
-use crate::enforce::{Config, EnforceError, Enforcer, Outcome, Owner};
+use super::works::Works;
+use crate::enforce::{Config, EnforceError, Outcome, Owner};
+use crate::shape::{self, ShapeError, TargetView};
 use crate::socket::Reply;
 
 /// Orders that may wait: more than sockets can have open at once.
@@ -35,8 +38,8 @@ pub(super) struct Enrolment {
 /// What the enforcer is to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Bring the host to a grant set; the uids that asked, by request.
-    Apply { set: Box<VerifiedGrantSet>, askers: BTreeMap<RequestId, u32> },
+    /// Bring the host to a grant set and the plans that came with it; the uids that asked, by request.
+    Apply { set: Box<VerifiedGrantSet>, plans: Vec<VerifiedPlan>, askers: BTreeMap<RequestId, u32> },
     /// Bring what is held to the host's enrolment.
     Enrol(Enrolment),
     /// Move a process into a grant's group.
@@ -57,9 +60,23 @@ pub(super) enum Done {
     Ticked,
     Enrolled,
     Applied(Box<VerifiedGrantSet>),
-    Entered { grant: GrantId, result: Result<(), Refusal>, reply: Reply<LocalGrant> },
-    Released { reply: Option<Reply<()>> },
-    Restored { grants: u64, reply: Reply<RestoreReply> },
+    Entered {
+        grant: GrantId,
+        result: Result<(), Refusal>,
+        reply: Reply<LocalGrant>,
+    },
+    Released {
+        reply: Option<Reply<()>>,
+    },
+    Restored {
+        grants: u64,
+        targets: u64,
+        reply: Reply<RestoreReply>,
+    },
+    /// The kill switch was found, or is gone.
+    Switched {
+        is_off: bool,
+    },
 }
 
 /// What the enforcer holds, after an order.
@@ -71,6 +88,8 @@ pub(super) struct Holding {
     pub(super) owners: Vec<(GrantId, Owner)>,
     /// Groups: path, grant, uid that entered first.
     pub(super) groups: Vec<(CgroupPath, GrantId, Option<u32>)>,
+    /// What plans move.
+    pub(super) targets: Vec<TargetView>,
 }
 
 /// One report per order.
@@ -113,28 +132,37 @@ pub enum EnforcementError {
     /// The enforcer cannot be opened.
     #[error("enforcement cannot begin")]
     Enforcer(#[from] EnforceError),
+    /// The shaper cannot be opened.
+    #[error("shaping cannot begin")]
+    Shaper(#[from] ShapeError),
     /// No thread.
     #[error("the enforcement thread cannot be started")]
     Thread(#[source] std::io::Error),
 }
 
 impl Enforcement {
-    /// Opens the enforcer (which keeps what a running lease covers, and puts back the rest), then gives it a thread.
-    pub(super) fn open(config: Config, boot_id: BootId) -> Result<Opened, EnforcementError> {
-        let (enforcer, outcome) = Enforcer::open(config, boot_id, clock::boottime_ms())?;
+    /// Opens enforcer and shaper (which keep what a running lease covers, and put back the rest), then gives them a thread.
+    pub(super) fn open(
+        config: Config,
+        shape: shape::Config,
+        switch: PathBuf,
+        boot_id: BootId,
+    ) -> Result<Opened, EnforcementError> {
+        let works = Works::open(config, shape, switch, boot_id)?;
+        let (works, outcome) = works;
         let facts = Facts {
-            mode: enforcer.mode(),
-            backend: enforcer.backend(),
-            why_not: enforcer.capabilities().why_not.clone(),
+            mode: works.enforcer.mode(),
+            backend: works.backend(),
+            why_not: works.enforcer.capabilities().why_not.clone(),
         };
-        let holding = holding(&enforcer);
+        let holding = works.holding();
         let (orders, queue) = sync_channel(ORDERS_MAX);
         // One report per order, and orders are bounded.
         let (to, reports) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
             .name("enforce".to_owned())
             .stack_size(512 * 1024)
-            .spawn(move || serve(enforcer, &queue, &to))
+            .spawn(move || serve(works, &queue, &to))
             .map_err(EnforcementError::Thread)?;
         Ok(Opened { enforcement: Self { orders, thread: Some(thread) }, reports, facts, outcome, holding })
     }
@@ -161,7 +189,7 @@ impl Enforcement {
     }
 }
 
-fn serve(mut enforcer: Enforcer, orders: &Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
+fn serve(mut works: Works, orders: &Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
     loop {
         let order = match orders.recv_timeout(OWN_TICK) {
             Ok(order) => order,
@@ -170,59 +198,21 @@ fn serve(mut enforcer: Enforcer, orders: &Receiver<Order>, reports: &mpsc::Unbou
             Err(RecvTimeoutError::Disconnected) => return,
         };
         if let Order::Stop { done } = order {
-            enforcer.restore_all(clock::boottime_ms());
+            works.restore_all();
             let _ = done.send(());
             return;
         }
-        let (done, outcome) = carry_out(&mut enforcer, order);
+        if let Some((done, outcome)) = works.look_at_switch() {
+            let report = Report { done, outcome, holding: Some(works.holding()) };
+            if reports.send(report).is_err() {
+                return;
+            }
+        }
+        let (done, outcome) = works.carry_out(order);
         let changed = !matches!(done, Done::Ticked) || outcome != Outcome::default();
-        let holding = changed.then(|| holding(&enforcer));
+        let holding = changed.then(|| works.holding());
         if reports.send(Report { done, outcome, holding }).is_err() {
             return;
         }
     }
-}
-
-fn carry_out(enforcer: &mut Enforcer, order: Order) -> (Done, Outcome) {
-    let now_ms = clock::boottime_ms();
-    match order {
-        Order::Tick => (Done::Ticked, enforcer.tick(now_ms)),
-        Order::Enrol(Enrolment { deployment, epoch, is_new }) => {
-            let begin = if is_new { Enforcer::begin_enrolment } else { Enforcer::resume_enrolment };
-            (Done::Enrolled, begin(enforcer, deployment, epoch, now_ms))
-        }
-        Order::Apply { set, askers } => {
-            let outcome = enforcer.apply(&set, &askers, now_ms);
-            (Done::Applied(set), outcome)
-        }
-        Order::Enter { grant, pid, start_time_ticks, uid, reply } => {
-            let result = enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms).map_err(|error| {
-                tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
-                error.refusal()
-            });
-            (Done::Entered { grant, result, reply }, Outcome::default())
-        }
-        Order::Release { grants, reply } => {
-            let mut outcome = Outcome::default();
-            for grant in grants {
-                // What is not held (any more) needs no release.
-                if let Ok(released) = enforcer.release(&grant, now_ms) {
-                    outcome.append(released);
-                }
-            }
-            (Done::Released { reply }, outcome)
-        }
-        Order::RestoreAll { reply } => {
-            let outcome = enforcer.restore_all(now_ms);
-            (Done::Restored { grants: outcome.ended.len() as u64, reply }, outcome)
-        }
-        // Taken before; it has no report.
-        Order::Stop { .. } => (Done::Ticked, Outcome::default()),
-    }
-}
-
-fn holding(enforcer: &Enforcer) -> Holding {
-    let held: Vec<_> = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
-    let owners = held.iter().filter_map(|(grant, _)| Some((*grant, enforcer.owner(grant)?))).collect();
-    Holding { held, owners, groups: enforcer.groups() }
 }

@@ -15,8 +15,10 @@ mod exchanging;
 mod grants;
 mod linking;
 mod requests;
+mod restore;
 mod schedule;
 mod view;
+mod works;
 
 use std::time::Duration;
 
@@ -24,10 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use enforcement::EnforcementError;
+use quotary_common::envelope::HostFacts;
+pub use restore::{RestoreError, Restored, restore};
 
 use crate::config::Config;
 use crate::enforce;
 use crate::sample::{self, SampleError};
+use crate::shape;
 use crate::socket::{Asks, Limits, Listener, SocketError, SocketKind};
 use crate::state::{StateDir, StateError};
 use agent::Agent;
@@ -68,17 +73,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let _lock = state.lock()?;
     let boot_id = sample::boot_id(&config.root)?;
     let facts = sample::facts(&config.root)?;
-    let devices = config.disks.clone().unwrap_or_else(|| enforce::whole_disks(&config.root));
-    let opened = Enforcement::open(
-        enforce::Config {
-            root: config.root.clone(),
-            state_dir: state.clone(),
-            mode: config.mode,
-            delegated_parent: config.delegated_parent.as_ref().map(|parent| parent.as_str().to_owned()),
-            devices,
-        },
-        boot_id,
-    )?;
+    let (enforcing, shaping) = settings(&config, &state, &facts);
+    let opened = Enforcement::open(enforcing, shaping, config.kill_switch_file.clone(), boot_id)?;
     match &opened.facts.why_not {
         Some(why_not) => tracing::warn!(mode = ?opened.facts.mode, %why_not, "the agent starts, and goes only so far"),
         None => tracing::info!(mode = ?opened.facts.mode, backend = ?opened.facts.backend.kind, "the agent starts"),
@@ -101,6 +97,28 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     } else {
         Err(RunError::Stop { limit_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) })
     }
+}
+
+/// How enforcement and shaping are set up on this host.
+fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::Config, shape::Config) {
+    let devices = config.disks.clone().unwrap_or_else(|| enforce::whole_disks(&config.root));
+    let shaping = shape::Config {
+        root: config.root.clone(),
+        state_dir: state.clone(),
+        mode: config.mode,
+        devices: devices.clone(),
+        rules: shape::rules_of_host(config.shape.rules.clone(), facts),
+        local: config.shape.local.clone(),
+        program: shape::Program::this(&config.path),
+    };
+    let enforcing = enforce::Config {
+        root: config.root.clone(),
+        state_dir: state.clone(),
+        mode: config.mode,
+        delegated_parent: config.delegated_parent.as_ref().map(|parent| parent.as_str().to_owned()),
+        devices,
+    };
+    (enforcing, shaping)
 }
 
 /// Both sockets' tasks.

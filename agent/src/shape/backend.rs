@@ -50,6 +50,9 @@ pub trait Backend: Send + std::fmt::Debug {
     /// Which it is, as envelopes say.
     fn kind(&self) -> BackendKind;
 
+    /// Whether the host has a control at all.
+    fn supports(&self, control: ShapedControl) -> bool;
+
     /// Where a target is; `None` when it does not run.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! timer at the end of the last of them, which starts `quotary-agent restore --ended`. Two names take turns: the new timer
 //! stands before the old one goes. `OnActiveSec=` counts `CLOCK_MONOTONIC`: after a suspend it comes late by as long.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zbus::zvariant::Value as Variant;
 
@@ -23,6 +23,15 @@ pub struct Program {
     pub program: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
+}
+
+impl Program {
+    /// This very program; `None` where it cannot be told which that is.
+    pub fn this(config: &Path) -> Option<Self> {
+        let program = std::env::current_exe().ok()?;
+        let config = std::path::absolute(config).ok()?;
+        Some(Self { program, config })
+    }
 }
 
 /// The timer, as far as it is set.

@@ -37,4 +37,4 @@ pub mod systemd;
 pub use self::deadline::Program;
 pub use self::error::ShapeError;
 pub use self::local::Local;
-pub use self::shaper::{Config, Shaper, TargetView};
+pub use self::shaper::{Config, Shaper, TargetView, rules_of_host};

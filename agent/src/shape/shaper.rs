@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use quotary_common::envelope::{BackendKind, CgroupPath, Event, EventKind, Mode};
+use quotary_common::cbor::Text;
+use quotary_common::envelope::{BackendKind, CgroupPath, ControlState, Event, EventKind, HostFacts, Mode, Support};
 use quotary_common::id::{BootId, PlanId};
 use quotary_common::lease::Lease;
 use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
 use super::backend::{Backend, Place};
-use super::controller::{CheckedRules, Now, Phase, Shaping, State};
+use super::controller::{CheckedRules, Now, Phase, Rules, Shaping, State};
 use super::deadline::{Deadline, Program};
 use super::local::Local;
 use super::record::{Held, Record};
@@ -252,6 +253,16 @@ impl Shaper {
         self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind())
     }
 
+    /// What each control can do for units here.
+    pub fn controls(&self) -> Vec<ControlState> {
+        let Some(backend) = &self.backend else { return Vec::new() };
+        let state = |control: &ShapedControl| ControlState {
+            control: Text::lossy(control.file_name()),
+            support: if backend.supports(*control) { Support::Effective } else { Support::Unsupported },
+        };
+        ShapedControl::ALL.iter().map(state).collect()
+    }
+
     /// The targets that are shaped.
     pub fn targets(&self) -> Vec<TargetView> {
         let one = |(target, live): (&Target, &Live)| TargetView {
@@ -322,6 +333,25 @@ impl Shaper {
     pub(super) fn controls_of(plan: &VerifiedPlan) -> Vec<ShapedControl> {
         plan.checked().controls().collect()
     }
+}
+
+/// The rules, with what this host has at most.
+///
+/// Floors above what the host has would be no floors: then the host's whole is the floor.
+pub fn rules_of_host(mut rules: Rules, facts: &HostFacts) -> CheckedRules {
+    let whole = [(ShapedControl::MemoryHigh, facts.memory_bytes), (ShapedControl::CpuQuota, facts.cpu_millicores)];
+    for (control, amount) in whole {
+        let (least, most) = control.range();
+        let amount = amount.clamp(least, most);
+        rules.ceilings.insert(control, amount);
+        if let Some(floor) = rules.floors.get_mut(&control) {
+            *floor = (*floor).min(amount);
+        }
+    }
+    rules.check().unwrap_or_else(|faults| {
+        tracing::error!(?faults, "the rules of shaping do not hold together on this host: the defaults are used");
+        CheckedRules::default()
+    })
 }
 
 /// How long a target at rest is left alone.

@@ -44,7 +44,11 @@ pub fn digest_of(plans: &[impl AsRef<[u8]>]) -> Option<Digest> {
 /// A [`Refusal`]: `grant-signature` when they are not the ones that the grant set names, one is not signed by this
 /// deployment's verifier or not for this host, `epoch` when one is older than the set's epoch, `malformed` when one
 /// does not hold together.
-pub fn verify(plans: &[Vec<u8>], keys: &VerifiedKeys, set: &VerifiedGrantSet) -> Result<Vec<VerifiedPlan>, Refusal> {
+pub fn verify(
+    plans: &[impl AsRef<[u8]>],
+    keys: &VerifiedKeys,
+    set: &VerifiedGrantSet,
+) -> Result<Vec<VerifiedPlan>, Refusal> {
     let refuse = |why: String| Refusal::new(Reason::GrantSignature, why);
     if plans.len() > PLANS_MAX {
         return Err(Refusal::new(Reason::TooLarge, format!("{} plans, at most {PLANS_MAX} are taken", plans.len())));
@@ -55,7 +59,7 @@ pub fn verify(plans: &[Vec<u8>], keys: &VerifiedKeys, set: &VerifiedGrantSet) ->
     plans
         .iter()
         .map(|bytes| {
-            let signed = Signed::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
+            let signed = Signed::from_bytes(bytes.as_ref()).map_err(|error| refuse(error.to_string()))?;
             let plan: Plan = signed.verify(&keys.certificate().grant_key).map_err(|error| refuse(error.to_string()))?;
             if plan.deployment != set.set().deployment || plan.host != set.set().host {
                 return Err(refuse(format!("plan {} is for another host", plan.id)));

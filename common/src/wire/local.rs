@@ -162,4 +162,7 @@ pub struct AgentView {
 pub struct RestoreReply {
     /// How many grants were ended.
     pub grants: u64,
+    /// How many units and groups have their own values again.
+    #[serde(default)]
+    pub targets: u64,
 }

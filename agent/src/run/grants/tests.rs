@@ -26,6 +26,7 @@ fn holding(entered: Option<u32>) -> Holding {
     Holding {
         held: vec![(id, Some(lease(0)))],
         owners: Vec::new(),
+        targets: Vec::new(),
         groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)],
     }
 }

@@ -100,6 +100,10 @@ impl Backend for Systemd {
         BackendKind::Systemd
     }
 
+    fn supports(&self, control: ShapedControl) -> bool {
+        self.tree.offers(control) && property::drop_in_name(control).is_some()
+    }
+
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
         let Some(unit) = unit_of(target) else { return Ok(None) };
         if self.watch.take_changed() {

@@ -1,0 +1,80 @@
+//! `[shape]`: how running units are moved, and what no plan may do here.
+
+use std::collections::BTreeMap;
+
+use quotary_common::plan::ShapedControl;
+use serde::Deserialize;
+
+use crate::shape::Local;
+use crate::shape::controller::{Guard, Rules};
+
+/// Most units that the configuration may protect.
+const PROTECTED_MAX: usize = 256;
+
+/// As written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawShape {
+    protected_units: Option<Vec<String>>,
+    memory_floor_bytes: Option<u64>,
+    cpu_weight_floor: Option<u64>,
+    dwell_ms: Option<u64>,
+    step_permille_max: Option<u16>,
+    decay_ms: Option<u64>,
+    memory_guard_permille: Option<[u16; 3]>,
+    cpu_guard_permille: Option<[u16; 3]>,
+    io_guard_permille: Option<[u16; 3]>,
+}
+
+/// Checked settings of shaping.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// How fast, and where pressure stops it; without what the host has at most, which is not configured.
+    pub(crate) rules: Rules,
+    /// What no plan may do here.
+    pub(crate) local: Local,
+}
+
+impl RawShape {
+    /// Checks it; faults are added.
+    pub(super) fn check(self, faults: &mut Vec<String>) -> Shape {
+        let defaults = Rules::default();
+        let guard = |given: Option<[u16; 3]>, default: Guard| {
+            given.map_or(default, |[resume_permille, hold_permille, rollback_permille]| Guard {
+                resume_permille,
+                hold_permille,
+                rollback_permille,
+            })
+        };
+        let floors = BTreeMap::from([
+            (ShapedControl::MemoryHigh, self.memory_floor_bytes.unwrap_or(64 << 20)),
+            (ShapedControl::CpuWeight, self.cpu_weight_floor.unwrap_or(5)),
+        ]);
+        let rules = Rules {
+            dwell_ms: self.dwell_ms.unwrap_or(defaults.dwell_ms),
+            step_permille_max: self.step_permille_max.unwrap_or(defaults.step_permille_max),
+            decay_ms: self.decay_ms.unwrap_or(defaults.decay_ms),
+            memory: guard(self.memory_guard_permille, defaults.memory),
+            cpu: guard(self.cpu_guard_permille, defaults.cpu),
+            io: guard(self.io_guard_permille, defaults.io),
+            floors,
+            ..defaults
+        };
+        if let Err(found) = rules.clone().check() {
+            faults.extend(found.iter().map(|fault| format!("shape: {fault}")));
+        }
+        let local = match self.protected_units {
+            None => Local::default(),
+            Some(units) => {
+                if units.len() > PROTECTED_MAX {
+                    faults.push(format!("shape.protected_units has {} entries: at most {PROTECTED_MAX}", units.len()));
+                }
+                if let Some(off) = units.iter().find(|unit| unit.matches('*').count() > 1 || unit.is_empty()) {
+                    faults.push(format!("shape.protected_units has \"{off}\": it must be a name with at most one `*`"));
+                }
+                Local::protecting(units)
+            }
+        };
+        Shape { rules, local }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the enforcement thread owns, and how it carries out an order: grants in groups of our own, plans in units, and the
+//! switch that ends both.
+
+use std::path::PathBuf;
+
+use quotary_common::cbor::Bounded;
+use quotary_common::envelope::{Backend, BackendKind, Mode};
+use quotary_common::id::BootId;
+
+use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order};
+use crate::clock;
+use crate::enforce::{Config, Enforcer, Outcome};
+use crate::shape::controller::Now;
+use crate::shape::{self, Shaper};
+
+/// Enforcer and shaper.
+pub(super) struct Works {
+    pub(super) enforcer: Enforcer,
+    shaper: Shaper,
+    /// While this file is there, nothing is enforced.
+    switch: PathBuf,
+    is_off: bool,
+}
+
+fn now() -> Now {
+    Now { unix_ms: clock::unix_ms(), boottime_ms: clock::boottime_ms() }
+}
+
+impl Works {
+    /// Opens both: what a running lease covers stays, the rest is put back.
+    pub(super) fn open(
+        config: Config,
+        shape: shape::Config,
+        switch: PathBuf,
+        boot_id: BootId,
+    ) -> Result<(Self, Outcome), EnforcementError> {
+        let now = now();
+        let (enforcer, mut outcome) = Enforcer::open(config, boot_id, now.boottime_ms)?;
+        // Where the host lets nothing be enforced, units are not written either.
+        let mode = if shape.mode == Mode::Enforce { enforcer.mode() } else { shape.mode };
+        let (shaper, shaped) = Shaper::open(shape::Config { mode, ..shape }, boot_id, now)?;
+        outcome.append(shaped);
+        Ok((Self { enforcer, shaper, switch, is_off: false }, outcome))
+    }
+
+    /// How the envelope describes enforcement: who writes, and what each control can do.
+    pub(super) fn backend(&self) -> Backend {
+        let mut backend = self.enforcer.backend();
+        if self.shaper.kind() != BackendKind::None {
+            backend.kind = self.shaper.kind();
+        }
+        let mut controls = std::mem::take(&mut backend.controls).into_vec();
+        for more in self.shaper.controls() {
+            match controls.iter_mut().find(|known| known.control == more.control) {
+                Some(known) => *known = more,
+                None => controls.push(more),
+            }
+        }
+        Backend { controls: Bounded::truncating(controls).0, ..backend }
+    }
+
+    /// Whether the kill switch was set or taken away since the last look.
+    pub(super) fn look_at_switch(&mut self) -> Option<(Done, Outcome)> {
+        // A link counts as well, wherever it leads: whoever made it meant it.
+        let is_off = std::fs::symlink_metadata(&self.switch).is_ok();
+        if is_off == self.is_off {
+            return None;
+        }
+        self.is_off = is_off;
+        if is_off {
+            tracing::warn!(file = %self.switch.display(), "the kill switch is set: everything is put back");
+            return Some((Done::Switched { is_off }, self.restore_all()));
+        }
+        tracing::warn!(file = %self.switch.display(), "the kill switch is gone: the next grant set is applied again");
+        Some((Done::Switched { is_off }, Outcome::default()))
+    }
+
+    /// Puts back the state before Quotary.
+    pub(super) fn restore_all(&mut self) -> Outcome {
+        let now = now();
+        let mut outcome = self.enforcer.restore_all(now.boottime_ms);
+        outcome.append(self.shaper.restore_all(now));
+        outcome
+    }
+
+    /// Carries out an order.
+    pub(super) fn carry_out(&mut self, order: Order) -> (Done, Outcome) {
+        let now = now();
+        let now_ms = now.boottime_ms;
+        let enforcer = &mut self.enforcer;
+        match order {
+            Order::Tick => {
+                let mut outcome = enforcer.tick(now_ms);
+                outcome.append(self.shaper.tick(now));
+                (Done::Ticked, outcome)
+            }
+            Order::Enrol(Enrolment { deployment, epoch, is_new }) => {
+                let begin = if is_new { Enforcer::begin_enrolment } else { Enforcer::resume_enrolment };
+                (Done::Enrolled, begin(enforcer, deployment, epoch, now_ms))
+            }
+            Order::Apply { set, .. } if self.is_off => (Done::Applied(set), Outcome::default()),
+            Order::Apply { set, plans, askers } => {
+                let mut outcome = enforcer.apply(&set, &askers, now_ms);
+                outcome.append(self.shaper.take(plans, now));
+                (Done::Applied(set), outcome)
+            }
+            Order::Enter { grant, pid, start_time_ticks, uid, reply } => {
+                let result = enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms).map_err(|error| {
+                    tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
+                    error.refusal()
+                });
+                (Done::Entered { grant, result, reply }, Outcome::default())
+            }
+            Order::Release { grants, reply } => {
+                let mut outcome = Outcome::default();
+                for grant in grants {
+                    // What is not held (any more) needs no release.
+                    if let Ok(released) = enforcer.release(&grant, now_ms) {
+                        outcome.append(released);
+                    }
+                }
+                (Done::Released { reply }, outcome)
+            }
+            Order::RestoreAll { reply } => {
+                let targets = self.shaper.targets().len() as u64;
+                let outcome = self.restore_all();
+                (Done::Restored { grants: outcome.ended.len() as u64, targets, reply }, outcome)
+            }
+            // Taken before; it has no report.
+            Order::Stop { .. } => (Done::Ticked, Outcome::default()),
+        }
+    }
+
+    /// What is held after an order.
+    pub(super) fn holding(&self) -> Holding {
+        let enforcer = &self.enforcer;
+        let held: Vec<_> = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
+        let owners = held.iter().filter_map(|(grant, _)| Some((*grant, enforcer.owner(grant)?))).collect();
+        Holding { held, owners, groups: enforcer.groups(), targets: self.shaper.targets() }
+    }
+}
