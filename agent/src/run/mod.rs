@@ -106,6 +106,7 @@ fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::C
         root: config.root.clone(),
         state_dir: state.clone(),
         mode: config.mode,
+        delegated_parent: config.delegated_parent.as_ref().map(|parent| parent.as_str().to_owned()),
         devices: devices.clone(),
         rules: shape::rules_of_host(config.shape.rules.clone(), facts),
         local: config.shape.local.clone(),

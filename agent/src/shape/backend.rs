@@ -17,6 +17,8 @@ pub struct Place {
     pub instance: String,
     /// At which memory pressure systemd-oomd kills it, thousandths, where it was told to.
     pub oomd_limit_permille: Option<u16>,
+    /// Whether a manager owns it as a unit.
+    pub is_unit: bool,
 }
 
 /// What stood there before Quotary: what an undo puts back.
@@ -47,8 +49,11 @@ pub enum Override {
 
 /// Moves controls of targets. One implementation for each owner of cgroups.
 pub trait Backend: Send + std::fmt::Debug {
-    /// Which it is, as envelopes say.
-    fn kind(&self) -> BackendKind;
+    /// Who serves a target, as envelopes say.
+    fn kind_of(&self, target: &Target) -> BackendKind;
+
+    /// Whether the kernel acts on a control of the target, or only takes it.
+    fn acts_on(&self, target: &Target, control: ShapedControl) -> bool;
 
     /// Whether the host has a control at all.
     fn supports(&self, control: ShapedControl) -> bool;

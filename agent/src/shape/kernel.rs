@@ -149,7 +149,7 @@ fn some_avg10_permille(text: &str) -> Option<u16> {
 }
 
 /// The number after `key` in a flat-keyed file.
-fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
