@@ -275,9 +275,8 @@ fn tighten(track: &Track, aim: &Aim, goal: u64, kept: &Kept, tick: &Tick<'_>) ->
     let rules = tick.rules;
     let mut to = tightened(track, aim.present, goal, rules);
     if track.is_memory_high() {
-        let is_forced = kept.reclaim.stalled_ticks >= STALLED_TICKS;
-        let (least, _) = within_headroom(tick.reading, to, is_forced, rules);
-        to = to.max(least).min(aim.present);
+        let is_stalled = kept.reclaim.stalled_ticks > 0 && tick.plan.plan().on_pressure == OnPressure::Hold;
+        to = within_headroom(tick.reading, to, is_stalled, rules).0.min(aim.present);
     }
     let is_in_time = tick.now.unix_ms <= tick.plan.plan().effective_at_ms;
     let is_final = to == aim.target;
@@ -324,7 +323,7 @@ fn orphan(index: usize, track: &Track, tick: &Tick<'_>) -> Option<Candidate> {
             let since_ms = track.tightened_at_ms.map_or(u64::MAX, |at_ms| tick.now.boottime_ms.saturating_sub(at_ms));
             let mut to = tightened(track, present, baseline, rules);
             if track.is_memory_high() {
-                to = to.max(within_headroom(tick.reading, to, true, rules).0).min(present);
+                to = within_headroom(tick.reading, to, false, rules).0.min(present);
             }
             let may = tick.verdict.hold(track.control).is_none() && since_ms >= rules.dwell_ms && to < present;
             may.then_some(Candidate { value: Value::Value(to), is_tighter: true, ..base })

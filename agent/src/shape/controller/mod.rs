@@ -25,7 +25,13 @@ mod note;
 mod pressure;
 mod reading;
 mod rules;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod simulated;
 mod step;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests;
 mod track;
 
 use std::collections::BTreeMap;
