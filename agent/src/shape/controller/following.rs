@@ -31,6 +31,8 @@ pub(super) struct Tick<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Aim {
     is_ours: bool,
+    /// Another writer has it, or it is not there.
+    is_left: bool,
     /// What stands there as a number.
     present: u64,
     /// Nothing limits it yet.
@@ -103,17 +105,15 @@ fn aim(track: &mut Track, tick: &Tick<'_>, notes: &mut Vec<Note>) -> Option<Aim>
     let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
     let line = tick.plan.setpoint_from(control, taken_up, now.unix_ms).unwrap_or(target);
     let verdict = &tick.verdict;
-    let rested_ms = track.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms));
     if verdict.hold(control).is_none() {
         track.rollbacks = 0;
-        if sight == Sight::Ours && verdict.is_calm(control) && rested_ms >= rules.dwell_ms {
-            track.good = track.expected;
-        }
     }
+    track.prove(sight != Sight::Left && verdict.is_calm(control), now);
     let held = verdict.hold(control).or(track.backs_off_for(now)).filter(|_| track.given_up.is_none());
     let is_open = is_open(control, track.expected, rules);
     let mut aim = Aim {
         is_ours: sight == Sight::Ours,
+        is_left: sight == Sight::Left,
         present: track.level(track.expected, tick.reading, rules),
         is_open,
         line: rules.bounded(control, line),
@@ -151,7 +151,7 @@ fn is_last_call(kept: &Kept, aims: &[Option<Aim>], tick: &Tick<'_>) -> bool {
     };
     let ticks_left = left_ms.saturating_sub(tick_ms / TICK_JITTER_PART) / tick_ms + 1;
     let is_open = |(track, aim): &(&Track, &Option<Aim>)| {
-        let may = |aim: &Aim| aim.is_ours && aim.held.is_none() && !aim.is_at_target(track);
+        let may = |aim: &Aim| !aim.is_left && aim.held.is_none() && !aim.is_at_target(track);
         track.control.is_gradual() && track.given_up.is_none() && aim.as_ref().is_some_and(may)
     };
     let missing = kept.tracks.iter().zip(aims).filter(is_open).count();

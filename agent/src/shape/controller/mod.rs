@@ -38,7 +38,7 @@ use std::collections::BTreeMap;
 
 use quotary_common::plan::{CheckedPlan, ShapedControl};
 
-pub use self::kept::{Hold, Kept, Reclaim, Track};
+pub use self::kept::{Hold, Kept, Reclaim, Track, Trial};
 pub use self::note::{Cause, ControlState, LateBecause, Note, Standing, State};
 pub use self::reading::{Actual, Counters, Decision, Now, Phase, Reading, Value, Write};
 pub use self::rules::{CheckedRules, Guard, Rules, RulesFault};

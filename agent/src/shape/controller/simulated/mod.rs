@@ -20,8 +20,6 @@ pub(super) const GIB: u64 = 1 << 30;
 const SLICE_MS: u64 = 100;
 /// What a disk brings back of evicted pages, bytes per ms.
 const REFAULT_BYTES_PER_MS: u64 = 200 * MIB / 1000;
-/// How fast files are read into the cache that nobody needs again, bytes per ms.
-const CACHE_BYTES_PER_MS: u64 = 20 * MIB / 1000;
 /// How fast a workload allocates, bytes per ms.
 const ALLOCATE_BYTES_PER_MS: u64 = 500 * MIB / 1000;
 /// systemd-oomd kills after so long above its limit.
@@ -57,6 +55,8 @@ pub(super) struct Kernel {
     pub(super) foreign: Vec<(u64, ShapedControl, Value)>,
     /// Ticks that a write takes to show.
     pub(super) lag_ms: u64,
+    /// How fast files are read into the cache that nobody needs again.
+    pub(super) cached_bytes_per_second: u64,
     /// Whether the agent learns what the kernel says of its reclaim.
     pub(super) tells_of_reclaim: bool,
     /// What the wall clock is off by.
@@ -93,6 +93,7 @@ impl Kernel {
             absent: BTreeSet::new(),
             foreign: Vec::new(),
             lag_ms: 0,
+            cached_bytes_per_second: 2 * MIB,
             tells_of_reclaim: true,
             wall_offset_ms: 0,
             suspended_ms: 0,
@@ -221,7 +222,7 @@ impl Kernel {
     fn run_memory(&mut self, demand: Demand) {
         let wanted = demand.anon_bytes.saturating_sub(self.anon_lost);
         self.anon = wanted.min(self.anon + ALLOCATE_BYTES_PER_MS * SLICE_MS);
-        self.cold = demand.cold_bytes.min(self.cold + CACHE_BYTES_PER_MS * SLICE_MS);
+        self.cold = demand.cold_bytes.min(self.cold + self.cached_bytes_per_second * SLICE_MS / 1000);
         // What was evicted is touched again within a second, and waited for.
         let back = (demand.hot_bytes.saturating_sub(self.hot) / 10).min(REFAULT_BYTES_PER_MS * SLICE_MS);
         self.hot = demand.hot_bytes.min(self.hot + back);
