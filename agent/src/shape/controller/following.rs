@@ -11,7 +11,7 @@ use super::step::{
     Candidate, PRESSURE_LAG_MS, STALLED_TICKS, Urgency, behind, is_in_dead_band, rolled_back, tightened,
     within_headroom,
 };
-use super::track::{Sight, is_open};
+use super::track::{Sight, is_open, permille};
 
 /// A part of a tick by which ticks may come late without the last writes missing the effective time.
 const TICK_JITTER_PART: u64 = 20;
@@ -84,6 +84,8 @@ pub(super) fn follow(kept: &mut Kept, tick: &Tick<'_>, notes: &mut Vec<Note>) ->
         }
     }
     settle(kept, &aims, tick, notes);
+    let is_looser = |aim: &Aim| aim.line > aim.present && !is_in_dead_band(aim.present, aim.line, tick.rules);
+    kept.is_easing &= aims.iter().flatten().any(is_looser);
     (best, reclaim_bytes)
 }
 
@@ -259,7 +261,7 @@ fn candidate(
     }
     if goal > aim.present {
         let most = rules.step_permille_max;
-        let step = super::track::permille(aim.present, most).max(1);
+        let step = permille(aim.present, most).max(1);
         let to = if kept.is_easing { goal.min(aim.present.saturating_add(step)) } else { goal };
         let is_small = to != aim.target && is_in_dead_band(aim.present, to, rules);
         return (!is_small).then(|| candidate(to, Urgency::Follow));
@@ -275,6 +277,11 @@ fn tighten(track: &Track, aim: &Aim, goal: u64, kept: &Kept, tick: &Tick<'_>) ->
     let rules = tick.rules;
     let mut to = tightened(track, aim.present, goal, rules);
     if track.is_memory_high() {
+        // Down to what is in use it changes nothing for the target: that is no step of it.
+        let in_use = track.level(Value::Unlimited, tick.reading, rules);
+        if in_use < aim.present {
+            to = to.min(in_use.max(goal));
+        }
         let is_stalled = kept.reclaim.stalled_ticks > 0 && tick.plan.plan().on_pressure == OnPressure::Hold;
         to = within_headroom(tick.reading, to, is_stalled, rules).0.min(aim.present);
     }
@@ -296,7 +303,7 @@ fn reclaim(track: &Track, aim: &Aim, kept: &Kept, tick: &Tick<'_>) -> Option<u64
     let ahead_ms = rules.dwell_ms.max(rules.tick_ms.saturating_mul(turns));
     let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
     let next = plan.setpoint_from(track.control, taken_up, tick.now.unix_ms.saturating_add(ahead_ms))?;
-    let step = super::track::permille(aim.present, rules.step_permille_max).max(1);
+    let step = permille(aim.present, rules.step_permille_max).max(1);
     let next = rules.bounded(track.control, next).max(aim.present.saturating_sub(step));
     (next < aim.present).then(|| within_headroom(tick.reading, next, false, rules).1).flatten()
 }
@@ -355,7 +362,7 @@ fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Ve
                 track.retry_wait_ms = 0;
             }
             if matches!(track.standing, Standing::Moving) {
-                track.standing = Standing::Reached;
+                (track.standing, track.was_reached) = (Standing::Reached, true);
                 track.late_by_ms = (late_by_ms > 0).then_some(late_by_ms);
                 notes.push(Note::Reached { control, late_by_ms });
             }
@@ -364,7 +371,8 @@ fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Ve
         if track.standing == Standing::Reached {
             track.standing = Standing::Moving;
         }
-        let is_awaited = track.reached_at_unix_ms.is_none() && track.standing != Standing::Unsupported;
+        let is_on_its_way = !aim.is_ours && !aim.is_left && aim.is_at_target(track);
+        let is_awaited = !track.was_reached && !is_on_its_way && track.standing != Standing::Unsupported;
         let by_ms = now.unix_ms.saturating_sub(effective_ms);
         // What is on or off is never turned on ahead of its time, so that it may come a turn after it.
         let turns = u64::try_from(aims.len()).unwrap_or(u64::MAX).saturating_add(1);

@@ -164,7 +164,7 @@ pub struct Track {
     /// Whether pressure held it at any time of this plan.
     #[n(21)]
     pub was_held: bool,
-    /// When its target was written, or found there, Unix ms; the first time.
+    /// When its target was written, or found there, Unix ms; absent while another value stands there.
     #[n(22)]
     pub reached_at_unix_ms: Option<u64>,
     /// How late it is, or was when it reached its target, ms.
@@ -188,4 +188,7 @@ pub struct Track {
     /// The value that is to prove itself good, and since when pressure is away, ms.
     #[n(29)]
     pub trial: Option<Trial>,
+    /// Whether it has reached its target under this plan, even if pressure took it back since.
+    #[n(30)]
+    pub was_reached: bool,
 }

@@ -126,7 +126,7 @@ impl Shaping {
             track.span = plan.span(control, track.found).unwrap_or(0);
             (track.line, track.target) = (track.found, Some(target));
             track.stride_permille = rules.step_permille;
-            (track.given_up, track.was_held) = (None, false);
+            (track.given_up, track.was_held, track.was_reached) = (None, false, false);
             (track.reached_at_unix_ms, track.late_by_ms, track.is_bounded) = (None, None, false);
             if !matches!(track.standing, Standing::Contested | Standing::Unsupported) {
                 track.standing = Standing::Moving;
@@ -235,8 +235,7 @@ fn commit(kept: &mut Kept, chosen: Candidate, rules: &CheckedRules, now: Now, no
         track.stride_permille = if is_behind { doubled } else { rules.step_permille };
     }
     track.line = chosen.line;
-    if track.target.is_some_and(|target| chosen.value == Value::Value(target)) {
-        track.reached_at_unix_ms.get_or_insert(now.unix_ms);
-    }
+    let is_target = track.target.is_some_and(|target| chosen.value == Value::Value(target));
+    track.reached_at_unix_ms = is_target.then_some(now.unix_ms);
     Some(Write { control, value: chosen.value })
 }

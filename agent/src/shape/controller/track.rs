@@ -58,6 +58,7 @@ impl Track {
             refused_until_ms: 0,
             refused_wait_ms: 0,
             trial: None,
+            was_reached: false,
         }
     }
 
