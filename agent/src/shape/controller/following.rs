@@ -353,12 +353,16 @@ fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Ve
             }
             continue;
         };
-        let is_there = aim.is_ours && aim.line == aim.target && aim.is_at_target(track);
+        // Before the effective time a line may pass its target and leave it again.
+        let is_there = aim.is_ours && now.unix_ms >= effective_ms && aim.is_at_target(track);
         if is_there {
-            let at_ms = *track.reached_at_unix_ms.get_or_insert(now.unix_ms);
+            // Never written, it stood there all the time.
+            let found_ms = if track.written_at_ms.is_none() { effective_ms } else { now.unix_ms };
+            let at_ms = *track.reached_at_unix_ms.get_or_insert(found_ms);
             let late_by_ms = at_ms.saturating_sub(effective_ms);
             let rested_ms = track.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms));
-            if track.retry_wait_ms > 0 && rested_ms >= track.retry_wait_ms {
+            let is_fine = tick.verdict.is_calm(control) && rested_ms >= track.retry_wait_ms.max(4 * PRESSURE_LAG_MS);
+            if is_fine {
                 track.retry_wait_ms = 0;
             }
             if matches!(track.standing, Standing::Moving) {
