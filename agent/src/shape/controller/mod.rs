@@ -16,11 +16,12 @@
 //! | `pressure` | holds and rollbacks |
 //! | `track` | one control: its owner, its levels |
 //! | `step` | the arithmetic of one step |
-//! | `following`, `decay` | the two phases |
+//! | `following` with `moving`, `decay` | the two phases |
 
 mod decay;
 mod following;
 mod kept;
+mod moving;
 mod note;
 mod pressure;
 mod reading;

@@ -49,6 +49,11 @@ impl Candidate {
     }
 }
 
+/// Whether a value limits more than another.
+pub(super) fn is_tighter(control: ShapedControl, value: u64, than: u64) -> bool {
+    if control.is_tighter_when_less() { value < than } else { value > than }
+}
+
 /// How far apart two levels are, in millionths of a range.
 pub(super) fn behind(present: u64, line: u64, span: u64) -> u64 {
     let part = u128::from(present.abs_diff(line)) * 1_000_000 / u128::from(span.max(1));

@@ -141,6 +141,16 @@ impl Track {
         }
     }
 
+    /// How long its last write is ago, ms.
+    pub(super) fn rested_ms(&self, now: Now) -> u64 {
+        self.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms))
+    }
+
+    /// How long its last tightening is ago, ms.
+    pub(super) fn since_tightened_ms(&self, now: Now) -> u64 {
+        self.tightened_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms))
+    }
+
     /// Takes note of whether pressure is away: what stood there when it has been so for long enough was good. (What
     /// was written since is tighter, and did no harm either, or it would show.)
     pub(super) fn prove(&mut self, is_calm: bool, now: Now) {
