@@ -31,7 +31,7 @@ mod rules;
 mod simulated;
 mod step;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests;
 mod track;
 
