@@ -91,6 +91,9 @@ pub trait Backend: Send + std::fmt::Debug {
     /// Which controllers are on for the target and its siblings.
     fn enabled_for_siblings(&self, place: &Place) -> Option<String>;
 
+    /// Whether the last reclaim of the target freed less than was asked for; told once, `None` while it runs.
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool>;
+
     /// Asks the kernel to reclaim memory of the target; comes back at once.
     fn reclaim(&mut self, place: &Place, bytes: u64);
 }

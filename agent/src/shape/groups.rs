@@ -256,6 +256,10 @@ impl Backend for Groups {
         self.tree.as_ref().and_then(|(tree, _)| tree.enabled_in(place.cgroup.parent().as_ref()))
     }
 
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
+        self.tree.as_ref().and_then(|(_, reclaimer)| reclaimer.take_outcome(&place.cgroup))
+    }
+
     fn reclaim(&mut self, place: &Place, bytes: u64) {
         if let Some((_, reclaimer)) = &self.tree {
             reclaimer.reclaim(&place.cgroup, bytes);

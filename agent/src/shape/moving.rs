@@ -164,6 +164,7 @@ impl Shaper {
         }
         let controls: Vec<ShapedControl> = live.shaping.kept().tracks.iter().map(|track| track.control).collect();
         let mut reading = backend.read(&live.place, &controls);
+        reading.reclaim_fell_short = backend.take_reclaimed(&live.place);
         if self.mode != Mode::Enforce {
             as_if_written(&mut reading, &live.shaping);
         }

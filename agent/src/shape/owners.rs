@@ -99,6 +99,14 @@ impl Backend for Owners {
         systemd.or(groups).and_then(|backend| backend.enabled_for_siblings(place))
     }
 
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
+        match (&mut self.systemd, &mut self.groups) {
+            (Some(systemd), _) if place.is_unit => systemd.take_reclaimed(place),
+            (_, Some(groups)) => groups.take_reclaimed(place),
+            _ => None,
+        }
+    }
+
     fn reclaim(&mut self, place: &Place, bytes: u64) {
         match (&mut self.systemd, &mut self.groups) {
             (Some(systemd), _) if place.is_unit => systemd.reclaim(place, bytes),

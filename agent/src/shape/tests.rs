@@ -110,6 +110,9 @@ impl Backend for Fake {
     fn enabled_for_siblings(&self, _: &Place) -> Option<String> {
         None
     }
+    fn take_reclaimed(&mut self, _: &Place) -> Option<bool> {
+        None
+    }
     fn reclaim(&mut self, _: &Place, _: u64) {}
 }
 

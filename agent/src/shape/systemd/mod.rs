@@ -185,6 +185,10 @@ impl Backend for Systemd {
         self.tree.enabled_in(place.cgroup.parent().as_ref())
     }
 
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
+        self.reclaimer.take_outcome(&place.cgroup)
+    }
+
     fn reclaim(&mut self, place: &Place, bytes: u64) {
         self.reclaimer.reclaim(&place.cgroup, bytes);
     }
