@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
+        Ok(config) => config.with_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref()),
         Err(error) => {
             eprintln!("quotary-agent: {}", with_causes(&error));
             return EXIT_USAGE.into();

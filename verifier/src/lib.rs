@@ -15,6 +15,7 @@
 //! | [`predict`] | history and forecasts on a thread of their own |
 //! | [`api`], [`tls`] | routes, rights, connections |
 //! | [`webhook`] | tells the receivers of the configuration what happened to hosts |
+//! | [`service`] | tells the service manager that the writer answers |
 //! | [`wiring`] | puts the real parts together and takes them apart again |
 #![forbid(unsafe_code)]
 
@@ -25,6 +26,7 @@ pub mod core;
 pub mod init;
 pub mod keyring;
 pub mod predict;
+pub mod service;
 pub mod store;
 pub mod tls;
 pub mod webhook;

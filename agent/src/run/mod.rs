@@ -16,6 +16,7 @@ mod grants;
 mod linking;
 mod requests;
 mod schedule;
+mod supervision;
 mod view;
 
 use std::time::Duration;
@@ -89,6 +90,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let mut agent = Agent::new(config, state, boot_id, facts, opened, asked, obstacle)?;
     agent.run(&stop).await;
     tracing::info!("the agent stops and puts everything back");
+    agent.supervision.stopping(limit);
     let ended = tokio::time::timeout(limit, async {
         sockets.stop().await;
         let is_restored = agent.stop(limit).await;
