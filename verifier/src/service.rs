@@ -4,6 +4,7 @@
 //! environment) nothing is told.
 
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,12 +27,12 @@ pub fn credentials() -> Option<PathBuf> {
 
 /// Tells that connections are taken from now on.
 pub fn ready(status: &str) {
-    say(&sd_notify::notify, &[NotifyState::Ready, NotifyState::Status(status)]);
+    say(&send, &[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// Tells again and again that the writer answers, for as long as it does, and in the end that the verifier stops.
 pub async fn tell_life(queue: Queue, stop: CancellationToken) {
-    life(queue, stop, sd_notify::notify, sd_notify::watchdog_enabled()).await;
+    life(queue, stop, send, sd_notify::watchdog_enabled()).await;
 }
 
 async fn life(queue: Queue, stop: CancellationToken, tell: impl Tell, watchdog: Option<Duration>) {
@@ -57,6 +58,16 @@ async fn life(queue: Queue, stop: CancellationToken, tell: impl Tell, watchdog: 
     say(&tell, &[NotifyState::Stopping, NotifyState::Status("stopping in order")]);
 }
 
+/// Sends states to the service manager that the environment names. Never waits, which `sd_notify::notify` does when the
+/// manager does not read: then the word is lost, and the next one tells as much.
+fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(text.as_bytes(), path).map(drop)
+}
+
 fn say(tell: &impl Tell, what: &[NotifyState<'_>]) {
     if let Err(error) = tell(what) {
         tracing::warn!(%error, "the service manager cannot be told how the verifier fares");
@@ -66,8 +77,6 @@ fn say(tell: &impl Tell, what: &[NotifyState<'_>]) {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::os::unix::net::UnixDatagram;
-
     use super::*;
     use crate::core::Command;
 

@@ -1,11 +1,9 @@
 //! What the service manager is told (sd_notify(3)): ready, alive, stopping, and how things stand.
 //!
-//! Each word is one datagram to PID 1, which lets 512 of them wait (it sets `net.unix.max_dgram_qlen`): hours of signs of
-//! life, so the loop is not held up by one that is slow.
-//!
 //! Without a service manager (no `NOTIFY_SOCKET` in the environment) nothing is told.
 
 use std::io;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
@@ -31,7 +29,7 @@ impl Supervision {
     /// The way of this process, by its environment.
     pub(super) fn of_this_process() -> Self {
         let watchdog = sd_notify::watchdog_enabled();
-        Self::new(Box::new(sd_notify::notify), watchdog)
+        Self::new(Box::new(send), watchdog)
     }
 
     pub(super) fn new(tell: Box<Tell>, watchdog: Option<Duration>) -> Self {
@@ -80,6 +78,16 @@ impl Supervision {
             Err(_) => {}
         }
     }
+}
+
+/// Sends states to the service manager that the environment names. Never waits, which `sd_notify::notify` does when the
+/// manager does not read: then the word is lost, and the next one tells as much.
+fn send(states: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let text: String = states.iter().map(|state| format!("{state}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(text.as_bytes(), path).map(drop)
 }
 
 /// One line of a bounded length: a line break would begin another assignment.

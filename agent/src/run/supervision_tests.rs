@@ -1,7 +1,6 @@
 //! What a service manager hears of an agent, through a real datagram socket.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use quotary_common::envelope::{HostFacts, Mode, Name};
