@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use quotary_agent::config::{self, Config};
+use quotary_agent::args::Arguments;
+use quotary_agent::config::Config;
 use quotary_agent::{run, tpm};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -13,22 +14,6 @@ use tracing_subscriber::EnvFilter;
 
 /// Usage or configuration (sysexits.h).
 const EXIT_USAGE: u8 = 64;
-
-/// The privileged service on a host: samples, quotes, enforces.
-#[derive(Debug, Parser)]
-#[command(name = "quotary-agent", version)]
-#[command(
-    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
-    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
-)]
-struct Arguments {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
-    config: PathBuf,
-    /// Checks the configuration, tells all faults, and ends.
-    #[arg(long)]
-    check_config: bool,
-}
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

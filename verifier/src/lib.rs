@@ -8,6 +8,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`args`] | what the command line may say |
 //! | [`config`] | raw to checked configuration, all faults told at once |
 //! | [`init`], [`keyring`] | makes a deployment; reads its keys |
 //! | [`store`] | durable batches of state and leaves |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod args;
 pub mod clock;
 pub mod config;
 pub mod core;

@@ -1,0 +1,23 @@
+//! The command line of the agent's program: what it may say.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config;
+
+/// The privileged service on a host: samples, quotes, enforces.
+#[derive(Debug, Parser)]
+#[command(name = "quotary-agent", version)]
+#[command(
+    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
+    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
+)]
+pub struct Arguments {
+    /// The configuration.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Checks the configuration, tells all faults, and ends.
+    #[arg(long)]
+    pub check_config: bool,
+}
