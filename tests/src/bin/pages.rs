@@ -2,8 +2,9 @@
 //!
 //!     quotary-pages OUT_DIR
 //!
-//! OUT_DIR/man has quotary.1 with a page for each verb, quotary-agent.8 and quotary-verifier.8 with their verbs, and
-//! agent.toml.5 and verifier.toml.5, which show the commented samples; OUT_DIR/completions has bash, zsh and fish.
+//! OUT_DIR/man has quotary.1, quotary-agent.8 and quotary-verifier.8, each with a page for every verb, and
+//! quotary-agent.toml.5 and quotary-verifier.toml.5, which show the commented samples; OUT_DIR/completions has bash, zsh
+//! and fish.
 
 use std::fs;
 use std::path::{Path, PathBuf};
