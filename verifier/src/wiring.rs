@@ -20,6 +20,7 @@ use crate::config::{Config, Times};
 use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
 use crate::keyring::{self, KeyringError};
 use crate::predict::{Feed, Forecaster};
+use crate::service;
 use crate::store::{Partition, Reader, Scan, SqliteStore, Store as _, StoreError};
 use crate::tls;
 use crate::webhook::{Delivery, Webhook};
@@ -72,7 +73,8 @@ const REPLAY_PER_HOST: usize = 240;
 pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce(SocketAddr)) -> Result<(), RunError> {
     let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
     let clock = clock_after(&store).map_err(RunError::Store)?;
-    let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
+    let keys =
+        keyring::load(&config.data_dir, service::credentials().as_deref(), clock.now_ms()).map_err(RunError::Keys)?;
     let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
     let reader = || store.reader().map_err(RunError::Store);
     let (model, model_name) = load_model();
@@ -143,9 +145,11 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
     let telling = tell(deliveries, &stop);
+    let supervising = tokio::spawn(service::tell_life(queue.clone(), stop.clone()));
     let ticking = tokio::spawn(tick(queue, stop.clone()));
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
+    service::ready(&format!("serving {address}"));
     let serving = api::serve(listener, tls, api::router(app), (config.connections_max, served_view), stop.clone());
     tokio::pin!(serving);
     let outcome = tokio::select! {
@@ -157,7 +161,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         }
     };
     stop.cancel();
-    let _ticked = ticking.await;
+    let (_ticked, _supervised) = (ticking.await, supervising.await);
     telling.wait().await;
     tokio::task::spawn_blocking(move || {
         for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {

@@ -17,6 +17,7 @@ mod linking;
 mod requests;
 mod restore;
 mod schedule;
+mod supervision;
 mod view;
 mod works;
 
@@ -85,6 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let mut agent = Agent::new(config, state, boot_id, facts, opened, asked, obstacle)?;
     agent.run(&stop).await;
     tracing::info!("the agent stops and puts everything back");
+    agent.supervision.stopping(limit);
     let ended = tokio::time::timeout(limit, async {
         sockets.stop().await;
         let is_restored = agent.stop(limit).await;
