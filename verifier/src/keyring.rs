@@ -173,7 +173,7 @@ impl PrivateFile {
     }
 
     fn signing_key(&self) -> Result<SigningKey, KeyringError> {
-        SigningKey::from_pkcs8(&*self.read()?).map_err(|source| KeyringError::Key { path: self.path.clone(), source })
+        SigningKey::from_pkcs8(&self.read()?).map_err(|source| KeyringError::Key { path: self.path.clone(), source })
     }
 }
 

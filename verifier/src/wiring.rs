@@ -144,9 +144,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let telling = tell(deliveries, &stop);
-    let supervising = tokio::spawn(service::tell_life(queue.clone(), stop.clone()));
-    let ticking = tokio::spawn(tick(queue, stop.clone()));
+    let beside = run_beside(deliveries, queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
     service::ready(&format!("serving {address}"));
@@ -161,8 +159,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         }
     };
     stop.cancel();
-    let (_ticked, _supervised) = (ticking.await, supervising.await);
-    telling.wait().await;
+    beside.wait().await;
     tokio::task::spawn_blocking(move || {
         for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
             if thread.join().is_err() {
@@ -183,9 +180,11 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError
     Ok((listener, bound))
 }
 
-/// Starts the workers of the webhooks.
-fn tell(deliveries: Vec<Delivery>, stop: &CancellationToken) -> TaskTracker {
+/// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
+fn run_beside(deliveries: Vec<Delivery>, queue: Queue, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
+    tasks.spawn(service::tell_life(queue.clone(), stop.clone()));
+    tasks.spawn(tick(queue, stop.clone()));
     for delivery in deliveries {
         tasks.spawn(delivery.run(stop.clone()));
     }
