@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed build lint test demo vm-test bench fuzz model clean
+.PHONY: help packages-needed packages build lint test demo vm-test bench fuzz model clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,10 +38,15 @@ demo: build ## Two hosts, one verifier, two tenants, three attacks: the whole wa
 	@echo "== demo"
 	@$(TARGET_DIR)/debug/quotary-demo --out target/demo
 
-vm-test: build ## A host with measured boot in a virtual machine: enrols, boots changed, runs an unknown program.
-	@QUOTARY_VM=1 tools/install-packages
+packages: ## Builds .deb and .rpm of agent, verifier and command line, optimised; PROFILE=dev packs the debug build.
+	@QUOTARY_PACKAGES=1 tools/install-packages
+	@PROFILE="$(or $(PROFILE),release)" tools/build-packages $(TARGET_DIR)/packages
+
+vm-test: build ## Virtual machines: measured boot and what moves a host out of its zone; the packages, from install to purge.
+	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
 	@echo "== virtual machine (the first time its image is built)"
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm tests/vm/install $(TARGET_DIR)/vm/install
 
 bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"

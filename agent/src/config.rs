@@ -16,6 +16,8 @@ use crate::tpm::{RawTpm, TpmConfig};
 
 /// Where the configuration stands unless said otherwise.
 pub const DEFAULT_PATH: &str = "/etc/quotary/agent.toml";
+/// The credential that holds the join token.
+const JOIN_TOKEN_CREDENTIAL: &str = "join-token";
 const CONFIG_BYTES_MAX: u64 = 256 * 1024;
 const STATE_DIR: &str = "/var/lib/quotary-agent";
 const RUNTIME_DIR: &str = "/run/quotary";
@@ -151,6 +153,17 @@ impl Config {
         let raw: RawConfig = toml::from_str(text)
             .map_err(|source| ConfigError::Syntax { path: path.to_path_buf(), source: Box::new(source) })?;
         check(raw, path).map_err(|faults| ConfigError::Faults { path: path.to_path_buf(), faults })
+    }
+
+    /// With the join token that the service manager gives in `directory` (`CREDENTIALS_DIRECTORY`, systemd.exec(5)), if it
+    /// gives one there: it counts in place of `join_token_file`.
+    #[must_use]
+    pub fn with_credentials(mut self, directory: Option<&Path>) -> Self {
+        let given = directory.map(|directory| directory.join(JOIN_TOKEN_CREDENTIAL));
+        if let Some(file) = given.filter(|file| file.is_file()) {
+            self.join_token_file = Some(file);
+        }
+        self
     }
 
     /// The application's socket.
@@ -375,6 +388,17 @@ mod tests {
         assert!(matches!(parse("sample = 5"), Err(ConfigError::Syntax { .. })));
         assert!(matches!(parse("[tpm]\nkind = \"device\""), Err(ConfigError::Syntax { .. })));
         assert!(matches!(parse("mode = \"force\""), Err(ConfigError::Syntax { .. })));
+    }
+
+    #[test]
+    fn a_join_token_that_the_service_manager_gives_counts_in_place_of_the_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = parse("join_token_file = \"/etc/quotary/join-token\"").unwrap();
+        assert_eq!(config.clone().with_credentials(None), config);
+        assert_eq!(config.clone().with_credentials(Some(temp.path())), config);
+        let given = temp.path().join("join-token");
+        std::fs::write(&given, "a token").unwrap();
+        assert_eq!(config.with_credentials(Some(temp.path())).join_token_file, Some(given));
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
-//! | [`config`], [`clock`] | settings, all faults at once; the two clocks |
+//! | [`args`], [`config`], [`clock`] | command line; settings, all faults at once; the two clocks |
 //! | [`sample`] | kernel files to metric windows |
 //! | [`tpm`] | one thread owns the TPM: identity, activation, quotes |
 //! | [`identity`], [`enrol`] | who this host is in a deployment, and how it became so |
@@ -23,6 +23,7 @@
 //! | [`state`] | files that a crash cannot tear |
 #![forbid(unsafe_code)]
 
+pub mod args;
 pub mod clock;
 pub mod config;
 pub mod enforce;

@@ -4,8 +4,9 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use quotary_agent::config::{self, Config};
+use clap::Parser;
+use quotary_agent::args::{Arguments, Command};
+use quotary_agent::config::Config;
 use quotary_agent::run::Restored;
 use quotary_agent::{run, tpm};
 use tokio::signal::unix::{SignalKind, signal};
@@ -14,37 +15,6 @@ use tracing_subscriber::EnvFilter;
 
 /// Usage or configuration (sysexits.h).
 const EXIT_USAGE: u8 = 64;
-
-/// The privileged service on a host: samples, quotes, enforces.
-#[derive(Debug, Parser)]
-#[command(name = "quotary-agent", version)]
-#[command(
-    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
-    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
-)]
-struct Arguments {
-    /// The configuration.
-    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
-    config: PathBuf,
-    /// Checks the configuration, tells all faults, and ends.
-    #[arg(long)]
-    check_config: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-/// What else it does.
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Put back what was before Quotary: every limit, or with --ended those that no lease covers any more
-    ///
-    /// systemd calls it after a crash and at the end of the leases; an agent that runs is asked to do it.
-    Restore {
-        /// Only what no lease covers any more; an agent that runs does that by itself
-        #[arg(long)]
-        ended: bool,
-    },
-}
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -56,7 +26,7 @@ fn main() -> ExitCode {
         }
     };
     let config = match Config::load(&arguments.config) {
-        Ok(config) => config,
+        Ok(config) => config.with_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref()),
         Err(error) => {
             eprintln!("quotary-agent: {}", with_causes(&error));
             return EXIT_USAGE.into();

@@ -90,20 +90,27 @@ pub enum KeyringError {
     Other(&'static str),
 }
 
-/// Reads all keys of `data_dir` and checks that they belong together at `now_ms` (Unix time).
+/// Reads all keys of `data_dir` and checks that they belong together at `now_ms` (Unix time). A private key that the
+/// service manager gives in `credentials` (systemd.exec(5)) counts in place of the data directory's: it has the file's
+/// name, and `tls-key.pem` the TLS key.
 ///
 /// # Errors
 /// [`KeyringError`] naming the file.
-pub fn load(data_dir: &Path, now_ms: u64) -> Result<Keyring, KeyringError> {
+pub fn load(data_dir: &Path, credentials: Option<&Path>, now_ms: u64) -> Result<Keyring, KeyringError> {
     let at = |name: &str| data_dir.join(name);
+    let private = |name: &str| {
+        let own_name = name.strip_prefix("keys/").map_or_else(|| name.replace('/', "-"), str::to_owned);
+        let given = credentials.map(|directory| directory.join(own_name)).filter(|path| path.is_file());
+        given.map_or_else(|| PrivateFile::own(at(name)), PrivateFile::given)
+    };
     let root = PublicKey(hex32(&at(file::ROOT_PUBLIC))?);
-    let grant = signing_key(&at(file::GRANT))?;
-    let log = signing_key(&at(file::LOG))?;
-    let result = signing_key(&at(file::RESULT))?;
-    let nonce_path = at(file::NONCE);
-    let nonce_bytes = secret(&nonce_path)?;
+    let grant = private(file::GRANT).signing_key()?;
+    let log = private(file::LOG).signing_key()?;
+    let result = private(file::RESULT).signing_key()?;
+    let nonce_file = private(file::NONCE);
+    let nonce_bytes = nonce_file.read()?;
     let nonce = <[u8; 32]>::try_from(nonce_bytes.as_slice())
-        .map_err(|_| KeyringError::Form { path: nonce_path, what: "32 secret bytes" })?;
+        .map_err(|_| KeyringError::Form { path: nonce_file.path, what: "32 secret bytes" })?;
     let certificate_path = at(file::CERTIFICATE);
     let certificate = Signed::from_bytes(&read(&certificate_path)?)
         .map_err(|_| KeyringError::Form { path: certificate_path, what: "a key certificate" })?;
@@ -120,9 +127,9 @@ pub fn load(data_dir: &Path, now_ms: u64) -> Result<Keyring, KeyringError> {
     let tls_chain: Vec<_> = CertificateDer::pem_slice_iter(&read(&chain_path)?)
         .collect::<Result<_, _>>()
         .map_err(|_| KeyringError::Form { path: chain_path, what: "certificates in PEM" })?;
-    let key_path = at(file::TLS_KEY);
-    let tls_key = PrivateKeyDer::from_pem_slice(&secret(&key_path)?)
-        .map_err(|_| KeyringError::Form { path: key_path, what: "a private key in PEM" })?;
+    let key_file = private(file::TLS_KEY);
+    let tls_key = PrivateKeyDer::from_pem_slice(&key_file.read()?)
+        .map_err(|_| KeyringError::Form { path: key_file.path, what: "a private key in PEM" })?;
     Ok(Keyring {
         deployment: keys::deployment_of(&root),
         root,
@@ -136,23 +143,42 @@ pub fn load(data_dir: &Path, now_ms: u64) -> Result<Keyring, KeyringError> {
     })
 }
 
+/// A file with a private key.
+struct PrivateFile {
+    path: PathBuf,
+    /// Mode bits that it must not have.
+    banned: u32,
+}
+
+impl PrivateFile {
+    /// One in the data directory: its owner's alone.
+    fn own(path: PathBuf) -> Self {
+        Self { path, banned: 0o077 }
+    }
+
+    /// One that the service manager gives. It may let this user in by an access control list, whose mask stands where the
+    /// group's bits are.
+    fn given(path: PathBuf) -> Self {
+        Self { path, banned: 0o007 }
+    }
+
+    fn read(&self) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let failed = |source| KeyringError::Read { path: self.path.clone(), source };
+        let mode = std::fs::metadata(&self.path).map_err(failed)?.permissions().mode() & 0o777;
+        if mode & self.banned != 0 {
+            return Err(KeyringError::Mode { path: self.path.clone(), mode });
+        }
+        read(&self.path).map(Zeroizing::new)
+    }
+
+    fn signing_key(&self) -> Result<SigningKey, KeyringError> {
+        SigningKey::from_pkcs8(&self.read()?).map_err(|source| KeyringError::Key { path: self.path.clone(), source })
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, KeyringError> {
     std::fs::read(path).map_err(|source| KeyringError::Read { path: path.to_owned(), source })
-}
-
-/// Reads a file that only its owner may read.
-pub(crate) fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let metadata = std::fs::metadata(path).map_err(|source| KeyringError::Read { path: path.to_owned(), source })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(KeyringError::Mode { path: path.to_owned(), mode });
-    }
-    read(path).map(Zeroizing::new)
-}
-
-fn signing_key(path: &Path) -> Result<SigningKey, KeyringError> {
-    SigningKey::from_pkcs8(&secret(path)?).map_err(|source| KeyringError::Key { path: path.to_owned(), source })
 }
 
 fn hex32(path: &Path) -> Result<[u8; 32], KeyringError> {

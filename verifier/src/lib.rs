@@ -8,6 +8,7 @@
 //!
 //! | room | what it does |
 //! |---|---|
+//! | [`args`] | what the command line may say |
 //! | [`config`] | raw to checked configuration, all faults told at once |
 //! | [`init`], [`keyring`] | makes a deployment; reads its keys |
 //! | [`store`] | durable batches of state and leaves |
@@ -15,16 +16,19 @@
 //! | [`predict`] | history and forecasts on a thread of their own |
 //! | [`api`], [`tls`] | routes, rights, connections |
 //! | [`webhook`] | tells the receivers of the configuration what happened to hosts |
+//! | [`service`] | tells the service manager that the writer answers |
 //! | [`wiring`] | puts the real parts together and takes them apart again |
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod args;
 pub mod clock;
 pub mod config;
 pub mod core;
 pub mod init;
 pub mod keyring;
 pub mod predict;
+pub mod service;
 pub mod store;
 pub mod tls;
 pub mod webhook;

@@ -20,6 +20,7 @@ use crate::config::{Config, Times};
 use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
 use crate::keyring::{self, KeyringError};
 use crate::predict::{Feed, Forecaster};
+use crate::service;
 use crate::store::{Partition, Reader, Scan, SqliteStore, Store as _, StoreError};
 use crate::tls;
 use crate::webhook::{Delivery, Webhook};
@@ -72,7 +73,8 @@ const REPLAY_PER_HOST: usize = 240;
 pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce(SocketAddr)) -> Result<(), RunError> {
     let store = SqliteStore::open(&config.data_dir).map_err(RunError::Store)?;
     let clock = clock_after(&store).map_err(RunError::Store)?;
-    let keys = keyring::load(&config.data_dir, clock.now_ms()).map_err(RunError::Keys)?;
+    let keys =
+        keyring::load(&config.data_dir, service::credentials().as_deref(), clock.now_ms()).map_err(RunError::Keys)?;
     let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
     let reader = || store.reader().map_err(RunError::Store);
     let (model, model_name) = load_model();
@@ -142,10 +144,10 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let telling = tell(deliveries, &stop);
-    let ticking = tokio::spawn(tick(queue, stop.clone()));
+    let beside = run_beside(deliveries, queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
+    service::ready(&format!("serving {address}"));
     let serving = api::serve(listener, tls, api::router(app), (config.connections_max, served_view), stop.clone());
     tokio::pin!(serving);
     let outcome = tokio::select! {
@@ -157,8 +159,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         }
     };
     stop.cancel();
-    let _ticked = ticking.await;
-    telling.wait().await;
+    beside.wait().await;
     tokio::task::spawn_blocking(move || {
         for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
             if thread.join().is_err() {
@@ -179,9 +180,11 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError
     Ok((listener, bound))
 }
 
-/// Starts the workers of the webhooks.
-fn tell(deliveries: Vec<Delivery>, stop: &CancellationToken) -> TaskTracker {
+/// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
+fn run_beside(deliveries: Vec<Delivery>, queue: Queue, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
+    tasks.spawn(service::tell_life(queue.clone(), stop.clone()));
+    tasks.spawn(tick(queue, stop.clone()));
     for delivery in deliveries {
         tasks.spawn(delivery.run(stop.clone()));
     }

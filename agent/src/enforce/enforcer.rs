@@ -1,6 +1,6 @@
 //! The enforcer: the shell round `decide` that does its steps, each journaled before and read back after.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::PathBuf;
 
@@ -74,6 +74,8 @@ pub struct Enforcer {
     pub(super) boot_id: BootId,
     /// Would-be writes already shown in a dry run.
     pub(super) shown: BTreeMap<(GrantId, Knob), ControlValue>,
+    /// Groups whose controls a plan moves: they are left to it meanwhile.
+    shaped: BTreeSet<CgroupPath>,
     /// The last group whose controls were compared.
     compared: Option<GrantId>,
     /// When endings that did not succeed are tried again, ms on `CLOCK_BOOTTIME`.
@@ -118,6 +120,7 @@ impl Enforcer {
             journal,
             boot_id,
             shown: BTreeMap::new(),
+            shaped: BTreeSet::new(),
             compared: None,
             retry_at_ms: 0,
         };
@@ -191,6 +194,7 @@ impl Enforcer {
                     self.journal.announce(&[record]).map_err(EnforceError::Journal)
                 }
                 Step::Make { grant } => self.make(grant, now_ms).map(|made| outcome.append(made)),
+                Step::Set { grant, .. } if self.is_shaped(&grant) => Ok(()),
                 Step::Set { grant, settings } => {
                     self.set(grant, &settings, now_ms).map(|written| outcome.append(written))
                 }
@@ -202,6 +206,15 @@ impl Enforcer {
             }
         }
         outcome
+    }
+
+    /// A plan moves the controls of these groups from now on, and of no others: a grant's own values wait until it is over.
+    pub fn leave_to_plans(&mut self, shaped: BTreeSet<CgroupPath>) {
+        self.shaped = shaped;
+    }
+
+    fn is_shaped(&self, grant: &GrantId) -> bool {
+        self.journal.held().grants.get(grant).is_some_and(|held| self.shaped.contains(&held.cgroup))
     }
 
     /// What time brings, each second: leases that ran out, groups that became empty, values changed by another
@@ -347,6 +360,9 @@ impl Enforcer {
         };
         if !self.direct.exists(&group) {
             return self.end(grant, EndReason::Vanished, now_ms);
+        }
+        if self.is_shaped(&grant) {
+            return Outcome::default();
         }
         let changed = |(knob, written): (&Knob, &Written)| {
             let last = written.actual.as_ref().filter(|_| written.ended && !written.contested)?;

@@ -46,4 +46,4 @@ pub use self::probe::{Capabilities, probe};
 pub use self::record::{EndReason, Owner};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use quotary_common::envelope::{EnforcementWrite, Event, EventKind, HostFacts};
+use quotary_common::envelope::{EnforcementWrite, Event, EventKind, HostFacts, Mode};
 use quotary_common::id::{BootId, GrantId, RequestId};
 use quotary_common::limits::defaults;
 use quotary_common::plan::Target;
@@ -20,6 +20,7 @@ use super::grants::{GRANTS_BYTES_MAX, GRANTS_FILE, Grants};
 use super::linking::Linking;
 use super::requests::{Requests, Waiting};
 use super::schedule::Schedule;
+use super::supervision::Supervision;
 use super::view::Figures;
 use crate::clock;
 use crate::config::Config;
@@ -62,6 +63,7 @@ pub(super) struct Agent {
     /// Root has put everything back: nothing is enforced until the agent is started again.
     pub(super) is_halted: bool,
     pub(super) tasks: TaskTracker,
+    pub(super) supervision: Supervision,
     asked: mpsc::Receiver<Ask>,
     reports: mpsc::UnboundedReceiver<Report>,
     reader: Reader,
@@ -105,6 +107,7 @@ impl Agent {
             enrolment: None,
             is_halted: false,
             tasks: TaskTracker::new(),
+            supervision: Supervision::of_this_process(),
             reports: opened.reports,
             last_sample: None,
             applications: Vec::new(),
@@ -129,6 +132,7 @@ impl Agent {
 
     /// Goes round until `stop`.
     pub(super) async fn run(&mut self, stop: &CancellationToken) {
+        self.supervision.ready(&self.standing());
         loop {
             self.do_what_is_due();
             let pause = Duration::from_millis(self.wake_ms().saturating_sub(clock::boottime_ms()));
@@ -245,7 +249,11 @@ impl Agent {
             self.hold(holding, now_ms);
         }
         match done {
-            Done::Ticked => self.is_ticking = false,
+            Done::Ticked => {
+                self.is_ticking = false;
+                // Here and nowhere else: the loop goes round, and the enforcement thread has answered.
+                self.supervision.alive(now_ms, &self.standing());
+            }
             Done::Enrolled => self.changing = self.changing.saturating_sub(1),
             Done::Applied(_) => self.answer_granted(waiting, now_ms),
             Done::Entered { grant, result, reply } => {
@@ -315,6 +323,20 @@ impl Agent {
             }
         }
         self.release(unheard, None);
+    }
+
+    /// How things stand, for whoever asks the service manager.
+    fn standing(&self) -> String {
+        let mode = match self.enforcement_facts.mode {
+            Mode::Observe => "observe",
+            Mode::DryRun => "dry-run",
+            Mode::Enforce => "enforce",
+        };
+        match self.figures.accepted_at_ms {
+            _ if self.is_halted => format!("{mode}: root has put everything back, nothing is enforced"),
+            Some(_) if self.linking.logged.is_empty() => format!("{mode}: the verifier accepts evidence"),
+            _ => format!("{mode}: {}", *self.obstacle.borrow()),
+        }
     }
 
     /// Has grants ended.

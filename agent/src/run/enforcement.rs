@@ -198,6 +198,16 @@ impl Enforcement {
     }
 }
 
+#[cfg(test)]
+impl Opened {
+    /// The same with a thread that hangs: it takes orders, and none is answered while what is returned is kept.
+    pub(super) fn hang(self) -> (Self, (Receiver<Order>, mpsc::UnboundedSender<Report>)) {
+        let (orders, queue) = sync_channel(ORDERS_MAX);
+        let (to, reports) = mpsc::unbounded_channel();
+        (Self { enforcement: Enforcement { orders, thread: None }, reports, ..self }, (queue, to))
+    }
+}
+
 fn serve(mut works: Works, orders: &Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
     let mut told = Shaped::default();
     loop {

@@ -17,6 +17,7 @@ mod linking;
 mod requests;
 mod restore;
 mod schedule;
+mod supervision;
 mod view;
 mod works;
 
@@ -85,6 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let mut agent = Agent::new(config, state, boot_id, facts, opened, asked, obstacle)?;
     agent.run(&stop).await;
     tracing::info!("the agent stops and puts everything back");
+    agent.supervision.stopping(limit);
     let ended = tokio::time::timeout(limit, async {
         sockets.stop().await;
         let is_restored = agent.stop(limit).await;
@@ -106,6 +108,7 @@ fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::C
         root: config.root.clone(),
         state_dir: state.clone(),
         mode: config.mode,
+        delegated_parent: config.delegated_parent.as_ref().map(|parent| parent.as_str().to_owned()),
         devices: devices.clone(),
         rules: shape::rules_of_host(config.shape.rules.clone(), facts),
         local: config.shape.local.clone(),

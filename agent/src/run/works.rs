@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::{Backend, BackendKind, Mode};
+use quotary_common::envelope::{Backend, BackendKind, Hierarchy, Mode};
 use quotary_common::id::BootId;
 
 use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shaped};
@@ -46,11 +46,13 @@ impl Works {
     /// How the envelope describes enforcement: who writes, and what each control can do.
     pub(super) fn backend(&self) -> Backend {
         let mut backend = self.enforcer.backend();
-        if self.shaper.kind() != BackendKind::None {
+        if self.shaper.kind() == BackendKind::Systemd {
             backend.kind = self.shaper.kind();
         }
         let mut controls = std::mem::take(&mut backend.controls).into_vec();
-        for more in self.shaper.controls() {
+        // On version 1 the enforcer knows its files by their own names.
+        let more = if backend.hierarchy == Hierarchy::V1 { Vec::new() } else { self.shaper.controls() };
+        for more in more {
             match controls.iter_mut().find(|known| known.control == more.control) {
                 Some(known) => *known = more,
                 None => controls.push(more),
@@ -92,6 +94,7 @@ impl Works {
             Order::Tick => {
                 let mut outcome = enforcer.tick(now_ms);
                 outcome.append(self.shaper.tick(now));
+                enforcer.leave_to_plans(self.shaper.targets().into_iter().map(|view| view.cgroup).collect());
                 (Done::Ticked, outcome)
             }
             Order::Enrol(Enrolment { deployment, epoch, is_new }) => {

@@ -17,6 +17,8 @@ pub struct Place {
     pub instance: String,
     /// At which memory pressure systemd-oomd kills it, thousandths, where it was told to.
     pub oomd_limit_permille: Option<u16>,
+    /// Whether a manager owns it as a unit.
+    pub is_unit: bool,
 }
 
 /// What stood there before Quotary: what an undo puts back.
@@ -47,8 +49,11 @@ pub enum Override {
 
 /// Moves controls of targets. One implementation for each owner of cgroups.
 pub trait Backend: Send + std::fmt::Debug {
-    /// Which it is, as envelopes say.
-    fn kind(&self) -> BackendKind;
+    /// Who serves a target, as envelopes say.
+    fn kind_of(&self, target: &Target) -> BackendKind;
+
+    /// Whether the kernel acts on a control of the target, or only takes it.
+    fn acts_on(&self, target: &Target, control: ShapedControl) -> bool;
 
     /// Whether the host has a control at all.
     fn supports(&self, control: ShapedControl) -> bool;
@@ -85,6 +90,9 @@ pub trait Backend: Send + std::fmt::Debug {
 
     /// Which controllers are on for the target and its siblings.
     fn enabled_for_siblings(&self, place: &Place) -> Option<String>;
+
+    /// Whether the last reclaim of the target freed less than was asked for; told once, `None` while it runs.
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool>;
 
     /// Asks the kernel to reclaim memory of the target; comes back at once.
     fn reclaim(&mut self, place: &Place, bytes: u64);

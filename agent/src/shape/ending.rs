@@ -33,7 +33,7 @@ impl Shaper {
             (_, true) => Vec::new(),
             (Some(backend), false) => backend.undo(undos.clone()),
             (None, false) => {
-                tracing::error!("there is no systemd to be asked: what was set in units stays until the next boot");
+                tracing::error!("there is nobody to be asked: what was set stays until the next boot");
                 return outcome;
             }
         };
@@ -59,7 +59,7 @@ impl Shaper {
 
     /// What stands there now, as the envelope tells it.
     fn put_back(&mut self, target: &Target, held: &HeldTarget, now: Now) -> Vec<EnforcementWrite> {
-        let kind = self.kind();
+        let kind = self.kind_of(target);
         let Some(backend) = self.backend.as_mut() else { return Vec::new() };
         let Some(place) = backend.find(target).ok().flatten() else { return Vec::new() };
         let controls: Vec<_> = held.priors.keys().copied().collect();

@@ -91,6 +91,7 @@ impl Tree {
                 nr_throttled: keyed(&cpu, "nr_throttled"),
                 throttled_us: keyed(&cpu, "throttled_usec"),
             },
+            reclaim_fell_short: None,
             oomd_limit_permille: None,
         }
     }
@@ -149,7 +150,7 @@ fn some_avg10_permille(text: &str) -> Option<u16> {
 }
 
 /// The number after `key` in a flat-keyed file.
-fn keyed(text: &str, key: &str) -> Option<u64> {
+pub(super) fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())
 }
 

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | [`controller`] | pure: plan, reading, rules and time to at most one write |
 //! | `record` | the journal's records, and what they add up to |
-//! | [`backend`], [`systemd`], `kernel`, `reclaim` | who writes; what the kernel shows |
+//! | [`backend`], [`systemd`], [`groups`], `owners` | who writes, units and groups of our own |
+//! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending` | the shell that does it |
 //! | [`deadline`] | the timer that outlives the agent |
@@ -26,13 +27,17 @@ pub mod controller;
 pub mod deadline;
 mod ending;
 mod error;
+pub mod groups;
 mod kernel;
 pub mod local;
 mod moving;
+mod owners;
 mod reclaim;
 mod record;
 mod shaper;
 pub mod systemd;
+#[cfg(test)]
+mod tests;
 
 pub use self::deadline::Program;
 pub use self::error::ShapeError;

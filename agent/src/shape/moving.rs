@@ -59,7 +59,7 @@ impl Shaper {
         if !is_known && now.unix_ms > plan.checked().plan().not_after_ms {
             return Err("it came too late to begin".to_owned());
         }
-        let backend = self.backend.as_mut().ok_or("no unit can be shaped on this host")?;
+        let backend = self.backend.as_mut().ok_or("nothing can be shaped on this host")?;
         let place = backend.find(target).map_err(told)?.ok_or_else(|| format!("{target} does not run"))?;
         let controls = Self::controls_of(&plan);
         for control in &controls {
@@ -164,6 +164,7 @@ impl Shaper {
         }
         let controls: Vec<ShapedControl> = live.shaping.kept().tracks.iter().map(|track| track.control).collect();
         let mut reading = backend.read(&live.place, &controls);
+        reading.reclaim_fell_short = backend.take_reclaimed(&live.place);
         if self.mode != Mode::Enforce {
             as_if_written(&mut reading, &live.shaping);
         }
@@ -265,7 +266,7 @@ impl Shaper {
             plan: Some(due.plan),
             grant: None,
             cgroup,
-            backend: self.kind(),
+            backend: self.kind_of(&due.target),
             control: Text::lossy("cgroup.subtree_control"),
             before: before.map(|text| ControlValue::lossy(&text)),
             after: ControlValue::lossy(&after),
@@ -287,16 +288,17 @@ impl Shaper {
     fn report(&self, due: &Due, actual: Option<Value>, now: Now) -> EnforcementWrite {
         let text = |value: Value| ControlValue::lossy(&shown(value));
         let Write { control, value } = due.write;
+        let acts = self.backend.as_ref().is_some_and(|backend| backend.acts_on(&due.target, control));
         EnforcementWrite {
             plan: Some(due.plan),
             grant: None,
             cgroup: due.place.cgroup.as_cgroup().clone(),
-            backend: self.kind(),
+            backend: self.kind_of(&due.target),
             control: Text::lossy(control.file_name()),
             before: due.before.map(text),
             after: text(value),
             actual: actual.map(text),
-            effective: actual.is_some_and(|actual| agrees(control, value, actual)),
+            effective: acts && actual.is_some_and(|actual| agrees(control, value, actual)),
             at_ms: now.boottime_ms,
             dry_run: self.mode != Mode::Enforce,
         }

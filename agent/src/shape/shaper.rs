@@ -13,9 +13,12 @@ use super::ShapeError;
 use super::backend::{Backend, Place};
 use super::controller::{CheckedRules, Now, Phase, Rules, Shaping, State};
 use super::deadline::{Deadline, Program};
+use super::groups::Groups;
 use super::local::Local;
+use super::owners::Owners;
 use super::record::{Held, Record};
 use super::systemd::Systemd;
+use crate::enforce::group::{DEFAULT_PARENT, GroupPath};
 use crate::enforce::{Device, Outcome};
 use crate::state::StateDir;
 use crate::state::log::{LOG_BYTES_MAX, Log, Tail};
@@ -36,6 +39,8 @@ pub struct Config {
     pub state_dir: StateDir,
     /// How far the agent goes.
     pub mode: Mode,
+    /// The cgroup below which our groups stand; the default parent where it is `None`.
+    pub delegated_parent: Option<String>,
     /// The disks that disk rates are set on.
     pub devices: Vec<Device>,
     /// How fast, and where pressure stops it.
@@ -75,6 +80,7 @@ pub struct TargetView {
 /// Follows plans on this host.
 #[derive(Debug)]
 pub struct Shaper {
+    kind: BackendKind,
     pub(super) backend: Option<Box<dyn Backend>>,
     /// The way to the manager for the timer: where systemd is the backend.
     pub(super) bus: Option<super::systemd::Bus>,
@@ -99,6 +105,8 @@ impl Shaper {
     /// # Errors
     /// [`ShapeError::Journal`]: without it nothing could be undone.
     pub fn open(config: Config, boot_id: BootId, now: Now) -> Result<(Self, Outcome), ShapeError> {
+        let parent = GroupPath::parse(config.delegated_parent.as_deref().unwrap_or(DEFAULT_PARENT));
+        let groups = parent.and_then(|parent| Groups::below(&config.root, &parent, config.devices.clone()));
         let systemd = match Systemd::connect(&config.root, config.devices.clone()) {
             Ok(systemd) => systemd,
             Err(error) => {
@@ -110,13 +118,19 @@ impl Shaper {
             Some(_) => super::systemd::Bus::connect().ok(),
             None => None,
         };
-        Self::open_with(config, systemd.map(|systemd| Box::new(systemd) as Box<dyn Backend>), bus, boot_id, now)
+        let kind = match (&systemd, &groups) {
+            (Some(_), _) => BackendKind::Systemd,
+            (None, Some(_)) => BackendKind::Direct,
+            (None, None) => BackendKind::None,
+        };
+        let owners = (kind != BackendKind::None).then(|| Box::new(Owners { systemd, groups }) as Box<dyn Backend>);
+        Self::open_with(config, owners.map(|owners| (kind, owners)), bus, boot_id, now)
     }
 
     /// As [`Shaper::open`], over a given backend.
     pub(super) fn open_with(
         config: Config,
-        backend: Option<Box<dyn Backend>>,
+        backend: Option<(BackendKind, Box<dyn Backend>)>,
         bus: Option<super::systemd::Bus>,
         boot_id: BootId,
         now: Now,
@@ -130,7 +144,9 @@ impl Shaper {
         }
         let mut held = Held::default();
         records.iter().for_each(|record| held.add(record));
+        let (kind, backend) = backend.map_or((BackendKind::None, None), |(kind, backend)| (kind, Some(backend)));
         let mut shaper = Self {
+            kind,
             backend,
             bus,
             deadline: config.program.map(Deadline::new),
@@ -250,7 +266,12 @@ impl Shaper {
 
     /// Whether units can be shaped here, and by whom.
     pub fn kind(&self) -> BackendKind {
-        self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind())
+        self.kind
+    }
+
+    /// Who serves a target.
+    pub(super) fn kind_of(&self, target: &Target) -> BackendKind {
+        self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind_of(target))
     }
 
     /// What each control can do for units here.
@@ -268,7 +289,7 @@ impl Shaper {
         let one = |(target, live): (&Target, &Live)| TargetView {
             target: target.clone(),
             plan: live.plan,
-            backend: self.kind(),
+            backend: self.kind_of(target),
             cgroup: live.place.cgroup.as_cgroup().clone(),
             state: live.shaping.state(),
         };

@@ -1,5 +1,5 @@
 //! The figures that the project promises, measured in one run: verification, appraisal, durable throughput, latency, the
-//! agent's cost.
+//! agent's cost, the shaping controller's decisions.
 //!
 //! Does: measures each figure over [`ROUNDS`] rounds and takes the median; holds it against its gate and its aim.
 //! May assume: that the programs are built with optimisation and lie beside this one (`make bench` sees to it).
@@ -13,6 +13,7 @@ mod cpu;
 mod durable;
 mod living;
 mod report;
+mod shaping;
 mod software_tpm;
 mod verification;
 
@@ -28,6 +29,7 @@ pub use attestation::{Attestation, BootLog, HostState, ImaList, QuoteCheck};
 pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
 pub use report::{Gate, Good, Line, table};
+pub use shaping::Shaping;
 pub use verification::Verification;
 
 use report::short;
@@ -51,6 +53,8 @@ pub enum Part {
     Latency,
     /// The agent's CPU time and memory.
     Agent,
+    /// What the shaping controller decides at a tick.
+    Shaping,
 }
 
 /// What to measure.
@@ -58,7 +62,7 @@ pub enum Part {
 pub struct Plan {
     /// Which parts.
     pub parts: Vec<Part>,
-    /// One round; absent: 5 s of verification and of each figure of attestation, 10 s of load, 60 s of the agent.
+    /// One round; absent: 5 s of verification, of each figure of attestation and of shaping, 10 s of load, 60 s of the agent.
     pub round: Option<Duration>,
     /// Hosts of the load.
     pub hosts: usize,
@@ -106,6 +110,9 @@ pub struct Report {
     /// The agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCost>,
+    /// The shaping controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shaping: Option<Shaping>,
     /// What must hold, and what should.
     pub gates: Vec<Gate>,
 }
@@ -126,6 +133,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         durable_with_logs: None,
         latency: None,
         agent: None,
+        shaping: None,
         gates: Vec::new(),
     };
     if has(Part::Verify) {
@@ -145,6 +153,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Agent) {
         report.agent = Some(living::measure_agent(round(60)).context("the agent's cost")?);
+    }
+    if has(Part::Shaping) {
+        report.shaping = Some(shaping::measure(round(5)).context("shaping")?);
     }
     report.gates = gates(&report);
     Ok(report)
@@ -185,6 +196,7 @@ fn gates(report: &Report) -> Vec<Gate> {
         let resident_mib = agent.resident_bytes as f64 / MIB;
         gates.push(Gate::new(("agent memory, resident", "MiB", resident_mib), Good::AtMost, (25.0, 15.0)));
     }
+    gates.extend(report.shaping.iter().flat_map(Shaping::gates));
     gates
 }
 
@@ -206,6 +218,7 @@ impl Report {
         lines.extend(self.durable.iter().chain(&self.durable_with_logs).flat_map(Durable::lines));
         lines.extend(self.latency.iter().flat_map(Latency::lines));
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
+        lines.extend(self.shaping.iter().flat_map(Shaping::lines));
         lines
     }
 
@@ -365,6 +378,7 @@ mod tests {
             durable_with_logs: None,
             latency: None,
             agent: None,
+            shaping: None,
             gates: Vec::new(),
         };
         report.gates = gates(&report);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use quotary_tests::bench::{Part, Plan, run, table};
 
-/// Measures verification, appraisal, durable throughput, latency, and the agent's cost; three rounds each, medians.
+/// Measures verification, appraisal, durable throughput, latency, the agent's cost, and shaping; three rounds each, medians.
 #[derive(Debug, Parser)]
 #[command(
     name = "quotary-bench",
@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Only>,
-    /// Length of one round of each part, in place of 5 s (verify, attestation), 10 s (durable) and 60 s (agent).
+    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).
@@ -40,9 +40,10 @@ enum Only {
     Durable,
     Latency,
     Agent,
+    Shaping,
 }
 
-const ALL: [Only; 5] = [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent];
+const ALL: [Only; 6] = [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent, Only::Shaping];
 
 impl From<Only> for Part {
     fn from(only: Only) -> Self {
@@ -52,6 +53,7 @@ impl From<Only> for Part {
             Only::Durable => Self::Durable,
             Only::Latency => Self::Latency,
             Only::Agent => Self::Agent,
+            Only::Shaping => Self::Shaping,
         }
     }
 }

@@ -120,6 +120,11 @@ pub enum Command {
     },
     /// Time has passed: expire what is over.
     Tick,
+    /// Does the writer still work? Nothing is changed.
+    Answer {
+        /// Answered in its turn.
+        answer: Answer<()>,
+    },
 }
 
 /// Commands that wait at most; beyond, callers are told to come back.
@@ -147,6 +152,12 @@ impl Queue {
             mpsc::error::TrySendError::Closed(_) => stopped(),
         })?;
         answered.await.map_err(|_| stopped())?
+    }
+
+    /// Waits for room in the queue, however long, and then until the writer answers. Whether it did.
+    pub async fn is_answered(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Command::Answer { answer }).await.is_ok() && answered.await.is_ok()
     }
 
     /// Sends a tick, if there is room: another one follows.

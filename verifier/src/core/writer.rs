@@ -152,6 +152,7 @@ impl Writer {
                 let batch = acknowledged(&webhook, next_leaf);
                 Step { batch, pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() }
             }
+            Command::Answer { answer } => Step { pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() },
             Command::Tick => {
                 self.audit.append(&[], now_ms);
                 let mut step = self.state.tick(now_ms);

@@ -123,7 +123,7 @@ impl Host {
 }
 
 /// A directory where fsync costs nothing: these tests make thousands of steps and need no disk.
-pub(in crate::enforce) fn in_memory() -> tempfile::TempDir {
+pub(crate) fn in_memory() -> tempfile::TempDir {
     let shared = Path::new("/dev/shm");
     if shared.is_dir() { tempfile::tempdir_in(shared).unwrap() } else { tempfile::tempdir().unwrap() }
 }

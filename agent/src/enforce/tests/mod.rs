@@ -2,18 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod crash;
-pub(super) mod fake;
+pub(crate) mod fake;
 mod kernel;
 mod restart;
 mod tree;
 
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::{Backend, BackendKind, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name};
-use quotary_common::grant::{self, Accepted, Grant, GrantSet, VerifiedGrantSet};
+use quotary_common::grant::{self, Accepted, Grant, GrantSet, GrantSetVersion, VerifiedGrantSet};
 use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, HostId, RequestId};
 use quotary_common::keys::{self, KeyCertificate, deployment_of};
 use quotary_common::lease::Lease;
 use quotary_common::metric::MetricWindows;
+use quotary_common::plan::{self, Plan, VerifiedPlan};
 use quotary_common::sign::SigningKey;
 use quotary_common::units::{Class, Resources};
 
@@ -55,6 +56,16 @@ fn new_key() -> SigningKey {
 
 /// A grant set that went the whole way: signed, and verified against keys that a root certified.
 fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
+    verified_with(grants, &[], (BOOT, built_at_ms, LEASE_MS)).0
+}
+
+/// As [`verified`], with plans that went the whole way too: named by the set, signed with its key. The lease is of this boot,
+/// from then on, and so long, ms.
+pub(crate) fn verified_with(
+    grants: Vec<Grant>,
+    plans: &[Plan],
+    (boot_id, built_at_ms, lease_ms): (BootId, u64, u64),
+) -> (VerifiedGrantSet, Vec<VerifiedPlan>) {
     let (root, key) = (new_key(), new_key());
     let deployment = deployment_of(&root.public());
     let certificate = KeyCertificate {
@@ -72,7 +83,7 @@ fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
         version: EnvelopeVersion::WindowGroups,
         deployment,
         host,
-        boot_id: BOOT,
+        boot_id,
         sequence: 1,
         predecessor: Digest::new([0; 32]),
         tls_key: Digest::new([3; 32]),
@@ -100,20 +111,25 @@ fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
         },
     };
     let digest = Digest::new([4; 32]);
+    let of_host = |plan: &Plan| key.sign(&Plan { deployment, host, epoch: 1, ..plan.clone() }).to_bytes();
+    let signed: Vec<Vec<u8>> = plans.iter().map(of_host).collect();
+    let named = plan::digest_of(&signed);
     let set = GrantSet {
-        version: quotary_common::grant::GrantSetVersion::GrantsAlone,
-        plans: None,
+        version: GrantSetVersion::naming(named.as_ref()),
+        plans: named,
         deployment,
         host,
-        boot_id: BOOT,
+        boot_id,
         sequence: 1,
         evidence: Digest::new([9; 32]),
         envelope: digest,
         epoch: 1,
         generation: 1,
-        lease_ms: LEASE_MS,
+        lease_ms,
         grants: Bounded::new(grants).unwrap(),
         refusals: Bounded::default(),
     };
-    grant::verify(&key.sign(&set), &keys, (&envelope, &digest), Accepted::default()).unwrap()
+    let set = grant::verify(&key.sign(&set), &keys, (&envelope, &digest), Accepted::default()).unwrap();
+    let plans = plan::verify(&signed, &keys, &set).unwrap();
+    (set, plans)
 }

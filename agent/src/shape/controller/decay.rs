@@ -100,7 +100,7 @@ fn candidate(index: usize, track: &Track, decayed_ms: u64, tick: &Tick<'_>) -> (
     let mut reclaim = None;
     if track.is_memory_high() {
         let (least, bytes) = within_headroom(tick.reading, to, false, rules);
-        (to, reclaim) = (to.max(least).min(present), bytes);
+        (to, reclaim) = (least.min(present), bytes);
     }
     let is_open = is_open(control, track.expected, rules);
     let is_small = !is_open && (to >= present || is_in_dead_band(present, to, rules));

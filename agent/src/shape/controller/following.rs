@@ -3,14 +3,12 @@
 use quotary_common::plan::{CheckedPlan, OnPressure, Setpoint};
 
 use super::kept::{Kept, Track};
+use super::moving::{candidate, given_up_at, orphan, reclaim};
 use super::note::{Cause, LateBecause, Note, Standing};
 use super::pressure::Verdict;
 use super::reading::{Now, Reading, Value};
 use super::rules::CheckedRules;
-use super::step::{
-    Candidate, PRESSURE_LAG_MS, STALLED_TICKS, Urgency, behind, is_in_dead_band, rolled_back, tightened,
-    within_headroom,
-};
+use super::step::{Candidate, PRESSURE_LAG_MS, STALLED_TICKS, is_in_dead_band, is_tighter};
 use super::track::{Sight, is_open};
 
 /// A part of a tick by which ticks may come late without the last writes missing the effective time.
@@ -29,33 +27,31 @@ pub(super) struct Tick<'a> {
 
 /// Where a control is and is to be at a tick.
 #[derive(Debug, Clone, Copy)]
-struct Aim {
-    is_ours: bool,
+pub(super) struct Aim {
+    pub(super) is_ours: bool,
+    /// Another writer has it, or it is not there.
+    pub(super) is_left: bool,
     /// What stands there as a number.
-    present: u64,
+    pub(super) present: u64,
     /// Nothing limits it yet.
-    is_open: bool,
+    pub(super) is_open: bool,
     /// Where its line is.
-    line: u64,
-    target: u64,
+    pub(super) line: u64,
+    pub(super) target: u64,
     /// Why it must not be tightened.
-    held: Option<Cause>,
+    pub(super) held: Option<Cause>,
 }
 
 impl Aim {
     /// Whether the line asks for a tighter value than what stands there, by more than the dead band.
     fn wants_tighter(&self, track: &Track, rules: &CheckedRules) -> bool {
         let is_small = is_in_dead_band(self.present, self.line, rules) && self.line != self.target;
-        self.is_open || (is_tighter(track, self.line, self.present) && !is_small)
+        self.is_open || (is_tighter(track.control, self.line, self.present) && !is_small)
     }
 
     fn is_at_target(&self, track: &Track) -> bool {
         track.expected == Value::Value(self.target) || (!self.is_open && self.present == self.target)
     }
-}
-
-fn is_tighter(track: &Track, value: u64, than: u64) -> bool {
-    if track.control.is_tighter_when_less() { value < than } else { value > than }
 }
 
 /// Decides a tick of the plan: what is written, and what is reclaimed.
@@ -82,6 +78,8 @@ pub(super) fn follow(kept: &mut Kept, tick: &Tick<'_>, notes: &mut Vec<Note>) ->
         }
     }
     settle(kept, &aims, tick, notes);
+    let is_looser = |aim: &Aim| aim.line > aim.present && !is_in_dead_band(aim.present, aim.line, tick.rules);
+    kept.is_easing &= aims.iter().flatten().any(is_looser);
     (best, reclaim_bytes)
 }
 
@@ -103,17 +101,15 @@ fn aim(track: &mut Track, tick: &Tick<'_>, notes: &mut Vec<Note>) -> Option<Aim>
     let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
     let line = tick.plan.setpoint_from(control, taken_up, now.unix_ms).unwrap_or(target);
     let verdict = &tick.verdict;
-    let rested_ms = track.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms));
     if verdict.hold(control).is_none() {
         track.rollbacks = 0;
-        if sight == Sight::Ours && verdict.is_calm(control) && rested_ms >= rules.dwell_ms {
-            track.good = track.expected;
-        }
     }
+    track.prove(sight != Sight::Left && verdict.is_calm(control), now);
     let held = verdict.hold(control).or(track.backs_off_for(now)).filter(|_| track.given_up.is_none());
     let is_open = is_open(control, track.expected, rules);
     let mut aim = Aim {
         is_ours: sight == Sight::Ours,
+        is_left: sight == Sight::Left,
         present: track.level(track.expected, tick.reading, rules),
         is_open,
         line: rules.bounded(control, line),
@@ -151,7 +147,7 @@ fn is_last_call(kept: &Kept, aims: &[Option<Aim>], tick: &Tick<'_>) -> bool {
     };
     let ticks_left = left_ms.saturating_sub(tick_ms / TICK_JITTER_PART) / tick_ms + 1;
     let is_open = |(track, aim): &(&Track, &Option<Aim>)| {
-        let may = |aim: &Aim| aim.is_ours && aim.held.is_none() && !aim.is_at_target(track);
+        let may = |aim: &Aim| !aim.is_left && aim.held.is_none() && !aim.is_at_target(track);
         track.control.is_gradual() && track.given_up.is_none() && aim.as_ref().is_some_and(may)
     };
     let missing = kept.tracks.iter().zip(aims).filter(is_open).count();
@@ -202,137 +198,6 @@ fn hold(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Vec<
     }
 }
 
-/// What a control that was given up goes back to: its last good value, where that is looser.
-fn given_up_at(track: &Track, rules: &CheckedRules) -> Option<Value> {
-    let level = |value: Value| match value {
-        Value::Value(value) => value,
-        Value::Unlimited => rules.unlimited_worth(track.control),
-    };
-    is_tighter(track, level(track.expected), level(track.good)).then_some(track.good)
-}
-
-/// The write that a control of the plan would have now.
-fn candidate(
-    index: usize,
-    track: &Track,
-    aim: &Aim,
-    is_last_call: bool,
-    kept: &Kept,
-    tick: &Tick<'_>,
-) -> Option<Candidate> {
-    let (rules, now_ms) = (tick.rules, tick.now.boottime_ms);
-    let candidate = |value: u64, urgency: Urgency| Candidate {
-        index,
-        value: Value::Value(value),
-        is_tighter: is_tighter(track, value, aim.present),
-        urgency,
-        behind: behind(aim.present, aim.line, track.span),
-        line: aim.line,
-        rollback: None,
-    };
-    if let Some(by) = tick.verdict.rollback(track.control) {
-        let rested_ms = track.written_at_ms.map_or(u64::MAX, |at_ms| now_ms.saturating_sub(at_ms));
-        let is_due = track.rollbacks == 0 || by == Cause::OutOfMemory || rested_ms >= PRESSURE_LAG_MS;
-        if let Some(value) = rolled_back(track, rules).filter(|_| is_due) {
-            let base = candidate(aim.present, Urgency::Release);
-            return Some(Candidate { value, is_tighter: false, rollback: Some(by), ..base });
-        }
-    }
-    if track.given_up.is_some()
-        && let Some(value) = given_up_at(track, rules)
-    {
-        let base = candidate(aim.present, Urgency::Release);
-        return Some(Candidate { value, is_tighter: false, ..base });
-    }
-    let may_tighten =
-        aim.held.is_none() && track.given_up.is_none() && tick.now.unix_ms >= tick.plan.plan().starts_at_ms;
-    if !track.control.is_gradual() {
-        let is_off = is_tighter(track, aim.present, aim.line);
-        let urgency = if is_off { Urgency::Release } else { Urgency::Follow };
-        return (aim.present != aim.line && (is_off || may_tighten)).then(|| candidate(aim.line, urgency));
-    }
-    let goal = if is_last_call { aim.target } else { aim.line };
-    if aim.is_open {
-        // The first limit changes nothing yet.
-        let first = candidate(aim.present.max(goal), Urgency::Follow);
-        return may_tighten.then_some(Candidate { is_tighter: true, behind: u64::MAX, ..first });
-    }
-    if goal > aim.present {
-        let most = rules.step_permille_max;
-        let step = super::track::permille(aim.present, most).max(1);
-        let to = if kept.is_easing { goal.min(aim.present.saturating_add(step)) } else { goal };
-        let is_small = to != aim.target && is_in_dead_band(aim.present, to, rules);
-        return (!is_small).then(|| candidate(to, Urgency::Follow));
-    }
-    if !may_tighten || goal == aim.present {
-        return None;
-    }
-    tighten(track, aim, goal, kept, tick).map(|to| candidate(to, Urgency::Follow))
-}
-
-/// Where a control that is tightened comes to, if it may move now.
-fn tighten(track: &Track, aim: &Aim, goal: u64, kept: &Kept, tick: &Tick<'_>) -> Option<u64> {
-    let rules = tick.rules;
-    let mut to = tightened(track, aim.present, goal, rules);
-    if track.is_memory_high() {
-        let is_forced = kept.reclaim.stalled_ticks >= STALLED_TICKS;
-        let (least, _) = within_headroom(tick.reading, to, is_forced, rules);
-        to = to.max(least).min(aim.present);
-    }
-    let is_in_time = tick.now.unix_ms <= tick.plan.plan().effective_at_ms;
-    let is_final = to == aim.target;
-    let since_ms = track.tightened_at_ms.map_or(u64::MAX, |at_ms| tick.now.boottime_ms.saturating_sub(at_ms));
-    let is_rested = since_ms >= rules.dwell_ms || (is_final && is_in_time);
-    let is_small = !is_final && is_in_dead_band(aim.present, to, rules);
-    (is_rested && !is_small && to < aim.present).then_some(to)
-}
-
-/// What is to be reclaimed so that the next write of `memory.high` makes nobody wait.
-fn reclaim(track: &Track, aim: &Aim, kept: &Kept, tick: &Tick<'_>) -> Option<u64> {
-    let (plan, rules) = (tick.plan, tick.rules);
-    if aim.held.is_some() || track.given_up.is_some() || aim.is_open || kept.is_easing {
-        return None;
-    }
-    let turns = u64::try_from(kept.tracks.len()).unwrap_or(u64::MAX);
-    let ahead_ms = rules.dwell_ms.max(rules.tick_ms.saturating_mul(turns));
-    let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
-    let next = plan.setpoint_from(track.control, taken_up, tick.now.unix_ms.saturating_add(ahead_ms))?;
-    let step = super::track::permille(aim.present, rules.step_permille_max).max(1);
-    let next = rules.bounded(track.control, next).max(aim.present.saturating_sub(step));
-    (next < aim.present).then(|| within_headroom(tick.reading, next, false, rules).1).flatten()
-}
-
-/// A control that an older plan moved and this one does not: back to its baseline, at once where that is looser.
-fn orphan(index: usize, track: &Track, tick: &Tick<'_>) -> Option<Candidate> {
-    let rules = tick.rules;
-    let is_left = matches!(track.standing, Standing::Contested | Standing::Unsupported);
-    if is_left || track.before.is_some() || track.is_at_baseline(rules) {
-        return None;
-    }
-    let present = track.level(track.expected, tick.reading, rules);
-    let base = Candidate {
-        index,
-        value: track.baseline,
-        is_tighter: false,
-        urgency: Urgency::Follow,
-        behind: 1_000_000,
-        line: track.line,
-        rollback: None,
-    };
-    match track.baseline {
-        Value::Value(baseline) if is_tighter(track, baseline, present) && track.control.is_gradual() => {
-            let since_ms = track.tightened_at_ms.map_or(u64::MAX, |at_ms| tick.now.boottime_ms.saturating_sub(at_ms));
-            let mut to = tightened(track, present, baseline, rules);
-            if track.is_memory_high() {
-                to = to.max(within_headroom(tick.reading, to, true, rules).0).min(present);
-            }
-            let may = tick.verdict.hold(track.control).is_none() && since_ms >= rules.dwell_ms && to < present;
-            may.then_some(Candidate { value: Value::Value(to), is_tighter: true, ..base })
-        }
-        _ => Some(base),
-    }
-}
-
 /// Tells who is at the target and who is late.
 fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Vec<Note>) {
     let (now, rules, effective_ms) = (tick.now, tick.rules, tick.plan.plan().effective_at_ms);
@@ -347,16 +212,20 @@ fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Ve
             }
             continue;
         };
-        let is_there = aim.is_ours && aim.line == aim.target && aim.is_at_target(track);
+        // Before the effective time a line may pass its target and leave it again.
+        let is_there = aim.is_ours && now.unix_ms >= effective_ms && aim.is_at_target(track);
         if is_there {
-            let at_ms = *track.reached_at_unix_ms.get_or_insert(now.unix_ms);
+            // Never written, it stood there all the time.
+            let found_ms = if track.written_at_ms.is_none() { effective_ms } else { now.unix_ms };
+            let at_ms = *track.reached_at_unix_ms.get_or_insert(found_ms);
             let late_by_ms = at_ms.saturating_sub(effective_ms);
-            let rested_ms = track.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms));
-            if track.retry_wait_ms > 0 && rested_ms >= track.retry_wait_ms {
+            let rested_ms = track.rested_ms(now);
+            let is_fine = tick.verdict.is_calm(control) && rested_ms >= track.retry_wait_ms.max(4 * PRESSURE_LAG_MS);
+            if is_fine {
                 track.retry_wait_ms = 0;
             }
             if matches!(track.standing, Standing::Moving) {
-                track.standing = Standing::Reached;
+                (track.standing, track.was_reached) = (Standing::Reached, true);
                 track.late_by_ms = (late_by_ms > 0).then_some(late_by_ms);
                 notes.push(Note::Reached { control, late_by_ms });
             }
@@ -365,7 +234,8 @@ fn settle(kept: &mut Kept, aims: &[Option<Aim>], tick: &Tick<'_>, notes: &mut Ve
         if track.standing == Standing::Reached {
             track.standing = Standing::Moving;
         }
-        let is_awaited = track.reached_at_unix_ms.is_none() && track.standing != Standing::Unsupported;
+        let is_on_its_way = !aim.is_ours && !aim.is_left && aim.is_at_target(track);
+        let is_awaited = !track.was_reached && !is_on_its_way && track.standing != Standing::Unsupported;
         let by_ms = now.unix_ms.saturating_sub(effective_ms);
         // What is on or off is never turned on ahead of its time, so that it may come a turn after it.
         let turns = u64::try_from(aims.len()).unwrap_or(u64::MAX).saturating_add(1);

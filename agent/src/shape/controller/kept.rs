@@ -82,6 +82,18 @@ pub struct Reclaim {
     pub stalled_ticks: u8,
 }
 
+/// A value that is good when pressure stays away for long enough after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Trial {
+    /// The value.
+    #[n(0)]
+    pub value: Value,
+    /// Since when, ms.
+    #[n(1)]
+    pub since_ms: u64,
+}
+
 /// One control of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -113,7 +125,7 @@ pub struct Track {
     /// The last tightening, ms.
     #[n(8)]
     pub tightened_at_ms: Option<u64>,
-    /// The last value under which pressure was gone for a dwell.
+    /// The last value after which pressure stayed away for as long as it takes to show.
     #[n(9)]
     pub good: Value,
     /// Where its line was when it was last written, or held.
@@ -152,7 +164,7 @@ pub struct Track {
     /// Whether pressure held it at any time of this plan.
     #[n(21)]
     pub was_held: bool,
-    /// When its target was written, or found there, Unix ms; the first time.
+    /// When its target was written, or found there, Unix ms; absent while another value stands there.
     #[n(22)]
     pub reached_at_unix_ms: Option<u64>,
     /// How late it is, or was when it reached its target, ms.
@@ -173,4 +185,10 @@ pub struct Track {
     /// The last such wait, ms; 0: none since a write was seen.
     #[n(28)]
     pub refused_wait_ms: u64,
+    /// The value that is to prove itself good, and since when pressure is away, ms.
+    #[n(29)]
+    pub trial: Option<Trial>,
+    /// Whether it has reached its target under this plan, even if pressure took it back since.
+    #[n(30)]
+    pub was_reached: bool,
 }

@@ -16,23 +16,30 @@
 //! | `pressure` | holds and rollbacks |
 //! | `track` | one control: its owner, its levels |
 //! | `step` | the arithmetic of one step |
-//! | `following`, `decay` | the two phases |
+//! | `following` with `moving`, `decay` | the two phases |
 
 mod decay;
 mod following;
 mod kept;
+mod moving;
 mod note;
 mod pressure;
 mod reading;
 mod rules;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod simulated;
 mod step;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests;
 mod track;
 
 use std::collections::BTreeMap;
 
 use quotary_common::plan::{CheckedPlan, ShapedControl};
 
-pub use self::kept::{Hold, Kept, Reclaim, Track};
+pub use self::kept::{Hold, Kept, Reclaim, Track, Trial};
 pub use self::note::{Cause, ControlState, LateBecause, Note, Standing, State};
 pub use self::reading::{Actual, Counters, Decision, Now, Phase, Reading, Value, Write};
 pub use self::rules::{CheckedRules, Guard, Rules, RulesFault};
@@ -120,7 +127,7 @@ impl Shaping {
             track.span = plan.span(control, track.found).unwrap_or(0);
             (track.line, track.target) = (track.found, Some(target));
             track.stride_permille = rules.step_permille;
-            (track.given_up, track.was_held) = (None, false);
+            (track.given_up, track.was_held, track.was_reached) = (None, false, false);
             (track.reached_at_unix_ms, track.late_by_ms, track.is_bounded) = (None, None, false);
             if !matches!(track.standing, Standing::Contested | Standing::Unsupported) {
                 track.standing = Standing::Moving;
@@ -229,8 +236,7 @@ fn commit(kept: &mut Kept, chosen: Candidate, rules: &CheckedRules, now: Now, no
         track.stride_permille = if is_behind { doubled } else { rules.step_permille };
     }
     track.line = chosen.line;
-    if track.target.is_some_and(|target| chosen.value == Value::Value(target)) {
-        track.reached_at_unix_ms.get_or_insert(now.unix_ms);
-    }
+    let is_target = track.target.is_some_and(|target| chosen.value == Value::Value(target));
+    track.reached_at_unix_ms = is_target.then_some(now.unix_ms);
     Some(Write { control, value: chosen.value })
 }

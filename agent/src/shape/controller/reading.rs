@@ -79,6 +79,9 @@ pub struct Reading {
     pub actual: BTreeMap<ShapedControl, Actual>,
     /// `memory.current`.
     pub memory_current_bytes: Option<u64>,
+    /// Whether the reclaim that the last decision asked for freed less than that (the kernel's `EAGAIN`); absent where
+    /// none was asked for, or it still runs.
+    pub reclaim_fell_short: Option<bool>,
     /// PSI "some" avg10 of memory, thousandths; absent where the kernel has no PSI: then it holds nothing.
     pub memory_pressure_permille: Option<u16>,
     /// PSI "some" avg10 of CPU, thousandths.

@@ -65,7 +65,7 @@ impl Default for Rules {
             dwell_ms: 2_000,
             dead_band_permille: 3,
             step_permille: 10,
-            step_permille_max: 50,
+            step_permille_max: 100,
             memory: Guard { resume_permille: 20, hold_permille: 50, rollback_permille: 150 },
             cpu: Guard { resume_permille: 600, hold_permille: 800, rollback_permille: 950 },
             io: Guard { resume_permille: 200, hold_permille: 400, rollback_permille: 700 },

@@ -4,7 +4,7 @@ use quotary_common::plan::ShapedControl;
 
 use super::kept::{Kept, Track};
 use super::note::Cause;
-use super::reading::{Now, Reading, Value};
+use super::reading::{Actual, Now, Reading, Value};
 use super::rules::CheckedRules;
 use super::track::permille;
 
@@ -47,6 +47,11 @@ impl Candidate {
             _ => Some(other),
         }
     }
+}
+
+/// Whether a value limits more than another.
+pub(super) fn is_tighter(control: ShapedControl, value: u64, than: u64) -> bool {
+    if control.is_tighter_when_less() { value < than } else { value > than }
 }
 
 /// How far apart two levels are, in millionths of a range.
@@ -95,31 +100,44 @@ pub(super) fn is_in_dead_band(present: u64, to: u64, rules: &CheckedRules) -> bo
         || present == to
 }
 
-/// What may be written to `memory.high` when `to` is wanted, and what is to be reclaimed before the rest.
+/// What may be written to `memory.high` when `to` is wanted, and what is to be reclaimed for the rest.
 ///
-/// The write makes its writer (PID 1) reclaim what is in use above the new value, so that it must be little.
-pub(super) fn within_headroom(reading: &Reading, to: u64, is_forced: bool, rules: &CheckedRules) -> (u64, Option<u64>) {
+/// The write makes its writer (PID 1) reclaim what is in use above the new value, so that it must be little; none at
+/// all where reclaim `is_stalled`.
+pub(super) fn within_headroom(
+    reading: &Reading,
+    to: u64,
+    is_stalled: bool,
+    rules: &CheckedRules,
+) -> (u64, Option<u64>) {
     let Some(current) = reading.memory_current_bytes else { return (to, None) };
     let least = current.saturating_sub(permille(current, rules.memory_headroom_permille));
     if to >= least {
         return (to, None);
     }
     let reclaim = (current - to).min(rules.reclaim_bytes_max);
-    (if is_forced { least } else { current }, Some(reclaim))
+    (if is_stalled { current } else { least }, Some(reclaim))
 }
 
-/// Takes note of what came of the last reclaim.
+/// Takes note of what came of the last reclaim. Where the kernel's answer is not known, it is by what is in use: it
+/// counts as stalled when next to nothing came free and more is in use than `memory.high` allows (below that, the
+/// target may have filled again what was freed).
 pub(super) fn account_reclaim(kept: &mut Kept, reading: &Reading) {
     let reclaim = &mut kept.reclaim;
-    let freed = match reading.memory_current_bytes {
-        Some(current) => reclaim.current_bytes.saturating_sub(current),
-        None => 0,
-    };
-    if reclaim.asked_bytes == 0 || freed >= reclaim.asked_bytes.div_ceil(PROGRESS_PART) {
+    if reclaim.asked_bytes == 0 {
         reclaim.stalled_ticks = 0;
-    } else {
-        reclaim.stalled_ticks = reclaim.stalled_ticks.saturating_add(1).min(STALLED_TICKS);
+        return;
     }
+    let current = reading.memory_current_bytes.unwrap_or(0);
+    let freed = reclaim.current_bytes.saturating_sub(current);
+    let is_short = reading.reclaim_fell_short.unwrap_or_else(|| {
+        let is_over = match reading.actual(ShapedControl::MemoryHigh) {
+            Actual::Value(high) => current > high,
+            Actual::Unlimited | Actual::Absent => false,
+        };
+        is_over && freed < reclaim.asked_bytes.div_ceil(PROGRESS_PART)
+    });
+    reclaim.stalled_ticks = if is_short { reclaim.stalled_ticks.saturating_add(1).min(STALLED_TICKS) } else { 0 };
     reclaim.asked_bytes = 0;
 }
 

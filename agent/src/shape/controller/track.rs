@@ -2,10 +2,11 @@
 
 use quotary_common::plan::ShapedControl;
 
-use super::kept::Track;
+use super::kept::{Track, Trial};
 use super::note::{Note, Standing};
 use super::reading::{Now, Reading, Value};
 use super::rules::CheckedRules;
+use super::step::PRESSURE_LAG_MS;
 
 /// The largest page of a Linux kernel, bytes: `memory.high` is rounded down to pages.
 const PAGE_BYTES_MAX: u64 = 65_536;
@@ -56,6 +57,8 @@ impl Track {
             decay_from: 0,
             refused_until_ms: 0,
             refused_wait_ms: 0,
+            trial: None,
+            was_reached: false,
         }
     }
 
@@ -135,6 +138,29 @@ impl Track {
         self.written_at_ms = Some(now.boottime_ms);
         if is_tighter {
             self.tightened_at_ms = Some(now.boottime_ms);
+        }
+    }
+
+    /// How long its last write is ago, ms.
+    pub(super) fn rested_ms(&self, now: Now) -> u64 {
+        self.written_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms))
+    }
+
+    /// How long its last tightening is ago, ms.
+    pub(super) fn since_tightened_ms(&self, now: Now) -> u64 {
+        self.tightened_at_ms.map_or(u64::MAX, |at_ms| now.boottime_ms.saturating_sub(at_ms))
+    }
+
+    /// Takes note of whether pressure is away: what stood there when it has been so for long enough was good. (What
+    /// was written since is tighter, and did no harm either, or it would show.)
+    pub(super) fn prove(&mut self, is_calm: bool, now: Now) {
+        let trial = Trial { value: self.expected, since_ms: now.boottime_ms };
+        match self.trial.filter(|_| is_calm) {
+            Some(old) if now.boottime_ms.saturating_sub(old.since_ms) >= PRESSURE_LAG_MS => {
+                (self.good, self.trial) = (old.value, Some(trial));
+            }
+            Some(_) => {}
+            None => self.trial = is_calm.then_some(trial),
         }
     }
 

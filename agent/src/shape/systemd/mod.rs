@@ -80,7 +80,7 @@ impl Systemd {
         let dir = self.tree.mount().dir.join(cgroup.relative());
         let Some(instance) = inode(&dir) else { return Ok(None) };
         let oomd_limit_permille = self.bus.oomd_limit_permille(&seen)?;
-        Ok(Some(Known { place: Place { cgroup, instance, oomd_limit_permille }, dir }))
+        Ok(Some(Known { place: Place { cgroup, instance, oomd_limit_permille, is_unit: true }, dir }))
     }
 }
 
@@ -96,8 +96,12 @@ fn unit_of(target: &Target) -> Option<&str> {
 }
 
 impl Backend for Systemd {
-    fn kind(&self) -> BackendKind {
+    fn kind_of(&self, _: &Target) -> BackendKind {
         BackendKind::Systemd
+    }
+
+    fn acts_on(&self, _: &Target, control: ShapedControl) -> bool {
+        self.supports(control)
     }
 
     fn supports(&self, control: ShapedControl) -> bool {
@@ -179,6 +183,10 @@ impl Backend for Systemd {
 
     fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
         self.tree.enabled_in(place.cgroup.parent().as_ref())
+    }
+
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
+        self.reclaimer.take_outcome(&place.cgroup)
     }
 
     fn reclaim(&mut self, place: &Place, bytes: u64) {

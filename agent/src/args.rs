@@ -1,0 +1,39 @@
+//! The command line of the agent's program: what it may say.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// The privileged service on a host: samples, quotes, enforces.
+#[derive(Debug, Parser)]
+#[command(name = "quotary-agent", version)]
+#[command(
+    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
+    Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
+)]
+pub struct Arguments {
+    /// The configuration.
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Checks the configuration, tells all faults, and ends.
+    #[arg(long)]
+    pub check_config: bool,
+    /// What else it does; without, it is the service.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else it does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put back what was before Quotary: every limit, or with --ended those that no lease covers any more
+    ///
+    /// systemd calls it after a crash and at the end of the leases; an agent that runs is asked to do it.
+    Restore {
+        /// Only what no lease covers any more; an agent that runs does that by itself
+        #[arg(long)]
+        ended: bool,
+    },
+}

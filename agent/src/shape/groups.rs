@@ -1,0 +1,268 @@
+//! The direct backend: moves groups of Quotary's own, by their files.
+//!
+//! Does: reads and writes the controls of groups below our parent, on version 1 and version 2.
+//! May assume: nobody else writes there; the parent is ours (the enforcer made it, or an administrator delegated it).
+//! Promises: no file outside our subtree is touched, no link followed.
+//! Must never: write a group that systemd made.
+//!
+//! On version 1 a weight is `cpu.shares`, and `memory.high` is the soft limit, which the kernel takes and does not act upon
+//! (wire.md, settled question 16). Forms: kernel documentation, admin-guide/cgroup-v1/ and scheduler/sched-bwc.rst.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use quotary_common::envelope::{BackendKind, Hierarchy};
+use quotary_common::plan::{ShapedControl, Target};
+
+use super::ShapeError;
+use super::backend::{Backend, Override, Place, Prior, Undo};
+use super::controller::{Actual, Counters, Reading, Value};
+use super::kernel::{Tree, keyed};
+use super::reclaim::Reclaimer;
+use crate::enforce::Device;
+use crate::enforce::controls::{Controller, PERIOD_US};
+use crate::enforce::direct::{read_file, write_file};
+use crate::enforce::group::GroupPath;
+use crate::enforce::probe::{Mount, Survey, probe};
+
+/// The backend.
+#[derive(Debug)]
+pub struct Groups {
+    hierarchy: Hierarchy,
+    mounts: Vec<Mount>,
+    /// The unified tree, where controllers are on it.
+    tree: Option<(Tree, Reclaimer)>,
+    parent: GroupPath,
+    devices: Vec<Device>,
+}
+
+impl Groups {
+    /// The groups below `parent` in the tree below `root`; `None` where nothing can be written.
+    pub fn below(root: &Path, parent: &GroupPath, devices: Vec<Device>) -> Option<Self> {
+        let Survey { capabilities, mounts } = probe(root, parent);
+        if !capabilities.writable || capabilities.hierarchy == Hierarchy::None {
+            return None;
+        }
+        let tree = match capabilities.hierarchy {
+            Hierarchy::V2 => {
+                let tree = Tree::of(root)?;
+                let reclaimer = Reclaimer::start(tree.mount().clone()).ok()?;
+                Some((tree, reclaimer))
+            }
+            Hierarchy::V1 | Hierarchy::None => None,
+        };
+        Some(Self { hierarchy: capabilities.hierarchy, mounts, tree, parent: parent.clone(), devices })
+    }
+
+    fn group_of(&self, target: &Target) -> Option<GroupPath> {
+        let Target::Cgroup(path) = target else { return None };
+        let group = GroupPath::parse(path.as_str())?;
+        let inside = group.as_str().strip_prefix(self.parent.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        inside.then_some(group)
+    }
+
+    fn mount(&self, controller: Controller) -> Option<&Mount> {
+        self.mounts.iter().find(|mount| mount.controllers.contains(&controller))
+    }
+
+    fn text(&self, controller: Controller, group: &GroupPath, name: &str) -> Option<String> {
+        read_file(self.mount(controller)?, Some(group), name).ok()
+    }
+
+    fn actual_legacy(&self, group: &GroupPath, control: ShapedControl) -> Actual {
+        let number = |controller, name: &str| self.text(controller, group, name)?.trim().parse::<u64>().ok();
+        match control {
+            ShapedControl::CpuWeight => {
+                let shares = number(Controller::Cpu, "cpu.shares");
+                shares.map_or(Actual::Absent, |shares| Actual::Value((shares * 100 + 512) / 1024))
+            }
+            ShapedControl::CpuQuota => self.quota_legacy(group),
+            ShapedControl::MemoryHigh => match number(Controller::Memory, "memory.soft_limit_in_bytes") {
+                None => Actual::Absent,
+                // The largest page count: no limit.
+                Some(bytes) if bytes >= 1 << 62 => Actual::Unlimited,
+                Some(bytes) => Actual::Value(bytes),
+            },
+            ShapedControl::IoReadMax => self.throttle_legacy(group, READ_THROTTLE),
+            ShapedControl::IoWriteMax => self.throttle_legacy(group, WRITE_THROTTLE),
+            _ => Actual::Absent,
+        }
+    }
+
+    fn quota_legacy(&self, group: &GroupPath) -> Actual {
+        let number =
+            |name: &str| self.text(Controller::Cpu, group, name).and_then(|text| text.trim().parse::<i64>().ok());
+        match (number("cpu.cfs_quota_us"), number("cpu.cfs_period_us")) {
+            (Some(quota), _) if quota < 0 => Actual::Unlimited,
+            (Some(quota), Some(period)) if period > 0 => {
+                u64::try_from(quota.saturating_mul(1000) / period).map_or(Actual::Absent, Actual::Value)
+            }
+            _ => Actual::Absent,
+        }
+    }
+
+    fn throttle_legacy(&self, group: &GroupPath, name: &str) -> Actual {
+        let Some(text) = self.text(Controller::Disk, group, name) else { return Actual::Absent };
+        let rates = text.lines().filter_map(|line| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
+        rates.min().map_or(Actual::Unlimited, Actual::Value)
+    }
+
+    fn read_legacy(&self, group: &GroupPath, controls: &[ShapedControl]) -> Reading {
+        let actual: BTreeMap<_, _> =
+            controls.iter().map(|control| (*control, self.actual_legacy(group, *control))).collect();
+        let cpu = self.text(Controller::Cpu, group, "cpu.stat").unwrap_or_default();
+        let memory = self.text(Controller::Memory, group, "memory.oom_control").unwrap_or_default();
+        let usage = self.text(Controller::Memory, group, "memory.usage_in_bytes");
+        Reading {
+            actual,
+            memory_current_bytes: usage.and_then(|text| text.trim().parse().ok()),
+            counters: Counters {
+                memory_high: None,
+                oom: None,
+                oom_kill: keyed(&memory, "oom_kill"),
+                nr_throttled: keyed(&cpu, "nr_throttled"),
+                throttled_us: keyed(&cpu, "throttled_time").map(|nanoseconds| nanoseconds / 1000),
+            },
+            ..Reading::default()
+        }
+    }
+
+    /// Which files to write, with what.
+    fn files(&self, control: ShapedControl, value: Value) -> Option<Vec<(Controller, &'static str, String)>> {
+        let or_max = |word: &str| match value {
+            Value::Unlimited => word.to_owned(),
+            Value::Value(number) => number.to_string(),
+        };
+        let one = |controller, name, text| Some(vec![(controller, name, text)]);
+        let quota_us = |millicores: u64| millicores.saturating_mul(PERIOD_US) / 1000;
+        let is_unified = self.hierarchy == Hierarchy::V2;
+        match (control, value) {
+            (ShapedControl::CpuWeight, _) if is_unified => one(Controller::Cpu, "cpu.weight", or_max("100")),
+            (ShapedControl::CpuWeight, _) => {
+                let weight = if let Value::Value(weight) = value { weight } else { 100 };
+                one(Controller::Cpu, "cpu.shares", (weight.saturating_mul(1024) / 100).max(2).to_string())
+            }
+            (ShapedControl::CpuIdle, _) if is_unified => one(Controller::Cpu, "cpu.idle", or_max("0")),
+            (ShapedControl::CpuQuota, Value::Unlimited) if is_unified => one(Controller::Cpu, "cpu.max", "max".into()),
+            (ShapedControl::CpuQuota, Value::Value(millicores)) if is_unified => {
+                one(Controller::Cpu, "cpu.max", format!("{} {PERIOD_US}", quota_us(millicores)))
+            }
+            (ShapedControl::CpuQuota, Value::Unlimited) => one(Controller::Cpu, "cpu.cfs_quota_us", "-1".into()),
+            (ShapedControl::CpuQuota, Value::Value(millicores)) => Some(vec![
+                (Controller::Cpu, "cpu.cfs_period_us", PERIOD_US.to_string()),
+                (Controller::Cpu, "cpu.cfs_quota_us", quota_us(millicores).to_string()),
+            ]),
+            (ShapedControl::MemoryHigh, _) if is_unified => one(Controller::Memory, "memory.high", or_max("max")),
+            (ShapedControl::MemoryHigh, _) => one(Controller::Memory, "memory.soft_limit_in_bytes", or_max("-1")),
+            (ShapedControl::MemoryLow, _) if is_unified => one(Controller::Memory, "memory.low", or_max("max")),
+            (ShapedControl::IoWeight, _) if is_unified => one(Controller::Disk, "io.weight", or_max("100")),
+            (ShapedControl::IoReadMax, _) => self.disk_files("rbps", READ_THROTTLE, value),
+            (ShapedControl::IoWriteMax, _) => self.disk_files("wbps", WRITE_THROTTLE, value),
+            _ => None,
+        }
+    }
+
+    fn disk_files(
+        &self,
+        key: &str,
+        legacy: &'static str,
+        value: Value,
+    ) -> Option<Vec<(Controller, &'static str, String)>> {
+        let one = |device: &Device| {
+            let Device { major, minor } = device;
+            match (self.hierarchy, value) {
+                (Hierarchy::V2, Value::Unlimited) => (Controller::Disk, "io.max", format!("{major}:{minor} {key}=max")),
+                (Hierarchy::V2, Value::Value(rate)) => {
+                    (Controller::Disk, "io.max", format!("{major}:{minor} {key}={rate}"))
+                }
+                (_, Value::Unlimited) => (Controller::Disk, legacy, format!("{major}:{minor} 0")),
+                (_, Value::Value(rate)) => (Controller::Disk, legacy, format!("{major}:{minor} {rate}")),
+            }
+        };
+        (!self.devices.is_empty()).then(|| self.devices.iter().map(one).collect())
+    }
+
+    fn dir_of(&self, group: &GroupPath) -> Option<PathBuf> {
+        self.mounts.first().map(|mount| mount.dir.join(group.relative()))
+    }
+}
+
+const READ_THROTTLE: &str = "blkio.throttle.read_bps_device";
+const WRITE_THROTTLE: &str = "blkio.throttle.write_bps_device";
+
+impl Backend for Groups {
+    fn kind_of(&self, _: &Target) -> BackendKind {
+        BackendKind::Direct
+    }
+
+    fn supports(&self, control: ShapedControl) -> bool {
+        let files = self.files(control, Value::Value(control.range().1)).unwrap_or_default();
+        files.first().is_some_and(|(controller, ..)| self.mount(*controller).is_some())
+    }
+
+    fn acts_on(&self, _: &Target, control: ShapedControl) -> bool {
+        self.supports(control) && (self.hierarchy == Hierarchy::V2 || control != ShapedControl::MemoryHigh)
+    }
+
+    fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
+        let Some(cgroup) = self.group_of(target) else { return Ok(None) };
+        let facts = self.dir_of(&cgroup).and_then(|dir| std::fs::symlink_metadata(dir).ok());
+        Ok(facts.filter(std::fs::Metadata::is_dir).map(|facts| Place {
+            cgroup,
+            instance: facts.ino().to_string(),
+            oomd_limit_permille: None,
+            is_unit: false,
+        }))
+    }
+
+    fn read(&self, place: &Place, controls: &[ShapedControl]) -> Reading {
+        match &self.tree {
+            Some((tree, _)) => tree.read(&place.cgroup, controls),
+            None => self.read_legacy(&place.cgroup, controls),
+        }
+    }
+
+    fn overridden(&mut self, _: &Target, _: ShapedControl) -> Result<Override, ShapeError> {
+        Ok(Override::None)
+    }
+
+    fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
+        Ok(Prior { value, drop_in: None, drop_in_path: None })
+    }
+
+    fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
+        let group = self.group_of(target).ok_or(ShapeError::Unsupported(control))?;
+        for (controller, name, text) in self.files(control, value).ok_or(ShapeError::Unsupported(control))? {
+            let mount = self.mount(controller).ok_or(ShapeError::Unsupported(control))?;
+            write_file(mount, Some(&group), name, &text)?;
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+        let mut failed = Vec::new();
+        for undo in undos {
+            // A group that is gone took its values along.
+            let is_there = self.find(&undo.target).ok().flatten().is_some();
+            if is_there && let Err(error) = self.write(&undo.target, undo.control, undo.prior.value) {
+                failed.push((undo, error));
+            }
+        }
+        failed
+    }
+
+    fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
+        self.tree.as_ref().and_then(|(tree, _)| tree.enabled_in(place.cgroup.parent().as_ref()))
+    }
+
+    fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
+        self.tree.as_ref().and_then(|(_, reclaimer)| reclaimer.take_outcome(&place.cgroup))
+    }
+
+    fn reclaim(&mut self, place: &Place, bytes: u64) {
+        if let Some((_, reclaimer)) = &self.tree {
+            reclaimer.reclaim(&place.cgroup, bytes);
+        }
+    }
+}
