@@ -1,11 +1,12 @@
 //! `quotary agent …`: the agent on this machine, for root.
 
 use quotary_client::LocalClient;
-use quotary_common::wire::{AgentView, Nothing, RestoreAll, RestoreReply, ShowAgent};
+use quotary_common::wire::{AgentView, Nothing, RestoreAll, RestoreReply, ShapedControlView, ShowAgent};
 
 use crate::args::AgentCommand;
 use crate::exit::Failure;
 use crate::present::{self, Align, Facts, Table};
+use crate::show::plans::amount;
 
 /// Asks the agent's admin socket.
 pub(crate) async fn agent(command: &AgentCommand, json: bool) -> Result<(), Failure> {
@@ -17,7 +18,12 @@ pub(crate) async fn agent(command: &AgentCommand, json: bool) -> Result<(), Fail
             }
             present::print(&facts(&view).render())?;
             present::print("\n")?;
-            present::print_table(&grants(&view))
+            present::print_table(&grants(&view))?;
+            for table in shaping(&view) {
+                present::print("\n")?;
+                present::print_table(&table)?;
+            }
+            Ok(())
         }
         AgentCommand::Restore(at) => {
             let RestoreReply { grants, targets } =
@@ -80,6 +86,58 @@ fn grants(view: &AgentView) -> Table {
     table
 }
 
+/// What plans move, and which plans are not followed: nothing where there are none.
+fn shaping(view: &AgentView) -> Vec<Table> {
+    let columns = [
+        ("TARGET", Align::Left),
+        ("PLAN", Align::Left),
+        ("BACKEND", Align::Left),
+        ("CONTROL", Align::Left),
+        ("STANDING", Align::Left),
+        ("PRESENT", Align::Right),
+        ("SETPOINT", Align::Right),
+        ("TO", Align::Right),
+        ("BASELINE", Align::Right),
+        ("LATE", Align::Right),
+        ("CGROUP", Align::Left),
+    ];
+    let mut moved = Table::new(&columns, "no plan moves anything");
+    for target in &view.targets {
+        for one in &target.controls {
+            let value = |value: Option<u64>, none: &str| {
+                value.map_or_else(|| none.to_owned(), |value| amount(one.control, value))
+            };
+            moved.row([
+                target.target.to_string(),
+                target.id.clone(),
+                word(&target.backend),
+                one.control.name().to_owned(),
+                standing(one),
+                value(one.present, "no limit"),
+                value(one.setpoint, "-"),
+                value(one.target, "-"),
+                value(one.baseline, "no limit"),
+                one.late_by_ms.map_or_else(|| "-".to_owned(), present::duration),
+                target.cgroup.clone(),
+            ]);
+        }
+    }
+    let columns = [("NOT FOLLOWED", Align::Left), ("TARGET", Align::Left), ("WHY", Align::Left)];
+    let mut left = Table::new(&columns, "");
+    for plan in &view.not_followed {
+        left.row([plan.id.clone(), plan.target.to_string(), plan.why.clone()]);
+    }
+    let moved = (!view.targets.is_empty()).then_some(moved);
+    moved.into_iter().chain((!view.not_followed.is_empty()).then_some(left)).collect()
+}
+
+fn standing(one: &ShapedControlView) -> String {
+    match &one.by {
+        Some(by) => format!("{} ({by})", one.standing),
+        None => one.standing.clone(),
+    }
+}
+
 /// The middle of what was measured.
 fn median(us: &[u64]) -> String {
     let mut sorted = us.to_vec();
@@ -93,4 +151,58 @@ fn median(us: &[u64]) -> String {
 /// A kebab-case enum as it stands in JSON.
 pub(crate) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn view(more: serde_json::Value) -> AgentView {
+        let mut view = serde_json::json!({
+            "host": null, "id": null, "version": "1", "mode": "enforce", "why_not": null, "backend": "systemd",
+            "hierarchy": "v2", "sequence": 1, "last_accepted_ms_ago": null, "last_refusal": null,
+            "tpm_in_lockout": false, "tpm_manufacturer": "IBM", "tpm_child_pid": null, "quote_us": [],
+            "request_to_enforced_us": [], "grants": []
+        });
+        view.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(view).unwrap()
+    }
+
+    #[test]
+    fn what_plans_move_is_a_row_for_each_control_and_nothing_where_there_are_none() {
+        assert!(shaping(&view(serde_json::json!({}))).is_empty(), "an agent from before plans");
+        let plan = "01".repeat(32);
+        let controls = serde_json::json!([
+            { "control": "memory-high", "unit": "bytes", "standing": "held", "by": "memory-pressure",
+              "present": 314_572_800, "setpoint": 262_144_000, "target": 209_715_200, "baseline": null, "late_by_ms": 9_000 },
+            { "control": "cpu-weight", "unit": "weight", "standing": "reached",
+              "present": 50, "setpoint": 50, "target": 50, "baseline": 100 },
+        ]);
+        let with = view(serde_json::json!({
+            "targets": [{ "target": { "unit": "web.service" }, "plan": plan, "id": "p-one", "backend": "systemd",
+                          "cgroup": "/system.slice/web.service", "held_ms": 4, "controls": controls }],
+            "not_followed": [{ "target": { "unit": "db.service" }, "plan": plan, "id": "p-two", "why": "it does not run" }],
+        }));
+        let shown: Vec<String> = shaping(&with).iter().map(|table| table.render(false)).collect();
+        let [moved, left] = shown.as_slice() else { unreachable!("{shown:?}") };
+        let rows: Vec<Vec<&str>> =
+            moved.lines().map(|line| line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect()).collect();
+        assert_eq!(
+            rows[1][..9],
+            [
+                "web.service",
+                "p-one",
+                "systemd",
+                "memory-high",
+                "held (memory-pressure)",
+                "300 MiB",
+                "250 MiB",
+                "200 MiB",
+                "no limit"
+            ]
+        );
+        assert_eq!(rows[2][3..10], ["cpu-weight", "reached", "50", "50", "50", "100", "-"]);
+        assert!(left.contains("db.service") && left.contains("it does not run"), "{left}");
+    }
 }

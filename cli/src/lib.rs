@@ -101,6 +101,7 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
         }
         Command::Grant(GrantCommand::List) => show::grants::list(session, json).await,
         Command::Plan(command) => show::plans::plan(session, command, json).await,
+        Command::Report(args) => show::report::report(session, args.host.as_deref(), json).await,
         Command::Forecast(args) => show::forecast::list(session, args.host.as_deref(), json).await,
         _ => show::status::status(session, json).await,
     }

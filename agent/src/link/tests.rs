@@ -3,9 +3,10 @@
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::{Name, WitnessedCheckpoint};
-use quotary_common::grant::GrantSet;
-use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::grant::{GrantSet, GrantSetVersion};
+use quotary_common::id::{DeploymentId, Digest, PlanId};
 use quotary_common::keys::{KeyCertificate, deployment_of};
+use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Target, digest_of};
 use quotary_common::reason::Reason;
 use quotary_common::sign::SigningKey;
 use quotary_common::wire::{Base64, EvidenceReply, NonceReply};
@@ -174,6 +175,30 @@ impl World {
         }
     }
 
+    /// A signed plan for this host.
+    fn plan(&self, id: u8) -> Vec<u8> {
+        let setpoints = Bounded::new(vec![Setpoint { at_ms: 9, value: 50 }]).unwrap();
+        let plan = Plan {
+            version: Version,
+            deployment: self.identity.deployment(),
+            host: self.identity.host(),
+            id: PlanId::new([id; 32]),
+            epoch: 3,
+            target: Target::Unit(Name::lossy("web.service")),
+            generation: u64::from(id),
+            starts_at_ms: 1,
+            effective_at_ms: 9,
+            ends_at_ms: None,
+            not_after_ms: 9,
+            courses: Bounded::new(vec![Course { control: ShapedControl::CpuWeight, setpoints }]).unwrap(),
+            on_pressure: OnPressure::Hold,
+            hold_ms_max: 0,
+            overrides: false,
+            decision: None,
+        };
+        self.grant_key.sign(&plan).to_bytes()
+    }
+
     fn tried(&self, reply: &EvidenceReply) -> LinkError {
         check(&self.identity, &self.chain, reply, 50).unwrap_err()
     }
@@ -218,4 +243,40 @@ fn a_reply_with_a_foreign_log_or_after_the_keys_end_gives_nothing() {
     assert!(matches!(error, LinkError::Log(_)) && error.is_alarm());
     let good = world.reply(&world.set(), &world.grant_key, &world.log_key);
     assert!(matches!(check(&world.identity, &world.chain, &good, 101), Err(LinkError::Keys(_))));
+}
+
+#[test]
+fn plans_that_somebody_dropped_brought_back_or_made_are_refused_with_the_whole_reply() {
+    let world = World::new();
+    let (one, two, cancelled) = (world.plan(1), world.plan(2), world.plan(3));
+    let named = digest_of(&[&one, &two]);
+    let set = GrantSet { version: GrantSetVersion::naming(named.as_ref()), plans: named, ..world.set() };
+    let reply = |set: &GrantSet, plans: &[&Vec<u8>]| EvidenceReply {
+        plans: plans.iter().map(|plan| Base64((*plan).clone())).collect(),
+        ..world.reply(set, &world.grant_key, &world.log_key)
+    };
+    let good = check(&world.identity, &world.chain, &reply(&set, &[&one, &two]), 50).unwrap();
+    let ids: Vec<_> = good.plans.iter().map(|plan| plan.checked().plan().id).collect();
+    assert_eq!(ids, [PlanId::new([1; 32]), PlanId::new([2; 32])]);
+    let forged = {
+        let other = World { grant_key: key(), ..World::new() };
+        other.plan(2)
+    };
+    for (what, plans) in [
+        ("all dropped", vec![]),
+        ("one dropped", vec![&one]),
+        ("one brought back", vec![&one, &two, &cancelled]),
+        ("one in place of another", vec![&one, &cancelled]),
+        ("another order", vec![&two, &one]),
+        ("one twice", vec![&one, &two, &two]),
+        ("one of another key", vec![&one, &forged]),
+    ] {
+        let error = world.tried(&reply(&set, &plans));
+        assert_eq!(error.refusal().map(|refusal| refusal.reason), Some(Reason::GrantSignature), "{what}");
+        assert!(error.is_alarm(), "{what}");
+        assert_eq!(error.reaction(), Reaction::Later, "{what}: the true ones are asked for again");
+    }
+    // A set that names none takes none.
+    let error = world.tried(&reply(&world.set(), &[&one]));
+    assert_eq!(error.refusal().map(|refusal| refusal.reason), Some(Reason::GrantSignature));
 }

@@ -228,7 +228,7 @@ impl Agent {
                 uid: self.grants.uid(grant).or(*entered_uid),
                 unit: None,
             })
-            .chain(holding.targets.iter().map(shaped))
+            .chain(holding.shaped.targets.iter().map(shaped))
             .collect();
         self.holding = holding;
     }

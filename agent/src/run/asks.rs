@@ -6,6 +6,7 @@ use quotary_common::wire::AgentView;
 use super::agent::Agent;
 use super::enforcement::Order;
 use super::requests::Waiting;
+use super::view;
 use crate::clock;
 use crate::socket::{Ask, GrantName, Peer, Reply};
 
@@ -110,6 +111,8 @@ impl Agent {
             quote_us: figures.quote_us.to_vec(),
             request_to_enforced_us: figures.request_to_enforced_us.to_vec(),
             grants: self.grants.show_all(now_ms),
+            targets: self.holding.shaped.targets.iter().map(view::shaped).collect(),
+            not_followed: self.holding.shaped.not_followed.iter().map(view::not_followed).collect(),
         };
         let tpm = self.linking.tpm();
         // The TPM may take its time.

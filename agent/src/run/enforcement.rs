@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
-use quotary_common::id::{BootId, DeploymentId, GrantId, RequestId};
+use quotary_common::id::{BootId, DeploymentId, GrantId, PlanId, RequestId};
 use quotary_common::lease::Lease;
-use quotary_common::plan::VerifiedPlan;
+use quotary_common::plan::{Target, VerifiedPlan};
 use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
@@ -88,8 +88,17 @@ pub(super) struct Holding {
     pub(super) owners: Vec<(GrantId, Owner)>,
     /// Groups: path, grant, uid that entered first.
     pub(super) groups: Vec<(CgroupPath, GrantId, Option<u32>)>,
-    /// What plans move.
+    /// What plans move, and which are not followed.
+    pub(super) shaped: Shaped,
+}
+
+/// What came of the plans that were given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Shaped {
+    /// What they move.
     pub(super) targets: Vec<TargetView>,
+    /// Those that are not followed, with why.
+    pub(super) not_followed: Vec<(Target, PlanId, String)>,
 }
 
 /// One report per order.
@@ -155,7 +164,7 @@ impl Enforcement {
             backend: works.backend(),
             why_not: works.enforcer.capabilities().why_not.clone(),
         };
-        let holding = works.holding();
+        let holding = works.holding(works.shaped());
         let (orders, queue) = sync_channel(ORDERS_MAX);
         // One report per order, and orders are bounded.
         let (to, reports) = mpsc::unbounded_channel();
@@ -200,6 +209,7 @@ impl Opened {
 }
 
 fn serve(mut works: Works, orders: &Receiver<Order>, reports: &mpsc::UnboundedSender<Report>) {
+    let mut told = Shaped::default();
     loop {
         let order = match orders.recv_timeout(OWN_TICK) {
             Ok(order) => order,
@@ -213,14 +223,17 @@ fn serve(mut works: Works, orders: &Receiver<Order>, reports: &mpsc::UnboundedSe
             return;
         }
         if let Some((done, outcome)) = works.look_at_switch() {
-            let report = Report { done, outcome, holding: Some(works.holding()) };
+            let report = Report { done, outcome, holding: Some(works.holding(works.shaped())) };
             if reports.send(report).is_err() {
                 return;
             }
         }
         let (done, outcome) = works.carry_out(order);
-        let changed = !matches!(done, Done::Ticked) || outcome != Outcome::default();
-        let holding = changed.then(|| works.holding());
+        // In `observe` nothing is written, and still targets come, move and go.
+        let shaped = works.shaped();
+        let changed = !matches!(done, Done::Ticked) || outcome != Outcome::default() || shaped != told;
+        let holding = changed.then(|| works.holding(shaped.clone()));
+        told = shaped;
         if reports.send(Report { done, outcome, holding }).is_err() {
             return;
         }

@@ -46,7 +46,7 @@ pub async fn restore(config: &Config, only_ended: bool) -> Result<Restored, Rest
         Ok(lock) => lock,
         Err(StateError::Locked { .. }) if only_ended => return Ok(Restored::AgentRuns),
         Err(StateError::Locked { .. }) => {
-            let reply = LocalClient::new(&config.admin_socket()).call::<RestoreAll>(&[], &Nothing {}).await?;
+            let reply = LocalClient::new(config.admin_socket()).call::<RestoreAll>(&[], &Nothing {}).await?;
             return Ok(Restored::Done { grants: reply.grants, targets: reply.targets });
         }
         Err(error) => return Err(RunError::State(error).into()),

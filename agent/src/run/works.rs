@@ -7,7 +7,7 @@ use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{Backend, BackendKind, Hierarchy, Mode};
 use quotary_common::id::BootId;
 
-use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order};
+use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shaped};
 use crate::clock;
 use crate::enforce::{Config, Enforcer, Outcome};
 use crate::shape::controller::Now;
@@ -135,10 +135,15 @@ impl Works {
     }
 
     /// What is held after an order.
-    pub(super) fn holding(&self) -> Holding {
+    pub(super) fn holding(&self, shaped: Shaped) -> Holding {
         let enforcer = &self.enforcer;
         let held: Vec<_> = enforcer.held().into_iter().map(|grant| (grant, enforcer.lease(&grant))).collect();
         let owners = held.iter().filter_map(|(grant, _)| Some((*grant, enforcer.owner(grant)?))).collect();
-        Holding { held, owners, groups: enforcer.groups(), targets: self.shaper.targets() }
+        Holding { held, owners, groups: enforcer.groups(), shaped }
+    }
+
+    /// What came of the plans.
+    pub(super) fn shaped(&self) -> Shaped {
+        Shaped { targets: self.shaper.targets(), not_followed: self.shaper.not_followed() }
     }
 }

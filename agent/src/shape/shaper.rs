@@ -63,7 +63,7 @@ pub(super) struct Live {
 }
 
 /// A target as root sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetView {
     /// The target.
     pub target: Target,
@@ -294,6 +294,18 @@ impl Shaper {
             state: live.shaping.state(),
         };
         self.live.iter().map(one).collect()
+    }
+
+    /// Plans that are given and that no target follows, with why.
+    pub fn not_followed(&self) -> Vec<(Target, PlanId, String)> {
+        let given = self.plans.iter().map(|(target, plan)| (target, plan.checked().plan().id));
+        let left = given.filter(|(target, id)| self.live.get(*target).is_none_or(|live| live.plan != *id));
+        left.map(|(target, id)| {
+            let told = self.refused.get(target).filter(|(plan, _)| *plan == id);
+            let why = told.map_or_else(|| "it has not begun".to_owned(), |(_, why)| why.clone());
+            (target.clone(), id, why)
+        })
+        .collect()
     }
 
     /// Until when the leases run that hold something here, the first to end.

@@ -101,6 +101,8 @@ pub(crate) enum Command {
     /// Shaping plans: limits of running units, moved along a line in place of a cliff
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// What plans and grants would have limited on hosts that only watch, as a Markdown document
+    Report(ReportArgs),
     /// Show the current forecasts: peaks by quantile, and the median over the horizon
     Forecast(ForecastArgs),
     /// Make tokens that admit hosts and operators
@@ -224,10 +226,26 @@ pub(crate) struct ForecastArgs {
     pub(crate) host: Option<String>,
 }
 
+/// `quotary report`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary report > report.md
+  quotary report --host h-3k7q
+  quotary report --json
+
+Counted are hosts whose agents run with mode = \"observe\" or \"dry-run\": nothing is limited there.")]
+pub(crate) struct ReportArgs {
+    /// Only this host's: h-…, hexadecimal, or a beginning of either
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+}
+
 /// `quotary agent …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum AgentCommand {
-    /// Show what the agent is, how it fares, and what it holds
+    /// Show what the agent is, how it fares, what it holds, and what plans move here
+    #[command(visible_alias = "status")]
     Show(AdminSocket),
     /// Put back the state before Quotary, and enforce nothing until the agent is started again
     Restore(AdminSocket),

@@ -11,5 +11,6 @@ pub(crate) mod grants;
 pub(crate) mod hosts;
 pub(crate) mod leaf;
 pub(crate) mod plans;
+pub(crate) mod report;
 pub(crate) mod result;
 pub(crate) mod status;

@@ -158,7 +158,8 @@ fn actual(control: &PlanControlView) -> Option<String> {
     Some(format!("{} {shown}{note}", control.control))
 }
 
-fn amount(control: ShapedControl, value: u64) -> String {
+/// A control's value, with its unit.
+pub(crate) fn amount(control: ShapedControl, value: u64) -> String {
     match control {
         ShapedControl::CpuWeight | ShapedControl::IoWeight | ShapedControl::CpuIdle => value.to_string(),
         ShapedControl::CpuQuota => present::amount("millicores", value),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::route::{Empty, Nothing, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, Name};
-use crate::id::{GrantId, HostId, RequestId};
+use crate::id::{GrantId, HostId, PlanId, RequestId};
+use crate::plan::{ShapedControl, Target};
 use crate::units::{Class, Resources};
 
 routes! { LOCAL_ROUTES:
@@ -155,6 +156,71 @@ pub struct AgentView {
     pub request_to_enforced_us: Vec<u64>,
     /// Grants held.
     pub grants: Vec<LocalGrant>,
+    /// What plans move here.
+    #[serde(default)]
+    pub targets: Vec<ShapedTarget>,
+    /// Plans that were given and are not followed.
+    #[serde(default)]
+    pub not_followed: Vec<PlanNotFollowed>,
+}
+
+/// What a plan moves, as it stands on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapedTarget {
+    /// What is moved.
+    pub target: Target,
+    /// The plan that it follows.
+    pub plan: PlanId,
+    /// Its short form.
+    pub id: String,
+    /// Who writes.
+    pub backend: BackendKind,
+    /// Its cgroup.
+    pub cgroup: String,
+    /// How long in all pressure has held it under this plan, ms.
+    pub held_ms: u64,
+    /// Each control.
+    pub controls: Vec<ShapedControlView>,
+}
+
+/// One control that a plan moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShapedControlView {
+    /// The control.
+    pub control: ShapedControl,
+    /// The unit of its values.
+    pub unit: String,
+    /// How it stands: `moving`, `held`, `contested`, `given-up`, `reached`, `unsupported`, `decaying`, `at-baseline`.
+    pub standing: String,
+    /// What holds it, or made it give up: `memory-pressure`, `cpu-pressure`, `io-pressure`, `throttled`,
+    /// `out-of-memory`, `oomd`, `reclaim-stalled`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// What was written last, or found when nothing was written yet; in `observe` and `dry-run`, what would have been.
+    /// Null: no limit.
+    pub present: Option<u64>,
+    /// Where the plan's line was at the last tick, within the host's own bounds; null while none moves it.
+    pub setpoint: Option<u64>,
+    /// Where the plan takes it, within the host's own bounds; null while none moves it.
+    pub target: Option<u64>,
+    /// What it goes back to. Null: no limit.
+    pub baseline: Option<u64>,
+    /// How late it is, ms; absent while it is in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_by_ms: Option<u64>,
+}
+
+/// A plan that was given and is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanNotFollowed {
+    /// What it would move.
+    pub target: Target,
+    /// The plan.
+    pub plan: PlanId,
+    /// Its short form.
+    pub id: String,
+    /// Why.
+    pub why: String,
 }
 
 /// What was put back.

@@ -8,6 +8,7 @@ mod appraisal;
 mod event;
 mod local;
 mod plan;
+mod report;
 mod route;
 mod verifier;
 
@@ -15,5 +16,6 @@ pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
 pub use local::*;
 pub use plan::*;
+pub use report::*;
 pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
 pub use verifier::*;

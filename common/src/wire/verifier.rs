@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::event::{HostEvent, WebhookView};
 use super::plan::{PlanRequest, PlanView};
+use super::report::ReportView;
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
@@ -48,6 +49,8 @@ routes! { VERIFIER_ROUTES:
         "Drafts a shaping plan by hand for one unit or group of a host: straight lines from what is there to the values.";
     CancelPlan Delete "/v1/plans/{id}" Admin (Nothing) -> (PlanView)
         "Cancels a shaping plan: the host puts back what was before.";
+    ShowReport Get "/v1/report{?host}" Read (Nothing) -> (ReportView)
+        "What plans and grants would have limited on hosts that only watch (`observe`, `dry-run`), by their windows; of one host or all.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)

@@ -5,8 +5,8 @@ use quotary_agent::link::{MeasuredLogs, ReadLogs};
 use quotary_client::{Client, ClientError};
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{
-    Backend, BackendKind, CgroupPath, ClaimedEnvelope, Envelope, EnvelopeVersion, Hierarchy, HostFacts, Mode, Name,
-    PendingRequest,
+    ApplicationReport, Backend, BackendKind, CgroupPath, ClaimedEnvelope, EnforcementWrite, Envelope, EnvelopeVersion,
+    Hierarchy, HostFacts, Mode, Name, PendingRequest,
 };
 use quotary_common::evidence::{Evidence, EvidenceVersion, ImaIncrement, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
@@ -14,6 +14,7 @@ use quotary_common::id::{BootId, DeploymentId, GrantId, HostId, RequestId};
 use quotary_common::keys::VerifiedKeys;
 use quotary_common::metric::MetricWindows;
 use quotary_common::nonce::Nonce;
+use quotary_common::plan::{self, VerifiedPlan};
 use quotary_common::reason::Reason;
 use quotary_common::sign::Signed;
 use quotary_common::units::{Class, Resources};
@@ -41,6 +42,14 @@ pub struct DrivenHost {
     pub requests: Vec<PendingRequest>,
     /// Grants that it holds.
     pub held: Vec<GrantId>,
+    /// How it says that it enforces: by default, not at all.
+    pub backend: Backend,
+    /// What it states of its load: of the host, and of applications.
+    pub load: (MetricWindows, Vec<ApplicationReport>),
+    /// Writes that go into the next envelope.
+    pub writes: Vec<EnforcementWrite>,
+    /// The plans that came with the last reply, as they held under its grant set.
+    pub plans: Vec<VerifiedPlan>,
     /// The part of an IMA list that goes with the next evidence, in place of one from its logs.
     pub ima: Option<ImaIncrement>,
     /// Its measurement logs, which it sends as an agent does; none: it sends none.
@@ -90,6 +99,10 @@ impl DrivenHost {
             last: Accepted { epoch: reply.epoch, generation: 0 },
             requests: Vec::new(),
             held: Vec::new(),
+            backend: backend(BackendKind::None, Mode::Observe),
+            load: (MetricWindows::default(), Vec::new()),
+            writes: Vec::new(),
+            plans: Vec::new(),
             ima: None,
             logs: None,
             keys,
@@ -108,6 +121,10 @@ impl DrivenHost {
             last: self.last,
             requests: self.requests.clone(),
             held: self.held.clone(),
+            backend: self.backend.clone(),
+            load: self.load.clone(),
+            writes: self.writes.clone(),
+            plans: self.plans.clone(),
             ima: self.ima.clone(),
             logs: self.logs.clone(),
             keys: self.keys.clone(),
@@ -139,16 +156,11 @@ impl DrivenHost {
             checkpoint: None,
             agent_version: Name::lossy("driven"),
             built_at_ms: boottime_ms()?,
-            backend: Backend {
-                kind: BackendKind::None,
-                mode: Mode::Observe,
-                hierarchy: Hierarchy::None,
-                controls: Bounded::default(),
-            },
-            host_windows: MetricWindows::default(),
-            applications: Bounded::default(),
+            backend: self.backend.clone(),
+            host_windows: self.load.0.clone(),
+            applications: Bounded::new(self.load.1.clone()).context("too many applications")?,
             events: Bounded::default(),
-            writes: Bounded::default(),
+            writes: Bounded::new(self.writes.clone()).context("too many writes")?,
             requests: Bounded::new(self.requests.clone()).context("too many requests")?,
             held: Bounded::new(self.held.clone()).context("too many grants")?,
             facts: HostFacts {
@@ -217,18 +229,21 @@ impl DrivenHost {
         self.client.call::<SendEvidence>(&[&self.id.hex()], &request).await
     }
 
-    /// Checks the grant set of a reply as the agent does, and takes its grants over.
+    /// Checks the grant set of a reply and its plans as the agent does, and takes them over.
     ///
     /// # Errors
-    /// When the grant set does not hold.
+    /// When the grant set or a plan does not hold.
     pub fn take(&mut self, envelope: &ClaimedEnvelope, reply: &EvidenceReply) -> Result<VerifiedGrantSet> {
         let signed = Signed::from_bytes(&reply.grant_set.0)?;
         let sent = (envelope.claims(), &envelope.digest());
         let verified = grant::verify(&signed, &self.keys, sent, self.last)?;
+        let plans: Vec<&[u8]> = reply.plans.iter().map(|plan| plan.0.as_slice()).collect();
+        self.plans = plan::verify(&plans, &self.keys, &verified)?;
         let set = verified.set();
         self.last = Accepted { epoch: set.epoch, generation: set.generation };
         self.held = set.grants.iter().map(|grant| grant.id).collect();
         self.requests.clear();
+        self.writes.clear();
         Ok(verified)
     }
 
@@ -244,11 +259,20 @@ impl DrivenHost {
     }
 }
 
+/// What a host says of its enforcement.
+pub fn backend(kind: BackendKind, mode: Mode) -> Backend {
+    Backend { kind, mode, hierarchy: Hierarchy::None, controls: Bounded::default() }
+}
+
 fn nonce_of(next: &NonceReply) -> Result<[u8; 32]> {
     next.nonce.0.as_slice().try_into().context("a nonce has 32 bytes")
 }
 
-fn boottime_ms() -> Result<u64> {
+/// `CLOCK_BOOTTIME`, ms: what envelopes, windows and writes are dated by.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn boottime_ms() -> Result<u64> {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Ok(u64::try_from(now.tv_sec)? * 1000 + u64::try_from(now.tv_nsec)? / 1_000_000)
 }

@@ -16,7 +16,7 @@ mod rogue;
 mod tls;
 mod tpm;
 
-pub use driven::{DrivenHost, reason_of, request};
+pub use driven::{DrivenHost, backend, boottime_ms, reason_of, request};
 pub use enrolling::Candidate;
 pub use operator::Operator;
 pub use person::as_uid;

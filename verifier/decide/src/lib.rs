@@ -1,7 +1,8 @@
 //! Every deciding part of the verifier, without I/O: given state, input and the time, what follows and why.
 //!
 //! Does: attest (quotes, EK chains, credentials), eventlog (boot logs), ima (measurement lists), inspect (the offline
-//! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), audit (the Merkle tree, its offline check).
+//! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), observe (what limits
+//! would have done), audit (the Merkle tree, its offline check).
 //! May assume: that `common` bounded what it decoded; nothing else about its input.
 //! Promises: pure and synchronous; time and randomness are arguments; the same input gives the same output.
 //! Must never: read a clock, a file, a socket or a random source; import a crate of this workspace but `common`.
@@ -14,6 +15,7 @@ pub mod eventlog;
 pub mod history;
 pub mod ima;
 pub mod inspect;
+pub mod observe;
 pub mod profile;
 pub mod registry;
 pub mod result;

@@ -16,6 +16,7 @@ mod mount;
 mod openapi;
 mod places;
 mod plans;
+mod report;
 mod results;
 mod serve;
 mod views;
@@ -141,6 +142,7 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::ShowPlan, _, _>(plans::show);
     mount.route::<wire::DraftPlan, _, _>(plans::draft);
     mount.route::<wire::CancelPlan, _, _>(plans::cancel);
+    mount.route::<wire::ShowReport, _, _>(report::report);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
     mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);

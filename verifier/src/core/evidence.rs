@@ -81,6 +81,7 @@ impl State {
         };
         let mut step = Step { explained, ..Step::default() };
         self.learn(&mut step, &evidence, &appraisal, now_ms);
+        self.observe(&mut step, &host, (&evidence, &load), now_ms);
         // A list that stays on its way proves nothing: once the trust has aged out, grants end, and hold what they held.
         let proves_nothing = !appraisal.pending.is_empty() && !next.is_trusted(now_ms);
         let allocation = if proves_nothing {

@@ -11,6 +11,7 @@ use quotary_common::id::HostId;
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
 use quotary_decide::allocate::{Book, GrantRecord};
 use quotary_decide::attest::LearnedReferences;
+use quotary_decide::observe::Observed;
 use quotary_decide::registry::{Host, HostProgress, HostRecord, RefusalMeter, TokenRecord};
 use quotary_decide::shape::{PlanBook, PlanRecord};
 
@@ -59,6 +60,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         hosts: BTreeMap::new(),
         replies: BTreeMap::new(),
         plans: PlanBook::default(),
+        observed: BTreeMap::new(),
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
@@ -88,6 +90,13 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         let reply = Reply::from_row(row.value, &id, &state.plans);
         let reply = reply.map_err(|source| LoadError::Row { table: tables::REPLIES.name(), source })?;
         state.replies.extend(reply.map(|reply| (id, Arc::new(reply))));
+        Ok(())
+    })?;
+    each(store, tables::OBSERVED, |row| {
+        let id = HostId::new(row.key.as_slice().try_into().map_err(|_| key(tables::OBSERVED))?);
+        let observed = Observed::from_bytes(&row.value, VALUE_BYTES_MAX);
+        let observed = observed.map_err(|source| LoadError::Row { table: tables::OBSERVED.name(), source })?;
+        state.observed.insert(id, Arc::new(observed));
         Ok(())
     })?;
     each(store, tables::TOKENS, |row| {

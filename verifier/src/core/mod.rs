@@ -13,6 +13,7 @@ mod events;
 mod evidence;
 mod host;
 mod load;
+mod observed;
 mod plans;
 mod state;
 pub(crate) mod tables;

@@ -13,6 +13,7 @@ use quotary_common::sign::SigningKey;
 use quotary_common::wire::AppraisalView;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
+use quotary_decide::observe::Observed;
 use quotary_decide::registry::{Admission, Host, RefusalMeter, TokenRecord, TokenScope};
 use quotary_decide::shape::{PlanBook, PlanRecord};
 
@@ -51,6 +52,7 @@ pub struct State {
     pub(super) hosts: BTreeMap<HostId, Host>,
     pub(super) replies: BTreeMap<HostId, Arc<Reply>>,
     pub(super) plans: PlanBook,
+    pub(super) observed: BTreeMap<HostId, Arc<Observed>>,
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,

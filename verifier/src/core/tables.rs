@@ -19,6 +19,8 @@ pub(crate) const EVIDENCE: Table = Table::new("evidence");
 pub(crate) const SEQUENCES: Table = Table::new("sequences");
 /// Host id ‖ plan id → `PlanRecord`.
 pub(crate) const PLANS: Table = Table::new("plans");
+/// Host id → what limits would have done on it.
+pub(crate) const OBSERVED: Table = Table::new("observed");
 /// Token id → `TokenRecord`.
 pub(crate) const TOKENS: Table = Table::new("tokens");
 /// Zone name → its learned values.

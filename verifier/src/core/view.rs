@@ -9,6 +9,7 @@ use quotary_common::id::{Digest, HostId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire;
 use quotary_decide::allocate::Entry;
+use quotary_decide::observe::Observed;
 use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
 use quotary_decide::shape::PlanRecord;
 
@@ -27,6 +28,8 @@ pub struct HostSnapshot {
     pub reply: Option<Arc<Reply>>,
     /// Its shaping plans, those that are over too.
     pub plans: Vec<Arc<PlanRecord>>,
+    /// What limits would have done, where it only watches.
+    pub observed: Arc<Observed>,
     /// Counts since the start.
     pub tally: Arc<HostTally>,
 }

@@ -218,6 +218,7 @@ impl Writer {
             held_until_ms: share.map_or(0, |share| share.held_until_ms),
             reply: self.state.replies.get(id).cloned(),
             plans: self.state.plans.of_host(id).cloned().collect(),
+            observed: self.state.observed.get(id).cloned().unwrap_or_default(),
             tally,
         });
     }

@@ -26,7 +26,7 @@ fn holding(entered: Option<u32>) -> Holding {
     Holding {
         held: vec![(id, Some(lease(0)))],
         owners: Vec::new(),
-        targets: Vec::new(),
+        shaped: Default::default(),
         groups: vec![(CgroupPath::lossy("/quotary/run-x"), id, entered)],
     }
 }

@@ -54,21 +54,24 @@ pub struct BoundedLoad {
 
 /// One subject's part of it.
 #[derive(Debug)]
-pub(super) struct SubjectLoad {
-    pub(super) subject: Subject,
-    pub(super) grant: Option<GrantId>,
-    pub(super) usages: Vec<Usage>,
+pub(crate) struct SubjectLoad {
+    pub(crate) subject: Subject,
+    pub(crate) unit: Option<Name>,
+    pub(crate) grant: Option<GrantId>,
+    pub(crate) usages: Vec<Usage>,
 }
 
 /// What a subject used of a resource in an interval of the host's `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Usage {
-    pub(super) resource: ResourceKind,
-    pub(super) start_ms: u64,
-    pub(super) duration_ms: u64,
-    pub(super) mean: u64,
-    pub(super) max: u64,
-    pub(super) samples: u32,
+pub(crate) struct Usage {
+    pub(crate) resource: ResourceKind,
+    pub(crate) start_ms: u64,
+    pub(crate) duration_ms: u64,
+    pub(crate) mean: u64,
+    pub(crate) max: u64,
+    pub(crate) samples: u32,
+    /// What of mean and max was read from disks; the rest was written.
+    pub(crate) read: (u64, u64),
 }
 
 /// What was beyond the bounds, and was taken back to them.
@@ -115,6 +118,16 @@ impl BoundedLoad {
         Some(Self::bounded(ClaimedEnvelope::parse(evidence.envelope).ok()?.claims(), bounds))
     }
 
+    /// Each subject's part, the host's first.
+    pub(crate) fn subjects(&self) -> &[SubjectLoad] {
+        &self.subjects
+    }
+
+    /// Unix ms of an instant on the host's `CLOCK_BOOTTIME`: the envelope's own instant is put at the commit.
+    pub(crate) fn to_unix_ms(&self, boottime_ms: u64, committed_at_ms: u64) -> u64 {
+        committed_at_ms.saturating_sub(self.built_at_ms.saturating_sub(boottime_ms))
+    }
+
     /// Whose it is.
     pub fn host(&self) -> HostId {
         self.host
@@ -130,11 +143,13 @@ impl BoundedLoad {
         &self.findings
     }
 
-    pub(super) fn bounded(envelope: &Envelope, bounds: &Bounds) -> Self {
+    pub(crate) fn bounded(envelope: &Envelope, bounds: &Bounds) -> Self {
         let (reach_ms, began_ms) = reach(envelope, bounds);
-        let host = SubjectLoad { subject: Subject::Host, grant: None, usages: usages(&envelope.host_windows) };
+        let host =
+            SubjectLoad { subject: Subject::Host, unit: None, grant: None, usages: usages(&envelope.host_windows) };
         let applications = envelope.applications.iter().map(|application| SubjectLoad {
             subject: Subject::Cgroup(application.cgroup.as_str().to_owned()),
+            unit: application.unit.clone(),
             grant: application.grant,
             usages: usages(&application.windows),
         });
@@ -190,6 +205,7 @@ impl BoundedLoad {
             }
             usage.mean = usage.mean.min(most);
             usage.max = usage.max.min(most);
+            usage.read = (usage.read.0.min(usage.mean), usage.read.1.min(usage.max));
         }
     }
 
@@ -222,6 +238,7 @@ impl BoundedLoad {
                 if usage.resource == resource {
                     usage.mean = scale(usage.mean);
                     usage.max = scale(usage.max);
+                    usage.read = (scale(usage.read.0), scale(usage.read.1));
                 }
             }
         }
@@ -328,7 +345,11 @@ fn usages(windows: &MetricWindows) -> Vec<Usage> {
             mean: 0,
             max: 0,
             samples: 0,
+            read: (0, 0),
         });
+        if window.metric == Metric::DiskReadBytesPerSecond {
+            sum.read = (window.mean, window.max);
+        }
         sum.mean = sum.mean.saturating_add(window.mean);
         sum.max = sum.max.saturating_add(window.max);
         sum.samples = sum.samples.max(window.samples);

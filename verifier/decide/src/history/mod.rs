@@ -20,7 +20,7 @@ use quotary_common::units::ResourceKind;
 pub use bounds::{BoundedLoad, Bounds, LoadFinding, Timeline};
 pub use series::{Point, Series};
 
-use bounds::Usage;
+pub(crate) use bounds::{SubjectLoad, Usage};
 
 /// Whose demand a series is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,7 +69,7 @@ impl History {
     /// Windows carry `CLOCK_BOOTTIME`; the envelope's own instant is put at the commit (wire.md, question 11).
     pub fn record(&mut self, load: &BoundedLoad, committed_at_ms: u64) {
         let host = load.host;
-        let to_unix = |boottime_ms: u64| committed_at_ms.saturating_sub(load.built_at_ms.saturating_sub(boottime_ms));
+        let to_unix = |boottime_ms: u64| load.to_unix_ms(boottime_ms, committed_at_ms);
         for of_subject in &load.subjects {
             let subject = &of_subject.subject;
             self.fold(host, subject, &of_subject.usages, to_unix);

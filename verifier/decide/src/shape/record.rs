@@ -111,6 +111,10 @@ impl PlanRecord {
     pub fn plan(&self) -> &Plan {
         self.plan.plan()
     }
+    /// The plan, with the lines that it follows.
+    pub fn checked(&self) -> &CheckedPlan {
+        &self.plan
+    }
     /// The signed plan, as the host gets it.
     pub fn signed(&self) -> &[u8] {
         &self.form.signed

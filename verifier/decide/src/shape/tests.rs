@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod draft;
+
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::Name;
 use quotary_common::id::{DeploymentId, HostId, PlanId};
