@@ -103,7 +103,7 @@ fn candidate(index: usize, track: &Track, decayed_ms: u64, tick: &Tick<'_>) -> (
         (to, reclaim) = (least.min(present), bytes);
     }
     let is_open = is_open(control, track.expected, rules);
-    let is_small = !is_open && (to >= present || is_in_dead_band(present, to, rules));
+    let is_small = !is_open && (to >= present || is_in_dead_band(present, line, rules));
     ((!is_small).then(|| write(Value::Value(to), line, true)), reclaim)
 }
 

@@ -52,7 +52,7 @@ pub(super) fn candidate(
         let most = rules.step_permille_max;
         let step = permille(aim.present, most).max(1);
         let to = if kept.is_easing { goal.min(aim.present.saturating_add(step)) } else { goal };
-        let is_small = to != aim.target && is_in_dead_band(aim.present, to, rules);
+        let is_small = goal != aim.target && is_in_dead_band(aim.present, goal, rules);
         return (!is_small).then(|| candidate(to, Urgency::Follow));
     }
     if !may_tighten || goal == aim.present {
@@ -85,13 +85,18 @@ fn tighten(track: &Track, aim: &Aim, goal: u64, kept: &Kept, tick: &Tick<'_>) ->
             to = to.min(in_use.max(goal));
         }
         let is_stalled = kept.reclaim.stalled_ticks > 0 && tick.plan.plan().on_pressure == OnPressure::Hold;
-        to = within_headroom(tick.reading, to, is_stalled, rules).0.min(aim.present);
+        let least = within_headroom(tick.reading, to, is_stalled, rules).0.min(aim.present);
+        if least > to && is_in_dead_band(aim.present, least, rules) {
+            return None; // next to nothing of the step may be made before memory comes free
+        }
+        to = least;
     }
     let is_in_time = tick.now.unix_ms <= tick.plan.plan().effective_at_ms;
     let is_final = to == aim.target;
     let since_ms = track.since_tightened_ms(tick.now);
     let is_rested = since_ms >= rules.dwell_ms || (is_final && is_in_time);
-    let is_small = !is_final && is_in_dead_band(aim.present, to, rules);
+    // The dead band is for what is left to go: a step may be less, where the greatest step is.
+    let is_small = goal != aim.target && is_in_dead_band(aim.present, goal, rules);
     (is_rested && !is_small && to < aim.present).then_some(to)
 }
 

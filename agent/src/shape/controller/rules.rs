@@ -93,7 +93,9 @@ pub enum RulesFault {
     #[error("dwell_ms must be at most 10 minutes, it is {0}")]
     Dwell(u64),
     /// Steps out of order.
-    #[error("it must hold: dead_band_permille < step_permille_max, 1 <= step_permille <= step_permille_max <= 500")]
+    #[error(
+        "it must hold: dead_band_permille < step_permille <= step_permille_max <= 500, and dead_band_permille < memory_headroom_permille"
+    )]
     Steps,
     /// A guard's levels out of order.
     #[error("the guard of {0} must hold: resume < hold <= rollback <= 1000 permille")]
@@ -152,8 +154,9 @@ impl Rules {
         };
         must((100..=60_000).contains(&self.tick_ms), RulesFault::Tick(self.tick_ms));
         must(self.dwell_ms <= 600_000, RulesFault::Dwell(self.dwell_ms));
-        let in_order = self.dead_band_permille < self.step_permille_max
-            && (1..=self.step_permille_max).contains(&self.step_permille)
+        // A step within the dead band would never be made.
+        let in_order = self.dead_band_permille < self.step_permille.min(self.memory_headroom_permille)
+            && self.step_permille <= self.step_permille_max
             && self.step_permille_max <= 500;
         must(in_order, RulesFault::Steps);
         for (guard, name) in [(self.memory, "memory"), (self.cpu, "cpu"), (self.io, "io")] {

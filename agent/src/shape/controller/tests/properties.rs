@@ -92,10 +92,11 @@ fn plan() -> impl Strategy<Value = Plan> {
 
 fn any_rules() -> impl Strategy<Value = Rules> {
     let ticks = prop::sample::select(vec![500_u64, 1_000, 2_000]);
-    let steps = (1..30_u16, 30..200_u16, 0..10_u16);
+    let steps = (1..30_u16, 30..200_u16, 0..1_000_u16);
     let floor = prop::option::of(60..300_u64);
     (ticks, 0..5_000_u64, steps, 5..60_u16, floor, 2_000..60_000_u64).prop_map(
         |(tick_ms, dwell_ms, (step_permille, step_permille_max, dead_band_permille), headroom, floor, retry_ms)| {
+            let dead_band_permille = dead_band_permille % step_permille.min(headroom);
             let floors = floor.into_iter().map(|mib| (MemoryHigh, mib * MIB)).collect();
             Rules {
                 tick_ms,
@@ -130,6 +131,7 @@ fn assert_ticks_hold(run: &Run) {
     let rules = &run.rules;
     let hold = run.plan.plan().on_pressure == OnPressure::Hold;
     let mut tightened: BTreeMap<ShapedControl, u64> = BTreeMap::new();
+    let mut stands: BTreeMap<ShapedControl, Value> = BTreeMap::new();
     for (index, row) in run.rows.iter().enumerate() {
         let Some(Write { control, value }) = row.decision.write else { continue };
         let at = || format!("{control} to {value:?} at {} ms\n{}", Run::at_ms(row), run.story());
@@ -137,7 +139,10 @@ fn assert_ticks_hold(run: &Run) {
         let to = number(value);
         let is_home = value == track.baseline;
         assert!(is_home || (rules.floor(control)..=rules.ceiling(control)).contains(&to), "bounds: {}", at());
-        let Some(before) = Value::shown_by(row.reading.actual(control)) else { panic!("absent: {}", at()) };
+        let Some(shown) = Value::shown_by(row.reading.actual(control)) else { panic!("absent: {}", at()) };
+        // What was written last, where what is shown is that, late or rounded.
+        let is_close = |was: &Value| number(*was).abs_diff(number(shown)) <= number(*was) / 100 + 65_536;
+        let before = stands.insert(control, value).filter(is_close).unwrap_or(shown);
         if !control.is_gradual() || number(before) <= to {
             continue;
         }
@@ -145,7 +150,7 @@ fn assert_ticks_hold(run: &Run) {
         let (pressure, current) = (reading.memory_pressure_permille.unwrap(), reading.memory_current_bytes.unwrap());
         let is_first = number(before) > rules.ceiling(control);
         let is_above_use = control == MemoryHigh && to >= current;
-        let is_small = || number(before) - to <= step(number(before), rules);
+        let is_small = || number(before) - to <= step(number(before), rules) + number(before) / 100;
         assert!(is_first || is_above_use || is_small(), "step: {}", at());
         let is_memory = matches!(control, MemoryHigh | MemoryLow);
         assert!(!(hold && is_memory && pressure >= rules.memory.hold_permille), "guard: {}", at());
@@ -200,7 +205,7 @@ fn assert_in_time_or_told(run: &Run) {
 }
 
 fn cases(count: u32) -> ProptestConfig {
-    ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) }
+    ProptestConfig { failure_persistence: None, max_global_rejects: count * 2, ..ProptestConfig::with_cases(count) }
 }
 
 proptest! {
@@ -324,6 +329,9 @@ proptest! {
         rules in any_rules(), plan in plan(), cached in 0..3_u64, jitter_ms in prop::collection::vec(0..15_i64, 16),
         begins_ms in 0..2_000_i64,
     ) {
+        // What the dead band leaves must fit into the last step.
+        let most = rules.step_permille_max.min(rules.memory_headroom_permille) / 4;
+        let rules = Rules { dead_band_permille: rules.dead_band_permille.min(most), ..rules };
         let mut kernel = Kernel::new(Demand { anon_bytes: MIB, cold_bytes: 400 * MIB, ..Demand::default() });
         kernel.cached_bytes_per_second = cached * MIB;
         kernel.wall_offset_ms = begins_ms;
