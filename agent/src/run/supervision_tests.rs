@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use quotary_common::envelope::{HostFacts, Mode, Name};
+use quotary_common::envelope::{HostFacts, Name};
 use quotary_common::id::BootId;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,7 @@ fn agent(at: &Path, change: impl FnOnce(Opened) -> Opened) -> Agent {
     let state = StateDir::open(at.join("state")).unwrap();
     let name = || Name::lossy("host");
     let facts = HostFacts { hostname: name(), kernel: name(), cpu_millicores: 1, memory_bytes: 1, os: None };
-    let (enforcing, shaping) = super::settings(&config, &state, &facts);
+    let (enforcing, shaping) = crate::run::settings(&config, &state, &facts);
     let switch = config.kill_switch_file.clone();
     let opened = change(Enforcement::open(enforcing, shaping, switch, BOOT).unwrap());
     let (_, asked, obstacle) = Asks::channel(1);
