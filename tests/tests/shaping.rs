@@ -9,7 +9,9 @@ use quotary_common::plan::{ShapedControl, Target};
 use quotary_common::wire::{PlanView, ReportLine, ReportView, ShapedTarget};
 use quotary_tests::world::{Options, PATIENCE, World};
 
+/// The kernel's names, of version 1 and version 2.
 const QUOTA: [&str; 2] = ["cpu.cfs_quota_us", "cpu.max"];
+const WEIGHT: [&str; 2] = ["cpu.shares", "cpu.weight"];
 
 /// A world with a running agent; none where this machine lets nobody limit anything.
 fn scene(mode: Mode) -> Option<World> {
@@ -54,13 +56,14 @@ impl Drop for Busy {
     }
 }
 
-/// What the kernel shows for the group's CPU quota.
-fn quota(world: &World, group: &str) -> String {
-    QUOTA.iter().find_map(|name| world.kernel().read(group, name)).unwrap()
+/// What the kernel shows for a control of the group.
+fn shown(world: &World, group: &str, names: [&str; 2]) -> String {
+    names.iter().find_map(|name| world.kernel().read(group, name)).unwrap()
 }
 
-fn draft(world: &World, group: &str) -> PlanView {
-    world.cli_json(&["plan", "draft", "--cgroup", group, "--cpu-quota", "200m", "--over", "0s"]).unwrap()
+fn draft(world: &World, group: &str, values: [&str; 2]) -> PlanView {
+    let line = ["plan", "draft", "--cgroup", group, values[0], values[1], "--over", "2s"];
+    world.cli_json(&line).unwrap()
 }
 
 /// The target as the agent shows it, once it is moved.
@@ -76,8 +79,8 @@ fn moved(world: &World, group: &str) -> ShapedTarget {
 fn a_plan_moves_a_group_is_told_of_and_its_end_puts_back_what_was_before() {
     let Some(world) = scene(Mode::Enforce) else { return };
     let busy = Busy::start(&world);
-    let before = quota(&world, &busy.group);
-    let plan = draft(&world, &busy.group);
+    let before = shown(&world, &busy.group, WEIGHT);
+    let plan = draft(&world, &busy.group, ["--cpu-weight", "80"]);
     let reached = world.wait("the plan's target", PATIENCE, |world| {
         let target = moved(world, &busy.group);
         Ok(target.controls.iter().any(|one| one.standing == "reached").then_some(target))
@@ -85,19 +88,22 @@ fn a_plan_moves_a_group_is_told_of_and_its_end_puts_back_what_was_before() {
     let target = reached.unwrap();
     assert_eq!((target.plan, target.backend, &target.cgroup), (plan.plan, BackendKind::Direct, &busy.group));
     let [control] = target.controls.as_slice() else { unreachable!("{target:?}") };
-    assert_eq!((control.control, control.unit.as_str()), (ShapedControl::CpuQuota, "millicores"));
+    assert_eq!((control.control, control.unit.as_str()), (ShapedControl::CpuWeight, "weight"));
     let figures = (control.present, control.setpoint, control.target, control.baseline);
-    assert_eq!(figures, (Some(200), Some(200), Some(200), None));
-    assert!(quota(&world, &busy.group).starts_with("20000"), "{}", quota(&world, &busy.group));
+    assert_eq!(figures, (Some(80), Some(80), Some(80), Some(100)));
+    // 80 of 100, in shares of 1024 on version 1.
+    assert!(["819", "80"].contains(&shown(&world, &busy.group, WEIGHT).as_str()));
     let attested = world.wait("the write in an evidence", PATIENCE, |world| {
-        let shown: PlanView = world.cli_json(&["plan", "show", &plan.plan.hex()])?;
-        Ok(shown.controls[0].last_write.clone().filter(|write| write.actual.as_deref() == Some("200")))
+        let view: PlanView = world.cli_json(&["plan", "show", &plan.plan.hex()])?;
+        Ok(view.controls[0].last_write.clone().filter(|write| write.actual.as_deref() == Some("80")))
     });
     let attested = attested.unwrap();
     assert!(attested.effective && !attested.dry_run, "{attested:?}");
     world.cli_ok(&["plan", "cancel", &plan.plan.hex()]).unwrap();
     world
-        .wait("the quota to be put back", PATIENCE, |world| Ok((quota(world, &busy.group) == before).then_some(())))
+        .wait("the weight to be put back", PATIENCE, |world| {
+            Ok((shown(world, &busy.group, WEIGHT) == before).then_some(()))
+        })
         .unwrap();
     world
         .wait("the target to be gone", PATIENCE, |world| Ok(world.agent_view(0)?.targets.is_empty().then_some(())))
@@ -105,7 +111,7 @@ fn a_plan_moves_a_group_is_told_of_and_its_end_puts_back_what_was_before() {
 
     // One that is not followed says why.
     let absent = format!("{}/absent", world.host(0).cgroup());
-    let refused = draft(&world, &absent);
+    let refused = draft(&world, &absent, ["--cpu-weight", "80"]);
     let why = world.wait("the refusal", PATIENCE, |world| {
         let mut left = world.agent_view(0)?.not_followed.into_iter();
         Ok(left.find(|one| one.plan == refused.plan && one.why.contains("does not run")))
@@ -117,8 +123,8 @@ fn a_plan_moves_a_group_is_told_of_and_its_end_puts_back_what_was_before() {
 fn an_agent_that_watches_moves_nothing_and_the_report_says_what_the_plan_would_have_done() {
     let Some(world) = scene(Mode::Observe) else { return };
     let busy = Busy::start(&world);
-    let before = quota(&world, &busy.group);
-    let plan = draft(&world, &busy.group);
+    let before = shown(&world, &busy.group, QUOTA);
+    let plan = draft(&world, &busy.group, ["--cpu-quota", "200m"]);
     assert_eq!(moved(&world, &busy.group).plan, plan.plan);
     let counted = world.wait("some seconds to be counted", PATIENCE, |world| {
         let report: ReportView = world.cli_json(&["report"])?;
@@ -130,8 +136,8 @@ fn an_agent_that_watches_moves_nothing_and_the_report_says_what_the_plan_would_h
     assert!(line.over_ms + 2_000 >= line.compared_ms, "{line:?}");
     assert!(line.throttled_cpu_ms.unwrap() > 0 && line.limit == Some(200), "{line:?}");
     assert_eq!((line.subject.as_str(), &line.made_by), (busy.group.as_str(), &plan.made_by));
-    assert_eq!(quota(&world, &busy.group), before, "something was limited");
-    let shown: PlanView = world.cli_json(&["plan", "show", &plan.plan.hex()]).unwrap();
-    assert!(shown.controls.iter().all(|control| control.last_write.is_none()), "{shown:?}");
+    assert_eq!(shown(&world, &busy.group, QUOTA), before, "something was limited");
+    let kept: PlanView = world.cli_json(&["plan", "show", &plan.plan.hex()]).unwrap();
+    assert!(kept.controls.iter().all(|control| control.last_write.is_none()), "{kept:?}");
     assert!(world.cli_ok(&["report"]).unwrap().contains("of CPU throttled"));
 }
