@@ -175,22 +175,22 @@ fn facts(plan: &PlanView, now_ms: u64) -> Facts {
     let at = |at_ms: u64| format!("{} ({})", present::time(at_ms), present::age(at_ms, now_ms));
     let mut facts = Facts::default();
     facts.add("plan", &plan.id);
-    facts.add("host", &plan.host.to_string());
-    facts.add("target", &plan.target.to_string());
-    facts.add("state", &state(plan));
+    facts.add("host", plan.host.to_string());
+    facts.add("target", plan.target.to_string());
+    facts.add("state", state(plan));
     if let Some((change, at_ms)) = &plan.over {
-        facts.add(change.name(), &at(*at_ms));
+        facts.add(change.name(), at(*at_ms));
     }
-    facts.add("made", &format!("{} by {}", at(plan.made_at_ms), plan.made_by));
-    facts.add("starts", &at(plan.starts_at_ms));
-    facts.add("effective", &at(plan.effective_at_ms));
-    facts.add("ends", &plan.ends_at_ms.map_or_else(|| "when it is cancelled".to_owned(), at));
+    facts.add("made", format!("{} by {}", at(plan.made_at_ms), plan.made_by));
+    facts.add("starts", at(plan.starts_at_ms));
+    facts.add("effective", at(plan.effective_at_ms));
+    facts.add("ends", plan.ends_at_ms.map_or_else(|| "when it is cancelled".to_owned(), at));
     let hold = format!("{}, {} s at most", crate::agent::word(&plan.on_pressure), plan.hold_ms_max / 1000);
-    facts.add("on pressure", &hold);
+    facts.add("on pressure", hold);
     for control in &plan.controls {
         let attested = actual(control).unwrap_or_else(|| "nothing attested yet".to_owned());
         let state = if plan.state == PlanState::Over { "was to be" } else { "to" };
-        facts.add(control.control.name(), &format!("{state} {}; {attested}", target(control)));
+        facts.add(control.control.name(), format!("{state} {}; {attested}", target(control)));
     }
     facts
 }
