@@ -150,6 +150,13 @@ impl Shaper {
     fn decide(&mut self, target: &Target, now: Now, outcome: &mut Outcome) -> Step {
         let Some(backend) = self.backend.as_mut() else { return Step::Nothing };
         let Some(live) = self.live.get_mut(target) else { return Step::Nothing };
+        // After a restart of the agent: what its lease covers stays as it is until the plan is given again.
+        let lease = self.held.targets.get(target).map(|held| held.lease);
+        if !self.plans.contains_key(target)
+            && lease.is_some_and(|lease| lease.is_running(self.boot_id, lease.epoch, now.boottime_ms))
+        {
+            return Step::Nothing;
+        }
         if live.rest > 0 {
             live.rest -= 1;
             return Step::Nothing;

@@ -203,7 +203,7 @@ impl Line {
         if Kind::of(self.control) == Kind::Share {
             return;
         }
-        if mean >= limit {
+        if mean > limit {
             self.over_ms = self.over_ms.saturating_add(duration_ms);
             self.excess.add(mean - limit, duration_ms);
         } else if max > limit {
