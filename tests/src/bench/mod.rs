@@ -15,6 +15,7 @@ mod living;
 mod report;
 mod shaping;
 mod software_tpm;
+mod transition;
 mod verification;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
 pub use report::{Gate, Good, Line, table};
 pub use shaping::Shaping;
+pub use transition::{Transition, work};
 pub use verification::Verification;
 
 use report::short;
@@ -55,6 +57,8 @@ pub enum Part {
     Agent,
     /// What the shaping controller decides at a tick.
     Shaping,
+    /// A plan and a cliff, side by side.
+    Transition,
 }
 
 /// What to measure.
@@ -113,6 +117,9 @@ pub struct Report {
     /// The shaping controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shaping: Option<Shaping>,
+    /// A plan beside a cliff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transition: Option<Transition>,
     /// What must hold, and what should.
     pub gates: Vec<Gate>,
 }
@@ -134,6 +141,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         latency: None,
         agent: None,
         shaping: None,
+        transition: None,
         gates: Vec::new(),
     };
     if has(Part::Verify) {
@@ -156,6 +164,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Shaping) {
         report.shaping = Some(shaping::measure(round(5)).context("shaping")?);
+    }
+    if has(Part::Transition) {
+        report.transition = Some(transition::measure(round(60)).context("plan and cliff")?);
     }
     report.gates = gates(&report);
     Ok(report)
@@ -197,6 +208,7 @@ fn gates(report: &Report) -> Vec<Gate> {
         gates.push(Gate::new(("agent memory, resident", "MiB", resident_mib), Good::AtMost, (25.0, 15.0)));
     }
     gates.extend(report.shaping.iter().flat_map(Shaping::gates));
+    gates.extend(report.transition.iter().flat_map(Transition::gates));
     gates
 }
 
@@ -219,6 +231,7 @@ impl Report {
         lines.extend(self.latency.iter().flat_map(Latency::lines));
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
         lines.extend(self.shaping.iter().flat_map(Shaping::lines));
+        lines.extend(self.transition.iter().flat_map(Transition::lines));
         lines
     }
 
@@ -379,6 +392,7 @@ mod tests {
             latency: None,
             agent: None,
             shaping: None,
+            transition: None,
             gates: Vec::new(),
         };
         report.gates = gates(&report);

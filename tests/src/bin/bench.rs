@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use quotary_tests::bench::{Part, Plan, run, table};
+use quotary_tests::bench::{Part, Plan, run, table, work};
 
 /// Measures verification, appraisal, durable throughput, latency, the agent's cost, and shaping; three rounds each, medians.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Only>,
-    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent).
+    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent, transition).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).
@@ -31,6 +31,9 @@ struct Arguments {
     /// Hosts that wait for a reply at once, at most (durable).
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4096))]
     in_flight: u16,
+    /// Is the sample service of `transition`, for the bench itself.
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -41,9 +44,11 @@ enum Only {
     Latency,
     Agent,
     Shaping,
+    Transition,
 }
 
-const ALL: [Only; 6] = [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent, Only::Shaping];
+const ALL: [Only; 7] =
+    [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent, Only::Shaping, Only::Transition];
 
 impl From<Only> for Part {
     fn from(only: Only) -> Self {
@@ -54,6 +59,7 @@ impl From<Only> for Part {
             Only::Latency => Self::Latency,
             Only::Agent => Self::Agent,
             Only::Shaping => Self::Shaping,
+            Only::Transition => Self::Transition,
         }
     }
 }
@@ -67,6 +73,9 @@ fn main() -> ExitCode {
             return if is_fault { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
+    if arguments.worker {
+        return if work().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let chosen = if arguments.only.is_empty() { &ALL[..] } else { &arguments.only };
     let plan = Plan {
         parts: chosen.iter().copied().map(Part::from).collect(),
