@@ -1,6 +1,7 @@
 //! The controller against the simulated kernel: what every run must hold, scenarios by name, and random ones.
 
 mod decays;
+mod edges;
 mod pressures;
 mod properties;
 mod scenarios;

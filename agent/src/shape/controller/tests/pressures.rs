@@ -4,17 +4,17 @@ use super::ShapedControl::{CpuQuota, CpuWeight, MemoryHigh};
 use super::*;
 
 /// A target whose readings the test writes itself; what is decided shows at once.
-struct Script {
-    shaping: Shaping,
-    plan: CheckedPlan,
-    rules: CheckedRules,
-    reading: Reading,
-    now: Now,
+pub(super) struct Script {
+    pub(super) shaping: Shaping,
+    pub(super) plan: CheckedPlan,
+    pub(super) rules: CheckedRules,
+    pub(super) reading: Reading,
+    pub(super) now: Now,
 }
 
 impl Script {
     /// 400 MiB in use under a limit of 400 MiB, and a plan over five minutes.
-    fn new(on_pressure: OnPressure, targets: &[(ShapedControl, u64)]) -> Self {
+    pub(super) fn new(on_pressure: OnPressure, targets: &[(ShapedControl, u64)]) -> Self {
         let plan = check(Plan { on_pressure, ..plan_over(300_000, targets) }).unwrap();
         let rules = rules().check().unwrap();
         let actual =
@@ -30,14 +30,14 @@ impl Script {
         Self { shaping, plan, rules, reading, now }
     }
 
-    fn memory(on_pressure: OnPressure) -> Self {
+    pub(super) fn memory(on_pressure: OnPressure) -> Self {
         let mut script = Self::new(on_pressure, &[(MemoryHigh, 200 * MIB)]);
         script.ticks(150);
         assert!(script.high() < 310 * MIB);
         script
     }
 
-    fn tick(&mut self) -> Decision {
+    pub(super) fn tick(&mut self) -> Decision {
         let decision = self.shaping.step(Phase::Plan(&self.plan), &self.reading, &self.rules, self.now);
         if let Some(Write { control, value: Value::Value(value) }) = decision.write {
             self.reading.actual.insert(control, Actual::Value(value));
@@ -50,15 +50,15 @@ impl Script {
         decision
     }
 
-    fn ticks(&mut self, count: usize) -> Vec<Note> {
+    pub(super) fn ticks(&mut self, count: usize) -> Vec<Note> {
         (0..count).flat_map(|_| self.tick().notes).collect()
     }
 
-    fn codes(&mut self, count: usize) -> Vec<&'static str> {
+    pub(super) fn codes(&mut self, count: usize) -> Vec<&'static str> {
         self.ticks(count).iter().map(Note::code).collect()
     }
 
-    fn high(&self) -> u64 {
+    pub(super) fn high(&self) -> u64 {
         let Actual::Value(high) = self.reading.actual(MemoryHigh) else { panic!() };
         high
     }
