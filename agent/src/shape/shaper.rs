@@ -240,6 +240,20 @@ impl Shaper {
             self.plans.remove(&target);
             outcome.append(self.end(&target, now, None));
         }
+        // One that is not there (its unit stopped) has no way back to go in a line: its values must not wait for its next run.
+        let left: Vec<Target> = self
+            .held
+            .targets
+            .iter()
+            .filter(|(target, held)| {
+                !self.live.contains_key(*target)
+                    && !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms)
+            })
+            .map(|(target, _)| target.clone())
+            .collect();
+        if !left.is_empty() {
+            outcome.append(self.end_all(&left, now, Some(EventKind::Restored)));
+        }
         self.begin_due(now, &mut outcome);
         self.move_all(now, &mut outcome);
         self.see_to_deadline(now);

@@ -43,7 +43,9 @@ impl Fake {
         self.0.lock().unwrap().units[unit][&control]
     }
     fn set(&self, unit: &str, control: ShapedControl, value: Value) {
-        self.0.lock().unwrap().units.get_mut(unit).unwrap().insert(control, value);
+        if let Some(values) = self.0.lock().unwrap().units.get_mut(unit) {
+            values.insert(control, value);
+        }
     }
     fn writes(&self) -> usize {
         self.0.lock().unwrap().writes
@@ -402,6 +404,18 @@ fn a_write_that_is_refused_is_tried_again_and_never_told_as_done() {
     let outcome = host.pass(120);
     assert_eq!(host.weight(), Value::Value(50));
     assert!(!outcome.writes.is_empty());
+}
+
+#[test]
+fn a_unit_that_has_stopped_keeps_nothing_past_the_lease() {
+    let mut host = Host::new(Mode::Enforce);
+    host.give(vec![host.plan(1, 50, 30_000)]);
+    host.pass(10);
+    host.fake.0.lock().unwrap().units.clear();
+    host.pass(15);
+    assert_eq!(host.shaper().held.targets.len(), 1, "the lease still runs");
+    host.pass(10);
+    assert!(host.shaper().held.targets.is_empty(), "its next run must not find the old values");
 }
 
 #[test]
