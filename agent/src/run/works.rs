@@ -11,7 +11,7 @@ use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shap
 use crate::clock;
 use crate::enforce::{Config, Enforcer, Outcome};
 use crate::shape::controller::Now;
-use crate::shape::{self, Shaper};
+use crate::shape::{self, Shaper, TargetView};
 
 /// Enforcer and shaper.
 pub(super) struct Works {
@@ -94,7 +94,10 @@ impl Works {
             Order::Tick => {
                 let mut outcome = enforcer.tick(now_ms);
                 outcome.append(self.shaper.tick(now));
-                enforcer.leave_to_plans(self.shaper.targets().into_iter().map(|view| view.cgroup).collect());
+                let moved = |view: TargetView| {
+                    (view.cgroup, view.state.controls.iter().map(|control| control.control).collect())
+                };
+                enforcer.leave_to_plans(self.shaper.targets().into_iter().map(moved).collect());
                 (Done::Ticked, outcome)
             }
             Order::Enrol(Enrolment { deployment, epoch, is_new }) => {
@@ -108,11 +111,14 @@ impl Works {
                 (Done::Applied(set), outcome)
             }
             Order::Enter { grant, pid, start_time_ticks, uid, reply } => {
-                let result = enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms).map_err(|error| {
-                    tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
-                    error.refusal()
-                });
-                (Done::Entered { grant, result, reply }, Outcome::default())
+                let (result, outcome) = match enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms) {
+                    Ok(outcome) => (Ok(()), outcome),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
+                        (Err(error.refusal()), Outcome::default())
+                    }
+                };
+                (Done::Entered { grant, result, reply }, outcome)
             }
             Order::Release { grants, reply } => {
                 let mut outcome = Outcome::default();

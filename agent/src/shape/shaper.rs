@@ -107,7 +107,7 @@ impl Shaper {
     pub fn open(config: Config, boot_id: BootId, now: Now) -> Result<(Self, Outcome), ShapeError> {
         let parent = GroupPath::parse(config.delegated_parent.as_deref().unwrap_or(DEFAULT_PARENT));
         let groups = parent.and_then(|parent| Groups::below(&config.root, &parent, config.devices.clone()));
-        let systemd = match Systemd::connect(&config.root, config.devices.clone()) {
+        let systemd = match Systemd::connect(&config.root, config.devices.clone(), true) {
             Ok(systemd) => systemd,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "units cannot be shaped on this host");
@@ -115,7 +115,7 @@ impl Shaper {
             }
         };
         let bus = match &systemd {
-            Some(_) => super::systemd::Bus::connect().ok(),
+            Some(_) => Some(super::systemd::Bus::default()),
             None => None,
         };
         let kind = match (&systemd, &groups) {

@@ -52,6 +52,8 @@ impl Fake {
     }
 }
 
+impl super::holds::Holds for Fake {}
+
 impl Backend for Fake {
     fn kind_of(&self, _: &Target) -> BackendKind {
         BackendKind::Systemd
