@@ -18,8 +18,8 @@ use crate::enforce::process;
 use crate::shape::ShapeError;
 use crate::shape::holds::{Holds, Home, Made, SLICE, group_of_scope};
 
-/// How long a process is awaited in its scope: so many looks, and the pause between two.
-const LOOKS_MAX: u32 = 2_000;
+/// How long a process is awaited in its scope, less than its client waits for us: so many looks, and the pause between two.
+const LOOKS_MAX: u32 = 1_000;
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Systemd {
