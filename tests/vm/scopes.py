@@ -3,7 +3,7 @@
 import json
 import time
 
-from bed import expect, say, wait_for
+from bed import Unexpected, expect, say, wait_for
 
 SLICE = "/sys/fs/cgroup/quotary.slice"
 MIB = 1 << 20
@@ -43,7 +43,10 @@ def until(boot, scope, wanted, patience_s):
         seen.update(values(boot, scope))
         return seen == wanted
 
-    wait_for(f"{wanted} in {scope}", patience_s, look, [("the guest", boot.process)])
+    try:
+        wait_for(f"{wanted} in {scope}", patience_s, look, [("the guest", boot.process)])
+    except Unexpected as why:
+        raise Unexpected(f"{why}; seen: {seen}") from why
     return round(time.monotonic() - start, 1)
 
 

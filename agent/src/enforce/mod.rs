@@ -36,6 +36,7 @@ pub mod journal;
 pub mod probe;
 pub mod process;
 pub mod record;
+mod planned;
 mod writing;
 
 pub use self::controls::Device;

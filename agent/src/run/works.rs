@@ -38,7 +38,8 @@ impl Works {
         let (enforcer, mut outcome) = Enforcer::open(config, boot_id, now.boottime_ms)?;
         // Where the host lets nothing be enforced, units are not written either.
         let mode = if shape.mode == Mode::Enforce { enforcer.mode() } else { shape.mode };
-        let (shaper, shaped) = Shaper::open(shape::Config { mode, ..shape }, boot_id, now)?;
+        let grants = enforcer.for_plans();
+        let (shaper, shaped) = Shaper::open(shape::Config { mode, grants, ..shape }, boot_id, now)?;
         outcome.append(shaped);
         Ok((Self { enforcer, shaper, switch, is_off: false }, outcome))
     }
@@ -81,6 +82,8 @@ impl Works {
     pub(super) fn restore_all(&mut self) -> Outcome {
         let now = now();
         let mut outcome = self.enforcer.restore_all(now.boottime_ms);
+        // Grants first: what a plan then puts back in a scope is no grant's value any more.
+        self.shaper.note_grants(self.enforcer.for_plans());
         outcome.append(self.shaper.restore_all(now));
         outcome
     }
@@ -93,6 +96,7 @@ impl Works {
         match order {
             Order::Tick => {
                 let mut outcome = enforcer.tick(now_ms);
+                self.shaper.note_grants(enforcer.for_plans());
                 outcome.append(self.shaper.tick(now));
                 let moved = |view: TargetView| {
                     (view.cgroup, view.state.controls.iter().map(|control| control.control).collect())
@@ -107,6 +111,7 @@ impl Works {
             Order::Apply { set, .. } if self.is_off => (Done::Applied(set), Outcome::default()),
             Order::Apply { set, plans, askers } => {
                 let mut outcome = enforcer.apply(&set, &askers, now_ms);
+                self.shaper.note_grants(enforcer.for_plans());
                 outcome.append(self.shaper.take(plans, now));
                 (Done::Applied(set), outcome)
             }

@@ -46,4 +46,4 @@ pub use self::deadline::Program;
 pub use self::error::ShapeError;
 pub use self::local::Local;
 pub(crate) use self::owners::Owners;
-pub use self::shaper::{Config, Shaper, TargetView, rules_of_host};
+pub use self::shaper::{Config, OfGrants, Shaper, TargetView, rules_of_host};

@@ -10,7 +10,7 @@ use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Ta
 
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, CheckedRules, Now, Reading, Value};
-use super::shaper::{Config, Shaper};
+use super::shaper::{Config, OfGrants, Shaper};
 use super::{Local, ShapeError};
 use crate::enforce::group::GroupPath;
 use crate::enforce::tests::verified_with;
@@ -152,6 +152,7 @@ impl Host {
             rules: CheckedRules::default(),
             local: Local::default(),
             program: None,
+            grants: OfGrants::default(),
         };
         let backend: Box<dyn Backend> = Box::new(self.fake.clone());
         let opened = Shaper::open_with(config, Some((BackendKind::Systemd, backend)), None, boot_id, self.now);

@@ -9,9 +9,11 @@ use std::time::Duration;
 use quotary_common::envelope::{CgroupPath, ControlValue};
 use quotary_common::plan::Target;
 
+use rustix::io::Errno;
+
 use super::granted::{drop_in_names, properties};
 use super::{Systemd, unit_of};
-use crate::enforce::controls::{Control, Knob, Setting, agrees};
+use crate::enforce::controls::{Control, Knob, Setting, agrees, shown};
 use crate::enforce::direct::read_file;
 use crate::enforce::group::GroupPath;
 use crate::enforce::process;
@@ -62,6 +64,18 @@ impl Systemd {
     }
 }
 
+/// What a control's file shows where nobody set it.
+fn unset(control: Control) -> Option<&'static str> {
+    Some(match control {
+        Control::CpuWeight => "100",
+        Control::CpuMax => "max 100000",
+        Control::MemoryHigh => "max",
+        Control::MemoryLow => "0",
+        Control::DiskMax => "",
+        _ => return None,
+    })
+}
+
 impl Holds for Systemd {
     fn has(&self, target: &Target) -> bool {
         group_of_scope(target).is_some_and(|group| self.files.exists(&group))
@@ -74,7 +88,13 @@ impl Holds for Systemd {
 
     fn show(&self, target: &Target, knob: Knob) -> Result<Option<ControlValue>, ShapeError> {
         let (_, group) = self.scope_of(target)?;
-        Ok(self.files.read(&group, knob)?)
+        match self.files.read(&group, knob) {
+            // Its controller is off: the first value turns it on, and what holds until then is nothing.
+            Err(error) if error.errno() == Some(Errno::NOENT) && self.files.exists(&group) => {
+                Ok(unset(knob.control).and_then(|raw| shown(knob, raw)))
+            }
+            read => Ok(read?),
+        }
     }
 
     fn is_bounded_above(&self, target: &Target, knob: Knob, value: &ControlValue) -> bool {
