@@ -47,6 +47,7 @@ vm-test: build ## Virtual machines: measured boot and what moves a host out of i
 	@echo "== virtual machine (the first time its image is built)"
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm tests/vm/install $(TARGET_DIR)/vm/install
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/run-scope $(TARGET_DIR)/vm/run-scope
 
 bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"

@@ -360,7 +360,7 @@ impl Shaper {
 
     /// The rules for a target: where its grant has come to less meanwhile, that is the most.
     pub(super) fn rules_for(&self, cgroup: &CgroupPath) -> CheckedRules {
-        self.grants.limits.get(cgroup).map_or_else(|| self.rules.clone(), |limits| self.rules.within(limits))
+        self.grants.limits.get(cgroup).map_or_else(|| self.rules.clone(), |limits| self.rules.within(limits.clone()))
     }
 
     fn see_to_deadline(&mut self, now: Now) {

@@ -122,32 +122,35 @@ pub enum RulesFault {
 
 /// Rules that hold together: made only by [`Rules::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckedRules(Rules);
+pub struct CheckedRules {
+    rules: Rules,
+    limits: BTreeMap<ShapedControl, u64>,
+}
 
 impl Default for CheckedRules {
     /// The default rules, which hold together.
     fn default() -> Self {
-        Self(Rules::default())
+        Self { rules: Rules::default(), limits: BTreeMap::new() }
     }
 }
 
 impl CheckedRules {
-    /// The same with at most these values: what holds of both is the stricter, also under a floor.
-    pub fn within(&self, limits: &BTreeMap<ShapedControl, u64>) -> Self {
-        let mut rules = self.0.clone();
-        for (control, limit) in limits {
-            let limit = (*limit).min(self.ceiling(*control));
-            rules.ceilings.insert(*control, limit);
-            rules.floors.insert(*control, self.floor(*control).min(limit));
-        }
-        Self(rules)
+    /// The same with at most these values, also under a floor: what a target may have by something else than its plan.
+    pub fn within(&self, limits: BTreeMap<ShapedControl, u64>) -> Self {
+        Self { rules: self.rules.clone(), limits }
+    }
+
+    /// A value brought between floor and ceiling, and to what the target may have at most.
+    pub fn bounded(&self, control: ShapedControl, value: u64) -> u64 {
+        let bounded = value.clamp(self.floor(control), self.ceiling(control).max(self.floor(control)));
+        self.limits.get(&control).map_or(bounded, |limit| bounded.min(*limit))
     }
 }
 
 impl std::ops::Deref for CheckedRules {
     type Target = Rules;
     fn deref(&self) -> &Rules {
-        &self.0
+        &self.rules
     }
 }
 
@@ -192,7 +195,7 @@ impl Rules {
             let (floor, ceiling) = (self.floor(control), self.ceiling(control));
             must(least <= floor && floor <= ceiling && ceiling <= most, RulesFault::Bounds(control));
         }
-        if faults.is_empty() { Ok(CheckedRules(self)) } else { Err(faults) }
+        if faults.is_empty() { Ok(CheckedRules { rules: self, limits: BTreeMap::new() }) } else { Err(faults) }
     }
 
     /// Under what no plan sets a control.
@@ -212,10 +215,5 @@ impl Rules {
             ShapedControl::CpuIdle => 0,
             _ => self.ceiling(control),
         }
-    }
-
-    /// A value brought between floor and ceiling.
-    pub fn bounded(&self, control: ShapedControl, value: u64) -> u64 {
-        value.clamp(self.floor(control), self.ceiling(control).max(self.floor(control)))
     }
 }
