@@ -105,7 +105,7 @@ impl Enforcer {
         };
         let hierarchy = self.setup.hierarchy;
         let home = |pid: u32, mount: &Mount| home(&held.entries, &group, pid, mount, hierarchy);
-        self.backend.take_down(&target_of(&group), &baselines(held), &home)
+        self.backend.take_down(&target_of(&group), &baselines(held), &yielded(held), &home)
     }
 }
 
@@ -113,6 +113,12 @@ impl Enforcer {
 fn baselines(held: &HeldGrant) -> Vec<Setting> {
     let ours = held.written.iter().filter(|(_, written)| !written.contested);
     ours.filter_map(|(knob, written)| Some(Setting { knob: *knob, value: written.baseline.clone()? })).collect()
+}
+
+/// What we last set where another writer has changed it since.
+fn yielded(held: &HeldGrant) -> Vec<Setting> {
+    let theirs = held.written.iter().filter(|(_, written)| written.contested);
+    theirs.map(|(knob, written)| Setting { knob: *knob, value: written.setpoint.clone() }).collect()
 }
 
 /// Where a process belongs: where it came from, or for those that were started inside, where the first came from.

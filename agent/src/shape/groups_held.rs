@@ -61,7 +61,7 @@ impl Holds for Groups {
         Ok(self.held.write(&group_of(target)?, setting.knob, &setting.value)?)
     }
 
-    fn take_down(&mut self, target: &Target, _: &[Setting], home: Home<'_>) -> Result<(), ShapeError> {
+    fn take_down(&mut self, target: &Target, _: &[Setting], _: &[Setting], home: Home<'_>) -> Result<(), ShapeError> {
         let group = group_of(target)?;
         self.held.move_out(&group, home)?;
         Ok(self.held.remove(&group)?)

@@ -166,11 +166,12 @@ pub trait Holds {
     }
 
     /// Ends it: its processes are without its limits afterwards, wherever they are, and nothing of it is left that could
-    /// limit them again. `values` are what its controls had at first.
+    /// limit them again. `values` are what its controls had at first, `yielded` what we last set where another writer has
+    /// changed it since: that writer's value stays, unless its owner would bring ours back.
     ///
     /// # Errors
     /// [`ShapeError`] when something is left: to be tried again.
-    fn take_down(&mut self, _: &Target, _: &[Setting], _: Home<'_>) -> Result<(), ShapeError> {
+    fn take_down(&mut self, _: &Target, _: &[Setting], _: &[Setting], _: Home<'_>) -> Result<(), ShapeError> {
         Ok(())
     }
 
@@ -199,7 +200,9 @@ mod tests {
         let target = target_of(&scope);
         assert!(matches!(&target, Target::Unit(unit) if is_scope_name(unit.as_str())));
         assert_eq!(group_of_scope(&target), Some(scope));
-        for other in ["/quotary/run-a", "/quotary.slice/a.scope", "/x/quotary-a.scope", "/quotary.slice/a/quotary-b.scope"] {
+        for other in
+            ["/quotary/run-a", "/quotary.slice/a.scope", "/x/quotary-a.scope", "/quotary.slice/a/quotary-b.scope"]
+        {
             let group = GroupPath::parse(other).unwrap();
             assert_eq!(target_of(&group), Target::Cgroup(group.as_cgroup().clone()), "{other}");
             assert!(!is_scope(&group));

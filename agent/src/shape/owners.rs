@@ -196,9 +196,15 @@ impl Holds for Owners {
         self.asking(target)?.set(target, setting)
     }
 
-    fn take_down(&mut self, target: &Target, values: &[Setting], home: Home<'_>) -> Result<(), ShapeError> {
+    fn take_down(
+        &mut self,
+        target: &Target,
+        values: &[Setting],
+        yielded: &[Setting],
+        home: Home<'_>,
+    ) -> Result<(), ShapeError> {
         // What nobody on this host can hold is not there: another boot had another owner.
-        self.of(target).map_or(Ok(()), |backend| backend.take_down(target, values, home))
+        self.of(target).map_or(Ok(()), |backend| backend.take_down(target, values, yielded, home))
     }
 
     fn remove_parent(&mut self, parent: &GroupPath) -> Result<(), ShapeError> {

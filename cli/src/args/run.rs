@@ -40,7 +40,7 @@ Examples:
   quotary run --cpu 2 --class guaranteed --if-unavailable wait -- ./nightly-report
   quotary run --cpu 1 --disk 10M --if-unavailable fail --verbose -- backup --all
 
-The command runs in a cgroup of its own, in the same process group and on the same terminal as without quotary: \
+The command runs in a cgroup of its own (where systemd owns the tree: a scope in quotary.slice), in the same process group and on the same terminal as without quotary: \
 pipes, job control and keys work as usual. quotary stays beside it, passes on the signals that it is sent (HUP, INT, \
 QUIT, TERM, USR1, USR2, CONT, TSTP, WINCH), ends with its exit code, and gives the grant back.
 While they are in the terminal's foreground, INT and QUIT are taken to come from the keyboard, which sends them to \

@@ -136,7 +136,9 @@ fn a_grant_that_ends_takes_its_values_along_and_leaves_the_process_where_it_is()
     assert_eq!(manager.drop_ins().len(), 5);
     let outcome = enforcer.tick(LEASE_MS);
     assert_eq!(outcome.ended, [(ID, EndReason::LeaseExpired)]);
-    assert!(outcome.writes.iter().any(|write| write.control.as_str() == "memory.high" && write.after.as_str() == "max"));
+    assert!(
+        outcome.writes.iter().any(|write| write.control.as_str() == "memory.high" && write.after.as_str() == "max")
+    );
     assert!(is_unlimited(&host) && manager.drop_ins().is_empty());
     assert_eq!(host.places(7), [scope(1).as_str()]);
     let calls = manager.calls.load(Ordering::Relaxed);
@@ -391,4 +393,29 @@ fn memory_is_given_back_before_systemd_is_asked_for_less_than_is_in_use() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     unreachable!("it was never set");
+}
+
+#[test]
+fn a_value_past_systemd_is_left_alone_until_the_end_and_ours_does_not_come_back() {
+    let (host, manager) = new_host();
+    let (mut enforcer, _) = open(&host, &manager, 0);
+    enforcer.apply_grants(&[grant(1, 500)], &lease(0), 1);
+    enforcer.enter(&ID, 7, 70, UID, 2).unwrap();
+    // One writes the kernel's file; the other asks systemd, whose drop-in is then theirs.
+    let cgroup = scope(1);
+    host.put(&format!("sys/fs/cgroup{cgroup}/memory.high"), "1000");
+    host.put(&format!("sys/fs/cgroup{cgroup}/cpu.weight"), "7");
+    let unit = cgroup.parts().nth(1).unwrap().to_owned();
+    let theirs = format!("run/systemd/transient/{unit}.d/50-CPUWeight.conf");
+    host.put(&theirs, "[Scope]\nCPUWeight=7\n");
+    let events = enforcer.tick(3).events;
+    assert_eq!((events.len(), events[0].kind), (2, EventKind::Contested));
+    enforcer.apply_grants(&[grant(1, 900)], &lease(4), 5);
+    assert_eq!((shows(&host, "memory.high").as_str(), shows(&host, "cpu.weight").as_str()), ("1000", "7"));
+    enforcer.release(&ID, 6).unwrap();
+    assert_eq!((shows(&host, "memory.high").as_str(), shows(&host, "cpu.weight").as_str()), ("max", "7"));
+    assert_eq!(
+        (manager.drop_ins(), host.get(&theirs).as_str()),
+        (vec!["50-CPUWeight.conf".to_owned()], "[Scope]\nCPUWeight=7")
+    );
 }

@@ -133,7 +133,15 @@ impl FakeManager {
         };
         let name = if assignment.name == "CPUQuotaPerSecUSec" { "CPUQuota" } else { assignment.name };
         fs::create_dir_all(self.transient(unit)).unwrap();
-        fs::write(self.transient(unit).join(format!("50-{name}.conf")), format!("[Scope]\n{name}={text}\n")).unwrap();
+        let kept = match assignment.name {
+            "CPUQuotaPerSecUSec" => format!("{}%", number() / 10_000),
+            "IOReadBandwidthMax" | "IOWriteBandwidthMax" => {
+                let (path, rate) = of_disk();
+                format!("{path} {}", or_max(rate))
+            }
+            _ => text.clone(),
+        };
+        fs::write(self.transient(unit).join(format!("50-{name}.conf")), format!("[Scope]\n{name}={kept}\n")).unwrap();
         fs::write(self.dir(unit).join(file), text).unwrap();
     }
 }
@@ -166,7 +174,9 @@ impl Manager for FakeManager {
             }
             fs::create_dir_all(self.dir(scope)).unwrap();
             // Only the memory controller is on before anything asks for another.
-            for (name, text) in [("memory.high", "max"), ("memory.low", "0"), ("memory.current", "0"), ("cgroup.events", "")] {
+            for (name, text) in
+                [("memory.high", "max"), ("memory.low", "0"), ("memory.current", "0"), ("cgroup.events", "")]
+            {
                 fs::write(self.dir(scope).join(name), text).unwrap();
             }
             self.move_in(scope, pid);

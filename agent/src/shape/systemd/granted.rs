@@ -3,7 +3,7 @@
 use zbus::zvariant::Value as Variant;
 
 use super::property::Assignment;
-use crate::enforce::controls::{Control, Setting};
+use crate::enforce::controls::{Control, PERIOD_US, Setting};
 
 /// systemd's "not set" for a weight, and "infinity" for the rest.
 const UNSET: u64 = u64::MAX;
@@ -46,6 +46,28 @@ pub(super) const fn drop_in_names(control: Control) -> &'static [&'static str] {
     }
 }
 
+/// The lines in which systemd keeps a grant's value in these drop-ins.
+pub(super) fn kept_as(setting: &Setting) -> Vec<String> {
+    let text = setting.value.as_str();
+    let percents = |quota: &str| quota.parse::<u64>().map(|quota_us| quota_us / (PERIOD_US / 100));
+    match setting.knob.control {
+        Control::CpuWeight => vec![format!("CPUWeight={text}")],
+        Control::CpuMax => {
+            let quota = percents(text.split(' ').next().unwrap_or_default());
+            quota.map(|percents| format!("CPUQuota={percents}%")).into_iter().collect()
+        }
+        Control::MemoryHigh => vec![format!("MemoryHigh={text}")],
+        Control::MemoryLow => vec![format!("MemoryLow={text}")],
+        Control::DiskMax => {
+            let Some(device) = setting.knob.device else { return Vec::new() };
+            let rate = |key: &str| text.split(' ').find_map(|word| word.strip_prefix(key)).unwrap_or_default();
+            let line = |name: &str, rate: &str| format!("{name}=/dev/block/{device} {rate}");
+            vec![line("IOReadBandwidthMax", rate("rbps=")), line("IOWriteBandwidthMax", rate("wbps="))]
+        }
+        _ => Vec::new(),
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -81,6 +103,25 @@ mod tests {
         assert_eq!(pairs(&set[0]), [("/dev/block/8:0".to_owned(), 4096)]);
         assert_eq!(pairs(&set[1]), [("/dev/block/8:0".to_owned(), u64::MAX)]);
         assert!(disk("8:0 rbps=many wbps=max").is_none() && disk("").is_none());
+    }
+
+    #[test]
+    fn a_value_is_known_again_in_its_drop_in() {
+        let kept = |control, value: &str| {
+            let knob = Knob { control, device: Some(Device { major: 8, minor: 0 }) };
+            kept_as(&Setting { knob, value: ControlValue::lossy(value) })
+        };
+        assert_eq!(kept(Control::CpuMax, "26000 100000"), ["CPUQuota=26%"]);
+        assert_eq!(kept(Control::MemoryHigh, "4096"), ["MemoryHigh=4096"]);
+        let disk = ["IOReadBandwidthMax=/dev/block/8:0 1", "IOWriteBandwidthMax=/dev/block/8:0 2"];
+        assert_eq!(kept(Control::DiskMax, "8:0 rbps=1 wbps=2"), disk);
+        for control in Control::ALL {
+            let names: Vec<String> = kept(control, "8:0 rbps=1 wbps=1")
+                .iter()
+                .map(|line| line.split('=').next().unwrap().to_owned())
+                .collect();
+            assert!(control == Control::CpuMax || names == drop_in_names(control), "{control:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use quotary_common::plan::Target;
 
 use rustix::io::Errno;
 
-use super::granted::{drop_in_names, properties};
+use super::granted::{drop_in_names, kept_as, properties};
 use super::{Systemd, unit_of};
 use crate::enforce::controls::{Control, Knob, Setting, agrees, shown};
 use crate::enforce::direct::read_file;
@@ -47,6 +47,18 @@ impl Systemd {
             std::thread::sleep(PAUSE);
         }
         Err(ShapeError::NotEntered { pid, unit: unit.to_owned() })
+    }
+
+    /// Whether systemd still holds our value for a control that somebody has written past it: it would set it again.
+    fn would_come_back(&self, unit: &str, ours: &Setting) -> Result<bool, ShapeError> {
+        for line in kept_as(ours) {
+            let name = line.split('=').next().unwrap_or_default();
+            let text = self.drop_ins.read(&self.drop_ins.path(unit, name, true))?.unwrap_or_default();
+            if String::from_utf8_lossy(&text).lines().any(|kept| kept.trim() == line) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Sets what the controls of a scope had at first, as far as they show another value.
@@ -163,25 +175,41 @@ impl Holds for Systemd {
 
     fn set(&mut self, target: &Target, setting: &Setting) -> Result<(), ShapeError> {
         let (unit, _) = self.scope_of(target)?;
-        let assignments = properties(setting)
-            .ok_or_else(|| ShapeError::NoProperty { control: setting.knob.control.file_name(), value: setting.value.to_string() })?;
+        let assignments = properties(setting).ok_or_else(|| ShapeError::NoProperty {
+            control: setting.knob.control.file_name(),
+            value: setting.value.to_string(),
+        })?;
         self.bus.set(unit, &assignments)
     }
 
-    fn take_down(&mut self, target: &Target, values: &[Setting], _: Home<'_>) -> Result<(), ShapeError> {
+    fn take_down(
+        &mut self,
+        target: &Target,
+        values: &[Setting],
+        yielded: &[Setting],
+        _: Home<'_>,
+    ) -> Result<(), ShapeError> {
         let (unit, group) = self.scope_of(target)?;
         if !self.files.exists(&group) {
             // systemd has removed the drop-ins with it.
             return Ok(());
         }
         let is_empty = self.files.is_empty(&group)?;
-        match self.put_values_back(unit, &group, values) {
+        let mut values = values.to_vec();
+        for setting in yielded {
+            if self.would_come_back(unit, setting)? {
+                let raw = unset(setting.knob.control);
+                let unset = raw.and_then(|raw| shown(setting.knob, raw));
+                values.extend(unset.map(|value| Setting { knob: setting.knob, value }));
+            }
+        }
+        match self.put_values_back(unit, &group, &values) {
             // It ends by itself just now.
             Err(_) if is_empty => {}
             done => done?,
         }
         // Values and files agree without a reload: the unit was started without any.
-        for setting in values {
+        for setting in &values {
             for name in drop_in_names(setting.knob.control) {
                 self.drop_ins.remove(unit, name)?;
             }
@@ -189,5 +217,4 @@ impl Holds for Systemd {
         self.places.remove(unit);
         Ok(())
     }
-
 }
