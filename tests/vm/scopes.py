@@ -29,10 +29,10 @@ def those(boot):
 
 
 def values(boot, scope):
-    """What the kernel shows."""
-    shown = boot.sh(f"cd {SLICE}/{scope} && head -n 1 {' '.join(NOTHING)} | cat")
-    parts = [part.strip().split(" <==\n") for part in shown.split("==> ")[1:]]
-    return dict(parts)
+    """What the kernel shows; a controller that nobody needs is off, and limits nothing."""
+    shown = boot.sh(f"cd {SLICE}/{scope} && for file in {' '.join(NOTHING)}; do echo $file=$(head -n 1 $file 2>/dev/null); done")
+    pairs = dict(line.split("=", 1) for line in shown.splitlines())
+    return {name: value or NOTHING[name] for name, value in pairs.items()}
 
 
 def until(boot, scope, wanted, patience_s):
@@ -120,6 +120,9 @@ def scopes_end(verifier, boot, figures, scope, pid):
     boot.sh("rm /etc/quotary/stop-enforcing")
     other, other_pid = run(boot, "003")
     until(boot, other, WANTED, 10)
+    boot.sh(f"echo 40M >{SLICE}/{other}/memory.high")
+    wait_for("the agent to see another writer", 20, lambda: "another writer" in boot.try_sh("journalctl -o cat -u quotary-agent | tail -20")[1])
+    expect("who writes past systemd has their way", values(boot, other)["memory.high"] == str(40 * MIB), values(boot, other))
     start = time.monotonic()
     boot.sh("systemctl stop quotary-agent")
     figures["scope_stop_s"] = round(time.monotonic() - start, 1)
