@@ -96,8 +96,7 @@ pub(super) fn measure(round: Duration) -> anyhow::Result<Targets> {
     let (before, started) = (cpu::of_process(agent)?, Instant::now());
     pause(&world, round)?;
     let held_cpu_percent = percent(before, cpu::of_process(agent)?, started.elapsed());
-    drop(groups);
-    take_down(world)?;
+    end(world, groups)?;
     Ok(Targets {
         targets: TARGETS,
         cpu_percent: median(rounds.iter().copied()),
@@ -118,6 +117,16 @@ fn world(timing: Timing) -> anyhow::Result<World> {
     world.start_agent(0)?;
     world.wait_for_trust(0, PATIENCE)?;
     Ok(world)
+}
+
+/// Ends it all, the groups that we made included.
+fn end(mut world: World, groups: Vec<Sleeper>) -> anyhow::Result<()> {
+    drop(groups);
+    if world.host(0).agent().is_some() {
+        world.stop_agent(0)?;
+    }
+    world.kernel().tidy(world.host(0).cgroup());
+    take_down(world)
 }
 
 fn percent(from: cpu::Usage, to: cpu::Usage, wall: Duration) -> f64 {
@@ -219,7 +228,7 @@ fn measure_faults() -> anyhow::Result<Faults> {
         world.wait("the quota to be as expected", PATIENCE * 3, |world| Ok((quota(world) == expected).then_some(())))?;
         Ok(from.elapsed().as_secs_f64())
     };
-    sleeper.draft(&world, ("50", "400m"), ("0s", Duration::from_secs(2)))?;
+    sleeper.draft(&world, ("50", "400m"), ("1s", Duration::from_secs(2)))?;
     until(&world, HELD)?;
     // Until its evidence has told of it, and somewhat longer.
     pause(&world, Duration::from_millis(Timing::QUICK.evidence_ms * 2))?;
@@ -250,8 +259,7 @@ fn measure_faults() -> anyhow::Result<Faults> {
     world.stop_agent(0)?;
     let stop_restored_s = from.elapsed().as_secs_f64();
     ensure!(quota(&world).is_none(), "an agent that was stopped has left a quota");
-    drop(sleeper);
-    take_down(world)?;
+    end(world, vec![sleeper])?;
     let lease_s = Timing::QUICK.lease_ms as f64 / 1000.0;
     Ok(Faults {
         lease_s,
