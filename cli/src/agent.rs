@@ -69,6 +69,7 @@ fn grants(view: &AgentView) -> Table {
         ("CLASS", Align::Left),
         ("RESOURCES", Align::Left),
         ("LEASE LEFT", Align::Right),
+        ("BACKEND", Align::Left),
         ("CGROUP", Align::Left),
     ];
     let mut table = Table::new(&columns, "no grants");
@@ -80,6 +81,7 @@ fn grants(view: &AgentView) -> Table {
             grant.class.to_string(),
             present::resources(&grant.resources),
             present::duration(grant.lease_left_ms),
+            grant.backend.as_ref().map_or_else(|| "-".to_owned(), word),
             grant.cgroup.clone().unwrap_or_else(|| "-".to_owned()),
         ]);
     }

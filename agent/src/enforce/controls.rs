@@ -7,8 +7,7 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 use quotary_common::envelope::{ControlValue, Hierarchy, Support};
-use quotary_common::grant::Grant;
-use quotary_common::units::Class;
+use quotary_common::units::{Class, Resources};
 
 /// The quota's period: the kernel's default, in microseconds.
 pub const PERIOD_US: u64 = 100_000;
@@ -219,16 +218,15 @@ pub struct Setting {
     pub value: ControlValue,
 }
 
-/// The settings that a grant asks for, in the order in which they are written: soft before hard.
+/// The settings that an amount of a class asks for, in the order in which they are written: soft before hard.
 ///
 /// `devices` are the host's whole disks; each gets the grant's disk amount.
-pub fn wanted(grant: &Grant, hierarchy: Hierarchy, devices: &[Device]) -> Vec<Setting> {
+pub fn wanted(class: Class, resources: &Resources, hierarchy: Hierarchy, devices: &[Device]) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut set = |control: Control, device: Option<Device>, value: String| {
         settings.push(Setting { knob: Knob { control, device }, value: ControlValue::lossy(&value) });
     };
-    let resources = &grant.resources;
-    let quota = grant.class != Class::Guaranteed;
+    let quota = class != Class::Guaranteed;
     match hierarchy {
         Hierarchy::None => {}
         Hierarchy::V1 => {
@@ -255,7 +253,7 @@ pub fn wanted(grant: &Grant, hierarchy: Hierarchy, devices: &[Device]) -> Vec<Se
                 }
             }
             if let Some(bytes) = resources.memory_bytes {
-                if grant.class == Class::Guaranteed {
+                if class == Class::Guaranteed {
                     set(Control::MemoryLow, None, memory_bytes(bytes).to_string());
                 }
                 set(Control::MemoryHigh, None, memory_bytes(bytes).to_string());
@@ -263,6 +261,18 @@ pub fn wanted(grant: &Grant, hierarchy: Hierarchy, devices: &[Device]) -> Vec<Se
             for (device, rate) in disks(resources.disk_bytes_per_second, devices) {
                 set(Control::DiskMax, Some(device), format!("{device} rbps={rate} wbps={rate}"));
             }
+        }
+    }
+    settings
+}
+
+/// The same with quotas in whole percents of a core, rounded up: systemd keeps them so, and no finer.
+pub fn in_whole_percents(mut settings: Vec<Setting>) -> Vec<Setting> {
+    for setting in settings.iter_mut().filter(|setting| setting.knob.control == Control::CpuMax) {
+        let (quota, period) = setting.value.as_str().split_once(' ').unwrap_or_default();
+        if let Ok(quota_us) = quota.parse::<u64>() {
+            let whole = quota_us.div_ceil(PERIOD_US / 100).saturating_mul(PERIOD_US / 100);
+            setting.value = ControlValue::lossy(&format!("{whole} {period}"));
         }
     }
     settings

@@ -1,34 +1,19 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
-use quotary_common::envelope::Name;
-use quotary_common::id::{GrantId, RequestId};
-use quotary_common::units::Resources;
-
 use super::*;
 
 const DISK: Device = Device { major: 254, minor: 0 };
 
-fn grant(class: Class, resources: Resources) -> Grant {
-    Grant {
-        id: GrantId::new([1; 32]),
-        request: RequestId::new([2; 32]),
-        application: Name::lossy("app"),
-        tenant: Name::lossy("tenant"),
-        class,
-        resources,
-    }
-}
-
 fn lines(class: Class, resources: Resources, hierarchy: Hierarchy) -> Vec<String> {
-    wanted(&grant(class, resources), hierarchy, &[DISK])
+    wanted(class, &resources, hierarchy, &[DISK])
         .into_iter()
         .map(|setting| format!("{}={}", setting.knob.control.file_name(), setting.value))
         .collect()
 }
 
 fn value(control: Control, class: Class, resources: Resources, hierarchy: Hierarchy) -> Option<String> {
-    wanted(&grant(class, resources), hierarchy, &[DISK])
+    wanted(class, &resources, hierarchy, &[DISK])
         .into_iter()
         .find(|setting| setting.knob.control == control)
         .map(|setting| setting.value.as_str().to_owned())

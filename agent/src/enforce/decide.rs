@@ -7,11 +7,13 @@ use quotary_common::envelope::{ControlValue, Hierarchy, Mode};
 use quotary_common::grant::Grant;
 use quotary_common::id::{BootId, GrantId};
 use quotary_common::lease::{Lease, LeaseState};
+use quotary_common::units::{Class, Resources};
 
-use super::controls::{Device, Knob, Setting, wanted};
+use super::controls::{Device, Knob, Setting, in_whole_percents, wanted};
 use super::group::GroupPath;
 use super::held::{GroupState, Held, HeldGrant};
 use super::record::EndReason;
+use crate::shape::holds::scope_of_grant;
 
 /// One step of enforcement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +76,23 @@ pub struct Setup {
     pub hierarchy: Hierarchy,
     /// The parent of our groups.
     pub parent: GroupPath,
+    /// Whether grants are held in scopes of systemd's, and not in groups of ours.
+    pub in_scopes: bool,
     /// The host's whole disks.
     pub devices: Vec<Device>,
+}
+
+impl Setup {
+    /// Where the group of a grant stands.
+    pub fn group_of(&self, grant: &GrantId) -> Option<GroupPath> {
+        if self.in_scopes { scope_of_grant(grant) } else { self.parent.of_grant(grant) }
+    }
+
+    /// What a class and an amount ask for here.
+    pub fn wanted(&self, class: Class, resources: &Resources) -> Vec<Setting> {
+        let settings = wanted(class, resources, self.hierarchy, &self.devices);
+        if self.in_scopes { in_whole_percents(settings) } else { settings }
+    }
 }
 
 /// Steps that bring what is held to a grant set: end what it no longer lists, renew, take what is new, resize.
@@ -104,7 +121,7 @@ pub fn on_grants(held: &Held, grants: &[Grant], lease: &Lease, setup: &Setup, no
         if known.is_some_and(|known| known.ending.is_some()) || held.ended_since(&grant.id, lease) {
             continue;
         }
-        let Some(cgroup) = setup.parent.of_grant(&grant.id) else { continue };
+        let Some(cgroup) = setup.group_of(&grant.id) else { continue };
         if known.is_none() {
             steps.push(Step::Take { grant: grant.id, cgroup, lease: *lease });
         }
@@ -114,7 +131,7 @@ pub fn on_grants(held: &Held, grants: &[Grant], lease: &Lease, setup: &Setup, no
         if known.is_none_or(|known| known.group != GroupState::Made) {
             steps.push(Step::Make { grant: grant.id });
         }
-        let settings = missing(known, wanted(grant, setup.hierarchy, &setup.devices));
+        let settings = missing(known, setup.wanted(grant.class, &grant.resources));
         if !settings.is_empty() {
             steps.push(Step::Set { grant: grant.id, settings });
         }

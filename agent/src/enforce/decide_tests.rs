@@ -12,7 +12,7 @@ use crate::enforce::record::{LeaseForm, Record};
 const BOOT: BootId = BootId::new([1; 16]);
 
 fn setup(mode: Mode) -> Setup {
-    Setup { mode, hierarchy: Hierarchy::V1, parent: GroupPath::parse("/quotary").unwrap(), devices: Vec::new() }
+    Setup { mode, hierarchy: Hierarchy::V1, parent: GroupPath::parse("/quotary").unwrap(), in_scopes: false, devices: Vec::new() }
 }
 
 fn grant(n: u8, millicores: u64) -> Grant {
@@ -182,7 +182,7 @@ proptest! {
             prop_assert_eq!(held.grants.keys().copied().collect::<Vec<_>>(), grants.iter().map(|g| g.id).collect::<Vec<_>>());
             prop_assert!(on_time(&held, at).is_empty());
             for grant in &grants {
-                for Setting { knob, value } in wanted(grant, Hierarchy::V1, &[]) {
+                for Setting { knob, value } in wanted(grant.class, &grant.resources, Hierarchy::V1, &[]) {
                     prop_assert_eq!(&held.grants[&grant.id].written[&knob].setpoint, &value);
                 }
             }

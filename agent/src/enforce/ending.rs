@@ -5,12 +5,13 @@ use quotary_common::id::GrantId;
 
 use super::controls::Setting;
 use super::enforcer::{Enforcer, Outcome, happened};
-use super::error::KernelError;
 use super::group::GroupPath;
 use super::held::{GroupState, HeldGrant};
 use super::probe::Mount;
 use super::process;
 use super::record::{EndReason, Entry, Record};
+use crate::shape::ShapeError;
+use crate::shape::holds::target_of;
 
 /// Endings tried again at once: each may wait for the kernel for a fraction of a second.
 const RETRIED_PER_TICK: usize = 4;
@@ -27,10 +28,11 @@ impl Enforcer {
         tracing::info!(%grant, ?reason, "a grant ends");
         self.journal.announce_undo(&[Record::Ending { grant, reason, boot_id: self.boot_id, at_ms: now_ms }]);
         self.shown.retain(|(shown, _), _| *shown != grant);
+        self.waiting.remove(&grant);
         outcome.ended.push((grant, reason));
         if let Some(group) = self.group_of(&grant)
-            && self.direct.exists(&group)
-            && !self.direct.is_empty(&group).unwrap_or(false)
+            && self.backend.has(&target_of(&group))
+            && !self.backend.is_empty(&target_of(&group)).unwrap_or(false)
         {
             // Also where it cannot be told who is in it. First, so that nobody stays limited should the kernel hold on to the group.
             outcome.append(self.lift(grant, &group, now_ms));
@@ -41,7 +43,7 @@ impl Enforcer {
 
     /// As [`Enforcer::end`], for a start: says that something was put back.
     pub(super) fn end_and_say_restored(&mut self, grant: GrantId, reason: EndReason, now_ms: u64) -> Outcome {
-        let there = self.group_of(&grant).filter(|group| self.direct.exists(group));
+        let there = self.group_of(&grant).filter(|group| self.backend.has(&target_of(group)));
         let mut outcome = self.end(grant, reason, now_ms);
         outcome.events.extend(there.map(|group| happened(EventKind::Restored, &group, now_ms)));
         outcome
@@ -76,7 +78,7 @@ impl Enforcer {
         if used {
             return;
         }
-        match self.direct.remove_parent(&parent) {
+        match self.backend.remove_parent(&parent) {
             Ok(()) => self.journal.conclude(&[Record::ParentRemoved]),
             Err(error) => tracing::debug!(%error, "the parent of our groups stays: it is in use"),
         }
@@ -84,32 +86,33 @@ impl Enforcer {
 
     fn lift(&mut self, grant: GrantId, group: &GroupPath, now_ms: u64) -> Outcome {
         let Some(held) = self.journal.held().grants.get(&grant) else { return Outcome::default() };
-        let settings: Vec<Setting> = held
-            .written
-            .iter()
-            .filter(|(_, written)| !written.contested)
-            .filter_map(|(knob, written)| Some(Setting { knob: *knob, value: written.baseline.clone()? }))
-            .collect();
+        let settings = baselines(held);
         self.put_back(grant, group, &settings, now_ms)
     }
 
     fn take_down(&mut self, grant: GrantId) {
-        let Some(held) = self.journal.held().grants.get(&grant) else { return };
-        if let Err(error) = self.clear(held) {
+        let Some(held) = self.journal.held().grants.get(&grant).cloned() else { return };
+        if let Err(error) = self.clear(&held) {
             tracing::warn!(error = &error as &dyn std::error::Error, %grant, "a group is not gone yet, it is tried again");
             return;
         }
         self.journal.announce_undo(&[Record::Removed { grant }]);
     }
 
-    fn clear(&self, held: &HeldGrant) -> Result<(), KernelError> {
+    fn clear(&mut self, held: &HeldGrant) -> Result<(), ShapeError> {
         let Some(group) = GroupPath::parse(held.cgroup.as_str()).filter(|_| held.group != GroupState::None) else {
             return Ok(());
         };
         let hierarchy = self.setup.hierarchy;
-        self.direct.move_out(&group, |pid, mount| home(&held.entries, &group, pid, mount, hierarchy))?;
-        self.direct.remove(&group)
+        let home = |pid: u32, mount: &Mount| home(&held.entries, &group, pid, mount, hierarchy);
+        self.backend.take_down(&target_of(&group), &baselines(held), &home)
     }
+}
+
+/// What stood there before: contested controls are the other writer's.
+fn baselines(held: &HeldGrant) -> Vec<Setting> {
+    let ours = held.written.iter().filter(|(_, written)| !written.contested);
+    ours.filter_map(|(knob, written)| Some(Setting { knob: *knob, value: written.baseline.clone()? })).collect()
 }
 
 /// Where a process belongs: where it came from, or for those that were started inside, where the first came from.

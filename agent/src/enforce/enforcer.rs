@@ -1,7 +1,6 @@
 //! The enforcer: the shell round `decide` that does its steps, each journaled before and read back after.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::path::PathBuf;
 
 use quotary_common::cbor::Bounded;
@@ -11,22 +10,23 @@ use quotary_common::envelope::{
 use quotary_common::grant::{Grant, VerifiedGrantSet};
 use quotary_common::id::{BootId, GrantId, RequestId};
 use quotary_common::lease::Lease;
+use quotary_common::plan::ShapedControl;
 
-use super::controls::{Device, Knob};
+use super::controls::{Device, Knob, Setting};
 use super::decide::{self, Now, Setup, Step};
-use super::direct::Direct;
 use super::error::EnforceError;
 use super::group::{DEFAULT_PARENT, GroupPath};
 use super::groups::{CgroupsRs, Groups};
-use super::held::{GroupState, HeldGrant, Written};
+use super::held::{GroupState, HeldGrant};
 use super::journal::Journal;
 use super::probe::{Capabilities, Survey, probe};
 use super::process;
 use super::record::{EndReason, Owner, Record};
+use crate::shape::Owners;
+use crate::shape::backend::Backend as Door;
+use crate::shape::holds::{is_moved_by, is_scope, target_of};
+use crate::shape::systemd::Systemd;
 use crate::state::StateDir;
-
-/// Groups whose controls one tick compares with what was written: bounds a tick's time, covers all in turn.
-const COMPARED_PER_TICK: usize = 16;
 
 /// How enforcement is configured.
 #[derive(Debug, Clone)]
@@ -69,15 +69,17 @@ pub struct Enforcer {
     pub(super) root: PathBuf,
     pub(super) setup: Setup,
     pub(super) capabilities: Capabilities,
-    pub(super) direct: Direct,
+    pub(super) backend: Box<dyn Door>,
     pub(super) journal: Journal,
     pub(super) boot_id: BootId,
     /// Would-be writes already shown in a dry run.
     pub(super) shown: BTreeMap<(GrantId, Knob), ControlValue>,
-    /// Groups whose controls a plan moves: they are left to it meanwhile.
-    shaped: BTreeSet<CgroupPath>,
+    /// Controls that plans move, by group: they are left to them meanwhile.
+    pub(super) shaped: BTreeMap<CgroupPath, BTreeSet<ShapedControl>>,
+    /// Values that could not be set yet: for want of a first process, of memory given back, or for a plan.
+    pub(super) waiting: BTreeMap<GrantId, Vec<Setting>>,
     /// The last group whose controls were compared.
-    compared: Option<GrantId>,
+    pub(super) compared: Option<GrantId>,
     /// When endings that did not succeed are tried again, ms on `CLOCK_BOOTTIME`.
     pub(super) retry_at_ms: u64,
 }
@@ -102,25 +104,43 @@ impl Enforcer {
         boot_id: BootId,
         now_ms: u64,
     ) -> Result<(Self, Outcome), EnforceError> {
-        let given = config.delegated_parent.as_deref().unwrap_or(DEFAULT_PARENT);
-        let parent = GroupPath::parse(given).ok_or_else(|| EnforceError::Parent { given: given.to_owned() })?;
+        let parent = parent_of(&config)?;
+        let survey = probe(&config.root, &parent);
+        let backend = Owners::for_grants(&config.root, survey, &parent, config.devices.clone(), groups);
+        Self::open_through(config, Box::new(backend), boot_id, now_ms)
+    }
+
+    /// As [`Enforcer::open`], through a given door to what holds grants.
+    ///
+    /// # Errors
+    /// As [`Enforcer::open`].
+    pub(crate) fn open_through(
+        config: Config,
+        backend: Box<dyn Door>,
+        boot_id: BootId,
+        now_ms: u64,
+    ) -> Result<(Self, Outcome), EnforceError> {
+        let parent = parent_of(&config)?;
         let journal = Journal::open(&config.state_dir).map_err(EnforceError::Journal)?;
-        let Survey { capabilities, mounts } = probe(&config.root, &parent);
+        let Survey { capabilities, .. } = probe(&config.root, &parent);
         let mut mode = config.mode;
         if let (Mode::Enforce, Some(why_not)) = (mode, &capabilities.why_not) {
             tracing::warn!(%why_not, "nothing is enforced on this host: grants are only shown (dry run)");
             mode = Mode::DryRun;
         }
         let hierarchy = capabilities.hierarchy;
+        // An administrator who names a subtree has delegated it: then it is ours to write, whoever owns the rest.
+        let in_scopes = config.delegated_parent.is_none() && Systemd::owns(&config.root);
         let mut enforcer = Self {
             root: config.root,
-            setup: Setup { mode, hierarchy, parent, devices: config.devices },
-            direct: Direct::new(hierarchy, mounts, groups),
+            setup: Setup { mode, hierarchy, parent, in_scopes, devices: config.devices },
+            backend,
             capabilities,
             journal,
             boot_id,
             shown: BTreeMap::new(),
-            shaped: BTreeSet::new(),
+            shaped: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             compared: None,
             retry_at_ms: 0,
         };
@@ -139,8 +159,11 @@ impl Enforcer {
             .map(|(id, _)| *id)
             .collect();
         for grant in made {
-            if self.group_of(&grant).is_some_and(|group| !self.direct.exists(&group)) {
-                outcome.append(self.end(grant, EndReason::Vanished, now_ms));
+            let group = self.group_of(&grant).filter(|group| !self.backend.has(&target_of(group)));
+            if let Some(group) = group {
+                // A scope goes with its last process; a group of ours goes when somebody removes it.
+                let reason = if is_scope(&group) { EndReason::Empty } else { EndReason::Vanished };
+                outcome.append(self.end(grant, reason, now_ms));
             } else {
                 outcome.append(self.finish_writes(grant, now_ms));
             }
@@ -194,7 +217,6 @@ impl Enforcer {
                     self.journal.announce(&[record]).map_err(EnforceError::Journal)
                 }
                 Step::Make { grant } => self.make(grant, now_ms).map(|made| outcome.append(made)),
-                Step::Set { grant, .. } if self.is_shaped(&grant) => Ok(()),
                 Step::Set { grant, settings } => {
                     self.set(grant, &settings, now_ms).map(|written| outcome.append(written))
                 }
@@ -208,13 +230,16 @@ impl Enforcer {
         outcome
     }
 
-    /// A plan moves the controls of these groups from now on, and of no others: a grant's own values wait until it is over.
-    pub fn leave_to_plans(&mut self, shaped: BTreeSet<CgroupPath>) {
+    /// Plans move these controls of these groups from now on, and no others: a grant's own values for them wait until that
+    /// is over.
+    pub fn leave_to_plans(&mut self, shaped: BTreeMap<CgroupPath, BTreeSet<ShapedControl>>) {
         self.shaped = shaped;
     }
 
-    fn is_shaped(&self, grant: &GrantId) -> bool {
-        self.journal.held().grants.get(grant).is_some_and(|held| self.shaped.contains(&held.cgroup))
+    /// Whether a control is left to a plan.
+    pub(super) fn is_left(&self, cgroup: &CgroupPath, knob: Knob) -> bool {
+        let moved = self.shaped.get(cgroup);
+        moved.is_some_and(|moved| moved.iter().any(|control| is_moved_by(knob, *control)))
     }
 
     /// What time brings, each second: leases that ran out, groups that became empty, values changed by another
@@ -232,6 +257,7 @@ impl Enforcer {
         for grant in over {
             outcome.append(self.end(grant, EndReason::Empty, now_ms));
         }
+        outcome.append(self.set_what_waits(now_ms));
         outcome.append(self.compare_some(now_ms));
         outcome
     }
@@ -308,7 +334,19 @@ impl Enforcer {
 
     pub(super) fn kind(&self) -> BackendKind {
         let usable = self.capabilities.writable && self.setup.hierarchy != Hierarchy::None;
-        if usable { BackendKind::Direct } else { BackendKind::None }
+        match (usable, self.setup.in_scopes) {
+            (false, _) => BackendKind::None,
+            (true, false) => BackendKind::Direct,
+            (true, true) => BackendKind::Systemd,
+        }
+    }
+
+    /// Who serves a group.
+    pub(super) fn kind_of(&self, group: &GroupPath) -> BackendKind {
+        match self.kind() {
+            BackendKind::None => BackendKind::None,
+            BackendKind::Direct | BackendKind::Systemd => self.backend.kind_of(&target_of(group)),
+        }
     }
 
     pub(super) fn now(&self, now_ms: u64) -> Now {
@@ -332,53 +370,17 @@ impl Enforcer {
                 let started = process::start_time_ticks(&self.root, entry.pid);
                 matches!(started, Ok(found) if found != Some(entry.start_time_ticks))
             }),
-            (_, Some(group)) => self.direct.is_empty(&group).unwrap_or_else(|error| {
+            (_, Some(group)) => self.backend.is_empty(&target_of(&group)).unwrap_or_else(|error| {
                 tracing::debug!(error = &error as &dyn std::error::Error, %group, "it cannot be told whether anybody is in it");
                 false
             }),
         }
     }
+}
 
-    /// Compares the controls of some groups, in turn, with what was written there last.
-    fn compare_some(&mut self, now_ms: u64) -> Outcome {
-        let held = self.journal.held();
-        let from = self.compared.map_or(Bound::Unbounded, Bound::Excluded);
-        let after = held.grants.range((from, Bound::Unbounded));
-        let made = after.filter(|(_, held)| held.group == GroupState::Made && held.ending.is_none());
-        let some: Vec<GrantId> = made.map(|(id, _)| *id).take(COMPARED_PER_TICK).collect();
-        self.compared = if some.len() < COMPARED_PER_TICK { None } else { some.last().copied() };
-        let mut outcome = Outcome::default();
-        for grant in some {
-            outcome.append(self.compare(grant, now_ms));
-        }
-        outcome
-    }
-
-    fn compare(&mut self, grant: GrantId, now_ms: u64) -> Outcome {
-        let (Some(group), Ok(held)) = (self.group_of(&grant), self.running_grant(&grant)) else {
-            return Outcome::default();
-        };
-        if !self.direct.exists(&group) {
-            return self.end(grant, EndReason::Vanished, now_ms);
-        }
-        if self.is_shaped(&grant) {
-            return Outcome::default();
-        }
-        let changed = |(knob, written): (&Knob, &Written)| {
-            let last = written.actual.as_ref().filter(|_| written.ended && !written.contested)?;
-            let found = self.direct.read(&group, *knob).ok().flatten()?;
-            (found != *last).then_some((*knob, found))
-        };
-        let contested: Vec<_> = held.written.iter().filter_map(changed).collect();
-        let mut outcome = Outcome::default();
-        for (knob, found) in contested {
-            let control = knob.control.file_name();
-            tracing::warn!(%group, control, %found, "another writer changed this control: it is left to it");
-            self.journal.announce_undo(&[Record::Contested { grant, knob }]);
-            outcome.events.push(happened(EventKind::Contested, &group, now_ms));
-        }
-        outcome
-    }
+fn parent_of(config: &Config) -> Result<GroupPath, EnforceError> {
+    let given = config.delegated_parent.as_deref().unwrap_or(DEFAULT_PARENT);
+    GroupPath::parse(given).ok_or_else(|| EnforceError::Parent { given: given.to_owned() })
 }
 
 fn owner_of(grant: &Grant, askers: &BTreeMap<RequestId, u32>) -> Owner {

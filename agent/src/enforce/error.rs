@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use quotary_common::id::GrantId;
 use quotary_common::reason::{Reason, Refusal};
 
+use crate::shape::ShapeError;
 use crate::state::StateError;
 
 /// The kernel, or what stands for it, did not do a step.
@@ -130,7 +131,7 @@ pub enum EnforceError {
         pid: u32,
         /// Why.
         #[source]
-        source: Box<KernelError>,
+        source: Box<ShapeError>,
     },
 }
 

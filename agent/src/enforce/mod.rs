@@ -19,6 +19,7 @@
 //! | [`groups`], [`direct`] | the direct backend: groups by cgroups-rs, control files by ourselves |
 //! | [`enforcer`] and its parts `writing`, `entering`, `ending`, `enrolment` | the shell that does the steps |
 
+mod comparing;
 pub mod controls;
 pub mod decide;
 pub mod devices;
@@ -35,6 +36,7 @@ pub mod journal;
 pub mod probe;
 pub mod process;
 pub mod record;
+mod planned;
 mod writing;
 
 pub use self::controls::Device;

@@ -11,6 +11,7 @@ use super::error::EnforceError;
 use super::group::GroupPath;
 use super::held::GroupState;
 use super::record::Record;
+use crate::shape::holds::{Made, is_scope, target_of};
 
 impl Enforcer {
     /// Makes the group of a grant. That the kernel refuses is logged, and tried again with the next set.
@@ -18,10 +19,16 @@ impl Enforcer {
         let Some(group) = self.group_of(&grant).filter(|_| self.setup.mode == Mode::Enforce) else {
             return Ok(Outcome::default());
         };
-        let outcome = self.prepare_parent(now_ms)?;
+        let target = target_of(&group);
+        if is_scope(&group) && !self.backend.has(&target) {
+            // It comes about when the first process enters.
+            return Ok(Outcome::default());
+        }
+        let outcome = if is_scope(&group) { Outcome::default() } else { self.prepare_parent(now_ms)? };
         self.journal.announce(&[Record::Making { grant }]).map_err(EnforceError::Journal)?;
-        match self.direct.make(&group) {
-            Ok(()) => self.journal.conclude(&[Record::Made { grant }]),
+        match self.backend.make(&target) {
+            Ok(Made::Now) => self.journal.conclude(&[Record::Made { grant }]),
+            Ok(Made::WithFirst) => {}
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, %group, "the group was not made");
             }
@@ -34,14 +41,15 @@ impl Enforcer {
         let parent = self.setup.parent.clone();
         let mut outcome = Outcome::default();
         // One that is there is an administrator's, or another agent's: whoever made it removes it.
-        let ours = !self.direct.exists(&parent);
+        let target = target_of(&parent);
+        let ours = !self.backend.has(&target);
         if ours && self.journal.held().parent_made.as_ref() != Some(parent.as_cgroup()) {
             let record = Record::Preparing { parent: parent.as_cgroup().clone(), made: true };
             self.journal.announce(&[record]).map_err(EnforceError::Journal)?;
         }
         // The root's first: only then the parent is offered controllers to pass on.
         self.enable(&parent, &mut outcome, now_ms)?;
-        if let Err(error) = self.direct.make(&parent) {
+        if let Err(error) = self.backend.make(&target) {
             tracing::warn!(error = &error as &dyn std::error::Error, %parent, "the parent group was not made");
             return Ok(outcome);
         }
@@ -50,14 +58,14 @@ impl Enforcer {
     }
 
     fn enable(&mut self, parent: &GroupPath, outcome: &mut Outcome, now_ms: u64) -> Result<(), EnforceError> {
-        for enabling in self.direct.to_enable(parent) {
+        for enabling in self.backend.to_enable(parent) {
             let cgroup = enabling.at.as_ref().map_or_else(|| CgroupPath::lossy("/"), |at| at.as_cgroup().clone());
             let (before, after) = (enabling.before.clone(), enabling.after.clone());
             self.journal
                 .announce(&[Record::Enabling { cgroup: cgroup.clone(), before: before.clone(), after: after.clone() }])
                 .map_err(EnforceError::Journal)?;
             tracing::warn!(%cgroup, controllers = %after, "enabling controllers: siblings there are scheduled by group from now on");
-            let actual = self.direct.enable(&enabling).unwrap_or_else(|error| {
+            let actual = self.backend.enable(&enabling).unwrap_or_else(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, "controllers were not enabled");
                 None
             });
@@ -88,12 +96,35 @@ impl Enforcer {
             return Ok(self.show(grant, &group, settings, now_ms));
         }
         let made = self.running_grant(&grant).is_ok_and(|held| held.group == GroupState::Made);
-        if !made {
+        let target = target_of(&group);
+        let (now, later): (Vec<Setting>, Vec<Setting>) = settings.iter().cloned().partition(|setting| {
+            made && !self.is_left(group.as_cgroup(), setting.knob) && self.backend.is_ready(&target, setting)
+        });
+        if later.is_empty() {
+            self.waiting.remove(&grant);
+        } else {
+            self.waiting.insert(grant, later);
+        }
+        if now.is_empty() {
             return Ok(Outcome::default());
         }
-        let writing: Vec<Record> = settings.iter().map(|setting| self.intent(grant, &group, setting)).collect();
+        let writing: Vec<Record> = now.iter().map(|setting| self.intent(grant, &group, setting)).collect();
         self.journal.announce(&writing).map_err(EnforceError::Journal)?;
-        Ok(self.write_announced(grant, &group, settings, now_ms))
+        Ok(self.write_announced(grant, &group, &now, now_ms))
+    }
+
+    /// Sets what had to wait, as far as it need not any more.
+    pub(super) fn set_what_waits(&mut self, now_ms: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (grant, settings) in self.waiting.clone() {
+            match self.set(grant, &settings, now_ms) {
+                Ok(written) => outcome.append(written),
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, %grant, "values that waited were not set");
+                }
+            }
+        }
+        outcome
     }
 
     /// Puts controls back, journaled if the disk lets us.
@@ -104,7 +135,7 @@ impl Enforcer {
     }
 
     fn intent(&self, grant: GrantId, group: &GroupPath, setting: &Setting) -> Record {
-        let before = self.direct.read(group, setting.knob).unwrap_or_else(|error| {
+        let before = self.backend.show(&target_of(group), setting.knob).unwrap_or_else(|error| {
             tracing::debug!(error = &error as &dyn std::error::Error, "a control cannot be read");
             None
         });
@@ -114,13 +145,20 @@ impl Enforcer {
     fn write_announced(&mut self, grant: GrantId, group: &GroupPath, settings: &[Setting], now_ms: u64) -> Outcome {
         let mut outcome = Outcome::default();
         let mut wrote = Vec::new();
-        for Setting { knob, value } in settings {
-            if let Err(error) = self.direct.write(group, *knob, value) {
-                tracing::warn!(error = &error as &dyn std::error::Error, %value, "the kernel refused a control");
+        let target = target_of(group);
+        for setting in settings {
+            let (knob, value) = (setting.knob, &setting.value);
+            if let Err(error) = self.backend.set(&target, setting) {
+                tracing::warn!(error = &error as &dyn std::error::Error, %value, "a control was refused");
+                if error.is_away() && self.running_grant(&grant).is_ok() {
+                    // Left open: it is tried again each second.
+                    self.waiting.entry(grant).or_default().push(setting.clone());
+                    continue;
+                }
             }
-            let actual = self.direct.read(group, *knob).ok().flatten();
-            wrote.push(Record::Wrote { grant, knob: *knob, actual: actual.clone() });
-            outcome.writes.extend(self.report(grant, group, *knob, actual, now_ms));
+            let actual = self.backend.show(&target, knob).ok().flatten();
+            wrote.push(Record::Wrote { grant, knob, actual: actual.clone() });
+            outcome.writes.extend(self.report(grant, group, knob, actual, now_ms));
         }
         self.journal.conclude(&wrote);
         outcome
@@ -134,7 +172,7 @@ impl Enforcer {
             held.written.iter().filter(|(_, written)| !written.ended).map(|(knob, _)| *knob).collect();
         let mut wrote = Vec::new();
         for knob in open {
-            let actual = self.direct.read(&group, knob).ok().flatten();
+            let actual = self.backend.show(&target_of(&group), knob).ok().flatten();
             outcome.writes.extend(self.report(grant, &group, knob, actual.clone(), now_ms));
             let setpoint = self.running_grant(&grant).ok().and_then(|held| held.written.get(&knob));
             let stands = setpoint
@@ -164,13 +202,13 @@ impl Enforcer {
         let acted_upon = self.capabilities.support(knob.control) == Support::Effective;
         let stands = actual.as_ref().is_some_and(|actual| {
             agrees(knob.control, written.setpoint.as_str(), actual.as_str())
-                && !self.direct.is_bounded_above(group, knob, actual)
+                && !self.backend.is_bounded_above(&target_of(group), knob, actual)
         });
         Some(EnforcementWrite {
             plan: None,
             grant: Some(grant),
             cgroup: group.as_cgroup().clone(),
-            backend: self.kind(),
+            backend: self.kind_of(group),
             control: Text::lossy(knob.control.file_name()),
             before: written.before.clone(),
             after: written.setpoint.clone(),
@@ -193,7 +231,7 @@ impl Enforcer {
                 plan: None,
                 grant: Some(grant),
                 cgroup: group.as_cgroup().clone(),
-                backend: self.kind(),
+                backend: self.kind_of(group),
                 control: Text::lossy(knob.control.file_name()),
                 before: None,
                 after: value.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quotary_common::envelope::{CgroupPath, EnforcementWrite, Mode};
+use quotary_common::envelope::{BackendKind, CgroupPath, EnforcementWrite, Mode};
 use quotary_common::grant::Grant;
 use quotary_common::id::{BootId, GrantId};
 use quotary_common::lease::{Lease, LeaseState};
@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::enforcement::Holding;
+use crate::enforce::group::GroupPath;
 use crate::enforce::{Outcome, Owner};
+use crate::shape::holds::is_scope;
 
 /// The file of what must outlive the agent: whose each grant is.
 pub(super) const GRANTS_FILE: &str = "grants.json";
@@ -83,6 +85,7 @@ impl Entry {
             resources: self.kept.resources,
             lease_left_ms,
             cgroup: self.cgroup.as_ref().map(|path| path.as_str().to_owned()),
+            backend: self.cgroup.as_ref().map(owner_of),
             mode,
             state: GrantState::Running,
             controls: self.kept.controls.clone(),
@@ -189,7 +192,7 @@ impl Grants {
             entry.view.send_modify(|view| {
                 view.state = GrantState::Ended;
                 view.lease_left_ms = 0;
-                view.cgroup = None;
+                (view.cgroup, view.backend) = (None, None);
             });
         }
     }
@@ -269,6 +272,12 @@ impl Grants {
     }
 }
 
+/// Who owns the cgroup of a grant.
+fn owner_of(cgroup: &CgroupPath) -> BackendKind {
+    let is_unit = GroupPath::parse(cgroup.as_str()).is_some_and(|group| is_scope(&group));
+    if is_unit { BackendKind::Systemd } else { BackendKind::Direct }
+}
+
 /// The state of a watch channel before its entry is shown.
 fn placeholder(grant: GrantId) -> LocalGrant {
     LocalGrant {
@@ -280,6 +289,7 @@ fn placeholder(grant: GrantId) -> LocalGrant {
         resources: Resources::default(),
         lease_left_ms: 0,
         cgroup: None,
+        backend: None,
         mode: Mode::Observe,
         state: GrantState::Running,
         controls: Vec::new(),

@@ -113,6 +113,7 @@ fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::C
         rules: shape::rules_of_host(config.shape.rules.clone(), facts),
         local: config.shape.local.clone(),
         program: shape::Program::this(&config.path),
+        grants: shape::OfGrants::default(),
     };
     let enforcing = enforce::Config {
         root: config.root.clone(),

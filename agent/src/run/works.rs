@@ -11,7 +11,7 @@ use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shap
 use crate::clock;
 use crate::enforce::{Config, Enforcer, Outcome};
 use crate::shape::controller::Now;
-use crate::shape::{self, Shaper};
+use crate::shape::{self, Shaper, TargetView};
 
 /// Enforcer and shaper.
 pub(super) struct Works {
@@ -38,7 +38,8 @@ impl Works {
         let (enforcer, mut outcome) = Enforcer::open(config, boot_id, now.boottime_ms)?;
         // Where the host lets nothing be enforced, units are not written either.
         let mode = if shape.mode == Mode::Enforce { enforcer.mode() } else { shape.mode };
-        let (shaper, shaped) = Shaper::open(shape::Config { mode, ..shape }, boot_id, now)?;
+        let grants = enforcer.for_plans();
+        let (shaper, shaped) = Shaper::open(shape::Config { mode, grants, ..shape }, boot_id, now)?;
         outcome.append(shaped);
         Ok((Self { enforcer, shaper, switch, is_off: false }, outcome))
     }
@@ -81,6 +82,8 @@ impl Works {
     pub(super) fn restore_all(&mut self) -> Outcome {
         let now = now();
         let mut outcome = self.enforcer.restore_all(now.boottime_ms);
+        // Grants first: what a plan then puts back in a scope is no grant's value any more.
+        self.shaper.note_grants(self.enforcer.for_plans());
         outcome.append(self.shaper.restore_all(now));
         outcome
     }
@@ -93,8 +96,12 @@ impl Works {
         match order {
             Order::Tick => {
                 let mut outcome = enforcer.tick(now_ms);
+                self.shaper.note_grants(enforcer.for_plans());
                 outcome.append(self.shaper.tick(now));
-                enforcer.leave_to_plans(self.shaper.targets().into_iter().map(|view| view.cgroup).collect());
+                let moved = |view: TargetView| {
+                    (view.cgroup, view.state.controls.iter().map(|control| control.control).collect())
+                };
+                enforcer.leave_to_plans(self.shaper.targets().into_iter().map(moved).collect());
                 (Done::Ticked, outcome)
             }
             Order::Enrol(Enrolment { deployment, epoch, is_new }) => {
@@ -104,15 +111,19 @@ impl Works {
             Order::Apply { set, .. } if self.is_off => (Done::Applied(set), Outcome::default()),
             Order::Apply { set, plans, askers } => {
                 let mut outcome = enforcer.apply(&set, &askers, now_ms);
+                self.shaper.note_grants(enforcer.for_plans());
                 outcome.append(self.shaper.take(plans, now));
                 (Done::Applied(set), outcome)
             }
             Order::Enter { grant, pid, start_time_ticks, uid, reply } => {
-                let result = enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms).map_err(|error| {
-                    tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
-                    error.refusal()
-                });
-                (Done::Entered { grant, result, reply }, Outcome::default())
+                let (result, outcome) = match enforcer.enter(&grant, pid, start_time_ticks, uid, now_ms) {
+                    Ok(outcome) => (Ok(()), outcome),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, %grant, pid, "a process was not moved");
+                        (Err(error.refusal()), Outcome::default())
+                    }
+                };
+                (Done::Entered { grant, result, reply }, outcome)
             }
             Order::Release { grants, reply } => {
                 let mut outcome = Outcome::default();

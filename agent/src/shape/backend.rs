@@ -1,4 +1,4 @@
-//! What moves a target's controls, whoever owns its cgroup.
+//! What moves a target's controls, whoever owns its cgroup: the one door through which plans and grants touch a target.
 
 use minicbor::{Decode, Encode};
 use quotary_common::envelope::BackendKind;
@@ -6,6 +6,7 @@ use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
 use super::controller::{Reading, Value};
+use super::holds::Holds;
 use crate::enforce::group::GroupPath;
 
 /// A target that is there.
@@ -47,8 +48,8 @@ pub enum Override {
     Persistent,
 }
 
-/// Moves controls of targets. One implementation for each owner of cgroups.
-pub trait Backend: Send + std::fmt::Debug {
+/// Moves controls of targets, and holds what runs under grants ([`Holds`]). One implementation for each owner of cgroups.
+pub trait Backend: Holds + Send + std::fmt::Debug {
     /// Who serves a target, as envelopes say.
     fn kind_of(&self, target: &Target) -> BackendKind;
 

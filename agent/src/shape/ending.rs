@@ -2,14 +2,24 @@
 
 use quotary_common::cbor::Text;
 use quotary_common::envelope::{ControlValue, EnforcementWrite, EventKind};
-use quotary_common::plan::Target;
+use quotary_common::plan::{ShapedControl, Target};
 
-use super::backend::Undo;
+use super::backend::{Prior, Undo};
 use super::controller::{Now, Value};
 use super::moving::{agrees, shown};
 use super::record::{HeldTarget, Record};
 use super::shaper::{Shaper, happened};
 use crate::enforce::Outcome;
+
+/// What stood there before was a grant's value, and the grant is over: no limit stands there instead.
+fn to_nothing(undo: Undo) -> Undo {
+    let value = match undo.control {
+        ShapedControl::CpuWeight | ShapedControl::IoWeight => Value::Value(100),
+        ShapedControl::CpuIdle | ShapedControl::MemoryLow => Value::Value(0),
+        _ => Value::Unlimited,
+    };
+    Undo { prior: Prior { value, drop_in: None, ..undo.prior }, ..undo }
+}
 
 impl Shaper {
     /// Ends one target.
@@ -28,7 +38,11 @@ impl Shaper {
         for target in targets {
             self.live.remove(target);
         }
-        let undos: Vec<Undo> = known.iter().flat_map(|(target, held)| held.undos(target)).collect();
+        let of = |(target, held): &(Target, HeldTarget)| {
+            let is_left_over = self.is_left_over(target);
+            held.undos(target).into_iter().map(move |undo| if is_left_over { to_nothing(undo) } else { undo })
+        };
+        let undos: Vec<Undo> = known.iter().flat_map(of).collect();
         let failed = match (&mut self.backend, undos.is_empty()) {
             (_, true) => Vec::new(),
             (Some(backend), false) => backend.undo(undos.clone()),

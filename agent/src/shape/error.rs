@@ -38,10 +38,57 @@ pub enum ShapeError {
         #[source]
         source: std::io::Error,
     },
+    /// It is no scope of a grant.
+    #[error("{target} is no scope of a grant")]
+    NoScope {
+        /// What it is.
+        target: String,
+    },
+    /// A scope stands where it was not put.
+    #[error("{unit} stands at `{cgroup}`: somebody else has made it")]
+    Elsewhere {
+        /// The scope.
+        unit: String,
+        /// Where it stands.
+        cgroup: String,
+    },
+    /// A process did not come to be in its scope.
+    #[error("process {pid} did not come to be in {unit}")]
+    NotEntered {
+        /// The process.
+        pid: u32,
+        /// The scope.
+        unit: String,
+    },
+    /// systemd has no property for what a grant asks for.
+    #[error("systemd has no property for `{value}` in {control}")]
+    NoProperty {
+        /// The control.
+        control: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// Nobody here owns the cgroup of a grant.
+    #[error("nobody on this host can hold {target}")]
+    Nobody {
+        /// What should be held.
+        target: String,
+    },
     /// The kernel did not do it.
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The journal cannot be read or written: then nothing may be written to a control.
     #[error("the journal of shaping cannot be kept")]
     Journal(#[from] StateError),
+}
+
+impl ShapeError {
+    /// Whether systemd was not reached, so that the same may be done a little later.
+    pub fn is_away(&self) -> bool {
+        match self {
+            Self::Bus(_) => true,
+            Self::Systemd { source, .. } => matches!(**source, zbus::Error::InputOutput(_)),
+            _ => false,
+        }
+    }
 }

@@ -20,11 +20,11 @@ use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, Counters, Reading, Value};
 use super::kernel::{Tree, keyed};
 use super::reclaim::Reclaimer;
-use crate::enforce::Device;
 use crate::enforce::controls::{Controller, PERIOD_US};
-use crate::enforce::direct::{read_file, write_file};
+use crate::enforce::direct::{Direct, read_file, write_file};
 use crate::enforce::group::GroupPath;
 use crate::enforce::probe::{Mount, Survey, probe};
+use crate::enforce::{self, CgroupsRs, Device};
 
 /// The backend.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Groups {
     mounts: Vec<Mount>,
     /// The unified tree, where controllers are on it.
     tree: Option<(Tree, Reclaimer)>,
+    /// Makes, enters and removes the groups of grants.
+    pub(super) held: Direct,
     parent: GroupPath,
     devices: Vec<Device>,
 }
@@ -40,10 +42,20 @@ pub struct Groups {
 impl Groups {
     /// The groups below `parent` in the tree below `root`; `None` where nothing can be written.
     pub fn below(root: &Path, parent: &GroupPath, devices: Vec<Device>) -> Option<Self> {
-        let Survey { capabilities, mounts } = probe(root, parent);
-        if !capabilities.writable || capabilities.hierarchy == Hierarchy::None {
-            return None;
-        }
+        let survey = probe(root, parent);
+        let is_usable = survey.capabilities.writable && survey.capabilities.hierarchy != Hierarchy::None;
+        if is_usable { Self::over(root, survey, parent, devices, Box::new(CgroupsRs)) } else { None }
+    }
+
+    /// As [`Groups::below`], in a tree that was looked at, with `kernel` making and removing groups.
+    pub(super) fn over(
+        root: &Path,
+        survey: Survey,
+        parent: &GroupPath,
+        devices: Vec<Device>,
+        kernel: Box<dyn enforce::Groups>,
+    ) -> Option<Self> {
+        let Survey { capabilities, mounts } = survey;
         let tree = match capabilities.hierarchy {
             Hierarchy::V2 => {
                 let tree = Tree::of(root)?;
@@ -52,7 +64,9 @@ impl Groups {
             }
             Hierarchy::V1 | Hierarchy::None => None,
         };
-        Some(Self { hierarchy: capabilities.hierarchy, mounts, tree, parent: parent.clone(), devices })
+        let hierarchy = capabilities.hierarchy;
+        let held = Direct::new(hierarchy, mounts.clone(), kernel);
+        Some(Self { hierarchy, mounts, tree, held, parent: parent.clone(), devices })
     }
 
     fn group_of(&self, target: &Target) -> Option<GroupPath> {

@@ -16,7 +16,8 @@
 //! |---|---|
 //! | [`controller`] | pure: plan, reading, rules and time to at most one write |
 //! | `record` | the journal's records, and what they add up to |
-//! | [`backend`], [`systemd`], [`groups`], `owners` | who writes, units and groups of our own |
+//! | [`backend`], [`holds`] | the one door to a target: what plans need of its owner, and what grants do |
+//! | [`systemd`], [`groups`] (with `groups_held`), `owners` | who serves it: units, groups of our own, and which of the two |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending` | the shell that does it |
@@ -28,6 +29,8 @@ pub mod deadline;
 mod ending;
 mod error;
 pub mod groups;
+mod groups_held;
+pub mod holds;
 mod kernel;
 pub mod local;
 mod moving;
@@ -42,4 +45,5 @@ mod tests;
 pub use self::deadline::Program;
 pub use self::error::ShapeError;
 pub use self::local::Local;
-pub use self::shaper::{Config, Shaper, TargetView, rules_of_host};
+pub(crate) use self::owners::Owners;
+pub use self::shaper::{Config, OfGrants, Shaper, TargetView, rules_of_host};

@@ -55,6 +55,9 @@ impl Shaper {
         if let Some(rule) = self.local.protects(target) {
             return Err(format!("{target} is protected on this host (`{rule}`)"));
         }
+        if self.is_left_over(target) {
+            return Err(format!("the grant of {target} is over"));
+        }
         let is_known = self.held.targets.contains_key(target);
         if !is_known && now.unix_ms > plan.checked().plan().not_after_ms {
             return Err("it came too late to begin".to_owned());
@@ -148,6 +151,9 @@ impl Shaper {
     }
 
     fn decide(&mut self, target: &Target, now: Now, outcome: &mut Outcome) -> Step {
+        let Some(rules) = self.live.get(target).map(|live| self.rules_for(live.place.cgroup.as_cgroup())) else {
+            return Step::Nothing;
+        };
         let Some(backend) = self.backend.as_mut() else { return Step::Nothing };
         let Some(live) = self.live.get_mut(target) else { return Step::Nothing };
         // After a restart of the agent: what its lease covers stays as it is until the plan is given again.
@@ -176,7 +182,7 @@ impl Shaper {
             as_if_written(&mut reading, &live.shaping);
         }
         let phase = Self::phase(self.plans.get(target), self.boot_id, now);
-        let Decision { write, reclaim_bytes, notes } = live.shaping.step(phase, &reading, &self.rules, now);
+        let Decision { write, reclaim_bytes, notes } = live.shaping.step(phase, &reading, &rules, now);
         let is_decaying = matches!(phase, super::controller::Phase::Decay);
         if let Some(bytes) = reclaim_bytes.filter(|_| self.mode == Mode::Enforce) {
             backend.reclaim(&live.place, bytes);

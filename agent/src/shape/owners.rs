@@ -1,22 +1,53 @@
 //! Who serves which target: units the manager that owns them, groups of our own ourselves.
 
-use quotary_common::envelope::BackendKind;
+use std::path::Path;
+
+use quotary_common::envelope::{BackendKind, CgroupPath, ControlValue};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
 use super::groups::Groups;
+use super::holds::{Holds, Home, Made};
 use super::systemd::Systemd;
+use crate::enforce::controls::{Knob, Setting};
+use crate::enforce::direct::Enabling;
+use crate::enforce::group::GroupPath;
+use crate::enforce::probe::Survey;
+use crate::enforce::{self, Device};
 
 /// The backends of this host.
 #[derive(Debug)]
-pub(super) struct Owners {
+pub(crate) struct Owners {
     pub(super) systemd: Option<Systemd>,
     pub(super) groups: Option<Groups>,
 }
 
 impl Owners {
+    /// Who holds what runs under grants on the host below `root`, with groups of our own below `parent`, made by `kernel`.
+    pub(crate) fn for_grants(
+        root: &Path,
+        survey: Survey,
+        parent: &GroupPath,
+        devices: Vec<Device>,
+        kernel: Box<dyn enforce::Groups>,
+    ) -> Self {
+        let systemd = Systemd::connect(root, devices.clone(), false).unwrap_or_else(|error| {
+            tracing::error!(error = &error as &dyn std::error::Error, "scopes cannot be held");
+            None
+        });
+        Self { systemd, groups: Groups::over(root, survey, parent, devices, kernel) }
+    }
+
+    fn serving(&self, target: &Target) -> Result<&dyn Backend, ShapeError> {
+        self.look(target).ok_or_else(|| ShapeError::Nobody { target: target.to_string() })
+    }
+
+    fn asking(&mut self, target: &Target) -> Result<&mut dyn Backend, ShapeError> {
+        self.of(target).ok_or_else(|| ShapeError::Nobody { target: target.to_string() })
+    }
+
     fn of(&mut self, target: &Target) -> Option<&mut dyn Backend> {
         match target {
             Target::Unit(_) => self.systemd.as_mut().map(|systemd| systemd as &mut dyn Backend),
@@ -113,5 +144,64 @@ impl Backend for Owners {
             (_, Some(groups)) => groups.reclaim(place, bytes),
             _ => {}
         }
+    }
+}
+
+impl Holds for Owners {
+    fn has(&self, target: &Target) -> bool {
+        self.look(target).is_some_and(|backend| backend.has(target))
+    }
+
+    fn is_empty(&self, target: &Target) -> Result<bool, ShapeError> {
+        self.look(target).map_or(Ok(true), |backend| backend.is_empty(target))
+    }
+
+    fn show(&self, target: &Target, knob: Knob) -> Result<Option<ControlValue>, ShapeError> {
+        self.serving(target)?.show(target, knob)
+    }
+
+    fn is_bounded_above(&self, target: &Target, knob: Knob, value: &ControlValue) -> bool {
+        self.look(target).is_some_and(|backend| backend.is_bounded_above(target, knob, value))
+    }
+
+    fn along(&self, target: &Target) -> Vec<(CgroupPath, String)> {
+        self.look(target).map_or_else(Vec::new, |backend| backend.along(target))
+    }
+
+    fn to_enable(&self, parent: &GroupPath) -> Vec<Enabling> {
+        self.groups.as_ref().map_or_else(Vec::new, |groups| groups.to_enable(parent))
+    }
+
+    fn enable(&mut self, enabling: &Enabling) -> Result<Option<ControlValue>, ShapeError> {
+        self.groups.as_mut().map_or(Ok(None), |groups| groups.enable(enabling))
+    }
+
+    fn make(&mut self, target: &Target) -> Result<Made, ShapeError> {
+        self.asking(target)?.make(target)
+    }
+
+    fn enter(&mut self, target: &Target, pid: u32, about: &str) -> Result<(), ShapeError> {
+        self.asking(target)?.enter(target, pid, about)
+    }
+
+    fn take_back(&mut self, target: &Target, pid: u32, home: Home<'_>) -> Result<(), ShapeError> {
+        self.asking(target)?.take_back(target, pid, home)
+    }
+
+    fn is_ready(&mut self, target: &Target, setting: &Setting) -> bool {
+        self.of(target).is_none_or(|backend| backend.is_ready(target, setting))
+    }
+
+    fn set(&mut self, target: &Target, setting: &Setting) -> Result<(), ShapeError> {
+        self.asking(target)?.set(target, setting)
+    }
+
+    fn take_down(&mut self, target: &Target, values: &[Setting], home: Home<'_>) -> Result<(), ShapeError> {
+        // What nobody on this host can hold is not there: another boot had another owner.
+        self.of(target).map_or(Ok(()), |backend| backend.take_down(target, values, home))
+    }
+
+    fn remove_parent(&mut self, parent: &GroupPath) -> Result<(), ShapeError> {
+        self.groups.as_mut().map_or(Ok(()), |groups| groups.remove_parent(parent))
     }
 }

@@ -1,6 +1,6 @@
 //! The shaper: which plans are followed, and what each second brings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use quotary_common::cbor::Text;
@@ -14,6 +14,7 @@ use super::backend::{Backend, Place};
 use super::controller::{CheckedRules, Now, Phase, Rules, Shaping, State};
 use super::deadline::{Deadline, Program};
 use super::groups::Groups;
+use super::holds::is_scope_name;
 use super::local::Local;
 use super::owners::Owners;
 use super::record::{Held, Record};
@@ -49,6 +50,19 @@ pub struct Config {
     pub local: Local,
     /// What puts back when the agent is dead; `None` where nothing should (tests without systemd).
     pub program: Option<Program>,
+    /// What grants hold.
+    pub grants: OfGrants,
+}
+
+/// What the shaper must know of grants: what it moves may be theirs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OfGrants {
+    /// The scopes of grants that run. One of ours that is not among them is left of a grant that is over: no plan moves it.
+    pub scopes: BTreeSet<String>,
+    /// When the first of their leases ends that hold something in the kernel, ms on `CLOCK_BOOTTIME`.
+    pub first_end_ms: Option<u64>,
+    /// Values that a grant has come to while a plan moves their controls, by cgroup: the stricter of both holds.
+    pub limits: BTreeMap<CgroupPath, BTreeMap<ShapedControl, u64>>,
 }
 
 /// One target that is shaped, live.
@@ -95,6 +109,7 @@ pub struct Shaper {
     pub(super) live: BTreeMap<Target, Live>,
     /// Why a plan that is given is not followed, told once.
     pub(super) refused: BTreeMap<Target, (PlanId, String)>,
+    grants: OfGrants,
     compact_at_bytes: u64,
 }
 
@@ -107,7 +122,7 @@ impl Shaper {
     pub fn open(config: Config, boot_id: BootId, now: Now) -> Result<(Self, Outcome), ShapeError> {
         let parent = GroupPath::parse(config.delegated_parent.as_deref().unwrap_or(DEFAULT_PARENT));
         let groups = parent.and_then(|parent| Groups::below(&config.root, &parent, config.devices.clone()));
-        let systemd = match Systemd::connect(&config.root, config.devices.clone()) {
+        let systemd = match Systemd::connect(&config.root, config.devices.clone(), true) {
             Ok(systemd) => systemd,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "units cannot be shaped on this host");
@@ -115,7 +130,7 @@ impl Shaper {
             }
         };
         let bus = match &systemd {
-            Some(_) => super::systemd::Bus::connect().ok(),
+            Some(_) => Some(super::systemd::Bus::default()),
             None => None,
         };
         let kind = match (&systemd, &groups) {
@@ -159,6 +174,7 @@ impl Shaper {
             plans: BTreeMap::new(),
             live: BTreeMap::new(),
             refused: BTreeMap::new(),
+            grants: config.grants,
             compact_at_bytes: COMPACT_BYTES_MIN,
         };
         let outcome = shaper.start(now);
@@ -254,6 +270,8 @@ impl Shaper {
         if !left.is_empty() {
             outcome.append(self.end_all(&left, now, Some(EventKind::Restored)));
         }
+        let over: Vec<Target> = self.known().into_iter().filter(|target| self.is_left_over(target)).collect();
+        outcome.append(self.end_all(&over, now, None));
         self.begin_due(now, &mut outcome);
         self.move_all(now, &mut outcome);
         self.see_to_deadline(now);
@@ -327,8 +345,26 @@ impl Shaper {
         self.held.targets.values().map(|held| held.lease.end_ms()).min()
     }
 
+    /// Takes note of what grants hold now.
+    pub fn note_grants(&mut self, grants: OfGrants) {
+        self.grants = grants;
+    }
+
+    /// Whether a target is what is left of a grant that is over.
+    pub(super) fn is_left_over(&self, target: &Target) -> bool {
+        match target {
+            Target::Unit(unit) => is_scope_name(unit.as_str()) && !self.grants.scopes.contains(unit.as_str()),
+            Target::Cgroup(_) => false,
+        }
+    }
+
+    /// The rules for a target: where its grant has come to less meanwhile, that is the most.
+    pub(super) fn rules_for(&self, cgroup: &CgroupPath) -> CheckedRules {
+        self.grants.limits.get(cgroup).map_or_else(|| self.rules.clone(), |limits| self.rules.within(limits))
+    }
+
     fn see_to_deadline(&mut self, now: Now) {
-        let end_ms = self.first_end_ms();
+        let end_ms = self.first_end_ms().into_iter().chain(self.grants.first_end_ms).min();
         if let (Some(deadline), Some(bus)) = (&mut self.deadline, &self.bus)
             && let Err(error) = deadline.set(bus, end_ms, now.boottime_ms)
         {

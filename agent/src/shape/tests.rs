@@ -10,7 +10,7 @@ use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Ta
 
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, CheckedRules, Now, Reading, Value};
-use super::shaper::{Config, Shaper};
+use super::shaper::{Config, OfGrants, Shaper};
 use super::{Local, ShapeError};
 use crate::enforce::group::GroupPath;
 use crate::enforce::tests::verified_with;
@@ -51,6 +51,8 @@ impl Fake {
         self.0.lock().unwrap().writes
     }
 }
+
+impl super::holds::Holds for Fake {}
 
 impl Backend for Fake {
     fn kind_of(&self, _: &Target) -> BackendKind {
@@ -150,6 +152,7 @@ impl Host {
             rules: CheckedRules::default(),
             local: Local::default(),
             program: None,
+            grants: OfGrants::default(),
         };
         let backend: Box<dyn Backend> = Box::new(self.fake.clone());
         let opened = Shaper::open_with(config, Some((BackendKind::Systemd, backend)), None, boot_id, self.now);

@@ -35,6 +35,7 @@ fn grant() -> LocalGrant {
         resources: Resources { cpu_millicores: Some(500), ..Resources::default() },
         lease_left_ms: 1000,
         cgroup: Some("/quotary/run-x".to_owned()),
+        backend: None,
         mode: Mode::Enforce,
         state: GrantState::Running,
         controls: vec![],

@@ -206,6 +206,7 @@ fn writes(writes: &[EnforcementWrite]) -> Table {
         ("ASKED", Align::Left),
         ("ACTUAL", Align::Left),
         ("EFFECTIVE", Align::Left),
+        ("BACKEND", Align::Left),
         ("CGROUP", Align::Left),
     ];
     let mut table = Table::new(&columns, "no writes");
@@ -222,6 +223,7 @@ fn writes(writes: &[EnforcementWrite]) -> Table {
             write.after.as_str().to_owned(),
             value(&write.actual),
             effective.to_owned(),
+            word(&write.backend),
             write.cgroup.as_str().to_owned(),
         ]);
     }

@@ -90,6 +90,9 @@ pub struct LocalGrant {
     pub lease_left_ms: u64,
     /// The cgroup that carries the limits; absent where nothing is enforced.
     pub cgroup: Option<String>,
+    /// Who owns that cgroup and sets its limits; absent where there is none, and from an agent that does not say.
+    #[serde(default)]
+    pub backend: Option<BackendKind>,
     /// How far the agent goes.
     pub mode: Mode,
     /// Whether it still holds.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use quotary_agent::enforce::group::GroupPath;
 use quotary_agent::enforce::probe::{Mount, probe};
 use quotary_agent::shape::controller::{CheckedRules, Now};
-use quotary_agent::shape::{Config, Local, Shaper};
+use quotary_agent::shape::{Config, Local, OfGrants, Shaper};
 use quotary_agent::state::StateDir;
 use quotary_agent::{clock, sample};
 use quotary_common::cbor::{Bounded, Version};
@@ -251,6 +251,7 @@ fn shaper(at: &Path) -> anyhow::Result<Shaper> {
         rules: CheckedRules::default(),
         local: Local::default(),
         program: None,
+        grants: OfGrants::default(),
     };
     Ok(Shaper::open(config, boot_id()?, now())?.0)
 }

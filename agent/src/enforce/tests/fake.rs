@@ -145,7 +145,7 @@ fn has(dir: &Path, pid: u32) -> bool {
     fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines().any(|line| line == pid.to_string())
 }
 
-fn leave(root: &Path, pid: u32) {
+pub(crate) fn leave(root: &Path, pid: u32) {
     for dir in dirs_below(root) {
         if has(&dir, pid) {
             let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap();
@@ -184,10 +184,10 @@ fn fill(dir: &Path, controllers: &[Controller], hierarchy: Hierarchy) {
 
 /// When the fake kernel stops the agent dead: before or after its n-th step.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CrashAt {
-    pub(super) step: Option<usize>,
-    pub(super) after: bool,
-    pub(super) steps: Arc<AtomicUsize>,
+pub(crate) struct CrashAt {
+    pub(crate) step: Option<usize>,
+    pub(crate) after: bool,
+    pub(crate) steps: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -237,7 +237,7 @@ fn fill_version_2(root: &Path, dir: &Path) {
 }
 
 /// Says in every `cgroup.events` whether a process is there or below.
-fn refresh(root: &Path) {
+pub(crate) fn refresh(root: &Path) {
     for dir in dirs_below(root).into_iter().filter(|dir| dir.join("cgroup.events").exists()) {
         let inside =
             |dir: &PathBuf| !fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().trim().is_empty();

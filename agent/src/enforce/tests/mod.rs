@@ -5,6 +5,7 @@ mod crash;
 pub(crate) mod fake;
 mod kernel;
 mod restart;
+mod scopes;
 mod tree;
 
 use quotary_common::cbor::{Bounded, Version};

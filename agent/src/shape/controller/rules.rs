@@ -131,6 +131,19 @@ impl Default for CheckedRules {
     }
 }
 
+impl CheckedRules {
+    /// The same with at most these values: what holds of both is the stricter, also under a floor.
+    pub fn within(&self, limits: &BTreeMap<ShapedControl, u64>) -> Self {
+        let mut rules = self.0.clone();
+        for (control, limit) in limits {
+            let limit = (*limit).min(self.ceiling(*control));
+            rules.ceilings.insert(*control, limit);
+            rules.floors.insert(*control, self.floor(*control).min(limit));
+        }
+        Self(rules)
+    }
+}
+
 impl std::ops::Deref for CheckedRules {
     type Target = Rules;
     fn deref(&self) -> &Rules {

@@ -1,11 +1,13 @@
 //! The calls to the systemd manager that are needed, and no more.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use zbus::blocking::connection::Builder;
 use zbus::blocking::{Connection, Proxy};
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value as Variant};
 
+use super::calls::{Manager, UnitSeen};
 use super::property::Assignment;
 use crate::shape::ShapeError;
 
@@ -15,25 +17,12 @@ const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 /// How long one call may take: a reload of a large host takes seconds.
 const CALL: Duration = Duration::from_secs(25);
-/// Slices above a unit that are looked at.
-const DEPTH_MAX: usize = 16;
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
-/// The connection to the manager.
-#[derive(Debug)]
+/// The way to the manager: a connection that is made when it is needed, and anew after it broke.
+#[derive(Debug, Default)]
 pub(in crate::shape) struct Bus {
-    connection: Connection,
-}
-
-/// A unit as the manager tells of it.
-#[derive(Debug, Clone)]
-pub(super) struct UnitSeen {
-    /// Its cgroup, from the root.
-    pub(super) control_group: String,
-    /// Whether it was made at run time and has no file.
-    pub(super) is_transient: bool,
-    /// The slice above it; empty for the root.
-    slice: String,
-    oomd: Option<u16>,
+    connection: Mutex<Option<Connection>>,
 }
 
 fn unreachable(source: zbus::Error) -> ShapeError {
@@ -56,27 +45,62 @@ fn interface_of(unit: &str) -> Option<&'static str> {
 }
 
 impl Bus {
-    /// Connects to the system bus.
-    pub(in crate::shape) fn connect() -> Result<Self, ShapeError> {
-        Ok(Self { connection: connection()? })
+    fn connection(&self) -> Result<Connection, ShapeError> {
+        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = kept.as_ref() {
+            return Ok(connection.clone());
+        }
+        let connection = connection()?;
+        *kept = Some(connection.clone());
+        Ok(connection)
     }
 
-    fn manager(&self) -> Result<Proxy<'_>, ShapeError> {
-        Proxy::new(&self.connection, DESTINATION, MANAGER_PATH, MANAGER).map_err(unreachable)
+    fn manager(&self) -> Result<Proxy<'static>, ShapeError> {
+        Proxy::new(&self.connection()?, DESTINATION, MANAGER_PATH, MANAGER).map_err(unreachable)
     }
 
-    /// A unit that runs; `None` for one that does not, or has no cgroup.
-    pub(super) fn unit(&self, unit: &str) -> Result<Option<UnitSeen>, ShapeError> {
+    /// What a call that failed means; a connection that broke is made anew with the next.
+    fn failed(&self, step: &'static str, unit: &str, source: zbus::Error) -> ShapeError {
+        if matches!(source, zbus::Error::InputOutput(_)) {
+            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        failed(step, unit, source)
+    }
+
+    /// Starts a unit that has no file, with units that go with it.
+    pub(in crate::shape) fn start_transient(
+        &self,
+        unit: &str,
+        properties: &[(&str, Variant<'_>)],
+        auxiliary: &[(&str, &[(&str, Variant<'_>)])],
+    ) -> Result<(), ShapeError> {
+        let started: zbus::Result<OwnedObjectPath> =
+            self.manager()?.call("StartTransientUnit", &(unit, "replace", properties, auxiliary));
+        started.map(drop).map_err(|source| self.failed("start", unit, source))
+    }
+
+    /// Stops a unit; one that is not there is stopped.
+    pub(in crate::shape) fn stop(&self, unit: &str) -> Result<(), ShapeError> {
+        let stopped: zbus::Result<OwnedObjectPath> = self.manager()?.call("StopUnit", &(unit, "replace"));
+        match stopped {
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT => Ok(()),
+            Err(source) => Err(self.failed("stop", unit, source)),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+impl Manager for Bus {
+    fn unit(&self, unit: &str) -> Result<Option<UnitSeen>, ShapeError> {
         let Some(interface) = interface_of(unit) else { return Ok(None) };
         let path: OwnedObjectPath = match self.manager()?.call("GetUnit", &(unit,)) {
             Ok(path) => path,
-            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => {
-                return Ok(None);
-            }
-            Err(source) => return Err(failed("tell of", unit, source)),
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT => return Ok(None),
+            Err(source) => return Err(self.failed("tell of", unit, source)),
         };
-        let about = Proxy::new(&self.connection, DESTINATION, path.clone(), UNIT).map_err(unreachable)?;
-        let resources = Proxy::new(&self.connection, DESTINATION, path, interface).map_err(unreachable)?;
+        let connection = self.connection()?;
+        let about = Proxy::new(&connection, DESTINATION, path.clone(), UNIT).map_err(unreachable)?;
+        let resources = Proxy::new(&connection, DESTINATION, path, interface).map_err(unreachable)?;
         let control_group: String = get(&resources, "ControlGroup", unit)?;
         if control_group.is_empty() {
             return Ok(None);
@@ -91,57 +115,35 @@ impl Bus {
         }))
     }
 
-    /// At which pressure systemd-oomd kills the unit: the least of its own limit and those of the slices above.
-    pub(super) fn oomd_limit_permille(&self, seen: &UnitSeen) -> Result<Option<u16>, ShapeError> {
-        let mut least = seen.oomd;
-        let mut above = seen.slice.clone();
-        for _ in 0..DEPTH_MAX {
-            if above.is_empty() {
-                break;
-            }
-            let Some(slice) = self.unit(&above)? else { break };
-            least = match (least, slice.oomd) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
-            above = slice.slice;
-        }
-        Ok(least)
+    fn set(&self, unit: &str, assignments: &[Assignment]) -> Result<(), ShapeError> {
+        let properties: Vec<(&str, &Variant<'_>)> = assignments.iter().map(|one| (one.name, &one.value)).collect();
+        let set: zbus::Result<()> = self.manager()?.call("SetUnitProperties", &(unit, true, properties));
+        set.map_err(|source| self.failed("set a property of", unit, source))
     }
 
-    /// Sets a property until the next boot.
-    pub(super) fn set(&self, unit: &str, assignment: &Assignment) -> Result<(), ShapeError> {
-        let properties = [(assignment.name, &assignment.value)];
-        let set: zbus::Result<()> = self.manager()?.call("SetUnitProperties", &(unit, true, &properties[..]));
-        set.map_err(|source| failed("set a property of", unit, source))
-    }
-
-    /// Has the manager read all unit files again.
-    pub(super) fn reload(&self) -> Result<(), ShapeError> {
+    fn reload(&self) -> Result<(), ShapeError> {
         let done: zbus::Result<()> = self.manager()?.call("Reload", &());
-        done.map_err(|source| failed("reload", "its units", source))
+        done.map_err(|source| self.failed("reload", "its units", source))
     }
 
-    /// Starts a unit that has no file, with units that go with it.
-    pub(in crate::shape) fn start_transient(
-        &self,
-        unit: &str,
-        properties: &[(&str, Variant<'_>)],
-        auxiliary: &[(&str, &[(&str, Variant<'_>)])],
-    ) -> Result<(), ShapeError> {
-        let started: zbus::Result<OwnedObjectPath> =
-            self.manager()?.call("StartTransientUnit", &(unit, "replace", properties, auxiliary));
-        started.map(drop).map_err(|source| failed("start", unit, source))
+    fn start_scope(&self, scope: &str, slice: &str, pid: u32, about: &str) -> Result<(), ShapeError> {
+        let properties = [
+            ("Description", Variant::from(about)),
+            ("Slice", Variant::from(slice)),
+            ("PIDs", Variant::from(vec![pid])),
+            // Delegated, with no controllers to pass on: only then further processes can be attached.
+            ("DelegateControllers", Variant::from(Vec::<String>::new())),
+            ("CollectMode", Variant::from("inactive-or-failed")),
+            ("CPUAccounting", Variant::Bool(true)),
+            ("MemoryAccounting", Variant::Bool(true)),
+            ("IOAccounting", Variant::Bool(true)),
+        ];
+        self.start_transient(scope, &properties, &[])
     }
 
-    /// Stops a unit; one that is not there is stopped.
-    pub(in crate::shape) fn stop(&self, unit: &str) -> Result<(), ShapeError> {
-        let stopped: zbus::Result<OwnedObjectPath> = self.manager()?.call("StopUnit", &(unit, "replace"));
-        match stopped {
-            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == "org.freedesktop.systemd1.NoSuchUnit" => Ok(()),
-            Err(source) => Err(failed("stop", unit, source)),
-            Ok(_) => Ok(()),
-        }
+    fn attach(&self, unit: &str, pid: u32) -> Result<(), ShapeError> {
+        let attached: zbus::Result<()> = self.manager()?.call("AttachProcessesToUnit", &(unit, "", vec![pid]));
+        attached.map_err(|source| self.failed("attach a process to", unit, source))
     }
 }
 

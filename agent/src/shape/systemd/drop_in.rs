@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::shape::ShapeError;
 use crate::shape::backend::{Override, Prior};
+use crate::shape::controller::Value;
 use crate::state::durable;
 
 /// Most bytes of a drop-in that is kept: systemd's own have under a hundred.
@@ -78,6 +79,12 @@ impl DropIns {
         }
     }
 
+    /// Removes the drop-in of a transient unit's value, and with the last one their directory.
+    pub(super) fn remove(&self, unit: &str, name: &str) -> Result<(), ShapeError> {
+        let drop_in_path = Some(self.path(unit, name, true).display().to_string());
+        self.put_back(&Prior { value: Value::Unlimited, drop_in: None, drop_in_path })
+    }
+
     /// A journal that somebody has changed must not make us remove another file.
     fn is_ours(&self, path: &Path) -> bool {
         let is_plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
@@ -97,7 +104,6 @@ impl DropIns {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::shape::controller::Value;
 
     fn tree() -> (tempfile::TempDir, DropIns) {
         let temp = tempfile::tempdir().unwrap();

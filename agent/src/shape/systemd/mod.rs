@@ -3,6 +3,7 @@
 //! Does: asks the manager that owns a cgroup to change it (`SetUnitProperties`, runtime), keeps what its drop-in took the
 //! place of, and puts that back exactly.
 //! May assume: it runs as root on a host whose PID 1 is systemd, with the unified cgroup tree.
+//! Also holds what runs under grants, in transient scopes (`scope`), and gives them their values (`granted`).
 //! Promises: no file of a cgroup that systemd owns is written but `memory.reclaim`, which holds no state; an
 //! administrator's own values are found before they are replaced; a value that is put back is the drop-in state that was
 //! there before, not a value in its place (`infinity` would mask the unit file).
@@ -11,18 +12,25 @@
 //! Sources: org.freedesktop.systemd1(5), systemd.resource-control(5), Control Group APIs and Delegation.
 
 mod bus;
+mod calls;
 mod drop_in;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod fake;
+mod granted;
 mod property;
+mod scope;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use quotary_common::envelope::BackendKind;
+use quotary_common::envelope::{BackendKind, Hierarchy};
 use quotary_common::plan::{ShapedControl, Target};
 
 pub(super) use self::bus::Bus;
+use self::calls::Manager;
 use self::drop_in::DropIns;
 use self::property::assignment;
 use self::watch::Watch;
@@ -31,17 +39,24 @@ use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
 use super::kernel::Tree;
 use super::reclaim::Reclaimer;
-use crate::enforce::Device;
+use crate::enforce::controls::Controller;
+use crate::enforce::direct::Direct;
 use crate::enforce::group::GroupPath;
+use crate::enforce::probe::Mount;
+use crate::enforce::{CgroupsRs, Device};
 
 /// The backend.
 #[derive(Debug)]
 pub struct Systemd {
-    bus: Bus,
+    root: PathBuf,
+    bus: Box<dyn Manager>,
     tree: Tree,
+    /// Reads what stands in cgroups; writes nothing there.
+    files: Direct,
     drop_ins: DropIns,
     reclaimer: Reclaimer,
-    watch: Watch,
+    /// `None` where signals are not heard: then nothing that is known of a unit is used again.
+    watch: Option<Watch>,
     devices: Vec<Device>,
     places: BTreeMap<String, Known>,
 }
@@ -54,24 +69,52 @@ struct Known {
 }
 
 impl Systemd {
-    /// The manager of this host; `None` where PID 1 is another, or its controllers are not on version 2.
+    /// Whether PID 1 of the host below `root` is systemd, and owns a unified tree.
+    pub fn owns(root: &Path) -> bool {
+        // sd_booted(3)
+        root.join("run/systemd/system").is_dir() && Tree::of(root).is_some()
+    }
+
+    /// The manager of this host; `None` where PID 1 is another, or its controllers are not on version 2. One that cannot be
+    /// reached now is asked again each time that it is needed. To `hear` of changes saves asking for what is known.
     ///
     /// # Errors
-    /// [`ShapeError`] when there is a systemd that cannot be asked.
-    pub fn connect(root: &Path, devices: Vec<Device>) -> Result<Option<Self>, ShapeError> {
-        // sd_booted(3)
-        if !root.join("run/systemd/system").is_dir() {
+    /// [`ShapeError`] when there is no thread to be had.
+    pub fn connect(root: &Path, devices: Vec<Device>, hear: bool) -> Result<Option<Self>, ShapeError> {
+        if !Self::owns(root) {
             return Ok(None);
         }
+        let watch = if hear { Watch::start() } else { return Self::over(root, Box::<Bus>::default(), None, devices) };
+        let watch = watch.inspect_err(|error| {
+            tracing::warn!(error = error as &dyn std::error::Error, "systemd is not heard: it is asked each time");
+        });
+        Self::over(root, Box::<Bus>::default(), watch.ok(), devices)
+    }
+
+    fn over(
+        root: &Path,
+        bus: Box<dyn Manager>,
+        watch: Option<Watch>,
+        devices: Vec<Device>,
+    ) -> Result<Option<Self>, ShapeError> {
         let Some(tree) = Tree::of(root) else { return Ok(None) };
-        let bus = Bus::connect()?;
-        let watch = Watch::start()?;
         let reclaimer = Reclaimer::start(tree.mount().clone()).map_err(|source| ShapeError::File {
             step: "start the thread that writes",
             path: PathBuf::from("memory.reclaim"),
             source,
         })?;
-        Ok(Some(Self { bus, tree, drop_ins: DropIns::below(root), reclaimer, watch, devices, places: BTreeMap::new() }))
+        let mount = Mount { controllers: Controller::ALL.to_vec(), dir: tree.mount().dir.clone() };
+        Ok(Some(Self {
+            root: root.to_path_buf(),
+            bus,
+            tree,
+            files: Direct::new(Hierarchy::V2, vec![mount], Box::new(CgroupsRs)),
+            drop_ins: DropIns::below(root),
+            reclaimer,
+            watch,
+            devices,
+            places: BTreeMap::new(),
+        }))
     }
 
     fn look_up(&mut self, unit: &str) -> Result<Option<Known>, ShapeError> {
@@ -110,7 +153,7 @@ impl Backend for Systemd {
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
         let Some(unit) = unit_of(target) else { return Ok(None) };
-        if self.watch.take_changed() {
+        if self.watch.as_ref().is_none_or(Watch::take_changed) {
             self.places.clear();
         }
         if let Some(known) = self.places.get(unit)
@@ -151,7 +194,7 @@ impl Backend for Systemd {
         let (Some(unit), Some(assignment)) = (unit_of(target), assignment(control, value, &self.devices)) else {
             return Err(ShapeError::Unsupported(control));
         };
-        self.bus.set(unit, &assignment)
+        self.bus.set(unit, &[assignment])
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
@@ -161,7 +204,7 @@ impl Backend for Systemd {
             // First the value, which takes effect at once; then the drop-in state, from which it follows for good.
             if let (Some(unit), Some(assignment)) =
                 (unit_of(&undo.target), assignment(undo.control, undo.prior.value, &self.devices))
-                && let Err(error) = self.bus.set(unit, &assignment)
+                && let Err(error) = self.bus.set(unit, &[assignment])
             {
                 tracing::debug!(error = &error as &dyn std::error::Error, unit, "not set on the way back");
             }
