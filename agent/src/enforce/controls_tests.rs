@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use proptest::prelude::*;
 use super::*;
+use proptest::prelude::*;
 
 const DISK: Device = Device { major: 254, minor: 0 };
 

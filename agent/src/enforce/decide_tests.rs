@@ -12,7 +12,13 @@ use crate::enforce::record::{LeaseForm, Record};
 const BOOT: BootId = BootId::new([1; 16]);
 
 fn setup(mode: Mode) -> Setup {
-    Setup { mode, hierarchy: Hierarchy::V1, parent: GroupPath::parse("/quotary").unwrap(), in_scopes: false, devices: Vec::new() }
+    Setup {
+        mode,
+        hierarchy: Hierarchy::V1,
+        parent: GroupPath::parse("/quotary").unwrap(),
+        in_scopes: false,
+        devices: Vec::new(),
+    }
 }
 
 fn grant(n: u8, millicores: u64) -> Grant {

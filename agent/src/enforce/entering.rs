@@ -86,13 +86,7 @@ impl Enforcer {
     }
 
     /// What the first process brings about in a scope: its values, which waited for it, now that it is sure who is in it.
-    fn entered(
-        &mut self,
-        grant: GrantId,
-        target: &Target,
-        along: &[(CgroupPath, String)],
-        now_ms: u64,
-    ) -> Outcome {
+    fn entered(&mut self, grant: GrantId, target: &Target, along: &[(CgroupPath, String)], now_ms: u64) -> Outcome {
         let mut outcome = Outcome::default();
         let Ok(held) = self.running_grant(&grant) else { return outcome };
         if held.group == GroupState::Made {

@@ -33,10 +33,10 @@ pub mod group;
 pub mod groups;
 pub mod held;
 pub mod journal;
+mod planned;
 pub mod probe;
 pub mod process;
 pub mod record;
-mod planned;
 mod writing;
 
 pub use self::controls::Device;

@@ -41,7 +41,9 @@ fn as_planned(setting: &Setting) -> Vec<(ShapedControl, u64)> {
     let one = |control, value: Option<u64>| value.map(|value| (control, value)).into_iter().collect();
     match control {
         Control::CpuWeight => one(ShapedControl::CpuWeight, text.parse().ok()),
-        Control::CpuMax => one(ShapedControl::CpuQuota, limit(text, PERIOD_US).map(|quota_us| quota_us * 1000 / PERIOD_US)),
+        Control::CpuMax => {
+            one(ShapedControl::CpuQuota, limit(text, PERIOD_US).map(|quota_us| quota_us * 1000 / PERIOD_US))
+        }
         Control::MemoryHigh => one(ShapedControl::MemoryHigh, text.parse().ok()),
         Control::DiskMax => {
             let both = [(ShapedControl::IoReadMax, rate("rbps=")), (ShapedControl::IoWriteMax, rate("wbps="))];
@@ -61,14 +63,19 @@ mod tests {
 
     #[test]
     fn a_grants_values_are_in_the_units_of_plans_under_the_controls_that_move_them() {
-        let setting = |control, value| Setting { knob: Knob { control, device: None }, value: ControlValue::lossy(value) };
+        let setting =
+            |control, value| Setting { knob: Knob { control, device: None }, value: ControlValue::lossy(value) };
         for (control, value, expected) in [
             (Control::CpuWeight, "30", vec![(ShapedControl::CpuWeight, 30)]),
             (Control::CpuMax, "30000 100000", vec![(ShapedControl::CpuQuota, 300)]),
             (Control::CpuMax, "max 100000", vec![]),
             (Control::MemoryHigh, "4096", vec![(ShapedControl::MemoryHigh, 4096)]),
             (Control::MemoryLow, "4096", vec![]),
-            (Control::DiskMax, "8:0 rbps=1 wbps=2", vec![(ShapedControl::IoReadMax, 1), (ShapedControl::IoWriteMax, 2)]),
+            (
+                Control::DiskMax,
+                "8:0 rbps=1 wbps=2",
+                vec![(ShapedControl::IoReadMax, 1), (ShapedControl::IoWriteMax, 2)],
+            ),
         ] {
             let setting = setting(control, value);
             let planned = as_planned(&setting);

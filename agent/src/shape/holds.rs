@@ -199,7 +199,9 @@ mod tests {
         let target = target_of(&scope);
         assert!(matches!(&target, Target::Unit(unit) if is_scope_name(unit.as_str())));
         assert_eq!(group_of_scope(&target), Some(scope));
-        for other in ["/quotary/run-a", "/quotary.slice/a.scope", "/x/quotary-a.scope", "/quotary.slice/a/quotary-b.scope"] {
+        for other in
+            ["/quotary/run-a", "/quotary.slice/a.scope", "/x/quotary-a.scope", "/quotary.slice/a/quotary-b.scope"]
+        {
             let group = GroupPath::parse(other).unwrap();
             assert_eq!(target_of(&group), Target::Cgroup(group.as_cgroup().clone()), "{other}");
             assert!(!is_scope(&group));

@@ -129,10 +129,7 @@ impl Shaper {
                 None
             }
         };
-        let bus = match &systemd {
-            Some(_) => Some(super::systemd::Bus::default()),
-            None => None,
-        };
+        let bus = systemd.as_ref().map(|_| super::systemd::Bus::default());
         let kind = match (&systemd, &groups) {
             (Some(_), _) => BackendKind::Systemd,
             (None, Some(_)) => BackendKind::Direct,

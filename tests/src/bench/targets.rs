@@ -223,11 +223,14 @@ fn measure_faults() -> anyhow::Result<Faults> {
     let mut world = world(Timing::QUICK)?;
     let sleeper = Sleeper::start(&world, 0)?;
     let quota = |world: &World| quota_millicores(world.kernel(), &sleeper.group);
-    let until = |world: &World, expected: Option<u64>| -> anyhow::Result<f64> {
-        let from = Instant::now();
-        world.wait("the quota to be as expected", PATIENCE * 3, |world| Ok((quota(world) == expected).then_some(())))?;
-        Ok(from.elapsed().as_secs_f64())
-    };
+    let until =
+        |world: &World, expected: Option<u64>| -> anyhow::Result<f64> {
+            let from = Instant::now();
+            world.wait("the quota to be as expected", PATIENCE * 3, |world| {
+                Ok((quota(world) == expected).then_some(()))
+            })?;
+            Ok(from.elapsed().as_secs_f64())
+        };
     sleeper.draft(&world, ("50", "400m"), ("1s", Duration::from_secs(2)))?;
     until(&world, HELD)?;
     // Until its evidence has told of it, and somewhat longer.

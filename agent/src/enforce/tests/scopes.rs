@@ -136,7 +136,9 @@ fn a_grant_that_ends_takes_its_values_along_and_leaves_the_process_where_it_is()
     assert_eq!(manager.drop_ins().len(), 5);
     let outcome = enforcer.tick(LEASE_MS);
     assert_eq!(outcome.ended, [(ID, EndReason::LeaseExpired)]);
-    assert!(outcome.writes.iter().any(|write| write.control.as_str() == "memory.high" && write.after.as_str() == "max"));
+    assert!(
+        outcome.writes.iter().any(|write| write.control.as_str() == "memory.high" && write.after.as_str() == "max")
+    );
     assert!(is_unlimited(&host) && manager.drop_ins().is_empty());
     assert_eq!(host.places(7), [scope(1).as_str()]);
     let calls = manager.calls.load(Ordering::Relaxed);

@@ -166,7 +166,9 @@ impl Manager for FakeManager {
             }
             fs::create_dir_all(self.dir(scope)).unwrap();
             // Only the memory controller is on before anything asks for another.
-            for (name, text) in [("memory.high", "max"), ("memory.low", "0"), ("memory.current", "0"), ("cgroup.events", "")] {
+            for (name, text) in
+                [("memory.high", "max"), ("memory.low", "0"), ("memory.current", "0"), ("cgroup.events", "")]
+            {
                 fs::write(self.dir(scope).join(name), text).unwrap();
             }
             self.move_in(scope, pid);

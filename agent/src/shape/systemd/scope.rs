@@ -163,8 +163,10 @@ impl Holds for Systemd {
 
     fn set(&mut self, target: &Target, setting: &Setting) -> Result<(), ShapeError> {
         let (unit, _) = self.scope_of(target)?;
-        let assignments = properties(setting)
-            .ok_or_else(|| ShapeError::NoProperty { control: setting.knob.control.file_name(), value: setting.value.to_string() })?;
+        let assignments = properties(setting).ok_or_else(|| ShapeError::NoProperty {
+            control: setting.knob.control.file_name(),
+            value: setting.value.to_string(),
+        })?;
         self.bus.set(unit, &assignments)
     }
 
@@ -189,5 +191,4 @@ impl Holds for Systemd {
         self.places.remove(unit);
         Ok(())
     }
-
 }
