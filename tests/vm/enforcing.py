@@ -69,14 +69,14 @@ def prepare(verifier, directory, files):
     verifier.ask("token", "join", "--zone", "joined", "--cpu", "2", "--memory", "2G", "--out", handed / "join-token")
 
 
-def install(boot):
-    """A picture of the guest before (/root/before), then the package; its watchdog is quicker than shipped."""
-    boot.sh("""
+def install(boot, watchdog_s=10):
+    """A picture of the guest before (/root/before), then the package; its watchdog is quicker than shipped (60 s)."""
+    boot.sh(f"watchdog_s={watchdog_s}" + """
 set -e
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/quick      # this disk is thrown away
 $VM/snapshot take /root/before
 mkdir -p /run/systemd/system/quotary-agent.service.d
-printf '[Service]\nWatchdogSec=10s\n' >/run/systemd/system/quotary-agent.service.d/test.conf
+printf '[Service]\nWatchdogSec=%s\n' $watchdog_s >/run/systemd/system/quotary-agent.service.d/test.conf
 install -D -m 600 $VM/agent.toml /etc/quotary/agent.toml
 install -D -m 600 $VM/join-token /etc/quotary/join-token
 export DEBIAN_FRONTEND=noninteractive

@@ -26,6 +26,8 @@ const WEIGHTS: [&str; ROUNDS] = ["80", "60", "40"];
 const QUOTAS: [&str; ROUNDS] = ["800m", "600m", "400m"];
 /// How a value is looked at while something is done to the agent.
 const LOOK: Duration = Duration::from_millis(2);
+/// How long what is in force may take to go, lease and decay included, or to come back.
+const BACK: Duration = Duration::from_secs(900);
 
 /// What shaping many targets costs, and what faults do.
 #[derive(Debug, Clone, Serialize)]
@@ -223,16 +225,15 @@ fn measure_faults() -> anyhow::Result<Faults> {
     let mut world = world(Timing::QUICK)?;
     let sleeper = Sleeper::start(&world, 0)?;
     let quota = |world: &World| quota_millicores(world.kernel(), &sleeper.group);
-    let until =
-        |world: &World, expected: Option<u64>| -> anyhow::Result<f64> {
-            let from = Instant::now();
-            world.wait("the quota to be as expected", PATIENCE * 3, |world| {
-                Ok((quota(world) == expected).then_some(()))
-            })?;
-            Ok(from.elapsed().as_secs_f64())
-        };
+    let until = |world: &World, what: &str, expected: Option<u64>| -> anyhow::Result<f64> {
+        let from = Instant::now();
+        world.wait(what, BACK, |world| Ok((quota(world) == expected).then_some(())))?;
+        let took = from.elapsed().as_secs_f64();
+        progress(&format!("{what}: {took:.1} s"));
+        Ok(took)
+    };
     sleeper.draft(&world, ("50", "400m"), ("1s", Duration::from_secs(2)))?;
-    until(&world, HELD)?;
+    until(&world, "the plan's target", HELD)?;
     // Until its evidence has told of it, and somewhat longer.
     pause(&world, Duration::from_millis(Timing::QUICK.evidence_ms * 2))?;
 
@@ -245,18 +246,18 @@ fn measure_faults() -> anyhow::Result<Faults> {
     let agent_sigkill_wrong_ms = watch.wrong_ms()?;
 
     world.stop_verifier()?;
-    let verifier_gone_restored_s = until(&world, None)?;
+    let verifier_gone_restored_s = until(&world, "the end of the lease, the verifier being gone", None)?;
     world.start_verifier()?;
-    until(&world, HELD)?;
+    until(&world, "the plan to go on, the verifier being back", HELD)?;
 
     world.kill_agent(0);
     pause(&world, Duration::from_millis(Timing::QUICK.lease_ms + 2_000))?;
     // So that it is not told to begin anew before it has been seen to end what was.
     world.stop_verifier()?;
     world.start_agent(0)?;
-    let start_after_lease_restored_s = until(&world, None)?;
+    let start_after_lease_restored_s = until(&world, "the start of an agent to end what was", None)?;
     world.start_verifier()?;
-    until(&world, HELD)?;
+    until(&world, "the plan to go on, the agent being back", HELD)?;
 
     let from = Instant::now();
     world.stop_agent(0)?;

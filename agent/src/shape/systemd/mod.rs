@@ -241,7 +241,6 @@ impl Backend for Systemd {
                 "systemd did not reload after values were put back"
             );
         }
-        self.places.clear();
         failed
     }
 
