@@ -22,15 +22,13 @@ fn to_nothing(undo: Undo) -> Undo {
 }
 
 impl Shaper {
-    /// Ends one target.
-    pub(super) fn end(&mut self, target: &Target, now: Now, event: Option<EventKind>) -> Outcome {
-        self.end_all(std::slice::from_ref(target), now, event)
-    }
-
     /// Ends targets: what stood before the first write of each control stands again. What cannot be put back stays in
     /// the journal, and is tried again with the next end or start.
     pub(super) fn end_all(&mut self, targets: &[Target], now: Now, event: Option<EventKind>) -> Outcome {
         let mut outcome = Outcome::default();
+        if targets.is_empty() {
+            return outcome;
+        }
         let known: Vec<(Target, HeldTarget)> = targets
             .iter()
             .filter_map(|target| Some((target.clone(), self.held.targets.get(target)?.clone())))

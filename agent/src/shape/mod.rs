@@ -41,6 +41,7 @@ mod shaper;
 pub mod systemd;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use self::deadline::Program;
 pub use self::error::ShapeError;

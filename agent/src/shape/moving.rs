@@ -12,6 +12,7 @@ use super::backend::{Override, Place, Prior};
 use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
 use super::record::Record;
 use super::shaper::{Live, Shaper, happened, rest_ticks};
+use super::turns::{Budget, TOGETHER, in_turn};
 use crate::enforce::Outcome;
 
 /// A write that was decided and is journaled before it is made.
@@ -39,9 +40,16 @@ impl Shaper {
             })
             .map(|(target, _)| target.clone())
             .collect();
-        for target in due {
-            if let Err(why) = self.begin(&target, now) {
-                self.refuse(&target, &why, now, outcome);
+        let budget = Budget::of(self.work_max);
+        for some in in_turn(due, self.last_begun.as_ref()).chunks(TOGETHER) {
+            for target in some {
+                if let Err(why) = self.begin(target, now) {
+                    self.refuse(target, &why, now, outcome);
+                }
+            }
+            self.last_begun = some.last().cloned();
+            if budget.is_spent() {
+                break;
             }
         }
     }
@@ -131,19 +139,30 @@ impl Shaper {
         self.refused.insert(target.clone(), (plan, why.to_owned()));
     }
 
-    /// One step of everything that is live. All writes of a tick are journaled at once, then made.
+    /// One step of everything that is live, as far as the time of a tick goes. Writes are journaled together, then made.
     pub(super) fn move_all(&mut self, now: Now, outcome: &mut Outcome) {
         let targets: Vec<Target> = self.live.keys().cloned().collect();
+        let budget = Budget::of(self.work_max);
+        for some in in_turn(targets, self.last_moved.as_ref()).chunks(TOGETHER) {
+            self.move_some(some, now, outcome);
+            self.last_moved = some.last().cloned();
+            if budget.is_spent() {
+                break;
+            }
+        }
+    }
+
+    fn move_some(&mut self, targets: &[Target], now: Now, outcome: &mut Outcome) {
         let (mut due, mut ended) = (Vec::new(), Vec::new());
         for target in targets {
-            match self.decide(&target, now, outcome) {
+            match self.decide(target, now, outcome) {
                 Step::Nothing => {}
                 Step::Write(write) => due.push(*write),
                 Step::Gone => {
                     // Its values stand for its next run, and come back with it; the journal still knows them.
-                    self.live.remove(&target);
+                    self.live.remove(target);
                 }
-                Step::AtBaseline => ended.push(target),
+                Step::AtBaseline => ended.push(target.clone()),
             }
         }
         self.write_all(due, now, outcome);

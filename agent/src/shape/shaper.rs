@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use quotary_common::cbor::Text;
 use quotary_common::envelope::{BackendKind, CgroupPath, ControlState, Event, EventKind, HostFacts, Mode, Support};
@@ -19,6 +20,7 @@ use super::local::Local;
 use super::owners::Owners;
 use super::record::{Held, Record};
 use super::systemd::Systemd;
+use super::turns::WORK_MAX;
 use crate::enforce::group::{DEFAULT_PARENT, GroupPath};
 use crate::enforce::{Device, Outcome};
 use crate::state::StateDir;
@@ -111,6 +113,10 @@ pub struct Shaper {
     pub(super) refused: BTreeMap<Target, (PlanId, String)>,
     grants: OfGrants,
     compact_at_bytes: u64,
+    /// The target that was begun last, and the one that was moved last.
+    pub(super) last_begun: Option<Target>,
+    pub(super) last_moved: Option<Target>,
+    pub(super) work_max: Duration,
 }
 
 impl Shaper {
@@ -173,6 +179,9 @@ impl Shaper {
             refused: BTreeMap::new(),
             grants: config.grants,
             compact_at_bytes: COMPACT_BYTES_MIN,
+            last_begun: None,
+            last_moved: None,
+            work_max: WORK_MAX,
         };
         let outcome = shaper.start(now);
         Ok((shaper, outcome))
@@ -182,15 +191,17 @@ impl Shaper {
         let mut outcome = Outcome::default();
         let known: Vec<(Target, Lease)> =
             self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease)).collect();
+        let mut over = Vec::new();
         for (target, lease) in known {
             if lease.boot_id != self.boot_id {
                 self.undo_announced(&[Record::Ended { target }]);
             } else if self.mode != Mode::Enforce || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms) {
-                outcome.append(self.end(&target, now, Some(EventKind::Restored)));
+                over.push(target);
             } else {
                 self.resume(&target);
             }
         }
+        outcome.append(self.end_all(&over, now, Some(EventKind::Restored)));
         self.see_to_deadline(now);
         outcome
     }
@@ -221,9 +232,7 @@ impl Shaper {
             }
         }
         let over: Vec<Target> = self.known().into_iter().filter(|target| !given.contains_key(target)).collect();
-        for target in over {
-            outcome.append(self.end(&target, now, None));
-        }
+        outcome.append(self.end_all(&over, now, None));
         if let Some(lease) = given.values().next().map(|plan| *plan.lease()).filter(|_| !self.held.targets.is_empty()) {
             let renewed = Record::Renewed { lease: (&lease).into() };
             if let Err(error) = self.announce(&[renewed]) {
@@ -249,10 +258,8 @@ impl Shaper {
         let mut outcome = Outcome::default();
         let over: Vec<Target> =
             self.plans.iter().filter(|(_, plan)| is_over(plan, now)).map(|(t, _)| t.clone()).collect();
-        for target in over {
-            self.plans.remove(&target);
-            outcome.append(self.end(&target, now, None));
-        }
+        over.iter().for_each(|target| drop(self.plans.remove(target)));
+        outcome.append(self.end_all(&over, now, None));
         // One that is not there (its unit stopped) has no way back to go in a line: its values must not wait for its next run.
         let left: Vec<Target> = self
             .held

@@ -15,6 +15,7 @@ mod living;
 mod report;
 mod shaping;
 mod software_tpm;
+mod targets;
 mod transition;
 mod verification;
 
@@ -31,6 +32,7 @@ pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
 pub use report::{Gate, Good, Line, table};
 pub use shaping::Shaping;
+pub use targets::Targets;
 pub use transition::{Transition, work};
 pub use verification::Verification;
 
@@ -43,7 +45,7 @@ pub const ROUNDS: usize = 3;
 const MIB: f64 = 1_048_576.0;
 
 /// A figure, or several that come from one world.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Part {
     /// Full verification beside the bare signature check.
     Verify,
@@ -59,6 +61,8 @@ pub enum Part {
     Shaping,
     /// A plan and a cliff, side by side.
     Transition,
+    /// Two hundred targets of the real agent, and faults.
+    Targets,
 }
 
 /// What to measure.
@@ -66,7 +70,8 @@ pub enum Part {
 pub struct Plan {
     /// Which parts.
     pub parts: Vec<Part>,
-    /// One round; absent: 5 s of verification, of each figure of attestation and of shaping, 10 s of load, 60 s of the agent.
+    /// One round; absent: 5 s of verification, of each figure of attestation and of shaping, 10 s of load, 60 s of the agent,
+    /// of a transition and of the targets.
     pub round: Option<Duration>,
     /// Hosts of the load.
     pub hosts: usize,
@@ -120,6 +125,9 @@ pub struct Report {
     /// A plan beside a cliff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transition: Option<Transition>,
+    /// Two hundred targets, and faults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Targets>,
     /// What must hold, and what should.
     pub gates: Vec<Gate>,
 }
@@ -142,6 +150,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         agent: None,
         shaping: None,
         transition: None,
+        targets: None,
         gates: Vec::new(),
     };
     if has(Part::Verify) {
@@ -167,6 +176,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Transition) {
         report.transition = Some(transition::measure(round(60)).context("plan and cliff")?);
+    }
+    if has(Part::Targets) {
+        report.targets = Some(targets::measure(round(60)).context("two hundred targets")?);
     }
     report.gates = gates(&report);
     Ok(report)
@@ -232,6 +244,7 @@ impl Report {
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
         lines.extend(self.shaping.iter().flat_map(Shaping::lines));
         lines.extend(self.transition.iter().flat_map(Transition::lines));
+        lines.extend(self.targets.iter().flat_map(Targets::lines));
         lines
     }
 
@@ -393,6 +406,7 @@ mod tests {
             agent: None,
             shaping: None,
             transition: None,
+            targets: None,
             gates: Vec::new(),
         };
         report.gates = gates(&report);

@@ -21,8 +21,8 @@ struct Arguments {
     out: PathBuf,
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Only>,
-    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent, transition).
+    only: Vec<Part>,
+    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent, transition, targets).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).
@@ -34,34 +34,6 @@ struct Arguments {
     /// Is the sample service of `transition`, for the bench itself.
     #[arg(long, hide = true)]
     worker: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Only {
-    Verify,
-    Attestation,
-    Durable,
-    Latency,
-    Agent,
-    Shaping,
-    Transition,
-}
-
-const ALL: [Only; 7] =
-    [Only::Verify, Only::Attestation, Only::Durable, Only::Latency, Only::Agent, Only::Shaping, Only::Transition];
-
-impl From<Only> for Part {
-    fn from(only: Only) -> Self {
-        match only {
-            Only::Verify => Self::Verify,
-            Only::Attestation => Self::Attestation,
-            Only::Durable => Self::Durable,
-            Only::Latency => Self::Latency,
-            Only::Agent => Self::Agent,
-            Only::Shaping => Self::Shaping,
-            Only::Transition => Self::Transition,
-        }
-    }
 }
 
 fn main() -> ExitCode {
@@ -76,9 +48,9 @@ fn main() -> ExitCode {
     if arguments.worker {
         return if work().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let chosen = if arguments.only.is_empty() { &ALL[..] } else { &arguments.only };
+    let chosen = if arguments.only.is_empty() { Part::value_variants() } else { &arguments.only };
     let plan = Plan {
-        parts: chosen.iter().copied().map(Part::from).collect(),
+        parts: chosen.to_vec(),
         round: arguments.seconds.map(Duration::from_secs),
         hosts: arguments.hosts.into(),
         in_flight: arguments.in_flight.into(),

@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use zbus::blocking::connection::Builder;
+use zbus::blocking::proxy::Builder as ProxyBuilder;
 use zbus::blocking::{Connection, Proxy};
+use zbus::proxy::CacheProperties;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue, Value as Variant};
 
 use super::calls::{Manager, UnitSeen};
@@ -34,6 +36,25 @@ pub(super) fn connection() -> Result<Connection, ShapeError> {
     Builder::system().and_then(|builder| builder.method_timeout(CALL).build()).map_err(unreachable)
 }
 
+/// An object of systemd's. Kept properties would cost more than they save: the first look would ask for all of them, some
+/// hundred of a service, and have the manager tell of each change.
+fn object(
+    connection: &Connection,
+    path: OwnedObjectPath,
+    interface: &'static str,
+) -> Result<Proxy<'static>, ShapeError> {
+    let builder: zbus::Result<ProxyBuilder<'static, Proxy<'static>>> =
+        ProxyBuilder::new(connection).destination(DESTINATION).and_then(|builder| builder.path(path));
+    let named = builder.and_then(|builder| builder.interface(interface));
+    named.and_then(|builder| builder.cache_properties(CacheProperties::No).build()).map_err(unreachable)
+}
+
+/// The manager itself.
+pub(super) fn manager(connection: &Connection) -> Result<Proxy<'static>, ShapeError> {
+    let path = OwnedObjectPath::try_from(MANAGER_PATH).map_err(|source| unreachable(source.into()))?;
+    object(connection, path, MANAGER)
+}
+
 /// The interface that has the resource properties of a unit.
 fn interface_of(unit: &str) -> Option<&'static str> {
     match unit.rsplit_once('.')?.1 {
@@ -56,7 +77,7 @@ impl Bus {
     }
 
     fn manager(&self) -> Result<Proxy<'static>, ShapeError> {
-        Proxy::new(&self.connection()?, DESTINATION, MANAGER_PATH, MANAGER).map_err(unreachable)
+        manager(&self.connection()?)
     }
 
     /// What a call that failed means; a connection that broke is made anew with the next.
@@ -99,8 +120,8 @@ impl Manager for Bus {
             Err(source) => return Err(self.failed("tell of", unit, source)),
         };
         let connection = self.connection()?;
-        let about = Proxy::new(&connection, DESTINATION, path.clone(), UNIT).map_err(unreachable)?;
-        let resources = Proxy::new(&connection, DESTINATION, path, interface).map_err(unreachable)?;
+        let about = object(&connection, path.clone(), UNIT)?;
+        let resources = object(&connection, path, interface)?;
         let control_group: String = get(&resources, "ControlGroup", unit)?;
         if control_group.is_empty() {
             return Ok(None);

@@ -1,5 +1,6 @@
 //! What is asked of the systemd manager, and no more: the one seam to it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::property::Assignment;
@@ -38,15 +39,27 @@ pub(in crate::shape) trait Manager: fmt::Debug + Send {
     /// Moves a process into a scope that is there.
     fn attach(&self, unit: &str, pid: u32) -> Result<(), ShapeError>;
 
-    /// At which pressure systemd-oomd kills the unit: the least of its own limit and those of the slices above.
-    fn oomd_limit_permille(&self, seen: &UnitSeen) -> Result<Option<u16>, ShapeError> {
+    /// At which pressure systemd-oomd kills the unit: the least of its own limit and those of the slices above. What is
+    /// found of a slice is kept in `slices`, and taken from there.
+    fn oomd_limit_permille(
+        &self,
+        seen: &UnitSeen,
+        slices: &mut BTreeMap<String, UnitSeen>,
+    ) -> Result<Option<u16>, ShapeError> {
         let mut least = seen.oomd;
         let mut above = seen.slice.clone();
         for _ in 0..DEPTH_MAX {
             if above.is_empty() {
                 break;
             }
-            let Some(slice) = self.unit(&above)? else { break };
+            let slice = match slices.get(&above) {
+                Some(known) => known.clone(),
+                None => {
+                    let Some(found) = self.unit(&above)? else { break };
+                    slices.insert(above, found.clone());
+                    found
+                }
+            };
             least = match (least, slice.oomd) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),

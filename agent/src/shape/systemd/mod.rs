@@ -30,10 +30,10 @@ use quotary_common::envelope::{BackendKind, Hierarchy};
 use quotary_common::plan::{ShapedControl, Target};
 
 pub(super) use self::bus::Bus;
-use self::calls::Manager;
+use self::calls::{Manager, UnitSeen};
 use self::drop_in::DropIns;
 use self::property::assignment;
-use self::watch::Watch;
+use self::watch::{Changed, Watch};
 use super::ShapeError;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
@@ -59,6 +59,8 @@ pub struct Systemd {
     watch: Option<Watch>,
     devices: Vec<Device>,
     places: BTreeMap<String, Known>,
+    /// The slices above them.
+    slices: BTreeMap<String, UnitSeen>,
 }
 
 /// Where a unit was found, and the inode of its cgroup: another inode is another run of it.
@@ -66,6 +68,7 @@ pub struct Systemd {
 struct Known {
     place: Place,
     dir: PathBuf,
+    is_transient: bool,
 }
 
 impl Systemd {
@@ -114,6 +117,7 @@ impl Systemd {
             watch,
             devices,
             places: BTreeMap::new(),
+            slices: BTreeMap::new(),
         }))
     }
 
@@ -122,8 +126,38 @@ impl Systemd {
         let Some(cgroup) = GroupPath::parse(&seen.control_group) else { return Ok(None) };
         let dir = self.tree.mount().dir.join(cgroup.relative());
         let Some(instance) = inode(&dir) else { return Ok(None) };
-        let oomd_limit_permille = self.bus.oomd_limit_permille(&seen)?;
-        Ok(Some(Known { place: Place { cgroup, instance, oomd_limit_permille, is_unit: true }, dir }))
+        let oomd_limit_permille = self.bus.oomd_limit_permille(&seen, &mut self.slices)?;
+        let place = Place { cgroup, instance, oomd_limit_permille, is_unit: true };
+        Ok(Some(Known { place, dir, is_transient: seen.is_transient }))
+    }
+
+    /// Forgets what may not be so any more.
+    fn forget_changed(&mut self) {
+        match self.watch.as_ref().map_or(Changed::All, Watch::take_changed) {
+            Changed::All => {
+                self.places.clear();
+                self.slices.clear();
+            }
+            Changed::Units(units) => {
+                for unit in units {
+                    self.places.remove(&unit);
+                    self.slices.remove(&unit);
+                }
+            }
+        }
+    }
+
+    /// A unit that runs, asked for anew only where it may be another than before.
+    fn known(&mut self, unit: &str) -> Result<Option<&Known>, ShapeError> {
+        self.forget_changed();
+        let is_there = |known: &Known| inode(&known.dir).as_ref() == Some(&known.place.instance);
+        if !self.places.get(unit).is_some_and(is_there) {
+            match self.look_up(unit)? {
+                Some(known) => self.places.insert(unit.to_owned(), known),
+                None => self.places.remove(unit),
+            };
+        }
+        Ok(self.places.get(unit))
     }
 }
 
@@ -153,20 +187,7 @@ impl Backend for Systemd {
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
         let Some(unit) = unit_of(target) else { return Ok(None) };
-        if self.watch.as_ref().is_none_or(Watch::take_changed) {
-            self.places.clear();
-        }
-        if let Some(known) = self.places.get(unit)
-            && inode(&known.dir).as_ref() == Some(&known.place.instance)
-        {
-            return Ok(Some(known.place.clone()));
-        }
-        let known = self.look_up(unit)?;
-        match &known {
-            Some(known) => self.places.insert(unit.to_owned(), known.clone()),
-            None => self.places.remove(unit),
-        };
-        Ok(known.map(|known| known.place))
+        Ok(self.known(unit)?.map(|known| known.place.clone()))
     }
 
     fn read(&self, place: &Place, controls: &[ShapedControl]) -> Reading {
@@ -184,7 +205,7 @@ impl Backend for Systemd {
         let (Some(unit), Some(name)) = (unit_of(target), property::drop_in_name(control)) else {
             return Err(ShapeError::Unsupported(control));
         };
-        let is_transient = self.bus.unit(unit)?.is_some_and(|seen| seen.is_transient);
+        let is_transient = self.known(unit)?.is_some_and(|known| known.is_transient);
         let path = self.drop_ins.path(unit, name, is_transient);
         let drop_in = self.drop_ins.read(&path)?;
         Ok(Prior { value, drop_in, drop_in_path: Some(path.display().to_string()) })
@@ -220,7 +241,6 @@ impl Backend for Systemd {
                 "systemd did not reload after values were put back"
             );
         }
-        self.places.clear();
         failed
     }
 

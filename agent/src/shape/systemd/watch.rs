@@ -1,34 +1,66 @@
 //! Hears of reloads and of units that come and go, so that what is known of them is looked up again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
+use std::mem;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use zbus::MatchRule;
-use zbus::blocking::{MessageIterator, Proxy};
+use zbus::blocking::MessageIterator;
+use zbus::zvariant::OwnedObjectPath;
+use zbus::{MatchRule, Message};
 
-use super::bus::connection;
+use super::bus::{connection, manager};
 use crate::shape::ShapeError;
 
 /// Signals that may wait: what matters is that there was one.
 const WAITING_MAX: usize = 64;
 
-/// Whether anything changed since it was asked last.
+/// Units that are remembered by name; more of them are all.
+const CHANGED_MAX: usize = 256;
+
+/// What may be another than before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Everything: the manager has read its files again, or too much happened.
+    All,
+    /// These units came or went.
+    Units(BTreeSet<String>),
+}
+
+impl Changed {
+    fn add(&mut self, unit: Option<String>) {
+        match (&mut *self, unit) {
+            (Self::Units(units), Some(unit)) if units.len() < CHANGED_MAX => {
+                units.insert(unit);
+            }
+            _ => *self = Self::All,
+        }
+    }
+}
+
+/// What changed since it was asked last.
 #[derive(Debug)]
-pub(super) struct Watch(Arc<AtomicBool>);
+pub(super) struct Watch(Arc<Mutex<Changed>>);
+
+/// The unit that a signal tells of, if it is one that matters: `Some(None)` for all of them.
+fn heard(signal: &Message) -> Option<Option<String>> {
+    let header = signal.header();
+    match header.member()?.as_str() {
+        "Reloading" => Some(None),
+        "UnitNew" | "UnitRemoved" => {
+            let told = signal.body();
+            Some(told.deserialize::<(String, OwnedObjectPath)>().ok().map(|(unit, _)| unit))
+        }
+        _ => None,
+    }
+}
 
 impl Watch {
     /// Starts to listen, in a thread that ends with the connection.
     pub(super) fn start() -> Result<Self, ShapeError> {
         let bus = |source| ShapeError::Bus(Box::new(source));
         let connection = connection()?;
-        let manager = Proxy::new(
-            &connection,
-            "org.freedesktop.systemd1",
-            "/org/freedesktop/systemd1",
-            "org.freedesktop.systemd1.Manager",
-        );
         // Without a subscriber the manager sends nothing.
-        let subscribed: zbus::Result<()> = manager.and_then(|manager| manager.call("Subscribe", &()));
+        let subscribed: zbus::Result<()> = manager(&connection)?.call("Subscribe", &());
         subscribed.map_err(bus)?;
         let rule = MatchRule::builder()
             .msg_type(zbus::message::Type::Signal)
@@ -37,15 +69,11 @@ impl Watch {
             .map(|rule| rule.build())
             .map_err(bus)?;
         let signals = MessageIterator::for_match_rule(rule, &connection, Some(WAITING_MAX)).map_err(bus)?;
-        let changed = Arc::new(AtomicBool::new(false));
+        let changed = Arc::new(Mutex::new(Changed::Units(BTreeSet::new())));
         let told = Arc::clone(&changed);
         let listen = move || {
-            for signal in signals.flatten() {
-                let header = signal.header();
-                let member = header.member().map(|member| member.as_str().to_owned()).unwrap_or_default();
-                if matches!(member.as_str(), "Reloading" | "UnitNew" | "UnitRemoved") {
-                    told.store(true, Ordering::Release);
-                }
+            for unit in signals.flatten().filter_map(|signal| heard(&signal)) {
+                told.lock().unwrap_or_else(PoisonError::into_inner).add(unit);
             }
             tracing::warn!("systemd's signals are heard no longer: units are still looked at each second");
         };
@@ -55,8 +83,44 @@ impl Watch {
         Ok(Self(changed))
     }
 
-    /// Whether there was a change; asked again, there was none.
-    pub(super) fn take_changed(&self) -> bool {
-        self.0.swap(false, Ordering::AcqRel)
+    /// What changed; asked again, nothing did.
+    pub(super) fn take_changed(&self) -> Changed {
+        mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Changed::Units(BTreeSet::new()))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn signal(member: &str, unit: &str) -> Message {
+        let path = OwnedObjectPath::try_from("/org/freedesktop/systemd1/unit/u").unwrap();
+        let builder = Message::signal("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", member).unwrap();
+        builder.build(&(unit, path)).unwrap()
+    }
+
+    #[test]
+    fn a_unit_that_comes_or_goes_is_told_by_its_name_and_a_reload_means_all() {
+        assert_eq!(heard(&signal("UnitNew", "a.service")), Some(Some("a.service".to_owned())));
+        assert_eq!(heard(&signal("UnitRemoved", "a.service")), Some(Some("a.service".to_owned())));
+        assert_eq!(heard(&signal("Reloading", "")), Some(None));
+        assert_eq!(heard(&signal("JobNew", "a.service")), None);
+    }
+
+    #[test]
+    fn too_many_names_and_words_that_are_not_understood_mean_all() {
+        let mut changed = Changed::Units(BTreeSet::new());
+        for n in 0..CHANGED_MAX {
+            changed.add(Some(format!("{n}.service")));
+        }
+        assert!(matches!(&changed, Changed::Units(units) if units.len() == CHANGED_MAX));
+        changed.add(Some("more.service".to_owned()));
+        assert_eq!(changed, Changed::All);
+        changed.add(Some("again.service".to_owned()));
+        assert_eq!(changed, Changed::All);
+        let mut changed = Changed::Units(BTreeSet::new());
+        changed.add(None);
+        assert_eq!(changed, Changed::All);
     }
 }
