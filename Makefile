@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test bench fuzz model clean
+.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench fuzz model clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,12 +42,17 @@ packages: ## Builds .deb and .rpm of agent, verifier and command line, optimised
 	@QUOTARY_PACKAGES=1 tools/install-packages
 	@PROFILE="$(or $(PROFILE),release)" tools/build-packages $(TARGET_DIR)/packages
 
-vm-test: build ## Virtual machines: measured boot and what moves a host out of its zone; the packages, from install to purge.
+vm-test: build ## Virtual machines: measured boot; the packages, from install to purge; limits that plans move, and every fault.
 	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
 	@echo "== virtual machine (the first time its image is built)"
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm tests/vm/install $(TARGET_DIR)/vm/install
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/run-scope $(TARGET_DIR)/vm/run-scope
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/shape $(TARGET_DIR)/vm/shape
+
+vm-bench: build ## What the agent costs in a virtual machine while plans move two hundred services.
+	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/targets $(TARGET_DIR)/vm/targets
 
 bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"

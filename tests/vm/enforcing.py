@@ -48,8 +48,8 @@ decay_ms = 10000
 """
 
 
-def prepare(verifier, directory, files):
-    """Starts the verifier; makes the directory that the guest gets: package, configuration, join token, and `files`, texts by
+def prepare(verifier, directory, files, packages=("quotary-agent",)):
+    """Starts the verifier; makes the directory that the guest gets: packages, configuration, join token, and `files`, texts by
     their names."""
     verifier.configure(zero="00" * 32, lease_ms=LEASE_S * 1000)
     verifier.start()
@@ -58,10 +58,11 @@ def prepare(verifier, directory, files):
     given = os.environ.get("QUOTARY_DEB_DIR")
     debs = Path(given).resolve() if given else directory / "debs"
     if not given:
-        quick = os.environ | {"PROFILE": "dev", "FORMATS": "deb", "PACKAGES": "quotary-agent", "VERSION": "0.1.0"}
+        quick = os.environ | {"PROFILE": "dev", "FORMATS": "deb", "PACKAGES": " ".join(packages), "VERSION": "0.1.0"}
         subprocess.run([TOP / "tools/build-packages", debs], check=True, timeout=600, env=quick)
-    for deb in debs.glob("quotary-agent_0.1.0_*.deb"):
-        shutil.copy(deb, handed)
+    for package in packages:
+        for deb in debs.glob(f"{package}_0.1.0_*.deb"):
+            shutil.copy(deb, handed)
     for name, text in ({"agent.toml": AGENT_TOML} | files).items():
         (handed / name).write_text(text)
     shutil.copy(HERE / "guest-shell", handed / "test")
@@ -70,7 +71,7 @@ def prepare(verifier, directory, files):
 
 
 def install(boot, watchdog_s=10):
-    """A picture of the guest before (/root/before), then the package; its watchdog is quicker than shipped (60 s)."""
+    """A picture of the guest before (/root/before), then the packages; the watchdog is quicker than shipped (60 s)."""
     boot.sh(f"watchdog_s={watchdog_s}" + """
 set -e
 echo force-unsafe-io >/etc/dpkg/dpkg.cfg.d/quick      # this disk is thrown away
@@ -80,6 +81,6 @@ printf '[Service]\nWatchdogSec=%s\n' $watchdog_s >/run/systemd/system/quotary-ag
 install -D -m 600 $VM/agent.toml /etc/quotary/agent.toml
 install -D -m 600 $VM/join-token /etc/quotary/join-token
 export DEBIAN_FRONTEND=noninteractive
-dpkg --force-confold -i $VM/quotary-agent_*.deb >$OUT/dpkg.log 2>&1 </dev/null || { cat $OUT/dpkg.log; exit 1; }
+dpkg --force-confold -i $VM/*.deb >$OUT/dpkg.log 2>&1 </dev/null || { cat $OUT/dpkg.log; exit 1; }
 systemctl is-active quotary-agent || systemctl start quotary-agent
 """)

@@ -40,16 +40,22 @@ pub(super) struct Deadline {
     program: Program,
     is_second: bool,
     end_boottime_ms: Option<u64>,
+    /// Whether it was looked which of the two an earlier process has left.
+    has_looked: bool,
 }
 
 fn name(is_second: bool) -> &'static str {
     if is_second { "quotary-agent-lease-1" } else { "quotary-agent-lease-0" }
 }
 
+fn timer(is_second: bool) -> String {
+    format!("{}.timer", name(is_second))
+}
+
 impl Deadline {
     /// No timer yet.
     pub(super) fn new(program: Program) -> Self {
-        Self { program, is_second: false, end_boottime_ms: None }
+        Self { program, is_second: false, end_boottime_ms: None, has_looked: false }
     }
 
     /// Sees to a timer at `end_boottime_ms` (`CLOCK_BOOTTIME`); `None` needs none.
@@ -62,16 +68,21 @@ impl Deadline {
         if end_boottime_ms == self.end_boottime_ms {
             return Ok(());
         }
-        let before = name(self.is_second);
+        if !self.has_looked {
+            // What an earlier process has left stands until ours does.
+            self.is_second = bus.is_loaded(&timer(true))?;
+            self.has_looked = true;
+        }
+        let before = timer(self.is_second);
         if let Some(end_ms) = end_boottime_ms {
             self.is_second = !self.is_second;
             let next = name(self.is_second);
-            // One of an earlier start of the agent may still be there under this name.
-            bus.stop(&format!("{next}.timer"))?;
+            // Where an earlier process has left both, the other still stands.
+            bus.stop(&timer(self.is_second))?;
             self.start(bus, next, end_ms.saturating_sub(now_boottime_ms))?;
         }
         self.end_boottime_ms = end_boottime_ms;
-        bus.stop(&format!("{before}.timer"))
+        bus.stop(&before)
     }
 
     fn start(&self, bus: &Bus, name: &str, in_ms: u64) -> Result<(), ShapeError> {

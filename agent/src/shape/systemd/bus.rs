@@ -100,6 +100,16 @@ impl Bus {
         started.map(drop).map_err(|source| self.failed("start", unit, source))
     }
 
+    /// Whether the manager knows a unit by this name now.
+    pub(in crate::shape) fn is_loaded(&self, unit: &str) -> Result<bool, ShapeError> {
+        let found: zbus::Result<OwnedObjectPath> = self.manager()?.call("GetUnit", &(unit,));
+        match found {
+            Ok(_) => Ok(true),
+            Err(zbus::Error::MethodError(name, ..)) if name.as_str() == NO_SUCH_UNIT => Ok(false),
+            Err(source) => Err(self.failed("tell of", unit, source)),
+        }
+    }
+
     /// Stops a unit; one that is not there is stopped.
     pub(in crate::shape) fn stop(&self, unit: &str) -> Result<(), ShapeError> {
         let stopped: zbus::Result<OwnedObjectPath> = self.manager()?.call("StopUnit", &(unit, "replace"));
