@@ -45,10 +45,7 @@ packages: ## Builds .deb and .rpm of agent, verifier and command line, optimised
 vm-test: build ## Virtual machines: measured boot; the packages, from install to purge; limits that plans move, and every fault.
 	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
 	@echo "== virtual machine (the first time its image is built)"
-	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/attest $(TARGET_DIR)/vm/attest
-	@VM_CACHE=$(abspath $(TARGET_DIR))/vm tests/vm/install $(TARGET_DIR)/vm/install
-	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/run-scope $(TARGET_DIR)/vm/run-scope
-	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/shape $(TARGET_DIR)/vm/shape
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/all $(TARGET_DIR)/vm
 
 vm-bench: build ## What the agent costs in a virtual machine while plans move two hundred services.
 	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
