@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::shape::Local;
 use crate::shape::controller::{Guard, Rules};
+use crate::shape::egress::{INTERFACES_MAX, is_interface};
 
 /// Most units that the configuration may protect.
 const PROTECTED_MAX: usize = 256;
@@ -18,6 +19,8 @@ pub(super) struct RawShape {
     protected_units: Option<Vec<String>>,
     memory_floor_bytes: Option<u64>,
     cpu_weight_floor: Option<u64>,
+    egress_floor_bits_per_second: Option<u64>,
+    egress_interfaces: Option<Vec<String>>,
     dwell_ms: Option<u64>,
     step_permille_max: Option<u16>,
     decay_ms: Option<u64>,
@@ -33,6 +36,8 @@ pub(crate) struct Shape {
     pub(crate) rules: Rules,
     /// What no plan may do here.
     pub(crate) local: Local,
+    /// The interfaces that egress is limited on; absent: those with hardware behind them.
+    pub(crate) egress_interfaces: Option<Vec<String>>,
 }
 
 impl RawShape {
@@ -49,6 +54,7 @@ impl RawShape {
         let floors = BTreeMap::from([
             (ShapedControl::MemoryHigh, self.memory_floor_bytes.unwrap_or(64 << 20)),
             (ShapedControl::CpuWeight, self.cpu_weight_floor.unwrap_or(5)),
+            (ShapedControl::NetworkEgress, self.egress_floor_bits_per_second.unwrap_or(1_000_000)),
         ]);
         let rules = Rules {
             dwell_ms: self.dwell_ms.unwrap_or(defaults.dwell_ms),
@@ -75,6 +81,14 @@ impl RawShape {
                 Local::protecting(units)
             }
         };
-        Shape { rules, local }
+        let egress_interfaces = self.egress_interfaces.inspect(|names| {
+            if names.is_empty() || names.len() > INTERFACES_MAX {
+                faults.push(format!("shape.egress_interfaces has {} entries: 1 to {INTERFACES_MAX}", names.len()));
+            }
+            if let Some(off) = names.iter().find(|name| !is_interface(name)) {
+                faults.push(format!("shape.egress_interfaces has {off:?}: it must be the name of an interface"));
+            }
+        });
+        Shape { rules, local, egress_interfaces }
     }
 }

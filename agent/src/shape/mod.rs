@@ -17,6 +17,7 @@
 //! | [`controller`] | pure: plan, reading, rules and time to at most one write |
 //! | `record` | the journal's records, and what they add up to |
 //! | [`backend`], [`systemd`], [`groups`], `owners` | who writes, units and groups of our own |
+//! | [`egress`] with [`hand`] | network egress; who does what needs a capability |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending` | the shell that does it |
@@ -25,9 +26,11 @@
 pub mod backend;
 pub mod controller;
 pub mod deadline;
+pub mod egress;
 mod ending;
 mod error;
 pub mod groups;
+pub mod hand;
 mod kernel;
 pub mod local;
 mod moving;

@@ -1,4 +1,5 @@
-//! Who serves which target: units the manager that owns them, groups of our own ourselves.
+//! Who serves which target: units the manager that owns them, groups of our own ourselves; and the controls that no cgroup
+//! has, which stand beside both.
 
 use quotary_common::envelope::BackendKind;
 use quotary_common::plan::{ShapedControl, Target};
@@ -6,6 +7,7 @@ use quotary_common::plan::{ShapedControl, Target};
 use super::ShapeError;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
+use super::egress::Egress;
 use super::groups::Groups;
 use super::systemd::Systemd;
 
@@ -14,6 +16,8 @@ use super::systemd::Systemd;
 pub(super) struct Owners {
     pub(super) systemd: Option<Systemd>,
     pub(super) groups: Option<Groups>,
+    /// Why not, where it is not there.
+    pub(super) egress: Result<Egress, String>,
 }
 
 impl Owners {
@@ -31,6 +35,17 @@ impl Owners {
         }
     }
 
+    fn undo_egress(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+        let one = |undo: Undo| {
+            let undone = match &mut self.egress {
+                Ok(egress) => egress.undo(&undo.target),
+                Err(why) => Err(ShapeError::Missing { control: undo.control, why: why.clone() }),
+            };
+            undone.err().map(|error| (undo, error))
+        };
+        undos.into_iter().filter_map(one).collect()
+    }
+
     fn all(&self) -> impl Iterator<Item = &dyn Backend> {
         let systemd = self.systemd.as_ref().map(|systemd| systemd as &dyn Backend);
         systemd.into_iter().chain(self.groups.as_ref().map(|groups| groups as &dyn Backend))
@@ -43,23 +58,63 @@ impl Backend for Owners {
     }
 
     fn supports(&self, control: ShapedControl) -> bool {
-        self.all().any(|backend| backend.supports(control))
+        match control {
+            ShapedControl::NetworkEgress => self.egress.is_ok(),
+            _ => self.all().any(|backend| backend.supports(control)),
+        }
+    }
+
+    fn why_not(&self, control: ShapedControl) -> Option<String> {
+        match control {
+            ShapedControl::NetworkEgress => self.egress.as_ref().err().cloned(),
+            _ => None,
+        }
+    }
+
+    fn recall(&mut self, held: &[Undo]) {
+        for undo in held {
+            if let (ShapedControl::NetworkEgress, Ok(egress), Some(note)) =
+                (undo.control, &mut self.egress, &undo.prior.note)
+            {
+                egress.recall(&undo.target, note);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Ok(egress) = &mut self.egress {
+            egress.tick();
+        }
     }
 
     fn acts_on(&self, target: &Target, control: ShapedControl) -> bool {
+        if control == ShapedControl::NetworkEgress {
+            return self.egress.is_ok();
+        }
         self.look(target).is_some_and(|backend| backend.acts_on(target, control))
     }
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
         let Some(backend) = self.of(target) else { return Ok(None) };
         let found = backend.find(target)?;
-        Ok(found.map(|place| Place { is_unit: matches!(target, Target::Unit(_)), ..place }))
+        let place = found.map(|place| Place { is_unit: matches!(target, Target::Unit(_)), ..place });
+        if let Ok(egress) = &mut self.egress {
+            egress.follow(target, place.as_ref());
+        }
+        Ok(place)
     }
 
     fn read(&self, place: &Place, controls: &[ShapedControl]) -> Reading {
         let systemd = self.systemd.as_ref().filter(|_| place.is_unit).map(|systemd| systemd as &dyn Backend);
         let groups = self.groups.as_ref().map(|groups| groups as &dyn Backend);
-        systemd.or(groups).map_or_else(Reading::default, |backend| backend.read(place, controls))
+        let mut reading = systemd.or(groups).map_or_else(Reading::default, |backend| backend.read(place, controls));
+        if let Ok(egress) = &self.egress
+            && controls.contains(&ShapedControl::NetworkEgress)
+        {
+            reading.actual.insert(ShapedControl::NetworkEgress, egress.actual(&place.cgroup));
+            reading.egress_bits_per_second = egress.used_bits(&place.cgroup);
+        }
+        reading
     }
 
     fn overridden(&mut self, target: &Target, control: ShapedControl) -> Result<Override, ShapeError> {
@@ -67,19 +122,29 @@ impl Backend for Owners {
     }
 
     fn prior(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
+        if let (ShapedControl::NetworkEgress, Ok(egress)) = (control, &mut self.egress) {
+            // What was there is no limit: another's would not be ours to replace.
+            let note = Some(egress.prior(target)?);
+            return Ok(Prior { value: Value::Unlimited, drop_in: None, drop_in_path: None, note });
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.prior(target, control, value)
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
+        if let (ShapedControl::NetworkEgress, Ok(egress)) = (control, &mut self.egress) {
+            return egress.write(target, value);
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.write(target, control, value)
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+        let (egress, undos): (Vec<Undo>, Vec<Undo>) =
+            undos.into_iter().partition(|undo| undo.control == ShapedControl::NetworkEgress);
         let (units, groups): (Vec<Undo>, Vec<Undo>) =
             undos.into_iter().partition(|undo| matches!(undo.target, Target::Unit(_)));
-        let mut failed = Vec::new();
+        let mut failed = self.undo_egress(egress);
         for undos in [units, groups] {
             let Some(target) = undos.first().map(|undo| undo.target.clone()) else { continue };
             match self.of(&target) {

@@ -85,7 +85,7 @@ impl Backend for Fake {
         Ok(self.0.lock().unwrap().overridden.unwrap_or(Override::None))
     }
     fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
-        Ok(Prior { value, drop_in: None, drop_in_path: None })
+        Ok(Prior { value, drop_in: None, drop_in_path: None, note: None })
     }
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
         if self.0.lock().unwrap().is_refusing {
@@ -147,6 +147,7 @@ impl Host {
             mode: self.mode,
             delegated_parent: None,
             devices: Vec::new(),
+            egress_interfaces: None,
             rules: CheckedRules::default(),
             local: Local::default(),
             program: None,

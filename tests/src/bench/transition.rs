@@ -248,6 +248,7 @@ fn shaper(at: &Path) -> anyhow::Result<Shaper> {
         mode: Mode::Enforce,
         delegated_parent: Some(PARENT.to_owned()),
         devices: Vec::new(),
+        egress_interfaces: None,
         rules: CheckedRules::default(),
         local: Local::default(),
         program: None,

@@ -167,6 +167,15 @@ impl Track {
         self.retry_by.filter(|_| now.boottime_ms < self.retry_at_ms)
     }
 
+    /// Whether the reading says what of it is in use.
+    pub(super) fn is_known_in_use(&self, reading: &Reading) -> bool {
+        match self.control {
+            ShapedControl::MemoryHigh => true,
+            ShapedControl::NetworkEgress => reading.egress_bits_per_second.is_some(),
+            _ => false,
+        }
+    }
+
     /// Whether it is one that reclaim serves.
     pub(super) fn is_memory_high(&self) -> bool {
         self.control == ShapedControl::MemoryHigh

@@ -179,15 +179,19 @@ pub(super) fn is_open(control: ShapedControl, value: Value, rules: &CheckedRules
     }
 }
 
-/// Where a line starts in a control without a limit: for memory a little above what is in use, so that the first
-/// write changes nothing yet.
+/// How far above what is sent the first limit of egress stands, permille.
+const EGRESS_HEADROOM_PERMILLE: u16 = 100;
+
+/// Where a line starts in a control without a limit: for memory and egress a little above what is in use, so that the
+/// first write changes nothing yet.
 fn open_level(control: ShapedControl, reading: &Reading, rules: &CheckedRules) -> u64 {
     let worth = rules.unlimited_worth(control);
-    match (control, reading.memory_current_bytes) {
-        (ShapedControl::MemoryHigh, Some(current)) => {
-            let headroom = permille(current, rules.memory_headroom_permille).max(PAGE_BYTES_MAX);
-            rules.bounded(control, current.saturating_add(headroom)).min(worth)
+    let above = |current: u64, headroom: u64| rules.bounded(control, current.saturating_add(headroom)).min(worth);
+    match (control, reading.memory_current_bytes, reading.egress_bits_per_second) {
+        (ShapedControl::MemoryHigh, Some(current), _) => {
+            above(current, permille(current, rules.memory_headroom_permille).max(PAGE_BYTES_MAX))
         }
+        (ShapedControl::NetworkEgress, _, Some(current)) => above(current, permille(current, EGRESS_HEADROOM_PERMILLE)),
         _ => worth,
     }
 }

@@ -115,6 +115,7 @@ mod tests {
             value: Value::Unlimited,
             drop_in: drop_in.map(|text| text.as_bytes().to_vec()),
             drop_in_path: Some(path.display().to_string()),
+            note: None,
         }
     }
 
