@@ -49,4 +49,6 @@ pub enum Command {
 pub enum Duty {
     /// Queueing disciplines and rules of network egress.
     Egress,
+    /// Soft limits of projects.
+    Storage,
 }

@@ -72,6 +72,7 @@ fn main() -> ExitCode {
 fn hand(duty: Duty) -> ExitCode {
     let duty = match duty {
         Duty::Egress => hand::Duty::Egress,
+        Duty::Storage => hand::Duty::Storage,
     };
     // The socket's mode says so too: root alone is served.
     let peer = rustix::net::sockopt::socket_peercred(std::io::stdin());

@@ -112,6 +112,11 @@ pub trait Backend: Send + std::fmt::Debug {
     fn reclaim(&mut self, place: &Place, bytes: u64);
 }
 
+/// Whether a control's values outlive a boot: then the next start puts them back.
+pub const fn outlives_boot(control: ShapedControl) -> bool {
+    matches!(control, ShapedControl::Storage)
+}
+
 /// One control to be put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undo {

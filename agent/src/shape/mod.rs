@@ -17,7 +17,7 @@
 //! | [`controller`] | pure: plan, reading, rules and time to at most one write |
 //! | `record` | the journal's records, and what they add up to |
 //! | [`backend`], [`systemd`], [`groups`], `owners` | who writes, units and groups of our own |
-//! | [`egress`] with [`hand`] | network egress; who does what needs a capability |
+//! | [`egress`], [`storage`] with [`hand`] | network egress, project quotas; who does what needs a capability |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending` | the shell that does it |
@@ -38,6 +38,7 @@ mod owners;
 mod reclaim;
 mod record;
 mod shaper;
+pub mod storage;
 pub mod systemd;
 #[cfg(test)]
 mod tests;

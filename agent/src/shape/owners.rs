@@ -9,6 +9,7 @@ use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
 use super::egress::Egress;
 use super::groups::Groups;
+use super::storage::Storage;
 use super::systemd::Systemd;
 
 /// The backends of this host.
@@ -18,6 +19,7 @@ pub(super) struct Owners {
     pub(super) groups: Option<Groups>,
     /// Why not, where it is not there.
     pub(super) egress: Result<Egress, String>,
+    pub(super) storage: Storage,
 }
 
 impl Owners {
@@ -35,9 +37,11 @@ impl Owners {
         }
     }
 
-    fn undo_egress(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+    /// Puts back controls that no cgroup has.
+    fn undo_beside(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
         let one = |undo: Undo| {
             let undone = match &mut self.egress {
+                _ if undo.control == ShapedControl::Storage => self.storage.undo(&undo.prior),
                 Ok(egress) => egress.undo(&undo.target),
                 Err(why) => Err(ShapeError::Missing { control: undo.control, why: why.clone() }),
             };
@@ -60,6 +64,7 @@ impl Backend for Owners {
     fn supports(&self, control: ShapedControl) -> bool {
         match control {
             ShapedControl::NetworkEgress => self.egress.is_ok(),
+            ShapedControl::Storage => self.storage.why_not().is_none(),
             _ => self.all().any(|backend| backend.supports(control)),
         }
     }
@@ -67,6 +72,7 @@ impl Backend for Owners {
     fn why_not(&self, control: ShapedControl) -> Option<String> {
         match control {
             ShapedControl::NetworkEgress => self.egress.as_ref().err().cloned(),
+            ShapedControl::Storage => self.storage.why_not(),
             _ => None,
         }
     }
@@ -88,8 +94,10 @@ impl Backend for Owners {
     }
 
     fn acts_on(&self, target: &Target, control: ShapedControl) -> bool {
-        if control == ShapedControl::NetworkEgress {
-            return self.egress.is_ok();
+        match control {
+            ShapedControl::NetworkEgress => return self.egress.is_ok(),
+            ShapedControl::Storage => return self.storage.has(target),
+            _ => {}
         }
         self.look(target).is_some_and(|backend| backend.acts_on(target, control))
     }
@@ -101,6 +109,7 @@ impl Backend for Owners {
         if let Ok(egress) = &mut self.egress {
             egress.follow(target, place.as_ref());
         }
+        self.storage.follow(target, place.as_ref());
         Ok(place)
     }
 
@@ -113,6 +122,10 @@ impl Backend for Owners {
         {
             reading.actual.insert(ShapedControl::NetworkEgress, egress.actual(&place.cgroup));
             reading.egress_bits_per_second = egress.used_bits(&place.cgroup);
+        }
+        if controls.contains(&ShapedControl::Storage) {
+            reading.actual.insert(ShapedControl::Storage, self.storage.actual(&place.cgroup));
+            reading.storage_used_bytes = self.storage.used_bytes(&place.cgroup);
         }
         reading
     }
@@ -127,6 +140,9 @@ impl Backend for Owners {
             let note = Some(egress.prior(target)?);
             return Ok(Prior { value: Value::Unlimited, drop_in: None, drop_in_path: None, note });
         }
+        if control == ShapedControl::Storage {
+            return self.storage.prior(target);
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.prior(target, control, value)
     }
@@ -135,16 +151,19 @@ impl Backend for Owners {
         if let (ShapedControl::NetworkEgress, Ok(egress)) = (control, &mut self.egress) {
             return egress.write(target, value);
         }
+        if control == ShapedControl::Storage {
+            return self.storage.write(target, value);
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.write(target, control, value)
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
-        let (egress, undos): (Vec<Undo>, Vec<Undo>) =
-            undos.into_iter().partition(|undo| undo.control == ShapedControl::NetworkEgress);
+        let stands_beside = |control| matches!(control, ShapedControl::NetworkEgress | ShapedControl::Storage);
+        let (beside, undos): (Vec<Undo>, Vec<Undo>) = undos.into_iter().partition(|undo| stands_beside(undo.control));
         let (units, groups): (Vec<Undo>, Vec<Undo>) =
             undos.into_iter().partition(|undo| matches!(undo.target, Target::Unit(_)));
-        let mut failed = self.undo_egress(egress);
+        let mut failed = self.undo_beside(beside);
         for undos in [units, groups] {
             let Some(target) = undos.first().map(|undo| undo.target.clone()) else { continue };
             match self.of(&target) {

@@ -18,6 +18,7 @@ use super::groups::Groups;
 use super::local::Local;
 use super::owners::Owners;
 use super::record::{Held, Record};
+use super::storage::{Assigned, Storage};
 use super::systemd::Systemd;
 use crate::enforce::group::{DEFAULT_PARENT, GroupPath};
 use crate::enforce::{Device, Outcome};
@@ -46,6 +47,8 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// The interfaces that egress is limited on; those with hardware behind them where it is `None`.
     pub egress_interfaces: Option<Vec<String>>,
+    /// The directories whose storage belongs to units.
+    pub storage: Vec<Assigned>,
     /// How fast, and where pressure stops it.
     pub rules: CheckedRules,
     /// What no plan may do here.
@@ -127,7 +130,8 @@ impl Shaper {
             (None, None) => BackendKind::None,
         };
         let egress = Egress::open(&config.root, config.egress_interfaces.as_deref());
-        let owners = Owners { systemd, groups, egress };
+        let storage = Storage::open(&config.root, &config.storage);
+        let owners = Owners { systemd, groups, egress, storage };
         let owners = (kind != BackendKind::None).then(|| Box::new(owners) as Box<dyn Backend>);
         Self::open_with(config, owners.map(|owners| (kind, owners)), bus, boot_id, now)
     }
@@ -177,7 +181,7 @@ impl Shaper {
             self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease)).collect();
         for (target, lease) in known {
             if lease.boot_id != self.boot_id {
-                self.undo_announced(&[Record::Ended { target }]);
+                self.end_from_before(&target);
             } else if self.mode != Mode::Enforce || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms) {
                 outcome.append(self.end(&target, now, Some(EventKind::Restored)));
             } else {
@@ -411,13 +415,14 @@ impl Shaper {
 /// The rules, with what this host has at most.
 ///
 /// Floors above what the host has would be no floors: then the host's whole is the floor.
-pub fn rules_of_host(mut rules: Rules, facts: &HostFacts, link_bits: u64) -> CheckedRules {
+pub fn rules_of_host(mut rules: Rules, facts: &HostFacts, link_bits: u64, storage_bytes: Option<u64>) -> CheckedRules {
     let whole = [
         (ShapedControl::MemoryHigh, facts.memory_bytes),
         (ShapedControl::CpuQuota, facts.cpu_millicores),
         (ShapedControl::NetworkEgress, link_bits),
     ];
-    for (control, amount) in whole {
+    let storage = storage_bytes.map(|bytes| (ShapedControl::Storage, bytes));
+    for (control, amount) in whole.into_iter().chain(storage) {
         let (least, most) = control.range();
         let amount = amount.clamp(least, most);
         rules.ceilings.insert(control, amount);

@@ -148,6 +148,7 @@ impl Host {
             delegated_parent: None,
             devices: Vec::new(),
             egress_interfaces: None,
+            storage: Vec::new(),
             rules: CheckedRules::default(),
             local: Local::default(),
             program: None,

@@ -249,6 +249,7 @@ fn shaper(at: &Path) -> anyhow::Result<Shaper> {
         delegated_parent: Some(PARENT.to_owned()),
         devices: Vec::new(),
         egress_interfaces: None,
+        storage: Vec::new(),
         rules: CheckedRules::default(),
         local: Local::default(),
         program: None,

@@ -182,17 +182,21 @@ pub(super) fn is_open(control: ShapedControl, value: Value, rules: &CheckedRules
 /// How far above what is sent the first limit of egress stands, permille.
 const EGRESS_HEADROOM_PERMILLE: u16 = 100;
 
-/// Where a line starts in a control without a limit: for memory and egress a little above what is in use, so that the
+/// Where a line starts in a control without a limit: for memory, egress and storage a little above what is in use, so that the
 /// first write changes nothing yet.
 fn open_level(control: ShapedControl, reading: &Reading, rules: &CheckedRules) -> u64 {
     let worth = rules.unlimited_worth(control);
     let above = |current: u64, headroom: u64| rules.bounded(control, current.saturating_add(headroom)).min(worth);
-    match (control, reading.memory_current_bytes, reading.egress_bits_per_second) {
-        (ShapedControl::MemoryHigh, Some(current), _) => {
-            above(current, permille(current, rules.memory_headroom_permille).max(PAGE_BYTES_MAX))
-        }
-        (ShapedControl::NetworkEgress, _, Some(current)) => above(current, permille(current, EGRESS_HEADROOM_PERMILLE)),
-        _ => worth,
+    let in_use = match control {
+        ShapedControl::MemoryHigh => reading.memory_current_bytes,
+        ShapedControl::NetworkEgress => reading.egress_bits_per_second,
+        ShapedControl::Storage => reading.storage_used_bytes,
+        _ => None,
+    };
+    match (control, in_use) {
+        (_, None) => worth,
+        (ShapedControl::NetworkEgress, Some(bits)) => above(bits, permille(bits, EGRESS_HEADROOM_PERMILLE)),
+        (_, Some(bytes)) => above(bytes, permille(bytes, rules.memory_headroom_permille).max(PAGE_BYTES_MAX)),
     }
 }
 

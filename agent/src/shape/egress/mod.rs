@@ -108,7 +108,7 @@ impl Egress {
             is_fresh: false,
             flow: Flow::default(),
         };
-        egress.refresh().map_err(told)?;
+        egress.refresh().map_err(|error| error.told())?;
         for interface in &egress.seen.interfaces {
             match &interface.root {
                 Root::Default | Root::Ours => {}
@@ -325,9 +325,4 @@ fn interfaces_of(root: &Path, named: Option<&[String]>) -> Vec<String> {
 fn instance_of(root: &Path, cgroup: &GroupPath) -> Option<String> {
     let dir = root.join("sys/fs/cgroup").join(cgroup.relative());
     std::fs::symlink_metadata(dir).ok().filter(|facts| facts.is_dir()).map(|facts| facts.ino().to_string())
-}
-
-fn told(error: HandError) -> String {
-    let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }

@@ -122,6 +122,7 @@ impl Hand for FakeHand {
                 kernel.apply(&steps);
                 Ok(Reply::Done)
             }
+            _ => panic!("{request:?}"),
         }
     }
 }

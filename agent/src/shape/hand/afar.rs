@@ -10,7 +10,7 @@ use super::serve::{read_frame, write_frame};
 use super::{FRAME_BYTES_MAX, Hand, HandError, Reply, Request};
 
 /// How long one answer may take: several tools in a row, each with its own deadline.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(15);
 
 /// The way to a service.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ pub use self::afar::Afar;
 pub use self::serve::{Duty, serve};
 pub(super) use self::tool::{Tool, run};
 use super::egress::{self, Seen, Wanted};
+use super::storage::{self, Directory, Limits};
 
 /// Most bytes of a request or a reply.
 const FRAME_BYTES_MAX: usize = 1 << 20;
@@ -38,6 +39,12 @@ pub enum Request {
     /// Bring them to what is wanted.
     #[n(1)]
     BringEgress(#[n(0)] Wanted),
+    /// Look at the limits of a directory's project.
+    #[n(2)]
+    LookAtStorage(#[n(0)] Directory),
+    /// Set its soft limit, KiB; 0: none.
+    #[n(3)]
+    BringStorage(#[n(0)] Directory, #[n(1)] u64),
 }
 
 impl Request {
@@ -45,6 +52,7 @@ impl Request {
     pub const fn duty(&self) -> Duty {
         match self {
             Self::LookAtEgress(_) | Self::BringEgress(_) => Duty::Egress,
+            Self::LookAtStorage(_) | Self::BringStorage(..) => Duty::Storage,
         }
     }
 }
@@ -61,6 +69,9 @@ pub enum Reply {
     /// What is there.
     #[n(2)]
     Egress(#[n(0)] Seen),
+    /// A project's limits.
+    #[n(3)]
+    Storage(#[n(0)] Limits),
 }
 
 /// A step that was not done.
@@ -99,6 +110,14 @@ pub enum HandError {
     Form,
 }
 
+impl HandError {
+    /// With its cause, in a sentence.
+    pub(super) fn told(&self) -> String {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{self}{cause}")
+    }
+}
+
 /// Does requests, one at a time.
 pub trait Hand: Send + std::fmt::Debug {
     /// Does one.
@@ -129,6 +148,10 @@ impl Hand for Here {
         match request {
             Request::LookAtEgress(interfaces) => egress::look(&self.root, interfaces).map(Reply::Egress),
             Request::BringEgress(wanted) => egress::bring(&self.root, wanted).map(|()| Reply::Done),
+            Request::LookAtStorage(directory) => storage::look(&self.root, directory).map(Reply::Storage),
+            Request::BringStorage(directory, soft_kib) => {
+                storage::bring(&self.root, directory, *soft_kib).map(|()| Reply::Done)
+            }
         }
     }
 }

@@ -11,6 +11,8 @@ use super::{FRAME_BYTES_MAX, Hand, HandError, Reply, Request};
 pub enum Duty {
     /// Queueing disciplines and rules of network egress.
     Egress,
+    /// Soft limits of projects.
+    Storage,
 }
 
 impl Duty {
@@ -18,13 +20,15 @@ impl Duty {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Egress => "egress",
+            Self::Storage => "storage",
         }
     }
 
     /// The one capability that it needs (capabilities(7)): its number.
     pub(super) const fn capability(self) -> u32 {
         match self {
-            Self::Egress => 12, // CAP_NET_ADMIN
+            Self::Egress => 12,  // CAP_NET_ADMIN
+            Self::Storage => 21, // CAP_SYS_ADMIN
         }
     }
 }
@@ -37,7 +41,7 @@ pub fn serve(duty: Duty, hand: &mut dyn Hand, mut from: impl Read, mut to: impl 
     while let Some(bytes) = read_frame(&mut from)? {
         let reply = match cbor::from_bytes::<Request>(&bytes, FRAME_BYTES_MAX) {
             Ok(request) if request.duty() == duty => {
-                hand.ask(&request).unwrap_or_else(|error| Reply::Failed(with_causes(&error)))
+                hand.ask(&request).unwrap_or_else(|error| Reply::Failed(error.told()))
             }
             Ok(_) => Reply::Failed(format!("that is not the duty of {}", duty.name())),
             Err(_) => return Err(HandError::Form),
@@ -45,11 +49,6 @@ pub fn serve(duty: Duty, hand: &mut dyn Hand, mut from: impl Read, mut to: impl 
         write_frame(&mut to, &cbor::to_bytes(&reply))?;
     }
     Ok(())
-}
-
-fn with_causes(error: &HandError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
 }
 
 /// A frame: its length in four bytes, then so many bytes. `None` at the end.

@@ -177,6 +177,7 @@ impl Kernel {
             io_pressure_permille: Some(self.io.permille()),
             counters: self.counters,
             egress_bits_per_second: None,
+            storage_used_bytes: None,
             oomd_limit_permille: self.oomd_limit_permille,
         }
     }
