@@ -431,3 +431,27 @@ fn a_stop_puts_everything_back() {
     host.open(BOOT);
     assert!(host.shaper().held.targets.is_empty());
 }
+
+#[test]
+fn what_outlives_a_boot_is_put_back_by_the_next_start_and_stays_to_be_done_until_it_is() {
+    let mut host = Host::new(Mode::Enforce);
+    host.fake.set("web.service", ShapedControl::Storage, Value::Value(900 * MIB));
+    let mut plan = host.plan(1, 50, 600_000).checked().plan().clone();
+    let setpoints = Bounded::new(vec![Setpoint { at_ms: START_MS + 61_000, value: 800 * MIB }]).unwrap();
+    let storage = Course { control: ShapedControl::Storage, setpoints };
+    plan.courses = Bounded::new(plan.courses.iter().cloned().chain([storage]).collect()).unwrap();
+    let given = one(plan, host.now.boottime_ms, 600_000);
+    host.give(vec![given]);
+    host.pass(65);
+    let stands = |host: &Host| host.fake.get("web.service", ShapedControl::Storage);
+    assert_eq!(stands(&host), Value::Value(800 * MIB));
+    host.fake.0.lock().unwrap().is_refusing = true;
+    host.open(BootId::new([2; 16]));
+    assert_eq!(stands(&host), Value::Value(800 * MIB));
+    let left = |host: &mut Host| host.shaper().held.targets.values().map(|held| held.priors.len()).sum::<usize>();
+    assert_eq!(left(&mut host), 1, "the weight went with the boot before, the limit on the disk did not");
+    host.fake.0.lock().unwrap().is_refusing = false;
+    host.open(BootId::new([3; 16]));
+    assert_eq!(stands(&host), Value::Value(900 * MIB));
+    assert_eq!((left(&mut host), host.weight()), (0, Value::Value(50)), "nothing else is written");
+}

@@ -33,27 +33,23 @@ fn look_at(root: &Path, name: &str) -> Result<SeenInterface, HandError> {
     if !is_there() {
         return Ok(SeenInterface { name: name.to_owned(), root: Root::Absent, classes: Vec::new() });
     }
-    let shown = run(TC, &["qdisc", "show", "dev", name], "").and_then(|text| {
-        let root = parse::root(&text);
-        let classes = match root {
-            Root::Ours => parse::classes(&run(TC, &["-s", "class", "show", "dev", name], "")?),
-            Root::Absent | Root::Default | Root::Foreign(_) => Vec::new(),
-        };
-        Ok(SeenInterface { name: name.to_owned(), root, classes })
-    });
-    match shown {
+    let words = format!("qdisc show dev {name}\nclass show dev {name}\n");
+    match run(TC, &["-s", "-batch", "-"], &words) {
+        Ok(text) => {
+            Ok(SeenInterface { name: name.to_owned(), root: parse::root(&text), classes: parse::classes(&text) })
+        }
         // It went meanwhile.
         Err(HandError::Tool { .. }) if !is_there() => {
             Ok(SeenInterface { name: name.to_owned(), root: Root::Absent, classes: Vec::new() })
         }
-        shown => shown,
+        Err(error) => Err(error),
     }
 }
 
-/// Brings what is there to what is wanted.
+/// Brings what is there to what is wanted; what is there then.
 ///
 /// On an error some of it may be done: the next call goes on from what is there then.
-pub(in crate::shape) fn bring(root: &Path, wanted: &Wanted) -> Result<(), HandError> {
+pub(in crate::shape) fn bring(root: &Path, wanted: &Wanted) -> Result<Seen, HandError> {
     let wanted = check(wanted.clone()).map_err(HandError::Refused)?;
     let seen = look(root, &wanted.interfaces)?;
     // A rule for a group that is gone would fail all others with it.
@@ -70,5 +66,5 @@ pub(in crate::shape) fn bring(root: &Path, wanted: &Wanted) -> Result<(), HandEr
     if !steps.nft.is_empty() {
         run(NFT, &["-f", "-"], &steps.nft)?;
     }
-    Ok(())
+    look(root, &wanted.interfaces)
 }

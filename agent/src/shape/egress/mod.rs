@@ -260,7 +260,9 @@ impl Egress {
 
     /// Brings the kernel to what the classes say; `load` has rules loaded anew even where the table is there.
     fn bring(&mut self, load: bool) -> Result<(), HandError> {
-        self.refresh()?;
+        if self.classes.values().any(|class| class.is_recalled) {
+            self.refresh()?;
+        }
         let wish = |class: &Class| {
             let (minor, cgroup) = (class.minor, class.cgroup.as_str().to_owned());
             class.rate_bits.map(|rate_bits| Wish { minor, rate_bits, cgroup })
@@ -271,13 +273,13 @@ impl Egress {
         let interfaces = if is_last { interfaces::all(&self.root) } else { self.interfaces.clone() };
         let instances: Vec<Option<String>> =
             self.classes.values().map(|class| instance_of(&self.root, &class.cgroup)).collect();
-        self.hand.ask(&Request::BringEgress(Wanted { interfaces, classes: wishes, load }))?;
+        let reply = self.hand.ask(&Request::BringEgress(Wanted { interfaces, classes: wishes, load }))?;
         if load {
             for (class, instance) in self.classes.values_mut().zip(instances) {
                 class.loaded = instance;
             }
         }
-        self.refresh()?;
+        self.take(reply)?;
         if is_last && self.classes.is_empty() {
             self.hand.rest();
         }
@@ -286,9 +288,14 @@ impl Egress {
 
     /// Looks at what is there.
     fn refresh(&mut self) -> Result<(), HandError> {
-        let Reply::Egress(seen) = self.hand.ask(&Request::LookAtEgress(self.interfaces.clone()))? else {
-            return Err(HandError::Form);
-        };
+        let reply = self.hand.ask(&Request::LookAtEgress(self.interfaces.clone()))?;
+        self.take(reply)
+    }
+
+    /// Takes note of what is there.
+    fn take(&mut self, reply: Reply) -> Result<(), HandError> {
+        let Reply::Egress(mut seen) = reply else { return Err(HandError::Form) };
+        seen.interfaces.retain(|interface| self.interfaces.contains(&interface.name));
         (self.seen, self.is_fresh) = (seen, true);
         let now_ms = clock::boottime_ms();
         for class in self.classes.values_mut() {

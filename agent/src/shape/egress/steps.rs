@@ -96,9 +96,10 @@ fn class(steps: &mut Steps, verb: &str, name: &str, minor: u16, how: &str) {
     }
 }
 
-/// A class may send what ten milliseconds bring at once, so that late timers lose nothing, and at least one large packet.
+/// A class may send what fifty milliseconds bring at once, so that late timers lose nothing; at least one large packet, and no
+/// more than a megabyte.
 fn rate(wish: &Wish) -> String {
-    let burst_bytes = (wish.rate_bits / 800).clamp(16 * 1024, 4 * 1024 * 1024);
+    let burst_bytes = (wish.rate_bits / 8 / 20).clamp(64 * 1024, 1024 * 1024);
     let rate = wish.rate_bits;
     format!("rate {rate}bit ceil {rate}bit burst {burst_bytes} cburst {burst_bytes} quantum 1514")
 }

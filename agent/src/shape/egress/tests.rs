@@ -120,7 +120,7 @@ impl Hand for FakeHand {
                 let steps = steps(&kernel.seen, &wanted, &rules).map_err(HandError::Refused)?;
                 *self.loads.lock().unwrap() += usize::from(!steps.nft.is_empty());
                 kernel.apply(&steps);
-                Ok(Reply::Done)
+                Ok(Reply::Egress(kernel.seen.clone()))
             }
             _ => panic!("{request:?}"),
         }

@@ -36,7 +36,7 @@ pub enum Request {
     /// Look at queueing disciplines and rules.
     #[n(0)]
     LookAtEgress(#[n(0)] Vec<String>),
-    /// Bring them to what is wanted.
+    /// Bring them to what is wanted, and look again.
     #[n(1)]
     BringEgress(#[n(0)] Wanted),
     /// Look at the limits of a directory's project.
@@ -147,7 +147,7 @@ impl Hand for Here {
     fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
         match request {
             Request::LookAtEgress(interfaces) => egress::look(&self.root, interfaces).map(Reply::Egress),
-            Request::BringEgress(wanted) => egress::bring(&self.root, wanted).map(|()| Reply::Done),
+            Request::BringEgress(wanted) => egress::bring(&self.root, wanted).map(Reply::Egress),
             Request::LookAtStorage(directory) => storage::look(&self.root, directory).map(Reply::Storage),
             Request::BringStorage(directory, soft_kib) => {
                 storage::bring(&self.root, directory, *soft_kib).map(|()| Reply::Done)
