@@ -37,17 +37,27 @@ impl Owners {
         }
     }
 
-    /// Puts back controls that no cgroup has.
+    /// Puts back controls that no cgroup has: egress of all targets at once.
     fn undo_beside(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
-        let one = |undo: Undo| {
-            let undone = match &mut self.egress {
-                _ if undo.control == ShapedControl::Storage => self.storage.undo(&undo.prior),
-                Ok(egress) => egress.undo(&undo.target),
-                Err(why) => Err(ShapeError::Missing { control: undo.control, why: why.clone() }),
-            };
-            undone.err().map(|error| (undo, error))
+        let (egress, storage): (Vec<Undo>, Vec<Undo>) =
+            undos.into_iter().partition(|undo| undo.control == ShapedControl::NetworkEgress);
+        let mut failed: Vec<(Undo, ShapeError)> = Vec::new();
+        for undo in storage {
+            if let Err(error) = self.storage.undo(&undo.prior) {
+                failed.push((undo, error));
+            }
+        }
+        let targets: Vec<Target> = egress.iter().map(|undo| undo.target.clone()).collect();
+        let why = match &mut self.egress {
+            _ if targets.is_empty() => None,
+            Ok(known) => known.undo(&targets).err().map(|error| error.told()),
+            Err(why) => Some(why.clone()),
         };
-        undos.into_iter().filter_map(one).collect()
+        if let Some(why) = why {
+            let missing = |undo: &Undo| ShapeError::Missing { control: undo.control, why: why.clone() };
+            failed.extend(egress.into_iter().map(|undo| (undo.clone(), missing(&undo))));
+        }
+        failed
     }
 
     fn all(&self) -> impl Iterator<Item = &dyn Backend> {

@@ -75,7 +75,10 @@ pub struct Egress {
     /// Where targets are, since the journal needs it.
     places: BTreeMap<Target, GroupPath>,
     seen: Seen,
+    /// Whether it was looked at since the last tick.
     is_fresh: bool,
+    /// The hand did not answer since the last tick: nobody waits for it again before the next.
+    is_silent: bool,
     flow: Flow,
 }
 
@@ -106,6 +109,7 @@ impl Egress {
             places: BTreeMap::new(),
             seen: Seen::default(),
             is_fresh: false,
+            is_silent: false,
             flow: Flow::default(),
         };
         egress.refresh().map_err(|error| error.told())?;
@@ -145,7 +149,7 @@ impl Egress {
     /// What a second brings: how much was sent, and cgroups that are others than before.
     pub(super) fn tick(&mut self) {
         self.flow.add(clock::boottime_ms(), interfaces::sent_bytes(&self.root, &self.interfaces));
-        self.is_fresh = false;
+        (self.is_fresh, self.is_silent) = (false, false);
         let is_stale = self.classes.values().any(|class| class.rate_bits.is_some() && self.is_stale(class));
         if is_stale && let Err(error) = self.bring(true) {
             tracing::warn!(
@@ -176,6 +180,8 @@ impl Egress {
             && let Err(error) = self.refresh()
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "egress cannot be looked at");
+            // What nobody sees is not there.
+            (self.seen, self.is_fresh) = (Seen::default(), true);
         }
     }
 
@@ -248,14 +254,15 @@ impl Egress {
         Ok(brought?)
     }
 
-    /// Takes a target's class away.
-    pub(super) fn undo(&mut self, target: &Target) -> Result<(), ShapeError> {
-        let class = self.classes.remove(target);
-        if let Err(error) = self.bring(true) {
-            self.classes.extend(class.map(|class| (target.clone(), class)));
-            return Err(error.into());
+    /// Takes targets' classes away, all at once.
+    pub(super) fn undo(&mut self, targets: &[Target]) -> Result<(), HandError> {
+        let classes: Vec<(Target, Class)> =
+            targets.iter().filter_map(|target| self.classes.remove_entry(target)).collect();
+        let brought = self.bring(true);
+        if brought.is_err() {
+            self.classes.extend(classes);
         }
-        Ok(())
+        brought
     }
 
     /// Brings the kernel to what the classes say; `load` has rules loaded anew even where the table is there.
@@ -273,7 +280,7 @@ impl Egress {
         let interfaces = if is_last { interfaces::all(&self.root) } else { self.interfaces.clone() };
         let instances: Vec<Option<String>> =
             self.classes.values().map(|class| instance_of(&self.root, &class.cgroup)).collect();
-        let reply = self.hand.ask(&Request::BringEgress(Wanted { interfaces, classes: wishes, load }))?;
+        let reply = self.ask(&Request::BringEgress(Wanted { interfaces, classes: wishes, load }))?;
         if load {
             for (class, instance) in self.classes.values_mut().zip(instances) {
                 class.loaded = instance;
@@ -288,8 +295,17 @@ impl Egress {
 
     /// Looks at what is there.
     fn refresh(&mut self) -> Result<(), HandError> {
-        let reply = self.hand.ask(&Request::LookAtEgress(self.interfaces.clone()))?;
+        let reply = self.ask(&Request::LookAtEgress(self.interfaces.clone()))?;
         self.take(reply)
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
+        if self.is_silent {
+            return Err(HandError::Refused("the hand did not answer a moment ago".to_owned()));
+        }
+        let reply = self.hand.ask(request);
+        self.is_silent = matches!(reply, Err(HandError::Io { .. }));
+        reply
     }
 
     /// Takes note of what is there.

@@ -102,11 +102,17 @@ struct FakeHand {
     /// Groups that run are directories below it.
     root: PathBuf,
     is_refusing: Arc<Mutex<bool>>,
+    is_silent: Arc<Mutex<bool>>,
+    asked: Arc<Mutex<usize>>,
     loads: Arc<Mutex<usize>>,
 }
 
 impl Hand for FakeHand {
     fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
+        *self.asked.lock().unwrap() += 1;
+        if *self.is_silent.lock().unwrap() {
+            return Err(HandError::Io { step: "hear", source: std::io::ErrorKind::TimedOut.into() });
+        }
         if *self.is_refusing.lock().unwrap() {
             return Err(HandError::Refused("not now".to_owned()));
         }
@@ -196,10 +202,10 @@ fn a_limit_is_a_class_on_each_interface_and_a_rule_and_its_end_leaves_nothing() 
         let minors: Vec<u16> = interface.classes.iter().map(|class| class.minor).collect();
         assert_eq!(minors, [OTHERS, 16, 32]);
     }
-    world.egress.undo(&unit("a.service")).unwrap();
+    world.egress.undo(&[unit("a.service")]).unwrap();
     assert_eq!(world.kernel().rules, [("/system.slice/b.service".to_owned(), 32)]);
     assert_eq!(world.egress.actual(&group("b.service")), Actual::Value(3_000_000));
-    world.egress.undo(&unit("b.service")).unwrap();
+    world.egress.undo(&[unit("b.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
     assert_eq!(world.egress.actual(&group("b.service")), Actual::Unlimited);
 }
@@ -257,8 +263,8 @@ fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
     again.prior(&unit("a.service")).unwrap();
     again.write(&unit("a.service"), Value::Value(1_000_000)).unwrap();
     assert_eq!(again.actual(&group("b.service")), Actual::Value(5_000_000));
-    again.undo(&unit("a.service")).unwrap();
-    again.undo(&unit("b.service")).unwrap();
+    again.undo(&[unit("a.service")]).unwrap();
+    again.undo(&[unit("b.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
 }
 
@@ -279,7 +285,7 @@ fn what_another_changed_shows_and_what_an_administrator_set_is_left_alone() {
     let told = world.egress.write(&unit("a.service"), Value::Value(7_000_000)).unwrap_err().to_string();
     assert!(told.contains("eth0") && told.contains("administrator"), "{told}");
     // The end takes away what is ours and no more.
-    world.egress.undo(&unit("a.service")).unwrap();
+    world.egress.undo(&[unit("a.service")]).unwrap();
     let kernel = world.kernel();
     assert_eq!(kernel.seen.interfaces[0].root, Root::Foreign("fq 1:".into()));
     assert_eq!(kernel.seen.interfaces[1].root, Root::Default);
@@ -290,9 +296,31 @@ fn an_end_that_fails_stays_to_be_done() {
     let mut world = World::new();
     world.limit("a.service", 8_000_000);
     *world.hand.is_refusing.lock().unwrap() = true;
-    world.egress.undo(&unit("a.service")).unwrap_err();
+    world.egress.undo(&[unit("a.service")]).unwrap_err();
     *world.hand.is_refusing.lock().unwrap() = false;
-    world.egress.undo(&unit("a.service")).unwrap();
+    world.egress.undo(&[unit("a.service")]).unwrap();
+    assert!(!world.kernel().seen.has_table);
+}
+
+#[test]
+fn a_hand_that_is_silent_is_waited_for_once_a_tick_and_what_nobody_sees_is_not_there() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    world.limit("b.service", 8_000_000);
+    *world.hand.is_silent.lock().unwrap() = true;
+    world.egress.tick();
+    let asked = *world.hand.asked.lock().unwrap();
+    world.follow("a.service");
+    world.follow("b.service");
+    assert!(world.egress.write(&unit("a.service"), Value::Value(7_000_000)).is_err());
+    assert!(world.egress.undo(&[unit("a.service"), unit("b.service")]).is_err());
+    assert_eq!(*world.hand.asked.lock().unwrap(), asked + 1);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
+    *world.hand.is_silent.lock().unwrap() = false;
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+    world.egress.undo(&[unit("a.service"), unit("b.service")]).unwrap();
     assert!(!world.kernel().seen.has_table);
 }
 
