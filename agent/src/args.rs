@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config;
 
@@ -36,4 +36,19 @@ pub enum Command {
         #[arg(long)]
         ended: bool,
     },
+    /// Do the steps that need a capability, for an agent that has none; systemd starts it for a connection of the agent
+    #[command(hide = true)]
+    Hand {
+        /// Which steps
+        duty: Duty,
+    },
+}
+
+/// What a hand does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Duty {
+    /// Queueing disciplines and rules of network egress.
+    Egress,
+    /// Soft limits of projects.
+    Storage,
 }

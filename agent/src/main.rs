@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use quotary_agent::args::{Arguments, Command};
+use quotary_agent::args::{Arguments, Command, Duty};
 use quotary_agent::config::Config;
 use quotary_agent::run::Restored;
+use quotary_agent::shape::hand;
 use quotary_agent::{run, tpm};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
             return if is_fault { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
+    if let Some(Command::Hand { duty }) = arguments.command {
+        return hand(duty);
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config.with_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref()),
         Err(error) => {
@@ -52,11 +56,35 @@ fn main() -> ExitCode {
     let done = match arguments.command {
         None => serve(config),
         Some(Command::Restore { ended }) => restore(&config, ended),
+        // It needs none of this, and was gone above.
+        Some(Command::Hand { .. }) => Ok(()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves the agent at the other end of the connection that systemd gave as input and output.
+fn hand(duty: Duty) -> ExitCode {
+    let duty = match duty {
+        Duty::Egress => hand::Duty::Egress,
+        Duty::Storage => hand::Duty::Storage,
+    };
+    // The socket's mode says so too: root alone is served.
+    let peer = rustix::net::sockopt::socket_peercred(std::io::stdin());
+    if !peer.is_ok_and(|peer| peer.uid.is_root()) {
+        eprintln!("quotary-agent: a hand serves root over a socket, and nobody else");
+        return EXIT_USAGE.into();
+    }
+    let mut here = hand::Here::below(std::path::Path::new("/"));
+    match hand::serve(duty, &mut here, std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quotary-agent: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }

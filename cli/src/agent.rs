@@ -1,7 +1,9 @@
 //! `quotary agent …`: the agent on this machine, for root.
 
 use quotary_client::LocalClient;
-use quotary_common::wire::{AgentView, Nothing, RestoreAll, RestoreReply, ShapedControlView, ShowAgent};
+use quotary_common::wire::{
+    AgentView, Nothing, RestoreAll, RestoreReply, ShapedControlView, ShowAgent, UnsupportedControl,
+};
 
 use crate::args::AgentCommand;
 use crate::exit::Failure;
@@ -45,6 +47,9 @@ fn facts(view: &AgentView) -> Facts {
     let why = view.why_not.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
     facts.add("mode", format!("{}{why}", word(&view.mode)));
     facts.add("backend", format!("{}, cgroup {}", word(&view.backend), word(&view.hierarchy)));
+    for UnsupportedControl { control, why } in &view.unsupported {
+        facts.add("unsupported", format!("{}: {}", control.name(), present::clean(why)));
+    }
     facts.add("sequence", view.sequence.to_string());
     let accepted = view.last_accepted_ms_ago.map(|ms| format!("{} ago", present::duration(ms)));
     facts.add("last accepted", accepted.unwrap_or_else(|| "never".to_owned()));
@@ -184,8 +189,11 @@ mod tests {
         let with = view(serde_json::json!({
             "targets": [{ "target": { "unit": "web.service" }, "plan": plan, "id": "p-one", "backend": "systemd",
                           "cgroup": "/system.slice/web.service", "held_ms": 4, "controls": controls }],
+            "unsupported": [{ "control": "storage", "why": "no directory is named" }],
             "not_followed": [{ "target": { "unit": "db.service" }, "plan": plan, "id": "p-two", "why": "it does not run" }],
         }));
+        let told = facts(&with).render();
+        assert!(told.contains("unsupported") && told.contains("storage: no directory is named"), "{told}");
         let shown: Vec<String> = shaping(&with).iter().map(|table| table.render(false)).collect();
         let [moved, left] = shown.as_slice() else { unreachable!("{shown:?}") };
         let rows: Vec<Vec<&str>> =

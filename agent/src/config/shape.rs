@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use quotary_common::plan::ShapedControl;
+use quotary_common::envelope::Name;
+use quotary_common::plan::{ShapedControl, Target};
 use serde::Deserialize;
 
 use crate::shape::Local;
 use crate::shape::controller::{Guard, Rules};
+use crate::shape::egress::{INTERFACES_MAX, is_interface};
+use crate::shape::storage::{Assigned, Directory, PROJECTS, is_directory};
 
 /// Most units that the configuration may protect.
 const PROTECTED_MAX: usize = 256;
+/// Most directories that may belong to units.
+const STORAGE_MAX: usize = 256;
 
 /// As written.
 #[derive(Debug, Default, Deserialize)]
@@ -18,12 +23,25 @@ pub(super) struct RawShape {
     protected_units: Option<Vec<String>>,
     memory_floor_bytes: Option<u64>,
     cpu_weight_floor: Option<u64>,
+    egress_floor_bits_per_second: Option<u64>,
+    egress_interfaces: Option<Vec<String>>,
+    storage_floor_bytes: Option<u64>,
+    storage: Vec<RawStorage>,
     dwell_ms: Option<u64>,
     step_permille_max: Option<u16>,
     decay_ms: Option<u64>,
     memory_guard_permille: Option<[u16; 3]>,
     cpu_guard_permille: Option<[u16; 3]>,
     io_guard_permille: Option<[u16; 3]>,
+}
+
+/// A directory whose storage belongs to a unit, as written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStorage {
+    unit: String,
+    directory: String,
+    project_id: u32,
 }
 
 /// Checked settings of shaping.
@@ -33,6 +51,10 @@ pub(crate) struct Shape {
     pub(crate) rules: Rules,
     /// What no plan may do here.
     pub(crate) local: Local,
+    /// The interfaces that egress is limited on; absent: those with hardware behind them.
+    pub(crate) egress_interfaces: Option<Vec<String>>,
+    /// The directories whose storage belongs to units.
+    pub(crate) storage: Vec<Assigned>,
 }
 
 impl RawShape {
@@ -49,6 +71,8 @@ impl RawShape {
         let floors = BTreeMap::from([
             (ShapedControl::MemoryHigh, self.memory_floor_bytes.unwrap_or(64 << 20)),
             (ShapedControl::CpuWeight, self.cpu_weight_floor.unwrap_or(5)),
+            (ShapedControl::NetworkEgress, self.egress_floor_bits_per_second.unwrap_or(1_000_000)),
+            (ShapedControl::Storage, self.storage_floor_bytes.unwrap_or(64 << 20)),
         ]);
         let rules = Rules {
             dwell_ms: self.dwell_ms.unwrap_or(defaults.dwell_ms),
@@ -75,6 +99,44 @@ impl RawShape {
                 Local::protecting(units)
             }
         };
-        Shape { rules, local }
+        let egress_interfaces = self.egress_interfaces.inspect(|names| {
+            if names.is_empty() || names.len() > INTERFACES_MAX {
+                faults.push(format!("shape.egress_interfaces has {} entries: 1 to {INTERFACES_MAX}", names.len()));
+            }
+            if let Some(off) = names.iter().find(|name| !is_interface(name)) {
+                faults.push(format!("shape.egress_interfaces has {off:?}: it must be the name of an interface"));
+            }
+        });
+        let storage = storage(self.storage, faults);
+        Shape { rules, local, egress_interfaces, storage }
     }
+}
+
+/// Checks directories: each unit has one at most, and no two have a project in common.
+fn storage(raw: Vec<RawStorage>, faults: &mut Vec<String>) -> Vec<Assigned> {
+    let mut assigned: Vec<Assigned> = Vec::new();
+    if raw.len() > STORAGE_MAX {
+        faults.push(format!("shape.storage has {} entries: at most {STORAGE_MAX}", raw.len()));
+        return assigned;
+    }
+    for RawStorage { unit, directory, project_id } in raw {
+        let mut off = |what: String| faults.push(format!("shape.storage of \"{unit}\": {what}"));
+        let name = Name::new(&unit).filter(|name| !name.as_str().is_empty());
+        if name.is_none() {
+            off("it must be the name of a unit".to_owned());
+        }
+        if !is_directory(&directory) {
+            off(format!("directory is {directory:?}: it must be absolute, without `..`"));
+        }
+        if !PROJECTS.contains(&project_id) {
+            off(format!("project_id is {project_id}: it must be {} to {}", PROJECTS.start(), PROJECTS.end()));
+        }
+        let is_known = |known: &Assigned| known.directory.project == project_id || known.unit.to_string() == unit;
+        if assigned.iter().any(is_known) {
+            off("another entry has its unit or its project_id".to_owned());
+        }
+        let directory = Directory { path: directory, project: project_id };
+        assigned.extend(name.map(|name| Assigned { unit: Target::Unit(name), directory }));
+    }
+    assigned
 }

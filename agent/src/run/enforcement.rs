@@ -10,7 +10,7 @@ use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
 use quotary_common::id::{BootId, DeploymentId, GrantId, PlanId, RequestId};
 use quotary_common::lease::Lease;
-use quotary_common::plan::{Target, VerifiedPlan};
+use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
@@ -116,6 +116,8 @@ pub(super) struct Facts {
     pub(super) mode: Mode,
     pub(super) backend: Backend,
     pub(super) why_not: Option<String>,
+    /// Controls that the host has not, with why.
+    pub(super) unsupported: Vec<(ShapedControl, String)>,
 }
 
 /// The way to the thread.
@@ -163,6 +165,7 @@ impl Enforcement {
             mode: works.enforcer.mode(),
             backend: works.backend(),
             why_not: works.enforcer.capabilities().why_not.clone(),
+            unsupported: works.unsupported(),
         };
         let holding = works.holding(works.shaped());
         let (orders, queue) = sync_channel(ORDERS_MAX);

@@ -104,13 +104,17 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
 /// How enforcement and shaping are set up on this host.
 fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::Config, shape::Config) {
     let devices = config.disks.clone().unwrap_or_else(|| enforce::whole_disks(&config.root));
+    let link_bits = shape::egress::link_bits(&config.root, config.shape.egress_interfaces.as_deref());
+    let storage_bytes = shape::storage::ceiling_bytes(&config.root, &config.shape.storage);
     let shaping = shape::Config {
         root: config.root.clone(),
         state_dir: state.clone(),
         mode: config.mode,
         delegated_parent: config.delegated_parent.as_ref().map(|parent| parent.as_str().to_owned()),
         devices: devices.clone(),
-        rules: shape::rules_of_host(config.shape.rules.clone(), facts),
+        egress_interfaces: config.shape.egress_interfaces.clone(),
+        storage: config.shape.storage.clone(),
+        rules: shape::rules_of_host(config.shape.rules.clone(), facts, link_bits, storage_bytes),
         local: config.shape.local.clone(),
         program: shape::Program::this(&config.path),
         grants: shape::OfGrants::default(),

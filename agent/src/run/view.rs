@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use quotary_common::id::PlanId;
-use quotary_common::plan::Target;
-use quotary_common::wire::{self, PlanNotFollowed, ShapedControlView, ShapedTarget};
+use quotary_common::plan::{ShapedControl, Target};
+use quotary_common::wire::{self, PlanNotFollowed, ShapedControlView, ShapedTarget, UnsupportedControl};
 
 use crate::shape::TargetView;
 use crate::shape::controller::{ControlState, Standing, Value};
@@ -89,10 +89,14 @@ pub(super) fn not_followed((target, plan, why): &(Target, PlanId, String)) -> Pl
     PlanNotFollowed { target: target.clone(), plan: *plan, id: plan.to_string(), why: why.clone() }
 }
 
+/// A control that the host has not, as root is shown it.
+pub(super) fn unsupported((control, why): &(ShapedControl, String)) -> UnsupportedControl {
+    UnsupportedControl { control: *control, why: why.clone() }
+}
+
 #[cfg(test)]
 mod tests {
     use quotary_common::envelope::{BackendKind, CgroupPath, Name};
-    use quotary_common::plan::ShapedControl;
 
     use super::*;
     use crate::shape::controller::{Cause, State};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{Backend, BackendKind, Hierarchy, Mode};
 use quotary_common::id::BootId;
+use quotary_common::plan::ShapedControl;
 
 use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shaped};
 use crate::clock;
@@ -60,6 +61,11 @@ impl Works {
             }
         }
         Backend { controls: Bounded::truncating(controls).0, ..backend }
+    }
+
+    /// Controls of units that the host has not, with why.
+    pub(super) fn unsupported(&self) -> Vec<(ShapedControl, String)> {
+        self.shaper.why_not()
     }
 
     /// Whether the kill switch was set or taken away since the last look.

@@ -35,6 +35,9 @@ pub struct Prior {
     /// Where that drop-in stands; `None` where the backend has none.
     #[n(2)]
     pub drop_in_path: Option<String>,
+    /// What the backend itself has to know again after a restart; `None` where it needs nothing.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub note: Option<Vec<u8>>,
 }
 
 /// Whether an administrator's own value is in the way.
@@ -58,6 +61,17 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
 
     /// Whether the host has a control at all.
     fn supports(&self, control: ShapedControl) -> bool;
+
+    /// Why the host has a control not, in a sentence; `None` where it has, or where nothing more can be said.
+    fn why_not(&self, _control: ShapedControl) -> Option<String> {
+        None
+    }
+
+    /// Takes up what the journal holds, at a start, before anything is read.
+    fn recall(&mut self, _held: &[Undo]) {}
+
+    /// What a second brings, before targets are looked at.
+    fn tick(&mut self) {}
 
     /// Where a target is; `None` when it does not run.
     ///
@@ -97,6 +111,11 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
 
     /// Asks the kernel to reclaim memory of the target; comes back at once.
     fn reclaim(&mut self, place: &Place, bytes: u64);
+}
+
+/// Whether a control's values outlive a boot: then the next start puts them back.
+pub const fn outlives_boot(control: ShapedControl) -> bool {
+    matches!(control, ShapedControl::Storage)
 }
 
 /// One control to be put back.

@@ -4,7 +4,8 @@ use quotary_common::cbor::Text;
 use quotary_common::envelope::{ControlValue, EnforcementWrite, EventKind};
 use quotary_common::plan::{ShapedControl, Target};
 
-use super::backend::{Prior, Undo};
+use super::ShapeError;
+use super::backend::{Prior, Undo, outlives_boot};
 use super::controller::{Now, Value};
 use super::moving::{agrees, shown};
 use super::record::{HeldTarget, Record};
@@ -67,6 +68,27 @@ impl Shaper {
         }
         self.undo_announced(&records);
         outcome
+    }
+
+    /// Ends a target of a boot before: nothing is left of it but what outlives a boot, and that is put back.
+    pub(super) fn end_from_before(&mut self, target: &Target) {
+        let undos = self.held.targets.get(target).map(|held| held.undos(target)).unwrap_or_default();
+        let (lasting, gone): (Vec<Undo>, Vec<Undo>) = undos.into_iter().partition(|undo| outlives_boot(undo.control));
+        let failed = match &mut self.backend {
+            Some(backend) if !lasting.is_empty() => backend.undo(lasting),
+            _ => lasting.into_iter().map(|undo| (undo.clone(), ShapeError::Unsupported(undo.control))).collect(),
+        };
+        for (undo, error) in &failed {
+            let (target, control) = (&undo.target, undo.control);
+            tracing::error!(error = error as &dyn std::error::Error, %target, %control, "not put back: it is tried again");
+        }
+        if failed.is_empty() {
+            self.undo_announced(&[Record::Ended { target: target.clone() }]);
+        } else {
+            let undone = |undo: Undo| Record::Undone { target: undo.target, control: undo.control };
+            let records: Vec<Record> = gone.into_iter().map(undone).collect();
+            self.undo_announced(&records);
+        }
     }
 
     /// What stands there now, as the envelope tells it.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use quotary_common::plan::ShapedControl;
 
+use super::hand::HandError;
 use crate::enforce::KernelError;
 use crate::state::StateError;
 
@@ -27,6 +28,17 @@ pub enum ShapeError {
     /// This backend has no such control.
     #[error("{0} cannot be moved here")]
     Unsupported(ShapedControl),
+    /// The host has it no more, though something of it is held.
+    #[error("{control} cannot be moved here: {why}")]
+    Missing {
+        /// Which control.
+        control: ShapedControl,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// What needs a capability was not done.
+    #[error(transparent)]
+    Hand(#[from] HandError),
     /// A file beside systemd's could not be read or put back.
     #[error("cannot {step} `{path}`")]
     File {

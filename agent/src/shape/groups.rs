@@ -242,7 +242,7 @@ impl Backend for Groups {
     }
 
     fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
-        Ok(Prior { value, drop_in: None, drop_in_path: None })
+        Ok(Prior { value, drop_in: None, drop_in_path: None, note: None })
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {

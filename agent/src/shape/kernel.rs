@@ -91,8 +91,7 @@ impl Tree {
                 nr_throttled: keyed(&cpu, "nr_throttled"),
                 throttled_us: keyed(&cpu, "throttled_usec"),
             },
-            reclaim_fell_short: None,
-            oomd_limit_permille: None,
+            ..Reading::default()
         }
     }
 }

@@ -18,6 +18,7 @@
 //! | `record` | the journal's records, and what they add up to |
 //! | [`backend`], [`holds`] | the one door to a target: what plans need of its owner, and what grants do |
 //! | [`systemd`], [`groups`] (with `groups_held`), `owners` | who serves it: units, groups of our own, and which of the two |
+//! | [`egress`], [`storage`] with [`hand`] | network egress, project quotas; who does what needs a capability |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending` | the shell that does it |
@@ -26,10 +27,12 @@
 pub mod backend;
 pub mod controller;
 pub mod deadline;
+pub mod egress;
 mod ending;
 mod error;
 pub mod groups;
 mod groups_held;
+pub mod hand;
 pub mod holds;
 mod kernel;
 pub mod local;
@@ -38,6 +41,7 @@ mod owners;
 mod reclaim;
 mod record;
 mod shaper;
+pub mod storage;
 pub mod systemd;
 #[cfg(test)]
 mod tests;

@@ -381,8 +381,10 @@ pub(super) fn agrees(control: ShapedControl, asked: Value, actual: Value) -> boo
     match (asked, actual) {
         (Value::Value(asked), Value::Value(actual)) => {
             let slack = match control {
-                ShapedControl::MemoryHigh | ShapedControl::MemoryLow => 65_536,
+                ShapedControl::MemoryHigh | ShapedControl::MemoryLow | ShapedControl::Storage => 65_536,
                 ShapedControl::CpuQuota => 10,
+                // tc shows three digits behind the unit.
+                ShapedControl::NetworkEgress => (asked / 1000).max(8),
                 _ => 0,
             };
             asked.abs_diff(actual) <= slack

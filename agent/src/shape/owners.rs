@@ -1,4 +1,5 @@
-//! Who serves which target: units the manager that owns them, groups of our own ourselves.
+//! Who serves which target: units the manager that owns them, groups of our own ourselves; and the controls that no cgroup
+//! has, which stand beside both.
 
 use std::path::Path;
 
@@ -8,8 +9,10 @@ use quotary_common::plan::{ShapedControl, Target};
 use super::ShapeError;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
+use super::egress::Egress;
 use super::groups::Groups;
 use super::holds::{Holds, Home, Made};
+use super::storage::Storage;
 use super::systemd::Systemd;
 use crate::enforce::controls::{Knob, Setting};
 use crate::enforce::direct::Enabling;
@@ -22,6 +25,9 @@ use crate::enforce::{self, Device};
 pub(crate) struct Owners {
     pub(super) systemd: Option<Systemd>,
     pub(super) groups: Option<Groups>,
+    /// Why not, where it is not there.
+    pub(super) egress: Result<Egress, String>,
+    pub(super) storage: Storage,
 }
 
 impl Owners {
@@ -37,7 +43,12 @@ impl Owners {
             tracing::error!(error = &error as &dyn std::error::Error, "scopes cannot be held");
             None
         });
-        Self { systemd, groups: Groups::over(root, survey, parent, devices, kernel) }
+        Self::of_cgroups(root, systemd, Groups::over(root, survey, parent, devices, kernel))
+    }
+
+    /// Those who own cgroups, without the controls that stand beside them: these are for plans.
+    pub(crate) fn of_cgroups(root: &Path, systemd: Option<Systemd>, groups: Option<Groups>) -> Self {
+        Self { systemd, groups, egress: Err("plans alone move it".to_owned()), storage: Storage::open(root, &[]) }
     }
 
     fn serving(&self, target: &Target) -> Result<&dyn Backend, ShapeError> {
@@ -62,6 +73,29 @@ impl Owners {
         }
     }
 
+    /// Puts back controls that no cgroup has: egress of all targets at once.
+    fn undo_beside(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+        let (egress, storage): (Vec<Undo>, Vec<Undo>) =
+            undos.into_iter().partition(|undo| undo.control == ShapedControl::NetworkEgress);
+        let mut failed: Vec<(Undo, ShapeError)> = Vec::new();
+        for undo in storage {
+            if let Err(error) = self.storage.undo(&undo.prior) {
+                failed.push((undo, error));
+            }
+        }
+        let targets: Vec<Target> = egress.iter().map(|undo| undo.target.clone()).collect();
+        let why = match &mut self.egress {
+            _ if targets.is_empty() => None,
+            Ok(known) => known.undo(&targets).err().map(|error| error.told()),
+            Err(why) => Some(why.clone()),
+        };
+        if let Some(why) = why {
+            let missing = |undo: &Undo| ShapeError::Missing { control: undo.control, why: why.clone() };
+            failed.extend(egress.into_iter().map(|undo| (undo.clone(), missing(&undo))));
+        }
+        failed
+    }
+
     fn all(&self) -> impl Iterator<Item = &dyn Backend> {
         let systemd = self.systemd.as_ref().map(|systemd| systemd as &dyn Backend);
         systemd.into_iter().chain(self.groups.as_ref().map(|groups| groups as &dyn Backend))
@@ -74,23 +108,72 @@ impl Backend for Owners {
     }
 
     fn supports(&self, control: ShapedControl) -> bool {
-        self.all().any(|backend| backend.supports(control))
+        match control {
+            ShapedControl::NetworkEgress => self.egress.is_ok(),
+            ShapedControl::Storage => self.storage.why_not().is_none(),
+            _ => self.all().any(|backend| backend.supports(control)),
+        }
+    }
+
+    fn why_not(&self, control: ShapedControl) -> Option<String> {
+        match control {
+            ShapedControl::NetworkEgress => self.egress.as_ref().err().cloned(),
+            ShapedControl::Storage => self.storage.why_not(),
+            _ => None,
+        }
+    }
+
+    fn recall(&mut self, held: &[Undo]) {
+        for undo in held {
+            if let (ShapedControl::NetworkEgress, Ok(egress), Some(note)) =
+                (undo.control, &mut self.egress, &undo.prior.note)
+            {
+                egress.recall(&undo.target, note);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        if let Ok(egress) = &mut self.egress {
+            egress.tick();
+        }
     }
 
     fn acts_on(&self, target: &Target, control: ShapedControl) -> bool {
+        match control {
+            ShapedControl::NetworkEgress => return self.egress.is_ok(),
+            ShapedControl::Storage => return self.storage.has(target),
+            _ => {}
+        }
         self.look(target).is_some_and(|backend| backend.acts_on(target, control))
     }
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {
         let Some(backend) = self.of(target) else { return Ok(None) };
         let found = backend.find(target)?;
-        Ok(found.map(|place| Place { is_unit: matches!(target, Target::Unit(_)), ..place }))
+        let place = found.map(|place| Place { is_unit: matches!(target, Target::Unit(_)), ..place });
+        if let Ok(egress) = &mut self.egress {
+            egress.follow(target, place.as_ref());
+        }
+        self.storage.follow(target, place.as_ref());
+        Ok(place)
     }
 
     fn read(&self, place: &Place, controls: &[ShapedControl]) -> Reading {
         let systemd = self.systemd.as_ref().filter(|_| place.is_unit).map(|systemd| systemd as &dyn Backend);
         let groups = self.groups.as_ref().map(|groups| groups as &dyn Backend);
-        systemd.or(groups).map_or_else(Reading::default, |backend| backend.read(place, controls))
+        let mut reading = systemd.or(groups).map_or_else(Reading::default, |backend| backend.read(place, controls));
+        if let Ok(egress) = &self.egress
+            && controls.contains(&ShapedControl::NetworkEgress)
+        {
+            reading.actual.insert(ShapedControl::NetworkEgress, egress.actual(&place.cgroup));
+            reading.egress_bits_per_second = egress.used_bits(&place.cgroup);
+        }
+        if controls.contains(&ShapedControl::Storage) {
+            reading.actual.insert(ShapedControl::Storage, self.storage.actual(&place.cgroup));
+            reading.storage_used_bytes = self.storage.used_bytes(&place.cgroup);
+        }
+        reading
     }
 
     fn overridden(&mut self, target: &Target, control: ShapedControl) -> Result<Override, ShapeError> {
@@ -98,19 +181,35 @@ impl Backend for Owners {
     }
 
     fn prior(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
+        if let (ShapedControl::NetworkEgress, Ok(egress)) = (control, &mut self.egress) {
+            // What was there is no limit: another's would not be ours to replace.
+            let note = Some(egress.prior(target)?);
+            return Ok(Prior { value: Value::Unlimited, drop_in: None, drop_in_path: None, note });
+        }
+        if control == ShapedControl::Storage {
+            return self.storage.prior(target);
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.prior(target, control, value)
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
+        if let (ShapedControl::NetworkEgress, Ok(egress)) = (control, &mut self.egress) {
+            return egress.write(target, value);
+        }
+        if control == ShapedControl::Storage {
+            return self.storage.write(target, value);
+        }
         let backend = self.of(target).ok_or(ShapeError::Unsupported(control))?;
         backend.write(target, control, value)
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
+        let stands_beside = |control| matches!(control, ShapedControl::NetworkEgress | ShapedControl::Storage);
+        let (beside, undos): (Vec<Undo>, Vec<Undo>) = undos.into_iter().partition(|undo| stands_beside(undo.control));
         let (units, groups): (Vec<Undo>, Vec<Undo>) =
             undos.into_iter().partition(|undo| matches!(undo.target, Target::Unit(_)));
-        let mut failed = Vec::new();
+        let mut failed = self.undo_beside(beside);
         for undos in [units, groups] {
             let Some(target) = undos.first().map(|undo| undo.target.clone()) else { continue };
             match self.of(&target) {

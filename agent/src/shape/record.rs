@@ -212,6 +212,7 @@ mod tests {
             value: Value::Unlimited,
             drop_in: Some(text.as_bytes().to_vec()),
             drop_in_path: Some("/run/x".to_owned()),
+            note: Some(vec![1, 2]),
         }
     }
 

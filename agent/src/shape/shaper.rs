@@ -11,14 +11,16 @@ use quotary_common::lease::Lease;
 use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
-use super::backend::{Backend, Place};
+use super::backend::{Backend, Place, Undo};
 use super::controller::{CheckedRules, Now, Phase, Rules, Shaping, State};
 use super::deadline::{Deadline, Program};
+use super::egress::Egress;
 use super::groups::Groups;
 use super::holds::is_scope_name;
 use super::local::Local;
 use super::owners::Owners;
 use super::record::{Held, Record};
+use super::storage::{Assigned, Storage};
 use super::systemd::Systemd;
 use super::turns::WORK_MAX;
 use crate::enforce::group::{DEFAULT_PARENT, GroupPath};
@@ -46,6 +48,10 @@ pub struct Config {
     pub delegated_parent: Option<String>,
     /// The disks that disk rates are set on.
     pub devices: Vec<Device>,
+    /// The interfaces that egress is limited on; those with hardware behind them where it is `None`.
+    pub egress_interfaces: Option<Vec<String>>,
+    /// The directories whose storage belongs to units.
+    pub storage: Vec<Assigned>,
     /// How fast, and where pressure stops it.
     pub rules: CheckedRules,
     /// What no plan may do here.
@@ -141,7 +147,10 @@ impl Shaper {
             (None, Some(_)) => BackendKind::Direct,
             (None, None) => BackendKind::None,
         };
-        let owners = (kind != BackendKind::None).then(|| Box::new(Owners { systemd, groups }) as Box<dyn Backend>);
+        let egress = Egress::open(&config.root, config.egress_interfaces.as_deref());
+        let storage = Storage::open(&config.root, &config.storage);
+        let owners = Owners { systemd, groups, egress, storage };
+        let owners = (kind != BackendKind::None).then(|| Box::new(owners) as Box<dyn Backend>);
         Self::open_with(config, owners.map(|owners| (kind, owners)), bus, boot_id, now)
     }
 
@@ -189,12 +198,13 @@ impl Shaper {
 
     fn start(&mut self, now: Now) -> Outcome {
         let mut outcome = Outcome::default();
+        self.recall();
         let known: Vec<(Target, Lease)> =
             self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease)).collect();
         let mut over = Vec::new();
         for (target, lease) in known {
             if lease.boot_id != self.boot_id {
-                self.undo_announced(&[Record::Ended { target }]);
+                self.end_from_before(&target);
             } else if self.mode != Mode::Enforce || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms) {
                 over.push(target);
             } else {
@@ -204,6 +214,23 @@ impl Shaper {
         outcome.append(self.end_all(&over, now, Some(EventKind::Restored)));
         self.see_to_deadline(now);
         outcome
+    }
+
+    /// Has the backend take up what of this boot is held; tells which controls the host has not.
+    fn recall(&mut self) {
+        let Some(backend) = &mut self.backend else { return };
+        let of_this_boot = self.held.targets.iter().filter(|(_, held)| held.lease.boot_id == self.boot_id);
+        let held: Vec<Undo> = of_this_boot.flat_map(|(target, held)| held.undos(target)).collect();
+        backend.recall(&held);
+        for (control, why) in self.why_not() {
+            tracing::info!(%control, %why, "a control is not there: it is reported as unsupported");
+        }
+    }
+
+    /// Controls that the host has not, where it is known why.
+    pub fn why_not(&self) -> Vec<(ShapedControl, String)> {
+        let Some(backend) = &self.backend else { return Vec::new() };
+        ShapedControl::ALL.iter().filter_map(|control| Some((*control, backend.why_not(*control)?))).collect()
     }
 
     /// Goes on with a target whose lease still runs, once its plan is given again.
@@ -256,6 +283,9 @@ impl Shaper {
     /// What a second brings: plans begin, move one step, hold, end; leases run out.
     pub fn tick(&mut self, now: Now) -> Outcome {
         let mut outcome = Outcome::default();
+        if let Some(backend) = &mut self.backend {
+            backend.tick();
+        }
         let over: Vec<Target> =
             self.plans.iter().filter(|(_, plan)| is_over(plan, now)).map(|(t, _)| t.clone()).collect();
         over.iter().for_each(|target| drop(self.plans.remove(target)));
@@ -425,9 +455,14 @@ impl Shaper {
 /// The rules, with what this host has at most.
 ///
 /// Floors above what the host has would be no floors: then the host's whole is the floor.
-pub fn rules_of_host(mut rules: Rules, facts: &HostFacts) -> CheckedRules {
-    let whole = [(ShapedControl::MemoryHigh, facts.memory_bytes), (ShapedControl::CpuQuota, facts.cpu_millicores)];
-    for (control, amount) in whole {
+pub fn rules_of_host(mut rules: Rules, facts: &HostFacts, link_bits: u64, storage_bytes: Option<u64>) -> CheckedRules {
+    let whole = [
+        (ShapedControl::MemoryHigh, facts.memory_bytes),
+        (ShapedControl::CpuQuota, facts.cpu_millicores),
+        (ShapedControl::NetworkEgress, link_bits),
+    ];
+    let storage = storage_bytes.map(|bytes| (ShapedControl::Storage, bytes));
+    for (control, amount) in whole.into_iter().chain(storage) {
         let (least, most) = control.range();
         let amount = amount.clamp(least, most);
         rules.ceilings.insert(control, amount);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::{BackendKind, CgroupPath, EventKind, Mode, Name};
+use quotary_common::envelope::{BackendKind, EventKind, Mode, Name};
 use quotary_common::id::{BootId, DeploymentId, HostId, PlanId};
 use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Target, VerifiedPlan};
 
@@ -17,6 +17,7 @@ use crate::enforce::tests::verified_with;
 use crate::state::StateDir;
 
 mod many;
+mod scopes;
 
 const BOOT: BootId = BootId::new([1; 16]);
 const MIB: u64 = 1 << 20;
@@ -89,7 +90,7 @@ impl Backend for Fake {
         Ok(self.0.lock().unwrap().overridden.unwrap_or(Override::None))
     }
     fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
-        Ok(Prior { value, drop_in: None, drop_in_path: None })
+        Ok(Prior { value, drop_in: None, drop_in_path: None, note: None })
     }
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
         if self.0.lock().unwrap().is_refusing {
@@ -151,6 +152,8 @@ impl Host {
             mode: self.mode,
             delegated_parent: None,
             devices: Vec::new(),
+            egress_interfaces: None,
+            storage: Vec::new(),
             rules: CheckedRules::default(),
             local: Local::default(),
             program: None,
@@ -435,58 +438,26 @@ fn a_stop_puts_everything_back() {
     assert!(host.shaper().held.targets.is_empty());
 }
 
-const SCOPE: &str = "quotary-abc.scope";
-
-/// A host on which a plan moves the scope of a grant.
-fn moving_a_scope() -> Host {
+#[test]
+fn what_outlives_a_boot_is_put_back_by_the_next_start_and_stays_to_be_done_until_it_is() {
     let mut host = Host::new(Mode::Enforce);
-    let values = host.fake.0.lock().unwrap().units["web.service"].clone();
-    host.fake.0.lock().unwrap().units.insert(SCOPE.to_owned(), values);
-    host.shaper().note_grants(OfGrants { scopes: [SCOPE.to_owned()].into(), ..OfGrants::default() });
+    host.fake.set("web.service", ShapedControl::Storage, Value::Value(900 * MIB));
     let mut plan = host.plan(1, 50, 600_000).checked().plan().clone();
-    plan.target = Target::Unit(Name::lossy(SCOPE));
-    host.give(vec![one(plan, host.now.boottime_ms, 600_000)]);
-    host
-}
-
-#[test]
-fn a_scope_is_moved_while_its_grant_runs_and_has_no_limit_when_that_is_over() {
-    let mut host = moving_a_scope();
-    // What the grant had set, which is not what is to stand there when it is over.
-    host.fake.set(SCOPE, ShapedControl::CpuWeight, Value::Value(70));
+    let setpoints = Bounded::new(vec![Setpoint { at_ms: START_MS + 61_000, value: 800 * MIB }]).unwrap();
+    let storage = Course { control: ShapedControl::Storage, setpoints };
+    plan.courses = Bounded::new(plan.courses.iter().cloned().chain([storage]).collect()).unwrap();
+    let given = one(plan, host.now.boottime_ms, 600_000);
+    host.give(vec![given]);
     host.pass(65);
-    assert_eq!(host.fake.get(SCOPE, ShapedControl::CpuWeight), Value::Value(50));
-    host.shaper().note_grants(OfGrants::default());
-    let outcome = host.pass(1);
-    assert_eq!(host.fake.get(SCOPE, ShapedControl::CpuWeight), Value::Value(100));
-    assert_eq!(kinds(&outcome), [EventKind::PlanRefused], "it is still given");
-    let writes = host.fake.writes();
-    host.pass(10);
-    assert_eq!(host.fake.writes(), writes, "it is not begun again");
-    assert!(host.shaper().held.targets.is_empty() && host.shaper().targets().is_empty());
-}
-
-#[test]
-fn a_scope_whose_grant_ended_while_the_agent_was_dead_has_no_limit_after_its_start() {
-    let mut host = moving_a_scope();
-    host.fake.set(SCOPE, ShapedControl::CpuWeight, Value::Value(70));
-    host.pass(65);
-    host.open(BOOT);
-    host.pass(1);
-    assert_eq!(host.fake.get(SCOPE, ShapedControl::CpuWeight), Value::Value(100));
-}
-
-#[test]
-fn a_grant_that_came_to_less_than_its_plan_is_the_most_that_the_plan_gives() {
-    let mut host = Host::new(Mode::Enforce);
-    host.give(vec![host.plan(1, 80, 600_000)]);
-    host.pass(65);
-    assert_eq!(host.weight(), Value::Value(80));
-    let limits = [(CgroupPath::lossy("/system.slice/web.service"), [(ShapedControl::CpuWeight, 40)].into())].into();
-    host.shaper().note_grants(OfGrants { limits, ..OfGrants::default() });
-    host.pass(60);
-    assert_eq!(host.weight(), Value::Value(40));
-    host.shaper().note_grants(OfGrants::default());
-    host.pass(30);
-    assert_eq!(host.weight(), Value::Value(80), "what the plan says, once the grant has its own value elsewhere");
+    let stands = |host: &Host| host.fake.get("web.service", ShapedControl::Storage);
+    assert_eq!(stands(&host), Value::Value(800 * MIB));
+    host.fake.0.lock().unwrap().is_refusing = true;
+    host.open(BootId::new([2; 16]));
+    assert_eq!(stands(&host), Value::Value(800 * MIB));
+    let left = |host: &mut Host| host.shaper().held.targets.values().map(|held| held.priors.len()).sum::<usize>();
+    assert_eq!(left(&mut host), 1, "the weight went with the boot before, the limit on the disk did not");
+    host.fake.0.lock().unwrap().is_refusing = false;
+    host.open(BootId::new([3; 16]));
+    assert_eq!(stands(&host), Value::Value(900 * MIB));
+    assert_eq!((left(&mut host), host.weight()), (0, Value::Value(50)), "nothing else is written");
 }

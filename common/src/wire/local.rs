@@ -165,6 +165,18 @@ pub struct AgentView {
     /// Plans that were given and are not followed.
     #[serde(default)]
     pub not_followed: Vec<PlanNotFollowed>,
+    /// Controls that this host has not, as far as it is known why.
+    #[serde(default)]
+    pub unsupported: Vec<UnsupportedControl>,
+}
+
+/// A control that a host has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsupportedControl {
+    /// Which.
+    pub control: ShapedControl,
+    /// Why, in a sentence.
+    pub why: String,
 }
 
 /// What a plan moves, as it stands on its host.

@@ -251,6 +251,8 @@ fn shaper(at: &Path) -> anyhow::Result<Shaper> {
         mode: Mode::Enforce,
         delegated_parent: Some(PARENT.to_owned()),
         devices: Vec::new(),
+        egress_interfaces: None,
+        storage: Vec::new(),
         rules: CheckedRules::default(),
         local: Local::default(),
         program: None,

@@ -96,7 +96,7 @@ fn candidate(index: usize, track: &Track, decayed_ms: u64, tick: &Tick<'_>) -> (
         return ((!is_small).then(|| write(Value::Value(line), line, false)), None);
     }
     // Tightening on the way back obeys the greatest step, and the headroom of memory, but no guard.
-    let mut to = line.max(present.saturating_sub(permille(present, rules.step_permille_max).max(1)));
+    let mut to = line.max(present.saturating_sub(permille(present, rules.greatest_step_permille(control)).max(1)));
     let mut reclaim = None;
     if track.is_memory_high() {
         let (least, bytes) = within_headroom(tick.reading, to, false, rules);

@@ -232,7 +232,7 @@ fn commit(kept: &mut Kept, chosen: Candidate, rules: &CheckedRules, now: Now, no
         notes.push(Note::RolledBack { control, from, to: chosen.value, by });
     } else if chosen.is_tighter {
         let is_behind = chosen.value != Value::Value(chosen.line);
-        let doubled = track.stride_permille.saturating_mul(2).min(rules.step_permille_max);
+        let doubled = track.stride_permille.saturating_mul(2).min(rules.greatest_step_permille(control));
         track.stride_permille = if is_behind { doubled } else { rules.step_permille };
     }
     track.line = chosen.line;

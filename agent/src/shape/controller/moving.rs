@@ -78,12 +78,14 @@ fn back(track: &Track, tick: &Tick<'_>) -> Option<(Value, Option<Cause>)> {
 fn tighten(track: &Track, aim: &Aim, goal: u64, kept: &Kept, tick: &Tick<'_>) -> Option<u64> {
     let rules = tick.rules;
     let mut to = tightened(track, aim.present, goal, rules);
-    if track.is_memory_high() {
+    if track.is_known_in_use(tick.reading) {
         // Down to what is in use it changes nothing for the target: that is no step of it.
         let in_use = track.level(Value::Unlimited, tick.reading, rules);
         if in_use < aim.present {
             to = to.min(in_use.max(goal));
         }
+    }
+    if track.is_memory_high() {
         let is_stalled = kept.reclaim.stalled_ticks > 0 && tick.plan.plan().on_pressure == OnPressure::Hold;
         let least = within_headroom(tick.reading, to, is_stalled, rules).0.min(aim.present);
         if least > to && is_in_dead_band(aim.present, least, rules) {

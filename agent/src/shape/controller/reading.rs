@@ -79,6 +79,10 @@ pub struct Reading {
     pub actual: BTreeMap<ShapedControl, Actual>,
     /// `memory.current`.
     pub memory_current_bytes: Option<u64>,
+    /// What the target sends into the network at most, bits per second: over the last seconds, and never less than it does.
+    pub egress_bits_per_second: Option<u64>,
+    /// What the target's project uses, bytes.
+    pub storage_used_bytes: Option<u64>,
     /// Whether the reclaim that the last decision asked for freed less than that (the kernel's `EAGAIN`); absent where
     /// none was asked for, or it still runs.
     pub reclaim_fell_short: Option<bool>,

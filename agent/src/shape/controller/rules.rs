@@ -208,6 +208,17 @@ impl Rules {
         self.ceilings.get(&control).copied().unwrap_or(control.range().1)
     }
 
+    /// The greatest step of tightening of a control, permille of its present value.
+    ///
+    /// Senders and writers of files meet a tighter limit at their next packet or file, not by a stall that has to be waited for
+    /// and seen: steps of egress and storage may be three times as great.
+    pub fn greatest_step_permille(&self, control: ShapedControl) -> u16 {
+        match control {
+            ShapedControl::NetworkEgress | ShapedControl::Storage => self.step_permille_max.saturating_mul(3).min(500),
+            _ => self.step_permille_max,
+        }
+    }
+
     /// What "unlimited" comes to: the kernel's default for weights, off for what is on or off, else the ceiling.
     pub fn unlimited_worth(&self, control: ShapedControl) -> u64 {
         match control {

@@ -63,7 +63,7 @@ pub(super) fn behind(present: u64, line: u64, span: u64) -> u64 {
 /// Where a control that is tightened comes to with one step towards `aim`: as far as its line went since it was last
 /// written, at least its stride, and never more than the greatest step.
 pub(super) fn tightened(track: &Track, present: u64, aim: u64, rules: &CheckedRules) -> u64 {
-    let most = permille(present, rules.step_permille_max).max(1);
+    let most = permille(present, rules.greatest_step_permille(track.control)).max(1);
     let by_line = track.line.saturating_sub(aim);
     let by_stride = permille(present, track.stride_permille.max(rules.step_permille)).max(1);
     aim.max(present.saturating_sub(by_line.max(by_stride).min(most))).min(present)
@@ -165,6 +165,16 @@ impl Track {
     /// What holds it back from before, whatever the pressure is now.
     pub(super) fn backs_off_for(&self, now: Now) -> Option<Cause> {
         self.retry_by.filter(|_| now.boottime_ms < self.retry_at_ms)
+    }
+
+    /// Whether the reading says what of it is in use.
+    pub(super) fn is_known_in_use(&self, reading: &Reading) -> bool {
+        match self.control {
+            ShapedControl::MemoryHigh => true,
+            ShapedControl::NetworkEgress => reading.egress_bits_per_second.is_some(),
+            ShapedControl::Storage => reading.storage_used_bytes.is_some(),
+            _ => false,
+        }
     }
 
     /// Whether it is one that reclaim serves.

@@ -179,16 +179,24 @@ pub(super) fn is_open(control: ShapedControl, value: Value, rules: &CheckedRules
     }
 }
 
-/// Where a line starts in a control without a limit: for memory a little above what is in use, so that the first
-/// write changes nothing yet.
+/// How far above what is sent the first limit of egress stands, permille.
+const EGRESS_HEADROOM_PERMILLE: u16 = 100;
+
+/// Where a line starts in a control without a limit: for memory, egress and storage a little above what is in use, so that the
+/// first write changes nothing yet.
 fn open_level(control: ShapedControl, reading: &Reading, rules: &CheckedRules) -> u64 {
     let worth = rules.unlimited_worth(control);
-    match (control, reading.memory_current_bytes) {
-        (ShapedControl::MemoryHigh, Some(current)) => {
-            let headroom = permille(current, rules.memory_headroom_permille).max(PAGE_BYTES_MAX);
-            rules.bounded(control, current.saturating_add(headroom)).min(worth)
-        }
-        _ => worth,
+    let above = |current: u64, headroom: u64| rules.bounded(control, current.saturating_add(headroom)).min(worth);
+    let in_use = match control {
+        ShapedControl::MemoryHigh => reading.memory_current_bytes,
+        ShapedControl::NetworkEgress => reading.egress_bits_per_second,
+        ShapedControl::Storage => reading.storage_used_bytes,
+        _ => None,
+    };
+    match (control, in_use) {
+        (_, None) => worth,
+        (ShapedControl::NetworkEgress, Some(bits)) => above(bits, permille(bits, EGRESS_HEADROOM_PERMILLE)),
+        (_, Some(bytes)) => above(bytes, permille(bytes, rules.memory_headroom_permille).max(PAGE_BYTES_MAX)),
     }
 }
 

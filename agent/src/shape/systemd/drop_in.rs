@@ -82,7 +82,7 @@ impl DropIns {
     /// Removes the drop-in of a transient unit's value, and with the last one their directory.
     pub(super) fn remove(&self, unit: &str, name: &str) -> Result<(), ShapeError> {
         let drop_in_path = Some(self.path(unit, name, true).display().to_string());
-        self.put_back(&Prior { value: Value::Unlimited, drop_in: None, drop_in_path })
+        self.put_back(&Prior { value: Value::Unlimited, drop_in: None, drop_in_path, note: None })
     }
 
     /// A journal that somebody has changed must not make us remove another file.
@@ -121,6 +121,7 @@ mod tests {
             value: Value::Unlimited,
             drop_in: drop_in.map(|text| text.as_bytes().to_vec()),
             drop_in_path: Some(path.display().to_string()),
+            note: None,
         }
     }
 

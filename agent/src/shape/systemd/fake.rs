@@ -49,7 +49,7 @@ impl FakeManager {
         let parent = GroupPath::parse("/quotary").unwrap();
         let survey = probe(&self.root, &parent);
         let groups = crate::shape::groups::Groups::over(&self.root, survey, &parent, devices, kernel);
-        Box::new(Owners { systemd, groups })
+        Box::new(Owners::of_cgroups(&self.root, systemd, groups))
     }
 
     fn base(&self) -> PathBuf {

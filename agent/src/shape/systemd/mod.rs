@@ -208,7 +208,7 @@ impl Backend for Systemd {
         let is_transient = self.known(unit)?.is_some_and(|known| known.is_transient);
         let path = self.drop_ins.path(unit, name, is_transient);
         let drop_in = self.drop_ins.read(&path)?;
-        Ok(Prior { value, drop_in, drop_in_path: Some(path.display().to_string()) })
+        Ok(Prior { value, drop_in, drop_in_path: Some(path.display().to_string()), note: None })
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {

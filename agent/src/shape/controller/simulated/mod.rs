@@ -176,6 +176,8 @@ impl Kernel {
             cpu_pressure_permille: Some(self.cpu.permille()),
             io_pressure_permille: Some(self.io.permille()),
             counters: self.counters,
+            egress_bits_per_second: None,
+            storage_used_bytes: None,
             oomd_limit_permille: self.oomd_limit_permille,
         }
     }

@@ -122,8 +122,8 @@ fn number(value: Value) -> u64 {
 }
 
 /// The greatest step from what is shown, which kernel and manager have rounded.
-fn step(shown: u64, rules: &Rules) -> u64 {
-    ((shown + shown / 100) * u64::from(rules.step_permille_max) / 1_000).max(1)
+fn step(control: ShapedControl, shown: u64, rules: &Rules) -> u64 {
+    ((shown + shown / 100) * u64::from(rules.greatest_step_permille(control)) / 1_000).max(1)
 }
 
 /// What every tick of every plan must hold.
@@ -150,7 +150,7 @@ fn assert_ticks_hold(run: &Run) {
         let (pressure, current) = (reading.memory_pressure_permille.unwrap(), reading.memory_current_bytes.unwrap());
         let is_first = number(before) > rules.ceiling(control);
         let is_above_use = control == MemoryHigh && to >= current;
-        let is_small = || number(before) - to <= step(number(before), rules) + number(before) / 100;
+        let is_small = || number(before) - to <= step(control, number(before), rules) + number(before) / 100;
         assert!(is_first || is_above_use || is_small(), "step: {}", at());
         let is_memory = matches!(control, MemoryHigh | MemoryLow);
         assert!(!(hold && is_memory && pressure >= rules.memory.hold_permille), "guard: {}", at());
@@ -318,7 +318,7 @@ proptest! {
             let Some(Write { control, value }) = row.decision.write else { continue };
             let before = number(Value::shown_by(row.reading.actual(control)).unwrap());
             let is_above_use = control == MemoryHigh && number(value) >= row.reading.memory_current_bytes.unwrap();
-            let is_small = before.abs_diff(number(value)) <= step(before, &run.rules) + before / 100;
+            let is_small = before.abs_diff(number(value)) <= step(control, before, &run.rules) + before / 100;
             assert!(is_small || is_above_use || !control.is_gradual(), "{control} {before} to {value:?}\n{}", run.story());
         }
         assert_eq!(run.shaping.state().held_ms, 0);

@@ -341,3 +341,58 @@ fn a_manager_that_shows_a_write_late_and_rounded_is_no_foreign_writer() {
         assert_eq!(run.codes(control), ["reached"], "{}", run.story());
     }
 }
+
+#[test]
+fn egress_begins_a_little_above_what_is_sent_and_nothing_but_its_floor_holds_it() {
+    let floors = [(ShapedControl::NetworkEgress, 8_000_000)].into();
+    let rules = Rules { floors, ..rules() }.check().unwrap();
+    let plan = check(plan_over(20_000, &[(ShapedControl::NetworkEgress, 1_000_000)])).unwrap();
+    let mut now = Now { unix_ms: START_UNIX_MS, boottime_ms: 5_000_000 };
+    let mut shows = Actual::Unlimited;
+    // It would send 100 Mbit/s, and its host is under every pressure there is.
+    let reading = |shows: Actual| Reading {
+        actual: [(ShapedControl::NetworkEgress, shows)].into(),
+        egress_bits_per_second: Some(match shows {
+            Actual::Value(bits) => bits.min(100_000_000),
+            _ => 100_000_000,
+        }),
+        memory_pressure_permille: Some(900),
+        cpu_pressure_permille: Some(900),
+        io_pressure_permille: Some(900),
+        ..Reading::default()
+    };
+    let mut shaping = Shaping::begin(&plan, &BTreeMap::new(), &reading(shows), &rules, now);
+    let mut writes = Vec::new();
+    for _ in 0..40 {
+        let decision = shaping.step(Phase::Plan(&plan), &reading(shows), &rules, now);
+        if let Some(Write { value: Value::Value(bits), .. }) = decision.write {
+            writes.push((now.unix_ms - START_UNIX_MS, bits));
+            shows = Actual::Value(bits);
+        }
+        assert!(!decision.notes.iter().any(|note| matches!(note, Note::Held { .. } | Note::RolledBack { .. })));
+        now = Now { unix_ms: now.unix_ms + 1_000, boottime_ms: now.boottime_ms + 1_000 };
+    }
+    assert_eq!(writes[0], (0, 110_000_000), "the first limit changes nothing yet: {writes:?}");
+    assert_eq!(writes.last().unwrap().1, 8_000_000, "its floor, not what was asked: {writes:?}");
+    assert!(writes.last().unwrap().0 <= 30_000, "{writes:?}");
+    assert!(writes.windows(2).all(|pair| pair[1].1 >= pair[0].1 / 10 * 7 - 1), "{writes:?}");
+}
+
+#[test]
+fn storage_begins_a_little_above_what_is_used() {
+    let rules = Rules { ceilings: [(ShapedControl::Storage, 100 * GIB)].into(), ..rules() }.check().unwrap();
+    let now = Now { unix_ms: START_UNIX_MS, boottime_ms: 5_000_000 };
+    let reading = |used_bytes: Option<u64>| Reading {
+        actual: [(ShapedControl::Storage, Actual::Unlimited)].into(),
+        storage_used_bytes: used_bytes,
+        ..Reading::default()
+    };
+    let first = |used_bytes: Option<u64>, target: u64| {
+        let plan = check(plan_over(20_000, &[(ShapedControl::Storage, target)])).unwrap();
+        let mut shaping = Shaping::begin(&plan, &BTreeMap::new(), &reading(used_bytes), &rules, now);
+        shaping.step(Phase::Plan(&plan), &reading(used_bytes), &rules, now).write.unwrap().value
+    };
+    assert_eq!(first(Some(10 * GIB), GIB), Value::Value(10 * GIB + 10 * GIB * 20 / 1_000));
+    assert_eq!(first(Some(GIB), 2 * GIB), Value::Value(2 * GIB), "room to grow is given at once");
+    assert_eq!(first(None, GIB), Value::Value(100 * GIB));
+}

@@ -1,0 +1,54 @@
+//! The interfaces that traffic leaves by, as sysfs shows them (kernel documentation, ABI/testing/sysfs-class-net).
+
+use std::fs;
+use std::path::Path;
+
+use super::form::{INTERFACES_MAX, is_interface};
+
+/// What a link counts as where the kernel does not know its rate (virtual ones), bits per second.
+const RATE_UNKNOWN_BITS: u64 = 10_000_000_000;
+
+/// Those that have hardware behind them: what leaves the host leaves by one of them, through whatever bonds, bridges and
+/// VLANs stand on top.
+pub(super) fn with_hardware(root: &Path) -> Vec<String> {
+    those(root, |dir| dir.join("device").exists())
+}
+
+/// All of them.
+pub(super) fn all(root: &Path) -> Vec<String> {
+    those(root, |_| true)
+}
+
+/// Those that have hardware stand first where there are too many.
+fn those(root: &Path, is_meant: impl Fn(&Path) -> bool) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(root.join("sys/class/net")) else { return Vec::new() };
+    let mut names: Vec<(bool, String)> = entries
+        .flatten()
+        .filter(|entry| is_meant(&entry.path()))
+        .filter_map(|entry| Some((!entry.path().join("device").exists(), entry.file_name().into_string().ok()?)))
+        .filter(|(_, name)| is_interface(name))
+        .collect();
+    names.sort();
+    names.into_iter().map(|(_, name)| name).take(INTERFACES_MAX).collect()
+}
+
+fn number(root: &Path, name: &str, file: &str) -> Option<i64> {
+    let text = fs::read_to_string(root.join("sys/class/net").join(name).join(file)).ok()?;
+    text.trim().parse().ok()
+}
+
+/// Bytes that all of them have sent.
+pub(super) fn sent_bytes(root: &Path, names: &[String]) -> u64 {
+    let sent = names.iter().filter_map(|name| number(root, name, "statistics/tx_bytes"));
+    sent.filter_map(|bytes| u64::try_from(bytes).ok()).fold(0, u64::saturating_add)
+}
+
+/// The rate of the fastest of them, bits per second.
+pub(super) fn rate_bits(root: &Path, names: &[String]) -> u64 {
+    let of = |name: &String| {
+        let megabits =
+            number(root, name, "speed").and_then(|speed| u64::try_from(speed).ok()).filter(|speed| *speed > 0);
+        megabits.map_or(RATE_UNKNOWN_BITS, |megabits| megabits.saturating_mul(1_000_000))
+    };
+    names.iter().map(of).max().unwrap_or(RATE_UNKNOWN_BITS)
+}

@@ -1,0 +1,138 @@
+//! From what is there to what is wanted, as input for `tc` and `nft`. Pure.
+//!
+//! Forms: tc(8) `-batch`, tc-htb(8), nft(8). What is named here is ours alone: the discipline of one handle, its classes,
+//! and one table.
+
+use std::fmt::Write as _;
+
+use super::form::{CheckedWanted, OTHERS, Root, Seen, SeenInterface, Wish};
+use crate::enforce::group::GroupPath;
+
+/// The handle of our root discipline ("QT"), by which it is known again.
+pub(super) const HANDLE: &str = "5154";
+/// Our table.
+pub(super) const TABLE: &str = "quotary";
+/// What no plan moves is not limited: more than any interface has.
+const OTHERS_CLASS: &str = "rate 100gbit ceil 100gbit burst 1mb cburst 1mb quantum 200000";
+
+/// What is to be run; an empty text is not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Steps {
+    /// For `tc -batch -`.
+    pub(super) tc: String,
+    /// For `tc -batch -` after it: what may fail on kernels that lack the discipline, without which it works too.
+    pub(super) leaves: String,
+    /// For `nft -f -`, in one transaction.
+    pub(super) nft: String,
+}
+
+/// Makes out the steps; `Err` names the interface that an administrator has taken.
+pub(super) fn steps(seen: &Seen, wanted: &CheckedWanted, rules: &[(GroupPath, u16)]) -> Result<Steps, String> {
+    let mut steps = Steps::default();
+    for interface in &seen.interfaces {
+        on(interface, wanted, &mut steps)?;
+    }
+    let is_empty = wanted.classes.is_empty();
+    if is_empty && seen.has_table {
+        steps.nft = removal();
+    } else if !is_empty && (wanted.load || !seen.has_table) {
+        steps.nft = ruleset(rules);
+    }
+    Ok(steps)
+}
+
+fn on(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) -> Result<(), String> {
+    let name = &seen.name;
+    let is_empty = wanted.classes.is_empty();
+    match &seen.root {
+        Root::Absent => {}
+        Root::Foreign(_) | Root::Default if is_empty => {}
+        Root::Foreign(what) => {
+            return Err(format!("{name} has a queueing discipline of an administrator ({what}), which is left alone"));
+        }
+        Root::Ours if is_empty => line(&mut steps.tc, format_args!("qdisc del dev {name} root handle {HANDLE}: htb")),
+        Root::Default => {
+            // Only where nobody has set one: `add` fails on a discipline that has a handle.
+            line(&mut steps.tc, format_args!("qdisc add dev {name} root handle {HANDLE}: htb default {OTHERS:x}"));
+            class(steps, "add", name, OTHERS, OTHERS_CLASS);
+            wanted.classes.iter().for_each(|wish| class(steps, "add", name, wish.minor, &rate(wish)));
+        }
+        Root::Ours => changes(seen, wanted, steps),
+    }
+    Ok(())
+}
+
+fn changes(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) {
+    let name = &seen.name;
+    if !seen.classes.iter().any(|class| class.minor == OTHERS) {
+        class(steps, "add", name, OTHERS, OTHERS_CLASS);
+    }
+    for old in &seen.classes {
+        if old.minor != OTHERS && !wanted.classes.iter().any(|wish| wish.minor == old.minor) {
+            line(&mut steps.tc, format_args!("class del dev {name} classid {HANDLE}:{:x}", old.minor));
+        }
+    }
+    for wish in &wanted.classes {
+        match seen.classes.iter().find(|class| class.minor == wish.minor) {
+            None => class(steps, "add", name, wish.minor, &rate(wish)),
+            Some(old) if !is_same_rate(old.rate_bits, wish.rate_bits) => {
+                class(steps, "change", name, wish.minor, &rate(wish));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Whether a rate is the one that was asked for: `tc` shows three digits behind the unit, cut off.
+pub(super) fn is_same_rate(shown_bits: u64, asked_bits: u64) -> bool {
+    shown_bits.abs_diff(asked_bits) <= (asked_bits / 1000).max(8)
+}
+
+fn class(steps: &mut Steps, verb: &str, name: &str, minor: u16, how: &str) {
+    let parent = format_args!("class {verb} dev {name} parent {HANDLE}: classid {HANDLE}:{minor:x} htb {how}");
+    line(&mut steps.tc, parent);
+    if verb == "add" {
+        line(&mut steps.leaves, format_args!("qdisc add dev {name} parent {HANDLE}:{minor:x} fq_codel"));
+    }
+}
+
+/// A class may send what fifty milliseconds bring at once, so that late timers lose nothing; at least one large packet, and no
+/// more than a megabyte.
+fn rate(wish: &Wish) -> String {
+    let burst_bytes = (wish.rate_bits / 8 / 20).clamp(64 * 1024, 1024 * 1024);
+    let rate = wish.rate_bits;
+    format!("rate {rate}bit ceil {rate}bit burst {burst_bytes} cburst {burst_bytes} quantum 1514")
+}
+
+/// Our table, whole, in place of the one that may be there.
+///
+/// The class is given as the packet's priority, which HTB takes for a class of its own: the packet's mark stays whose it is.
+/// Groups deeper in the tree come first, since the first rule that fits is the last.
+fn ruleset(rules: &[(GroupPath, u16)]) -> String {
+    let mut sorted: Vec<(usize, &GroupPath, u16)> =
+        rules.iter().map(|(group, minor)| (group.parts().count(), group, *minor)).collect();
+    sorted.sort_by(|a, b| (b.0, a.1).cmp(&(a.0, b.1)));
+    let mut text = format!(
+        "{}table inet {TABLE} {{\n\tchain egress {{\n\t\ttype filter hook output priority 150; policy accept;\n\
+         \t\toifname \"lo\" accept\n",
+        removal()
+    );
+    for (depth, group, minor) in sorted {
+        let path = group.relative();
+        let rule =
+            format_args!("\t\tsocket cgroupv2 level {depth} \"{path}\" meta priority set {HANDLE}:{minor:04x} accept");
+        line(&mut text, rule);
+    }
+    text.push_str("\t}\n}\n");
+    text
+}
+
+/// Removes our table, whether it is there or not.
+fn removal() -> String {
+    format!("add table inet {TABLE}\ndelete table inet {TABLE}\n")
+}
+
+fn line(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // A `String` takes all that is written.
+    let _ = writeln!(text, "{line}");
+}

@@ -1,0 +1,529 @@
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+
+use proptest::prelude::*;
+use quotary_common::envelope::Name;
+
+use super::form::{OTHERS, check};
+use super::steps::{HANDLE, Steps, is_same_rate, steps};
+use super::*;
+
+/// A kernel that understands what `tc` and `nft` are told, and takes nothing else.
+#[derive(Debug, Clone, Default)]
+struct Kernel {
+    seen: Seen,
+    /// Group and class of each rule, in their order.
+    rules: Vec<(String, u16)>,
+}
+
+impl Kernel {
+    fn with(names: &[&str], root: &Root) -> Self {
+        let one = |name: &&str| SeenInterface { name: (*name).to_owned(), root: root.clone(), classes: Vec::new() };
+        Self { seen: Seen { interfaces: names.iter().map(one).collect(), has_table: false }, rules: Vec::new() }
+    }
+
+    fn interface(&mut self, name: &str) -> &mut SeenInterface {
+        self.seen.interfaces.iter_mut().find(|interface| interface.name == name).unwrap()
+    }
+
+    fn apply(&mut self, steps: &Steps) {
+        for line in steps.tc.lines().chain(steps.leaves.lines()) {
+            self.tc(line);
+        }
+        if !steps.nft.is_empty() {
+            self.nft(&steps.nft);
+        }
+    }
+
+    fn tc(&mut self, line: &str) {
+        let words: Vec<&str> = line.split(' ').collect();
+        let minor = |id: &str| u16::from_str_radix(id.strip_prefix("5154:").unwrap(), 16).unwrap();
+        match words[..] {
+            ["qdisc", "add", "dev", name, "root", "handle", "5154:", "htb", "default", "fff0"] => {
+                let interface = self.interface(name);
+                assert_eq!(interface.root, Root::Default, "only where nobody has set one");
+                interface.root = Root::Ours;
+            }
+            ["qdisc", "del", "dev", name, "root", "handle", "5154:", "htb"] => {
+                let interface = self.interface(name);
+                assert_eq!(interface.root, Root::Ours, "only ours");
+                (interface.root, interface.classes) = (Root::Default, Vec::new());
+            }
+            ["qdisc", "add", "dev", name, "parent", id, "fq_codel"] => {
+                let minor = minor(id);
+                assert!(self.interface(name).classes.iter().any(|class| class.minor == minor));
+            }
+            ["class", "del", "dev", name, "classid", id] => {
+                let (interface, minor) = (self.interface(name), minor(id));
+                assert_eq!(interface.root, Root::Ours);
+                interface.classes.retain(|class| class.minor != minor);
+            }
+            ["class", verb, "dev", name, "parent", "5154:", "classid", id, "htb", "rate", rate, "ceil", ceil, ..] => {
+                assert_eq!(rate, ceil);
+                let (interface, minor) = (self.interface(name), minor(id));
+                assert_eq!(interface.root, Root::Ours);
+                let is_there = interface.classes.iter().any(|class| class.minor == minor);
+                assert_eq!(is_there, verb == "change", "{line}");
+                let shown = parse::classes(&format!("class htb {id} root rate {} \n", rate.replace('g', "G")));
+                interface.classes.retain(|class| class.minor != minor);
+                interface.classes.extend(shown);
+            }
+            _ => panic!("{line}"),
+        }
+    }
+
+    fn nft(&mut self, text: &str) {
+        self.rules.clear();
+        self.seen.has_table = false;
+        for line in text.lines().map(str::trim) {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["add", "table", "inet", "quotary"] | ["delete", "table", "inet", "quotary"] => {}
+                ["table", "inet", "quotary", "{"] => self.seen.has_table = true,
+                ["chain", "egress", "{"] | ["type", "filter", "hook", "output", ..] | ["}"] => {}
+                ["oifname", "\"lo\"", "accept"] => {}
+                ["socket", "cgroupv2", "level", level, path, "meta", "priority", "set", class, "accept"] => {
+                    let path = path.trim_matches('"');
+                    assert_eq!(path.split('/').count().to_string(), level);
+                    let minor = u16::from_str_radix(class.strip_prefix("5154:").unwrap(), 16).unwrap();
+                    self.rules.push((format!("/{path}"), minor));
+                }
+                _ => panic!("{line}"),
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct FakeHand {
+    kernel: Arc<Mutex<Kernel>>,
+    /// Groups that run are directories below it.
+    root: PathBuf,
+    is_refusing: Arc<Mutex<bool>>,
+    is_silent: Arc<Mutex<bool>>,
+    asked: Arc<Mutex<usize>>,
+    loads: Arc<Mutex<usize>>,
+}
+
+impl Hand for FakeHand {
+    fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
+        *self.asked.lock().unwrap() += 1;
+        if *self.is_silent.lock().unwrap() {
+            return Err(HandError::Io { step: "hear", source: std::io::ErrorKind::TimedOut.into() });
+        }
+        if *self.is_refusing.lock().unwrap() {
+            return Err(HandError::Refused("not now".to_owned()));
+        }
+        let mut kernel = self.kernel.lock().unwrap();
+        match request {
+            Request::LookAtEgress(_) => Ok(Reply::Egress(kernel.seen.clone())),
+            Request::BringEgress(wanted) => {
+                let wanted = check(wanted.clone()).map_err(HandError::Refused)?;
+                let tree = self.root.join("sys/fs/cgroup");
+                let rules = wanted.rules_where(|group| tree.join(group.relative()).is_dir());
+                let steps = steps(&kernel.seen, &wanted, &rules).map_err(HandError::Refused)?;
+                *self.loads.lock().unwrap() += usize::from(!steps.nft.is_empty());
+                kernel.apply(&steps);
+                Ok(Reply::Egress(kernel.seen.clone()))
+            }
+            _ => panic!("{request:?}"),
+        }
+    }
+}
+
+/// A host with two services.
+struct World {
+    temp: tempfile::TempDir,
+    hand: FakeHand,
+    egress: Egress,
+}
+
+fn unit(name: &str) -> Target {
+    Target::Unit(Name::lossy(name))
+}
+
+fn group(name: &str) -> GroupPath {
+    GroupPath::parse(&format!("/system.slice/{name}")).unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        let temp = tempfile::tempdir().unwrap();
+        for name in ["a.service", "b.service"] {
+            fs::create_dir_all(temp.path().join("sys/fs/cgroup/system.slice").join(name)).unwrap();
+        }
+        let kernel = Arc::new(Mutex::new(Kernel::with(&["eth0", "eth1"], &Root::Default)));
+        let hand = FakeHand { kernel, root: temp.path().to_path_buf(), ..FakeHand::default() };
+        let egress = Egress::with(temp.path(), Box::new(hand.clone()), vec!["eth0".into(), "eth1".into()]).unwrap();
+        Self { temp, hand, egress }
+    }
+
+    fn follow(&mut self, name: &str) {
+        let place = Place { cgroup: group(name), instance: "1".into(), oomd_limit_permille: None, is_unit: true };
+        self.egress.follow(&unit(name), Some(&place));
+    }
+
+    fn limit(&mut self, name: &str, bits: u64) -> Vec<u8> {
+        self.follow(name);
+        let note = self.egress.prior(&unit(name)).unwrap();
+        self.egress.write(&unit(name), Value::Value(bits)).unwrap();
+        note
+    }
+
+    fn restart(&self, name: &str) {
+        // Another directory has another inode as long as the old one is still there.
+        let dir = self.temp.path().join("sys/fs/cgroup/system.slice").join(name);
+        fs::rename(&dir, dir.with_extension("old")).unwrap();
+        fs::create_dir(&dir).unwrap();
+    }
+
+    fn kernel(&self) -> Kernel {
+        self.hand.kernel.lock().unwrap().clone()
+    }
+
+    fn loads(&self) -> usize {
+        *self.hand.loads.lock().unwrap()
+    }
+}
+
+#[test]
+fn a_limit_is_a_class_on_each_interface_and_a_rule_and_its_end_leaves_nothing() {
+    let mut world = World::new();
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited);
+    world.limit("a.service", 8_000_000);
+    world.limit("b.service", 3_000_000);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+    assert_eq!(world.egress.actual(&group("b.service")), Actual::Value(3_000_000));
+    let kernel = world.kernel();
+    assert_eq!(kernel.rules, [("/system.slice/a.service".to_owned(), 16), ("/system.slice/b.service".to_owned(), 32)]);
+    for interface in &kernel.seen.interfaces {
+        let minors: Vec<u16> = interface.classes.iter().map(|class| class.minor).collect();
+        assert_eq!(minors, [OTHERS, 16, 32]);
+    }
+    world.egress.undo(&[unit("a.service")]).unwrap();
+    assert_eq!(world.kernel().rules, [("/system.slice/b.service".to_owned(), 32)]);
+    assert_eq!(world.egress.actual(&group("b.service")), Actual::Value(3_000_000));
+    world.egress.undo(&[unit("b.service")]).unwrap();
+    assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
+    assert_eq!(world.egress.actual(&group("b.service")), Actual::Unlimited);
+}
+
+#[test]
+fn a_change_of_rate_loads_no_rule() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    let loads = world.loads();
+    world.egress.write(&unit("a.service"), Value::Value(7_000_001)).unwrap();
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(7_000_000));
+    assert_eq!(world.loads(), loads);
+}
+
+#[test]
+fn a_unit_that_is_started_anew_gets_its_rule_anew_within_a_second() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    world.egress.tick();
+    let loads = world.loads();
+    world.restart("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited, "the old rule fits nothing any more");
+    world.egress.tick();
+    assert_eq!(world.loads(), loads + 1);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+    world.egress.tick();
+    assert_eq!(world.loads(), loads + 1, "and it is not loaded without need");
+}
+
+#[test]
+fn a_rule_that_was_not_loaded_is_tried_again_and_counts_as_no_limit_meanwhile() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    world.restart("a.service");
+    *world.hand.is_refusing.lock().unwrap() = true;
+    world.egress.tick();
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited);
+    *world.hand.is_refusing.lock().unwrap() = false;
+    world.egress.tick();
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+}
+
+#[test]
+fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
+    let mut world = World::new();
+    let note = world.limit("b.service", 5_000_000);
+    let hand: Box<dyn Hand> = Box::new(world.hand.clone());
+    let mut again = Egress::with(world.temp.path(), hand, vec!["eth0".into(), "eth1".into()]).unwrap();
+    again.recall(&unit("b.service"), &note);
+    again.tick();
+    assert_eq!(again.actual(&group("b.service")), Actual::Value(5_000_000));
+    // A second target gets a class of its own.
+    let place = Place { cgroup: group("a.service"), instance: "1".into(), oomd_limit_permille: None, is_unit: true };
+    again.follow(&unit("a.service"), Some(&place));
+    again.prior(&unit("a.service")).unwrap();
+    again.write(&unit("a.service"), Value::Value(1_000_000)).unwrap();
+    assert_eq!(again.actual(&group("b.service")), Actual::Value(5_000_000));
+    again.undo(&[unit("a.service")]).unwrap();
+    again.undo(&[unit("b.service")]).unwrap();
+    assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
+}
+
+#[test]
+fn what_another_changed_shows_and_what_an_administrator_set_is_left_alone() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    // Somebody flushes all rules, as restarting nftables.service does.
+    world.hand.kernel.lock().unwrap().seen.has_table = false;
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited);
+    world.hand.kernel.lock().unwrap().seen.has_table = true;
+    world.hand.kernel.lock().unwrap().seen.interfaces[0].root = Root::Foreign("fq 1:".into());
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
+    let told = world.egress.write(&unit("a.service"), Value::Value(7_000_000)).unwrap_err().to_string();
+    assert!(told.contains("eth0") && told.contains("administrator"), "{told}");
+    // The end takes away what is ours and no more.
+    world.egress.undo(&[unit("a.service")]).unwrap();
+    let kernel = world.kernel();
+    assert_eq!(kernel.seen.interfaces[0].root, Root::Foreign("fq 1:".into()));
+    assert_eq!(kernel.seen.interfaces[1].root, Root::Default);
+}
+
+#[test]
+fn an_end_that_fails_stays_to_be_done() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    *world.hand.is_refusing.lock().unwrap() = true;
+    world.egress.undo(&[unit("a.service")]).unwrap_err();
+    *world.hand.is_refusing.lock().unwrap() = false;
+    world.egress.undo(&[unit("a.service")]).unwrap();
+    assert!(!world.kernel().seen.has_table);
+}
+
+#[test]
+fn a_hand_that_is_silent_is_waited_for_once_a_tick_and_what_nobody_sees_is_not_there() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    world.limit("b.service", 8_000_000);
+    *world.hand.is_silent.lock().unwrap() = true;
+    world.egress.tick();
+    let asked = *world.hand.asked.lock().unwrap();
+    world.follow("a.service");
+    world.follow("b.service");
+    assert!(world.egress.write(&unit("a.service"), Value::Value(7_000_000)).is_err());
+    assert!(world.egress.undo(&[unit("a.service"), unit("b.service")]).is_err());
+    assert_eq!(*world.hand.asked.lock().unwrap(), asked + 1);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
+    *world.hand.is_silent.lock().unwrap() = false;
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+    world.egress.undo(&[unit("a.service"), unit("b.service")]).unwrap();
+    assert!(!world.kernel().seen.has_table);
+}
+
+#[test]
+fn a_host_that_cannot_says_why() {
+    let temp = tempfile::tempdir().unwrap();
+    let open = |named: Option<&[String]>| Egress::open(temp.path(), named).unwrap_err();
+    assert!(open(None).contains("version 2"));
+    fs::create_dir_all(temp.path().join("sys/fs/cgroup")).unwrap();
+    fs::write(temp.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
+    assert!(open(None).contains("egress_interfaces"));
+    fs::create_dir_all(temp.path().join("sys/class/net/eth0/device")).unwrap();
+    fs::create_dir_all(temp.path().join("sys/class/net/veth1")).unwrap();
+    assert!(open(None).contains("quotary-agent-egress.socket"));
+    assert_eq!(interfaces::with_hardware(temp.path()), ["eth0"]);
+    assert_eq!(interfaces::all(temp.path()), ["eth0", "veth1"]);
+    let with = |root: Root| {
+        let hand = FakeHand { kernel: Arc::new(Mutex::new(Kernel::with(&["eth0"], &root))), ..FakeHand::default() };
+        Egress::with(temp.path(), Box::new(hand), vec!["eth0".into()])
+    };
+    assert!(with(Root::Foreign("cake 8001:".into())).unwrap_err().contains("cake 8001:"));
+    assert!(with(Root::Absent).unwrap_err().contains("not there"));
+    assert!(with(Root::Default).is_ok());
+}
+
+#[test]
+fn the_rate_of_a_link_is_the_kernels_word_or_ten_gigabit() {
+    let temp = tempfile::tempdir().unwrap();
+    let eth0 = temp.path().join("sys/class/net/eth0");
+    fs::create_dir_all(eth0.join("device")).unwrap();
+    assert_eq!(link_bits(temp.path(), None), 10_000_000_000);
+    fs::write(eth0.join("speed"), "1000\n").unwrap();
+    assert_eq!(link_bits(temp.path(), None), 1_000_000_000);
+    fs::write(eth0.join("speed"), "-1\n").unwrap();
+    assert_eq!(link_bits(temp.path(), None), 10_000_000_000);
+}
+
+#[test]
+fn what_flows_is_the_most_of_the_last_seconds() {
+    let mut flow = Flow::default();
+    flow.add(1_000, 5);
+    assert_eq!(flow.most_bits(), None);
+    flow.add(2_000, 1_000_005);
+    flow.add(2_100, 9_000_005); // too near to tell anything
+    flow.add(3_000, 1_500_005);
+    assert_eq!(flow.most_bits(), Some(8_000_000));
+    (4..14).for_each(|second| flow.add(second * 1_000, 1_500_005));
+    assert_eq!(flow.most_bits(), Some(0));
+    flow.add(20_000, 3); // began anew
+    assert_eq!(flow.most_bits(), Some(0));
+    flow.add(20_000, u64::MAX);
+    flow.add(21_000, u64::MAX);
+    assert_eq!(flow.most_bits(), Some(u64::MAX));
+}
+
+const CLASSES: &str = "\
+class htb 5154:fff0 root leaf 8002: prio 0 rate 100Gbit ceil 100Gbit burst 1025000b cburst 1025000b 
+ Sent 1234 bytes 10 pkt (dropped 0, overlimits 0 requeues 0) 
+ backlog 0b 0p requeues 0
+ lended: 0 borrowed: 0 giants: 0
+class htb 5154:10 root leaf 8003: prio 0 rate 8Mbit ceil 8Mbit burst 16Kb cburst 16Kb 
+ Sent 77 bytes 1 pkt (dropped 0, overlimits 0 requeues 0) 
+class fq_codel 8003:1f parent 8003: 
+ (dropped 0, overlimits 0 requeues 0) 
+ Sent 5 bytes
+class htb 1:20 root rate 1Mbit ceil 1Mbit
+";
+
+#[test]
+fn classes_are_read_as_tc_prints_them() {
+    let class = |minor, rate_bits, sent_bytes| SeenClass { minor, rate_bits, sent_bytes };
+    assert_eq!(parse::classes(CLASSES), [class(OTHERS, 100_000_000_000, 1234), class(16, 8_000_000, 77)]);
+    for bad in [
+        "class htb 5154:zz rate 8Mbit",
+        "class htb 5154:10",
+        "class htb 5154:10 rate 8Mxx",
+        "class htb 5154:+1 rate 8bit",
+    ] {
+        assert_eq!(parse::classes(bad), [], "{bad}");
+    }
+    let odd = parse::classes("class htb 5154:10 rate 7999999bit\n Sent lots bytes\n");
+    assert_eq!(odd, [class(16, 7_999_999, 0)]);
+    assert_eq!(parse::classes("class htb 5154:1 rate 18446744073709551615Tbit"), []);
+}
+
+#[test]
+fn a_root_discipline_without_a_handle_is_the_kernels() {
+    assert_eq!(parse::root("qdisc noqueue 0: root refcnt 2 \n"), Root::Default);
+    assert_eq!(parse::root("qdisc mq 0: root \nqdisc fq_codel 0: parent :1 limit 10240p\n"), Root::Default);
+    assert_eq!(parse::root("qdisc htb 5154: root refcnt 2 r2q 10 default 0xfff0\n"), Root::Ours);
+    assert_eq!(parse::root("qdisc htb 1: root refcnt 2\n"), Root::Foreign("htb 1:".into()));
+    assert_eq!(parse::root("qdisc fq_codel 5154: root\n"), Root::Foreign("fq_codel 5154:".into()));
+    assert_eq!(
+        parse::root("qdisc clsact ffff: parent ffff:fff1\nqdisc cake 8001: root\n"),
+        Root::Foreign("cake 8001:".into())
+    );
+    assert!(matches!(parse::root(""), Root::Foreign(_)), "what is not shown is not ours to replace");
+}
+
+#[test]
+fn our_table_is_found_among_others() {
+    let list = |family: &str, name: &str| {
+        format!(
+            "{{\"nftables\": [{{\"metainfo\": {{}}}}, {{\"table\": {{\"family\": \"{family}\", \"name\": \"{name}\", \"handle\": 1}}}}]}}"
+        )
+    };
+    assert_eq!(parse::has_table(&list("inet", "quotary")), Some(true));
+    assert_eq!(parse::has_table(&list("ip", "quotary")), Some(false));
+    assert_eq!(parse::has_table(&list("inet", "filter")), Some(false));
+    for bad in ["", "{}", "[1]", "{\"nftables\": 5}", &"[".repeat(100_000)] {
+        assert_eq!(parse::has_table(bad), None);
+    }
+}
+
+#[test]
+fn what_could_be_a_word_of_a_tool_is_refused() {
+    let wanted = |name: &str, minor: u16, rate_bits: u64, cgroup: &str| {
+        let classes = vec![Wish { minor, rate_bits, cgroup: cgroup.to_owned() }];
+        check(Wanted { interfaces: vec![name.to_owned()], classes, load: false })
+    };
+    assert!(wanted("eth0", 16, 8, "/a/b.service").is_ok());
+    assert!(wanted("eth0", 16, 8, r"/machine.slice/x\x2dy.scope").is_ok());
+    for name in ["", "eth0 root", "eth0\nqdisc", "-batch", "a23456789012345x", "é", "eth0;"] {
+        assert!(wanted(name, 16, 8, "/a").is_err(), "{name:?}");
+    }
+    for cgroup in ["/a\"b", "/a b", "/a\nb", "/a*", "a", "/", "/a/../b", "/é", "/a{", "/a#"] {
+        assert!(wanted("eth0", 16, 8, cgroup).is_err(), "{cgroup:?}");
+    }
+    for minor in [0, 1, 17, OTHERS, 0xffff] {
+        assert!(wanted("eth0", minor, 8, "/a").is_err(), "{minor}");
+    }
+    assert!(wanted("eth0", 16, 0, "/a").is_err() && wanted("eth0", 16, u64::MAX, "/a").is_err());
+    let wish = Wish { minor: 16, rate_bits: 8, cgroup: "/a".into() };
+    assert!(check(Wanted { classes: vec![wish.clone(), wish], ..Wanted::default() }).is_err(), "twice");
+}
+
+#[test]
+fn the_innermost_group_counts() {
+    let classes = ["/s.slice", "/s.slice/a.service", "/b"].into_iter().zip([16, 32, 48]);
+    let classes = classes.map(|(cgroup, minor)| Wish { minor, rate_bits: 8_000, cgroup: cgroup.to_owned() }).collect();
+    let wanted = check(Wanted { interfaces: vec!["eth0".into()], classes, load: true }).unwrap();
+    let mut kernel = Kernel::with(&["eth0"], &Root::Default);
+    let rules = wanted.rules_where(|_| true);
+    kernel.apply(&steps(&kernel.seen, &wanted, &rules).unwrap());
+    let order: Vec<&str> = kernel.rules.iter().map(|(group, _)| group.as_str()).collect();
+    assert_eq!(order, ["/s.slice/a.service", "/b", "/s.slice"]);
+}
+
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let one = (1_u16..30, 8_u64..1 << 40, "/[a-z]{1,8}\\.slice(/[a-z0-9:@._-]{1,20}\\.service)?");
+    proptest::collection::vec(one, 0..12).prop_map(|all| {
+        let mut wishes: Vec<Wish> = Vec::new();
+        for (number, rate_bits, cgroup) in all {
+            let minor = number * 16;
+            if wishes.iter().all(|wish| wish.minor != minor) {
+                wishes.push(Wish { minor, rate_bits, cgroup });
+            }
+        }
+        wishes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The fake kernel refuses every line that names anything that is not ours.
+    #[test]
+    fn from_any_state_to_any_other_and_back_to_nothing(all in proptest::collection::vec((wishes(), any::<bool>()), 1..5)) {
+        let names = ["eth0", "eth1"];
+        let mut kernel = Kernel::with(&names, &Root::Default);
+        kernel.seen.interfaces.push(SeenInterface { name: "gone".into(), root: Root::Absent, classes: Vec::new() });
+        let interfaces: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        for (classes, load) in all.into_iter().chain([(Vec::new(), false)]) {
+            let wanted = check(Wanted { interfaces: interfaces.clone(), classes, load }).unwrap();
+            let rules = wanted.rules_where(|_| true);
+            let steps = steps(&kernel.seen, &wanted, &rules).unwrap();
+            kernel.apply(&steps);
+            let is_empty = wanted.classes.is_empty();
+            prop_assert_eq!(kernel.seen.has_table, !is_empty);
+            for interface in kernel.seen.interfaces.iter().filter(|interface| interface.root != Root::Absent) {
+                prop_assert_eq!(&interface.root, if is_empty { &Root::Default } else { &Root::Ours });
+                prop_assert_eq!(interface.classes.len(), if is_empty { 0 } else { wanted.classes.len() + 1 });
+                for wish in &wanted.classes {
+                    let seen = interface.classes.iter().find(|class| class.minor == wish.minor).unwrap();
+                    prop_assert!(is_same_rate(seen.rate_bits, wish.rate_bits));
+                }
+            }
+        }
+        prop_assert!(kernel.rules.is_empty());
+    }
+
+    #[test]
+    fn whatever_a_tool_prints_is_read_without_harm(text in ".{0,400}", words in "(class|qdisc|htb|5154:|root|rate|Sent|[0-9a-fKMGT]{1,20}bit|[ \n:]){0,60}") {
+        for text in [&text, &words] {
+            parse::root(text);
+            parse::has_table(text);
+            prop_assert!(parse::classes(text).len() <= CLASSES_MAX + 1);
+        }
+    }
+}
+
+#[test]
+fn the_handle_is_one_that_the_kernel_never_chooses() {
+    // It makes up handles from 8000: on.
+    assert!(u16::from_str_radix(HANDLE, 16).unwrap() < 0x8000);
+}
