@@ -40,6 +40,13 @@ pub struct Prior {
     pub note: Option<Vec<u8>>,
 }
 
+impl Prior {
+    /// Whether both stand in one drop-in.
+    pub(super) fn is_beside(&self, other: &Self) -> bool {
+        self.drop_in_path.is_some() && self.drop_in_path == other.drop_in_path
+    }
+}
+
 /// Whether an administrator's own value is in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Override {
@@ -127,4 +134,6 @@ pub struct Undo {
     pub control: ShapedControl,
     /// To what.
     pub prior: Prior,
+    /// Whether another writer has it by now: then what is not ours stays.
+    pub is_contested: bool,
 }

@@ -1,7 +1,7 @@
 //! The deadline that holds even when the agent is dead: a transient timer of systemd that puts back what is over.
 //!
 //! Neither systemd nor the kernel lets a runtime property end by itself. So whenever leases are renewed, systemd is given a
-//! timer at the end of the last of them, which starts `quotary-agent restore --ended`. Two names take turns: the new timer
+//! timer at the end of the first of them, which starts `quotary-agent restore --ended`. Two names take turns: the new timer
 //! stands before the old one goes. `OnActiveSec=` counts `CLOCK_MONOTONIC`: after a suspend it comes late by as long.
 
 use std::path::{Path, PathBuf};
@@ -75,11 +75,10 @@ impl Deadline {
         }
         let before = timer(self.is_second);
         if let Some(end_ms) = end_boottime_ms {
+            // Where an earlier process has left both, the other still stands; and it stands until this one does.
+            bus.stop(&timer(!self.is_second))?;
+            self.start(bus, name(!self.is_second), end_ms.saturating_sub(now_boottime_ms))?;
             self.is_second = !self.is_second;
-            let next = name(self.is_second);
-            // Where an earlier process has left both, the other still stands.
-            bus.stop(&timer(self.is_second))?;
-            self.start(bus, next, end_ms.saturating_sub(now_boottime_ms))?;
         }
         self.end_boottime_ms = end_boottime_ms;
         bus.stop(&before)
@@ -96,10 +95,13 @@ impl Deadline {
             ("TimersMonotonic", Variant::from(vec![("OnActiveSec", after_us)])),
             ("AccuracyUSec", Variant::U64(ACCURACY_US)),
             ("RemainAfterElapse", Variant::Bool(false)),
+            ("CollectMode", Variant::from("inactive-or-failed")),
         ];
         let service = [
             ("Description", Variant::from("Puts back what Quotary's leases no longer cover")),
             ("Type", Variant::from("oneshot")),
+            // One that failed must not keep the name from the next.
+            ("CollectMode", Variant::from("inactive-or-failed")),
             ("ExecStart", Variant::from(vec![(program, arguments, false)])),
         ];
         let (timer_name, service_name) = (format!("{name}.timer"), format!("{name}.service"));

@@ -12,6 +12,10 @@ use super::record::{HeldTarget, Record};
 use super::shaper::{Shaper, happened};
 use crate::enforce::Outcome;
 
+/// What could not be put back is tried again after so long, and at last after so long, ms.
+const UNDO_WAIT_MS: u64 = 2_000;
+const UNDO_WAIT_MS_MAX: u64 = 60_000;
+
 /// What stood there before was a grant's value, and the grant is over: no limit stands there instead.
 fn to_nothing(undo: Undo) -> Undo {
     let value = match undo.control {
@@ -23,8 +27,8 @@ fn to_nothing(undo: Undo) -> Undo {
 }
 
 impl Shaper {
-    /// Ends targets: what stood before the first write of each control stands again. What cannot be put back stays in
-    /// the journal, and is tried again with the next end or start.
+    /// Ends targets: what stood before the first write of each control stands again, but where another writer's value
+    /// stands. What cannot be put back stays in the journal, is told when it is done, and is tried again.
     pub(super) fn end_all(&mut self, targets: &[Target], now: Now, event: Option<EventKind>) -> Outcome {
         let mut outcome = Outcome::default();
         if targets.is_empty() {
@@ -59,15 +63,25 @@ impl Shaper {
             records.push(Record::Undone { target: undo.target.clone(), control: undo.control });
         }
         for (target, held) in &known {
-            if !failed.iter().any(|(undo, _)| undo.target == *target) {
-                records.push(Record::Ended { target: target.clone() });
+            if failed.iter().any(|(undo, _)| undo.target == *target) {
+                self.undo_later(target, now);
+                continue;
             }
+            self.undo_again.remove(target);
+            records.push(Record::Ended { target: target.clone() });
             tracing::info!(plan = %held.plan, %target, "shaping ends: what was before is put back");
             outcome.events.extend(event.map(|kind| happened(kind, &held.cgroup, now)));
             outcome.writes.extend(self.put_back(target, held, now));
         }
         self.undo_announced(&records);
         outcome
+    }
+
+    /// Something of a target could not be put back: it is tried again after a wait that doubles.
+    fn undo_later(&mut self, target: &Target, now: Now) {
+        let waited_ms = self.undo_again.get(target).map_or(0, |(_, wait_ms)| *wait_ms);
+        let wait_ms = waited_ms.saturating_mul(2).clamp(UNDO_WAIT_MS, UNDO_WAIT_MS_MAX);
+        self.undo_again.insert(target.clone(), (now.boottime_ms.saturating_add(wait_ms), wait_ms));
     }
 
     /// Ends a target of a boot before: nothing is left of it but what outlives a boot, and that is put back.
@@ -96,7 +110,9 @@ impl Shaper {
         let kind = self.kind_of(target);
         let Some(backend) = self.backend.as_mut() else { return Vec::new() };
         let Some(place) = backend.find(target).ok().flatten() else { return Vec::new() };
-        let controls: Vec<_> = held.priors.keys().copied().collect();
+        let is_ours = |undo: &Undo| !undo.is_contested;
+        let controls: Vec<_> =
+            held.undos(target).iter().filter(|undo| is_ours(undo)).map(|undo| undo.control).collect();
         let reading = backend.read(&place, &controls);
         let text = |value: Value| ControlValue::lossy(&shown(value));
         let one = |control| {

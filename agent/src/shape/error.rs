@@ -25,6 +25,14 @@ pub enum ShapeError {
         #[source]
         source: Box<zbus::Error>,
     },
+    /// It is another name of a unit: protection, drop-ins and plans go by the unit's own.
+    #[error("{alias} is another name of {unit}: name that one")]
+    Alias {
+        /// As it was asked for.
+        alias: String,
+        /// Its own name.
+        unit: String,
+    },
     /// This backend has no such control.
     #[error("{0} cannot be moved here")]
     Unsupported(ShapedControl),

@@ -257,6 +257,9 @@ impl Backend for Groups {
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
         let mut failed = Vec::new();
         for undo in undos {
+            if undo.is_contested {
+                continue;
+            }
             // A group that is gone took its values along.
             let is_there = self.find(&undo.target).ok().flatten().is_some();
             if is_there && let Err(error) = self.write(&undo.target, undo.control, undo.prior.value) {

@@ -43,6 +43,7 @@ mod record;
 mod shaper;
 pub mod storage;
 pub mod systemd;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod turns;

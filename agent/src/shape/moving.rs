@@ -67,14 +67,16 @@ impl Shaper {
             return Err(format!("the grant of {target} is over"));
         }
         let is_known = self.held.targets.contains_key(target);
-        if !is_known && now.unix_ms > plan.checked().plan().not_after_ms {
+        // One that has begun is taken up again after whatever came between.
+        let has_begun = self.held.begun.get(target) == Some(&plan.checked().plan().id);
+        if !is_known && !has_begun && now.unix_ms > plan.checked().plan().not_after_ms {
             return Err("it came too late to begin".to_owned());
         }
         let backend = self.backend.as_mut().ok_or("nothing can be shaped on this host")?;
         let place = backend.find(target).map_err(told)?.ok_or_else(|| format!("{target} does not run"))?;
         let controls = Self::controls_of(&plan);
         for control in &controls {
-            if is_known && self.held.targets.get(target).is_some_and(|held| held.priors.contains_key(control)) {
+            if self.held.targets.get(target).is_some_and(|held| held.has_prior_beside(*control)) {
                 continue;
             }
             match backend.overridden(target, *control).map_err(told)? {
@@ -90,7 +92,10 @@ impl Shaper {
                 }
             }
         }
-        let reading = backend.read(&place, &controls);
+        let held = self.held.targets.get(target).map(|held| &held.priors);
+        let also = held.into_iter().flat_map(|priors| priors.keys().copied());
+        let all: Vec<ShapedControl> = controls.iter().copied().chain(also).collect();
+        let reading = backend.read(&place, &all);
         self.take_up(target, &plan, place, &reading, now).map_err(told)
     }
 
@@ -117,14 +122,21 @@ impl Shaper {
             Some(live) => {
                 live.shaping.replan(checked, reading, &self.rules, now);
                 (live.plan, live.generation, live.place, live.rest) = (form.id, form.generation, place, 0);
+                live.following = Some(checked.clone());
             }
             None => {
-                let shaping = Shaping::begin(checked, &BTreeMap::new(), reading, &self.rules, now);
-                let live = Live { plan: form.id, generation: form.generation, shaping, place, rest: 0 };
+                // What stood there before our first write, and not what we wrote before the unit was away.
+                let priors = self.held.targets.get(target).into_iter().flat_map(|held| &held.priors);
+                let baseline: BTreeMap<ShapedControl, Value> =
+                    priors.map(|(control, prior)| (*control, prior.value)).collect();
+                let shaping = Shaping::begin(checked, &baseline, reading, &self.rules, now);
+                let (plan, generation) = (form.id, form.generation);
+                let live = Live { plan, generation, following: Some(checked.clone()), shaping, place, rest: 0 };
                 self.live.insert(target.clone(), live);
             }
         }
         self.refused.remove(target);
+        self.undo_again.remove(target);
         Ok(())
     }
 
@@ -177,7 +189,7 @@ impl Shaper {
         let Some(live) = self.live.get_mut(target) else { return Step::Nothing };
         // After a restart of the agent: what its lease covers stays as it is until the plan is given again.
         let lease = self.held.targets.get(target).map(|held| held.lease);
-        if !self.plans.contains_key(target)
+        if (live.following.is_none() || !self.plans.contains_key(target))
             && lease.is_some_and(|lease| lease.is_running(self.boot_id, lease.epoch, now.boottime_ms))
         {
             return Step::Nothing;
@@ -200,7 +212,7 @@ impl Shaper {
         if self.mode != Mode::Enforce {
             as_if_written(&mut reading, &live.shaping);
         }
-        let phase = Self::phase(self.plans.get(target), self.boot_id, now);
+        let phase = Self::phase(live.following.as_ref(), self.plans.get(target), self.boot_id, now);
         let Decision { write, reclaim_bytes, notes } = live.shaping.step(phase, &reading, &rules, now);
         let is_decaying = matches!(phase, super::controller::Phase::Decay);
         if let Some(bytes) = reclaim_bytes.filter(|_| self.mode == Mode::Enforce) {
@@ -255,12 +267,18 @@ impl Shaper {
         let control = due.write.control;
         let held = self.held.targets.get(&due.target);
         let is_first = held.is_none_or(|held| !held.priors.contains_key(&control));
-        let prior: Option<Prior> = match (&mut self.backend, is_first) {
+        let mut prior: Option<Prior> = match (&mut self.backend, is_first) {
             (Some(backend), true) => {
                 Some(backend.prior(&due.target, control, due.before.unwrap_or(Value::Unlimited))?)
             }
             _ => None,
         };
+        // Two controls of one drop-in: what stands there now is ours, of the other one.
+        if let (Some(prior), Some(held)) = (&mut prior, held)
+            && let Some(other) = held.priors.values().find(|other| other.is_beside(prior))
+        {
+            prior.drop_in.clone_from(&other.drop_in);
+        }
         let (target, after) = (due.target.clone(), due.write.value);
         let mut records = vec![Record::Writing { target, control, prior, before: due.before, after }];
         let kept = self.live.get(&due.target).map(|live| live.shaping.kept().clone());

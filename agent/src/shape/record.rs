@@ -13,7 +13,7 @@ use quotary_common::plan::{ShapedControl, Target};
 use quotary_common::steps::Steps;
 
 use super::backend::{Prior, Undo};
-use super::controller::{Kept, Value};
+use super::controller::{Kept, Standing, Value};
 use crate::enforce::record::LeaseForm;
 
 /// One line of the journal.
@@ -87,6 +87,14 @@ pub(super) enum Record {
         #[n(0)]
         target: Target,
     },
+    /// A plan began once; nothing of it need stand now.
+    #[n(7)]
+    Begun {
+        #[n(0)]
+        target: Target,
+        #[n(1)]
+        plan: PlanId,
+    },
 }
 
 /// One target that is shaped.
@@ -102,12 +110,26 @@ pub(super) struct HeldTarget {
 }
 
 impl HeldTarget {
+    /// Whether what was written last was left to another writer.
+    fn is_contested(&self, control: ShapedControl) -> bool {
+        let tracks = self.kept.iter().flat_map(|kept| &kept.tracks);
+        tracks.filter(|track| track.control == control).any(|track| track.standing == Standing::Contested)
+    }
+
+    /// Whether the control was written, or one that the manager keeps in the same place: what stands there is ours.
+    pub(super) fn has_prior_beside(&self, control: ShapedControl) -> bool {
+        // cpu.weight and cpu.idle are one property of systemd's.
+        let is_share = |control| matches!(control, ShapedControl::CpuWeight | ShapedControl::CpuIdle);
+        self.priors.keys().any(|known| *known == control || (is_share(*known) && is_share(control)))
+    }
+
     /// All that has to be put back.
     pub(super) fn undos(&self, target: &Target) -> Vec<Undo> {
         let of = |(control, prior): (&ShapedControl, &Prior)| Undo {
             target: target.clone(),
             control: *control,
             prior: prior.clone(),
+            is_contested: self.is_contested(*control),
         };
         self.priors.iter().map(of).collect()
     }
@@ -117,6 +139,8 @@ impl HeldTarget {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Held {
     pub(super) targets: BTreeMap<Target, HeldTarget>,
+    /// Which plan of each target has begun, whatever came of it since; as long as that is given.
+    pub(super) begun: BTreeMap<Target, PlanId>,
 }
 
 impl Held {
@@ -134,6 +158,7 @@ impl Held {
                     kept: None,
                 });
                 (held.plan, held.generation, held.lease) = (*plan, *generation, lease.into());
+                self.begun.insert(target.clone(), *plan);
             }
             Record::Renewed { lease } => self.targets.values_mut().for_each(|held| held.lease = lease.into()),
             Record::Writing { target, control, prior, before, after } => {
@@ -162,12 +187,16 @@ impl Held {
             Record::Ended { target } => {
                 self.targets.remove(target);
             }
+            Record::Begun { target, plan } => {
+                self.begun.insert(target.clone(), *plan);
+            }
         }
     }
 
     /// The fewest records that add up to the same, as far as it matters: what to put back, and where each target stands.
     pub(super) fn records(&self) -> Vec<Record> {
-        let mut records = Vec::new();
+        let begun = |(target, plan): (&Target, &PlanId)| Record::Begun { target: target.clone(), plan: *plan };
+        let mut records: Vec<Record> = self.begun.iter().map(begun).collect();
         for (target, held) in &self.targets {
             let lease = LeaseForm::from(&held.lease);
             let (plan, generation, cgroup) = (held.plan, held.generation, held.cgroup.clone());
@@ -247,7 +276,8 @@ mod tests {
     fn what_is_put_back_is_what_stood_there_first() {
         let held = held(&story());
         let one = held.targets.get(&target()).unwrap();
-        let undo = Undo { target: target(), control: ShapedControl::MemoryHigh, prior: prior("first") };
+        let undo =
+            Undo { target: target(), control: ShapedControl::MemoryHigh, prior: prior("first"), is_contested: false };
         assert_eq!(one.undos(&target()), [undo]);
         assert_eq!(one.lease.lease_ms, 99);
         assert!(!one.written.get(&ShapedControl::MemoryHigh).unwrap().ended);
@@ -272,8 +302,9 @@ mod tests {
         over.push(Record::Undone { target: target(), control: ShapedControl::MemoryHigh });
         assert!(held(&over).targets.get(&target()).unwrap().priors.is_empty());
         over.push(Record::Ended { target: target() });
-        assert_eq!(held(&over), Held::default());
-        assert!(held(&over).records().is_empty());
+        let begun = Record::Begun { target: target(), plan: PlanId::new([3; 32]) };
+        assert_eq!(held(&over).records(), [begun], "all that is left of it");
+        assert!(held(&over).targets.is_empty());
     }
 
     #[test]

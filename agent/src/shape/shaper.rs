@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use quotary_common::cbor::Text;
-use quotary_common::envelope::{BackendKind, CgroupPath, ControlState, Event, EventKind, HostFacts, Mode, Support};
+use quotary_common::envelope::{BackendKind, CgroupPath, Event, EventKind, HostFacts, Mode};
 use quotary_common::id::{BootId, PlanId};
 use quotary_common::lease::Lease;
-use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
+use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
 use super::backend::{Backend, Place, Undo};
@@ -78,6 +77,8 @@ pub struct OfGrants {
 pub(super) struct Live {
     pub(super) plan: PlanId,
     pub(super) generation: u64,
+    /// The plan itself, which is followed until a newer one has begun; `None` after a start, until it is given again.
+    pub(super) following: Option<CheckedPlan>,
     pub(super) shaping: Shaping,
     pub(super) place: Place,
     /// Ticks until it is looked at.
@@ -102,7 +103,7 @@ pub struct TargetView {
 /// Follows plans on this host.
 #[derive(Debug)]
 pub struct Shaper {
-    kind: BackendKind,
+    pub(super) kind: BackendKind,
     pub(super) backend: Option<Box<dyn Backend>>,
     /// The way to the manager for the timer: where systemd is the backend.
     pub(super) bus: Option<super::systemd::Bus>,
@@ -122,6 +123,8 @@ pub struct Shaper {
     /// The target that was begun last, and the one that was moved last.
     pub(super) last_begun: Option<Target>,
     pub(super) last_moved: Option<Target>,
+    /// Targets of which something could not be put back: when it is tried again, and how long that waits, ms.
+    pub(super) undo_again: BTreeMap<Target, (u64, u64)>,
     pub(super) work_max: Duration,
 }
 
@@ -190,6 +193,7 @@ impl Shaper {
             compact_at_bytes: COMPACT_BYTES_MIN,
             last_begun: None,
             last_moved: None,
+            undo_again: BTreeMap::new(),
             work_max: WORK_MAX,
         };
         let outcome = shaper.start(now);
@@ -227,12 +231,6 @@ impl Shaper {
         }
     }
 
-    /// Controls that the host has not, where it is known why.
-    pub fn why_not(&self) -> Vec<(ShapedControl, String)> {
-        let Some(backend) = &self.backend else { return Vec::new() };
-        ShapedControl::ALL.iter().filter_map(|control| Some((*control, backend.why_not(*control)?))).collect()
-    }
-
     /// Goes on with a target whose lease still runs, once its plan is given again.
     fn resume(&mut self, target: &Target) {
         let Some((held, kept)) = self.held.targets.get(target).and_then(|held| Some((held, held.kept.clone()?))) else {
@@ -241,7 +239,7 @@ impl Shaper {
         let (plan, generation) = (held.plan, held.generation);
         let place = self.backend.as_mut().and_then(|backend| backend.find(target).ok().flatten());
         if let Some(place) = place {
-            let live = Live { plan, generation, shaping: Shaping::resume(kept), place, rest: 0 };
+            let live = Live { plan, generation, following: None, shaping: Shaping::resume(kept), place, rest: 0 };
             self.live.insert(target.clone(), live);
         }
     }
@@ -267,6 +265,14 @@ impl Shaper {
             }
         }
         self.refused.retain(|target, _| given.contains_key(target));
+        self.undo_again.retain(|target, _| !given.contains_key(target));
+        self.held.begun.retain(|target, id| given.get(target).is_some_and(|plan| plan.checked().plan().id == *id));
+        for (target, plan) in &given {
+            let again = self.live.get_mut(target).filter(|live| live.plan == plan.checked().plan().id);
+            if let Some(live) = again {
+                live.following = Some(plan.checked().clone());
+            }
+        }
         self.plans = given;
         self.see_to_deadline(now);
         outcome
@@ -287,8 +293,13 @@ impl Shaper {
             backend.tick();
         }
         let over: Vec<Target> =
-            self.plans.iter().filter(|(_, plan)| is_over(plan, now)).map(|(t, _)| t.clone()).collect();
+            self.plans.iter().filter(|(_, plan)| is_over(plan.checked(), now)).map(|(t, _)| t.clone()).collect();
         over.iter().for_each(|target| drop(self.plans.remove(target)));
+        outcome.append(self.end_all(&over, now, None));
+        // One that a newer plan, which has not begun, was to take the place of.
+        let is_done = |live: &Live| live.following.as_ref().is_some_and(|plan| is_over(plan, now));
+        let over: Vec<Target> =
+            self.live.iter().filter(|(_, live)| is_done(live)).map(|(target, _)| target.clone()).collect();
         outcome.append(self.end_all(&over, now, None));
         // One that is not there (its unit stopped) has no way back to go in a line: its values must not wait for its next run.
         let left: Vec<Target> = self
@@ -296,8 +307,11 @@ impl Shaper {
             .targets
             .iter()
             .filter(|(target, held)| {
-                !self.live.contains_key(*target)
-                    && !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms)
+                let is_due = match self.undo_again.get(*target) {
+                    Some((at_ms, _)) => *at_ms <= now.boottime_ms,
+                    None => !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms),
+                };
+                !self.live.contains_key(*target) && is_due
             })
             .map(|(target, _)| target.clone())
             .collect();
@@ -312,12 +326,17 @@ impl Shaper {
         outcome
     }
 
-    /// In which phase a target is: its plan, or back to the baseline when its lease is over.
-    pub(super) fn phase<'p>(plan: Option<&'p VerifiedPlan>, boot_id: BootId, now: Now) -> Phase<'p> {
-        match plan {
-            Some(plan) if plan.lease().is_running(boot_id, plan.lease().epoch, now.boottime_ms) => {
-                Phase::Plan(plan.checked())
-            }
+    /// In which phase a target is: its plan, or back to the baseline when the lease of what is given is over.
+    pub(super) fn phase<'p>(
+        following: Option<&'p CheckedPlan>,
+        given: Option<&VerifiedPlan>,
+        boot_id: BootId,
+        now: Now,
+    ) -> Phase<'p> {
+        let lease = given.map(VerifiedPlan::lease);
+        let is_running = lease.is_some_and(|lease| lease.is_running(boot_id, lease.epoch, now.boottime_ms));
+        match following {
+            Some(plan) if is_running => Phase::Plan(plan),
             _ => Phase::Decay,
         }
     }
@@ -328,50 +347,6 @@ impl Shaper {
         let outcome = self.end_all(&self.known(), now, None);
         self.see_to_deadline(now);
         outcome
-    }
-
-    /// Whether units can be shaped here, and by whom.
-    pub fn kind(&self) -> BackendKind {
-        self.kind
-    }
-
-    /// Who serves a target.
-    pub(super) fn kind_of(&self, target: &Target) -> BackendKind {
-        self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind_of(target))
-    }
-
-    /// What each control can do for units here.
-    pub fn controls(&self) -> Vec<ControlState> {
-        let Some(backend) = &self.backend else { return Vec::new() };
-        let state = |control: &ShapedControl| ControlState {
-            control: Text::lossy(control.file_name()),
-            support: if backend.supports(*control) { Support::Effective } else { Support::Unsupported },
-        };
-        ShapedControl::ALL.iter().map(state).collect()
-    }
-
-    /// The targets that are shaped.
-    pub fn targets(&self) -> Vec<TargetView> {
-        let one = |(target, live): (&Target, &Live)| TargetView {
-            target: target.clone(),
-            plan: live.plan,
-            backend: self.kind_of(target),
-            cgroup: live.place.cgroup.as_cgroup().clone(),
-            state: live.shaping.state(),
-        };
-        self.live.iter().map(one).collect()
-    }
-
-    /// Plans that are given and that no target follows, with why.
-    pub fn not_followed(&self) -> Vec<(Target, PlanId, String)> {
-        let given = self.plans.iter().map(|(target, plan)| (target, plan.checked().plan().id));
-        let left = given.filter(|(target, id)| self.live.get(*target).is_none_or(|live| live.plan != *id));
-        left.map(|(target, id)| {
-            let told = self.refused.get(target).filter(|(plan, _)| *plan == id);
-            let why = told.map_or_else(|| "it has not begun".to_owned(), |(_, why)| why.clone());
-            (target.clone(), id, why)
-        })
-        .collect()
     }
 
     /// Until when the leases run that hold something here, the first to end.
@@ -481,8 +456,8 @@ pub(super) const fn rest_ticks(is_at_rest: bool) -> u64 {
     if is_at_rest { REST_TICKS } else { 0 }
 }
 
-fn is_over(plan: &VerifiedPlan, now: Now) -> bool {
-    plan.checked().plan().ends_at_ms.is_some_and(|ends_at_ms| ends_at_ms <= now.unix_ms)
+fn is_over(plan: &CheckedPlan, now: Now) -> bool {
+    plan.plan().ends_at_ms.is_some_and(|ends_at_ms| ends_at_ms <= now.unix_ms)
 }
 
 pub(super) fn happened(kind: EventKind, cgroup: &CgroupPath, now: Now) -> Event {

@@ -16,6 +16,7 @@ use crate::enforce::group::GroupPath;
 use crate::enforce::tests::verified_with;
 use crate::state::StateDir;
 
+mod between;
 mod many;
 mod scopes;
 
@@ -89,8 +90,11 @@ impl Backend for Fake {
     fn overridden(&mut self, _: &Target, _: ShapedControl) -> Result<Override, ShapeError> {
         Ok(self.0.lock().unwrap().overridden.unwrap_or(Override::None))
     }
-    fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
-        Ok(Prior { value, drop_in: None, drop_in_path: None, note: None })
+    fn prior(&mut self, _: &Target, control: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
+        let is_share = matches!(control, ShapedControl::CpuWeight | ShapedControl::CpuIdle);
+        let stands: &[u8] = if self.writes() == 0 { b"first" } else { b"ours" };
+        let drop_in = is_share.then(|| stands.to_vec());
+        Ok(Prior { value, drop_in, drop_in_path: is_share.then(|| "share".to_owned()), note: None })
     }
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
         if self.0.lock().unwrap().is_refusing {
@@ -104,6 +108,7 @@ impl Backend for Fake {
         let is_refusing = self.0.lock().unwrap().is_refusing;
         undos
             .into_iter()
+            .filter(|undo| !undo.is_contested)
             .filter_map(|undo| {
                 if is_refusing {
                     let control = undo.control;

@@ -191,7 +191,7 @@ pub(crate) struct CrashAt {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct FakeKernel {
+pub(crate) struct FakeKernel {
     pub(super) crash: CrashAt,
     /// A controller whose groups below our parent take no process.
     pub(super) closed: Option<Controller>,

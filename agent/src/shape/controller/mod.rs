@@ -59,7 +59,8 @@ pub struct Shaping {
 impl Shaping {
     /// Takes up a plan for a target that none has moved yet: its lines start at what is there.
     ///
-    /// A control that has no entry in `baseline` goes back to what the reading shows.
+    /// A control that has no entry in `baseline` goes back to what the reading shows; one that has, and that the plan does not
+    /// move, goes back at once.
     pub fn begin(
         plan: &CheckedPlan,
         baseline: &BTreeMap<ShapedControl, Value>,
@@ -77,6 +78,12 @@ impl Shaping {
         };
         let mut shaping = Self { kept };
         shaping.take_up(plan, baseline, reading, rules, now);
+        // What the plan does not move, and a plan before has moved, goes back.
+        let is_missing = |control: &ShapedControl| !plan.controls().any(|moved| moved == *control);
+        for (control, value) in baseline.iter().filter(|(control, _)| is_missing(control)) {
+            let shown = Value::shown_by(reading.actual(*control)).unwrap_or(*value);
+            shaping.kept.tracks.push(Track::new(*control, *value, shown));
+        }
         shaping
     }
 

@@ -139,6 +139,7 @@ impl Manager for Bus {
         let policy: String = get(&resources, "ManagedOOMMemoryPressure", unit)?;
         let limit: u32 = get(&resources, "ManagedOOMMemoryPressureLimit", unit)?;
         Ok(Some(UnitSeen {
+            id: get(&about, "Id", unit)?,
             control_group,
             is_transient: get(&about, "Transient", unit)?,
             slice: get(&resources, "Slice", unit)?,

@@ -12,6 +12,8 @@ const DEPTH_MAX: usize = 16;
 /// A unit as the manager tells of it.
 #[derive(Debug, Clone)]
 pub(in crate::shape) struct UnitSeen {
+    /// Its own name: it may have been asked for by another.
+    pub(in crate::shape) id: String,
     /// Its cgroup, from the root.
     pub(in crate::shape) control_group: String,
     /// Whether it was made at run time and has no file.

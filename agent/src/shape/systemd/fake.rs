@@ -1,5 +1,6 @@
 //! A manager in a tree of plain files: what systemd would do there when it is asked.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub(crate) struct FakeManager {
     pub(crate) crash: CrashAt,
     /// A file that changes while a process is moved.
     pub(crate) meanwhile: Arc<Mutex<Option<(PathBuf, String)>>>,
+    /// Other names of units.
+    pub(crate) aliases: Arc<Mutex<BTreeMap<String, String>>>,
     /// What the last scope was called for people.
     pub(crate) about: Arc<Mutex<String>>,
 }
@@ -152,7 +155,8 @@ impl Manager for FakeManager {
             return Err(ShapeError::Bus(Box::new(zbus::Error::Failure("nobody answers".to_owned()))));
         }
         let control_group = format!("/{SLICE}/{unit}");
-        let seen = UnitSeen { control_group, is_transient: true, slice: SLICE.to_owned(), oomd: None };
+        let id = self.aliases.lock().unwrap().get(unit).cloned().unwrap_or_else(|| unit.to_owned());
+        let seen = UnitSeen { id, control_group, is_transient: true, slice: SLICE.to_owned(), oomd: None };
         Ok(self.dir(unit).is_dir().then_some(seen))
     }
 

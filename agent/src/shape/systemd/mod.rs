@@ -20,6 +20,9 @@ pub(crate) mod fake;
 mod granted;
 mod property;
 mod scope;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -61,6 +64,8 @@ pub struct Systemd {
     places: BTreeMap<String, Known>,
     /// The slices above them.
     slices: BTreeMap<String, UnitSeen>,
+    /// What systemd made of the last write: the drop-in's bytes, by its path.
+    ours: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 /// Where a unit was found, and the inode of its cgroup: another inode is another run of it.
@@ -118,11 +123,15 @@ impl Systemd {
             devices,
             places: BTreeMap::new(),
             slices: BTreeMap::new(),
+            ours: BTreeMap::new(),
         }))
     }
 
     fn look_up(&mut self, unit: &str) -> Result<Option<Known>, ShapeError> {
         let Some(seen) = self.bus.unit(unit)? else { return Ok(None) };
+        if seen.id != unit {
+            return Err(ShapeError::Alias { alias: unit.to_owned(), unit: seen.id });
+        }
         let Some(cgroup) = GroupPath::parse(&seen.control_group) else { return Ok(None) };
         let dir = self.tree.mount().dir.join(cgroup.relative());
         let Some(instance) = inode(&dir) else { return Ok(None) };
@@ -134,7 +143,7 @@ impl Systemd {
     /// Forgets what may not be so any more.
     fn forget_changed(&mut self) {
         match self.watch.as_ref().map_or(Changed::All, Watch::take_changed) {
-            Changed::All => {
+            Changed::All | Changed::Deaf => {
                 self.places.clear();
                 self.slices.clear();
             }
@@ -145,6 +154,34 @@ impl Systemd {
                 }
             }
         }
+    }
+
+    /// Sets what stood there before; a unit that is gone took its values along.
+    fn set_back(&self, undo: &Undo) -> Result<(), ShapeError> {
+        let assignment = assignment(undo.control, undo.prior.value, &self.devices);
+        let (Some(unit), Some(assignment)) = (unit_of(&undo.target), assignment) else { return Ok(()) };
+        match self.bus.set(unit, &[assignment]) {
+            Err(_) if matches!(self.bus.unit(unit), Ok(None)) => Ok(()),
+            set => set,
+        }
+    }
+
+    /// Keeps what systemd made of a write, to know it again. Where it cannot be read, what stands at the end counts as ours.
+    fn note_ours(&mut self, unit: &str, control: ShapedControl) {
+        let is_transient = self.known(unit).ok().flatten().map(|known| known.is_transient);
+        let (Some(name), Some(is_transient)) = (property::drop_in_name(control), is_transient) else { return };
+        let path = self.drop_ins.path(unit, name, is_transient);
+        match self.drop_ins.read(&path).ok().flatten() {
+            Some(bytes) => self.ours.insert(path, bytes),
+            None => self.ours.remove(&path),
+        };
+    }
+
+    /// Whether the drop-in that we made has become another one since.
+    fn is_somebody_elses(&self, prior: &Prior) -> bool {
+        let Some(path) = prior.drop_in_path.as_deref().map(PathBuf::from) else { return false };
+        let stands = self.drop_ins.read(&path).ok().flatten();
+        matches!((self.ours.get(&path), stands), (Some(ours), Some(stands)) if *ours != stands)
     }
 
     /// A unit that runs, asked for anew only where it may be another than before.
@@ -215,31 +252,39 @@ impl Backend for Systemd {
         let (Some(unit), Some(assignment)) = (unit_of(target), assignment(control, value, &self.devices)) else {
             return Err(ShapeError::Unsupported(control));
         };
-        self.bus.set(unit, &[assignment])
+        self.bus.set(unit, &[assignment])?;
+        self.note_ours(unit, control);
+        Ok(())
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
-        let mut failed = Vec::new();
+        let (mut failed, mut not_set) = (Vec::new(), Vec::new());
         let mut files = false;
         for undo in undos {
-            // First the value, which takes effect at once; then the drop-in state, from which it follows for good.
-            if let (Some(unit), Some(assignment)) =
-                (unit_of(&undo.target), assignment(undo.control, undo.prior.value, &self.devices))
-                && let Err(error) = self.bus.set(unit, &[assignment])
-            {
-                tracing::debug!(error = &error as &dyn std::error::Error, unit, "not set on the way back");
+            if undo.is_contested && self.is_somebody_elses(&undo.prior) {
+                continue;
             }
-            match self.drop_ins.put_back(&undo.prior) {
-                Ok(()) => files = true,
-                Err(error) => failed.push((undo, error)),
+            // First the value, which takes effect at once; then the drop-in state, from which it follows for good.
+            let set = if undo.is_contested { Ok(()) } else { self.set_back(&undo) };
+            if let Some(path) = &undo.prior.drop_in_path {
+                self.ours.remove(Path::new(path));
+            }
+            match (self.drop_ins.put_back(&undo.prior), set) {
+                (Ok(()), Ok(())) => files = true,
+                (Ok(()), Err(error)) => {
+                    files = true;
+                    not_set.push((undo, error));
+                }
+                (Err(error), _) => failed.push((undo, error)),
             }
         }
         if files && let Err(error) = self.bus.reload() {
-            // The files are right: the next reload, whoever asks for it, finds them so.
+            // The files are right: the next reload, whoever asks for it, finds them so. What was not set stands until then.
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "systemd did not reload after values were put back"
             );
+            failed.append(&mut not_set);
         }
         failed
     }

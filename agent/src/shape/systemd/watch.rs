@@ -22,16 +22,26 @@ const CHANGED_MAX: usize = 256;
 pub(super) enum Changed {
     /// Everything: the manager has read its files again, or too much happened.
     All,
+    /// Nothing is heard any more: everything, each time.
+    Deaf,
     /// These units came or went.
     Units(BTreeSet<String>),
 }
 
 impl Changed {
+    fn take(&mut self) -> Self {
+        match self {
+            Self::Deaf => Self::Deaf,
+            _ => mem::replace(self, Self::Units(BTreeSet::new())),
+        }
+    }
+
     fn add(&mut self, unit: Option<String>) {
         match (&mut *self, unit) {
             (Self::Units(units), Some(unit)) if units.len() < CHANGED_MAX => {
                 units.insert(unit);
             }
+            (Self::Deaf, _) => {}
             _ => *self = Self::All,
         }
     }
@@ -75,7 +85,8 @@ impl Watch {
             for unit in signals.flatten().filter_map(|signal| heard(&signal)) {
                 told.lock().unwrap_or_else(PoisonError::into_inner).add(unit);
             }
-            tracing::warn!("systemd's signals are heard no longer: units are still looked at each second");
+            tracing::warn!("systemd's signals are heard no longer: units are asked for each time");
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Changed::Deaf;
         };
         std::thread::Builder::new().name("units".to_owned()).stack_size(128 * 1024).spawn(listen).map_err(
             |source| ShapeError::File { step: "start the thread that hears of", path: "units".into(), source },
@@ -85,7 +96,7 @@ impl Watch {
 
     /// What changed; asked again, nothing did.
     pub(super) fn take_changed(&self) -> Changed {
-        mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), Changed::Units(BTreeSet::new()))
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -121,6 +132,10 @@ mod tests {
         assert_eq!(changed, Changed::All);
         let mut changed = Changed::Units(BTreeSet::new());
         changed.add(None);
-        assert_eq!(changed, Changed::All);
+        assert_eq!(changed.take(), Changed::All);
+        assert_eq!(changed.take(), Changed::Units(BTreeSet::new()), "told once");
+        let mut changed = Changed::Deaf;
+        changed.add(Some("a.service".to_owned()));
+        assert_eq!([changed.take(), changed.take()], [Changed::Deaf, Changed::Deaf]);
     }
 }

@@ -4,7 +4,7 @@ use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, PlanId};
 use quotary_common::limits::PLANS_MAX;
-use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, Target, check};
+use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, ShapedControl, Target, check};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::PlanRequest;
 
@@ -45,6 +45,10 @@ pub fn draft(asked: &Asked<'_>) -> Result<CheckedPlan, Refusal> {
         return Err(Refusal::new(Reason::Busy, format!("{id} has {others} plans, and may have {PLANS_MAX}")));
     }
     let refuse = |why: &str| Refusal::new(Reason::Plan, why);
+    let moves = |control| request.values.contains_key(&control);
+    if moves(ShapedControl::CpuWeight) && moves(ShapedControl::CpuIdle) {
+        return Err(refuse("an idle group has no weight: cpu-weight or cpu-idle, not both"));
+    }
     let starts_at_ms = request.starts_at_ms.unwrap_or(now_ms).max(now_ms);
     if starts_at_ms - now_ms > START_WITHIN_MS {
         return Err(refuse("it starts more than 31 days ahead"));
