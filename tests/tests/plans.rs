@@ -101,7 +101,7 @@ fn a_plan_is_drafted_by_an_admin_for_a_host_that_takes_it_and_by_nobody_else() {
             bad(|request| request.target = unit("web")),
             bad(|request| request.target = Target::Cgroup(CgroupPath::lossy("/a/../b"))),
             bad(|request| *request.values.get_mut(&ShapedControl::CpuWeight).unwrap() = 0),
-            bad(|request| drop(request.values.insert(ShapedControl::CpuIdle, 1))),
+            bad(|request| request.values.extend([(ShapedControl::CpuIdle, 1)])),
             bad(|request| request.over_ms = u64::MAX),
             bad(|request| request.starts_at_ms = Some(u64::MAX)),
         ] {

@@ -11,12 +11,18 @@ MBIT = 1_000_000
 TARGET = 8 * MBIT
 OVER_S = 20
 WITHIN = 0.15       # of the target
+SLOWED = 0.8        # the other service keeps this part of its pace at least: the emulated CPUs are shared by all
 
 # Sends for ever, as fast as it may on a part of an emulated CPU; the shell's own TCP, so that the guest needs no more.
 SENDER = """
 [Service]
-CPUQuota=30%%
+CPUQuota=15%%
 ExecStart=/bin/bash -c 'while :; do cat /dev/zero >/dev/tcp/10.0.2.100/%d; sleep 1; done'
+"""
+# Sends at a pace of its own, well below what the machine can and well above the target.
+PACED = """
+[Service]
+ExecStart=/bin/bash -c 'while :; do while head -c 1M /dev/zero; do sleep .25; done >/dev/tcp/10.0.2.100/%d; sleep 1; done'
 """
 
 
@@ -50,8 +56,8 @@ def rates(sinks, seconds):
 
 def prepare(files, sinks):
     """Two services: one that a plan moves, and another on the same interface."""
-    for name, sink in zip(("sender", "other"), sinks):
-        (files / f"{name}.service").write_text(SENDER % sink.port)
+    for name, service, sink in zip(("sender", "other"), (SENDER, PACED), sinks):
+        (files / f"{name}.service").write_text(service % sink.port)
 
 
 def traces(boot):
@@ -112,23 +118,23 @@ def egress(verifier, boot, sinks, lease_s, figures):
     sender, other = sinks
     before = rates(sinks, 8)
     figures["egress_before_bits"], figures["other_before_bits"] = before
-    expect("both send much more than the target before any plan", min(before) > 2 * TARGET, before)
+    expect("both send more than the target before any plan", before[0] > 2 * TARGET and before[1] > 1.2 * TARGET, before)
     expect("and nothing of ours is there", traces(boot) == ["0"], traces(boot))
     plan = drafted(verifier, "--over", f"{OVER_S}s")
     first = wait_for("a class of ours", 30, lambda: rate_of(boot), [("the guest", boot.process)])
     say(f"the first limit: {first}")
     time.sleep(max(0, plan["effective_at_ms"] / 1000 - time.time()))
     start = time.monotonic()
-    at_target(boot, 60)
+    at_target(boot, 150)
     figures["egress_late_s"] = round(time.monotonic() - start, 1)
     time.sleep(2)
     sent, start = sent_by_class(boot), time.monotonic()
-    during = rates(sinks, 10)
+    during = rates(sinks, 15)
     figures["egress_during_by_tc_bits"] = round((sent_by_class(boot) - sent) * 8 / (time.monotonic() - start))
     figures["egress_during_bits"], figures["other_during_bits"] = during
     off = abs(during[0] / TARGET - 1)
     expect(f"what is sent follows the plan within {WITHIN:.0%}: {during[0] / MBIT:.2f} Mbit/s", off <= WITHIN, figures)
-    expect("the other service is not slowed", during[1] >= 0.9 * before[1], figures)
+    expect("the other service is not slowed", during[1] >= SLOWED * before[1], figures)
     restarted(boot, sinks, figures)
     flushed(boot)
     verifier.ask("plan", "cancel", plan["plan"])

@@ -54,7 +54,7 @@ def storage(verifier, boot, figures):
     expect("the administrator's limits hold before any plan", (soft, hard) == BEFORE and used > 140 * KIB, (used, soft, hard))
     drafted = json.loads(verifier.ask("--json", "plan", "draft", "--unit", "writer.service", "--storage", "96M", "--over", "15s"))
     start = time.monotonic()
-    wait_for("the soft limit to be at the target", 90, lambda: limits(boot)[1] == TARGET_KIB, [("the guest", boot.process)])
+    wait_for("the soft limit to be at the target", 150, lambda: limits(boot)[1] == TARGET_KIB, [("the guest", boot.process)])
     figures["storage_reached_after_s"] = round(time.monotonic() - start, 1)
     used, soft, hard = limits(boot)
     expect("the hard limit is as it was", hard == BEFORE[1], hard)

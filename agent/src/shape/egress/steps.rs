@@ -75,7 +75,7 @@ fn changes(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) {
     for wish in &wanted.classes {
         match seen.classes.iter().find(|class| class.minor == wish.minor) {
             None => class(steps, "add", name, wish.minor, &rate(wish)),
-            Some(old) if !is_same_rate(old.rate_bits, wish.rate_bits) => {
+            Some(old) if old.rate_bits != as_shown(wish.rate_bits) => {
                 class(steps, "change", name, wish.minor, &rate(wish));
             }
             Some(_) => {}
@@ -83,9 +83,17 @@ fn changes(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) {
     }
 }
 
-/// Whether a rate is the one that was asked for: `tc` shows three digits behind the unit, cut off.
-pub(super) fn is_same_rate(shown_bits: u64, asked_bits: u64) -> bool {
-    shown_bits.abs_diff(asked_bits) <= (asked_bits / 1000).max(8)
+/// A rate as `tc` shows it: in the greatest unit in which it is whole, or has four digits, cut off. Where another version
+/// shows more, a class is changed once too often, to what it is.
+pub(super) fn as_shown(rate_bits: u64) -> u64 {
+    let (mut rate, mut unit) = (rate_bits, 1_u64);
+    for _ in 0..4 {
+        if rate < 1_000 || (rate % 1_000 != 0 && rate < 1_000_000) {
+            break;
+        }
+        (rate, unit) = (rate / 1_000, unit * 1_000);
+    }
+    rate * unit
 }
 
 fn class(steps: &mut Steps, verb: &str, name: &str, minor: u16, how: &str) {

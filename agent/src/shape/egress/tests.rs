@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use quotary_common::envelope::Name;
 
 use super::form::{OTHERS, check};
-use super::steps::{HANDLE, Steps, is_same_rate, steps};
+use super::steps::{HANDLE, Steps, as_shown, steps};
 use super::*;
 
 /// A kernel that understands what `tc` and `nft` are told, and takes nothing else.
@@ -22,6 +22,12 @@ impl Kernel {
     fn with(names: &[&str], root: &Root) -> Self {
         let one = |name: &&str| SeenInterface { name: (*name).to_owned(), root: root.clone(), classes: Vec::new() };
         Self { seen: Seen { interfaces: names.iter().map(one).collect(), has_table: false }, rules: Vec::new() }
+    }
+
+    /// What is there on these interfaces.
+    fn on(&self, names: &[String]) -> Seen {
+        let interfaces = self.seen.interfaces.iter().filter(|interface| names.contains(&interface.name));
+        Seen { interfaces: interfaces.cloned().collect(), has_table: self.seen.has_table }
     }
 
     fn interface(&mut self, name: &str) -> &mut SeenInterface {
@@ -68,7 +74,9 @@ impl Kernel {
                 assert_eq!(is_there, verb == "change", "{line}");
                 let shown = parse::classes(&format!("class htb {id} root rate {} \n", rate.replace('g', "G")));
                 interface.classes.retain(|class| class.minor != minor);
-                interface.classes.extend(shown);
+                interface
+                    .classes
+                    .extend(shown.into_iter().map(|class| SeenClass { rate_bits: as_shown(class.rate_bits), ..class }));
             }
             _ => panic!("{line}"),
         }
@@ -118,15 +126,15 @@ impl Hand for FakeHand {
         }
         let mut kernel = self.kernel.lock().unwrap();
         match request {
-            Request::LookAtEgress(_) => Ok(Reply::Egress(kernel.seen.clone())),
+            Request::LookAtEgress(names) => Ok(Reply::Egress(kernel.on(names))),
             Request::BringEgress(wanted) => {
                 let wanted = check(wanted.clone()).map_err(HandError::Refused)?;
                 let tree = self.root.join("sys/fs/cgroup");
                 let rules = wanted.rules_where(|group| tree.join(group.relative()).is_dir());
-                let steps = steps(&kernel.seen, &wanted, &rules).map_err(HandError::Refused)?;
+                let steps = steps(&kernel.on(&wanted.interfaces), &wanted, &rules).map_err(HandError::Refused)?;
                 *self.loads.lock().unwrap() += usize::from(!steps.nft.is_empty());
                 kernel.apply(&steps);
-                Ok(Reply::Egress(kernel.seen.clone()))
+                Ok(Reply::Egress(kernel.on(&wanted.interfaces)))
             }
             _ => panic!("{request:?}"),
         }
@@ -153,6 +161,9 @@ impl World {
         let temp = tempfile::tempdir().unwrap();
         for name in ["a.service", "b.service"] {
             fs::create_dir_all(temp.path().join("sys/fs/cgroup/system.slice").join(name)).unwrap();
+        }
+        for name in ["eth0", "eth1"] {
+            fs::create_dir_all(temp.path().join("sys/class/net").join(name).join("device")).unwrap();
         }
         let kernel = Arc::new(Mutex::new(Kernel::with(&["eth0", "eth1"], &Root::Default)));
         let hand = FakeHand { kernel, root: temp.path().to_path_buf(), ..FakeHand::default() };
@@ -221,6 +232,26 @@ fn a_change_of_rate_loads_no_rule() {
 }
 
 #[test]
+fn a_rate_is_compared_as_tc_shows_it() {
+    for (asked, shown) in [
+        (8, 8),
+        (999, 999),
+        (7_999_999, 7_999_000),
+        (8_000_000, 8_000_000),
+        (8_000_001, 8_000_000),
+        (263_651_488, 263_651_000),
+        (10_000_000_000, 10_000_000_000),
+    ] {
+        assert_eq!(as_shown(asked), shown, "{asked}");
+    }
+    // A small difference is made true all the same.
+    let mut world = World::new();
+    world.limit("a.service", 8_003_000);
+    world.egress.write(&unit("a.service"), Value::Value(8_000_000)).unwrap();
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
+}
+
+#[test]
 fn a_unit_that_is_started_anew_gets_its_rule_anew_within_a_second() {
     let mut world = World::new();
     world.limit("a.service", 8_000_000);
@@ -266,6 +297,31 @@ fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
     again.undo(&[unit("a.service")]).unwrap();
     again.undo(&[unit("b.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
+}
+
+#[test]
+fn an_agent_that_is_told_of_fewer_interfaces_takes_its_own_away_from_all() {
+    let mut world = World::new();
+    let note = world.limit("a.service", 5_000_000);
+    let mut again = Egress::with(world.temp.path(), Box::new(world.hand.clone()), vec!["eth0".into()]).unwrap();
+    again.recall(&unit("a.service"), &note);
+    again.undo(&[unit("a.service")]).unwrap();
+    assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
+}
+
+#[test]
+fn a_limit_that_an_interface_lacks_is_none_and_a_write_that_was_refused_is_not_made_later() {
+    let mut world = World::new();
+    world.limit("a.service", 8_000_000);
+    world.hand.kernel.lock().unwrap().seen.interfaces[1].classes.retain(|class| class.minor != 16);
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited);
+    *world.hand.is_refusing.lock().unwrap() = true;
+    world.egress.write(&unit("a.service"), Value::Value(1_000_000)).unwrap_err();
+    *world.hand.is_refusing.lock().unwrap() = false;
+    world.limit("b.service", 3_000_000);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
 }
 
 #[test]
@@ -505,7 +561,8 @@ proptest! {
                 prop_assert_eq!(interface.classes.len(), if is_empty { 0 } else { wanted.classes.len() + 1 });
                 for wish in &wanted.classes {
                     let seen = interface.classes.iter().find(|class| class.minor == wish.minor).unwrap();
-                    prop_assert!(is_same_rate(seen.rate_bits, wish.rate_bits));
+                    prop_assert_eq!(seen.rate_bits, as_shown(wish.rate_bits));
+                    prop_assert!(wish.rate_bits - seen.rate_bits <= wish.rate_bits / 1_000);
                 }
             }
         }

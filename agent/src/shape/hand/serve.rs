@@ -121,6 +121,14 @@ mod tests {
     }
 
     #[test]
+    fn a_hand_does_its_own_duty_and_no_other() {
+        let directory = super::super::Directory { path: "/srv/x".to_owned(), project: 1 };
+        let (served, replies) = answers(&frame(&cbor::to_bytes(&Request::BringStorage(directory, 0))));
+        served.unwrap();
+        assert_eq!(replies, [Reply::Failed("that is not the duty of egress".to_owned())]);
+    }
+
+    #[test]
     fn what_is_no_frame_or_no_request_ends_the_connection() {
         for bad in [
             vec![0xff, 0xff, 0xff, 0xff, 1],

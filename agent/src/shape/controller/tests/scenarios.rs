@@ -379,6 +379,32 @@ fn egress_begins_a_little_above_what_is_sent_and_nothing_but_its_floor_holds_it(
 }
 
 #[test]
+fn down_to_what_is_sent_egress_follows_its_line_in_steps_of_any_size() {
+    let rules = rules().check().unwrap();
+    let plan = check(plan_over(4_000, &[(ShapedControl::NetworkEgress, 8_000_000)])).unwrap();
+    let mut now = Now { unix_ms: START_UNIX_MS, boottime_ms: 5_000_000 };
+    // All of the host send 300 Mbit/s; this one 20, as its class shows once there is one.
+    let reading = |shows: Actual| Reading {
+        actual: [(ShapedControl::NetworkEgress, shows)].into(),
+        egress_bits_per_second: Some(if shows == Actual::Unlimited { 300_000_000 } else { 20_000_000 }),
+        ..Reading::default()
+    };
+    let mut shows = Actual::Unlimited;
+    let mut shaping = Shaping::begin(&plan, &BTreeMap::new(), &reading(shows), &rules, now);
+    let mut writes = Vec::new();
+    for _ in 0..4 {
+        if let Some(Write { value: Value::Value(bits), .. }) =
+            shaping.step(Phase::Plan(&plan), &reading(shows), &rules, now).write
+        {
+            writes.push(bits);
+            shows = Actual::Value(bits);
+        }
+        now = Now { unix_ms: now.unix_ms + 1_000, boottime_ms: now.boottime_ms + 1_000 };
+    }
+    assert_eq!(writes, [330_000_000, 169_000_000], "half of it in one step, and no further than the line");
+}
+
+#[test]
 fn storage_begins_a_little_above_what_is_used() {
     let rules = Rules { ceilings: [(ShapedControl::Storage, 100 * GIB)].into(), ..rules() }.check().unwrap();
     let now = Now { unix_ms: START_UNIX_MS, boottime_ms: 5_000_000 };
