@@ -10,7 +10,7 @@ use crate::config;
 #[derive(Debug, Parser)]
 #[command(name = "quotary-agent", version)]
 #[command(
-    after_help = "Exit codes: 0 stopped in order; 1 could not run or stop in order; 64 usage or configuration.\n\
+    after_help = "Exit codes: 0 stopped in order; 1 could not run, stop in order or put everything back; 64 usage or configuration.\n\
     Signals: SIGTERM or SIGINT puts every limit back and stops; a second one stops at once, and the next start puts back."
 )]
 pub struct Arguments {
@@ -30,9 +30,10 @@ pub struct Arguments {
 pub enum Command {
     /// Put back what was before Quotary: every limit, or with --ended those that no lease covers any more
     ///
-    /// systemd calls it after a crash and at the end of the leases; an agent that runs is asked to do it.
+    /// systemd calls it after a crash and at the end of the leases; an agent that runs is asked to do it. Where the configuration does
+    /// not hold, the settings of the agent's last start are used.
     Restore {
-        /// Only what no lease covers any more; an agent that runs does that by itself
+        /// Only what no lease covers any more, unless the kill switch is set; an agent that runs does that by itself
         #[arg(long)]
         ended: bool,
     },

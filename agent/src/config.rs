@@ -1,5 +1,6 @@
 //! The agent's configuration: raw as written, then checked; all faults are told at once.
 
+mod kept;
 mod shape;
 
 use std::num::NonZeroU64;
@@ -9,6 +10,7 @@ use quotary_common::envelope::Mode;
 use quotary_common::limits::{APPLICATIONS_MAX, REQUESTS_MAX, defaults};
 use serde::Deserialize;
 
+pub use self::kept::KeptError;
 use self::shape::{RawShape, Shape};
 use crate::enforce::Device;
 use crate::enforce::group::GroupPath;

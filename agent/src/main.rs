@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use quotary_agent::args::{Arguments, Command, Duty};
 use quotary_agent::config::Config;
-use quotary_agent::run::Restored;
+use quotary_agent::run::{PutBack, Restored};
 use quotary_agent::shape::hand;
 use quotary_agent::{run, tpm};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,13 +29,7 @@ fn main() -> ExitCode {
     if let Some(Command::Hand { duty }) = arguments.command {
         return hand(duty);
     }
-    let config = match Config::load(&arguments.config) {
-        Ok(config) => config.with_credentials(std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).as_deref()),
-        Err(error) => {
-            eprintln!("quotary-agent: {}", with_causes(&error));
-            return EXIT_USAGE.into();
-        }
-    };
+    let Some(config) = configured(&arguments) else { return EXIT_USAGE.into() };
     if arguments.check_config {
         println!("{} is good", arguments.config.display());
         return ExitCode::SUCCESS;
@@ -64,6 +58,31 @@ fn main() -> ExitCode {
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration; for `restore` what the agent's last start kept of one, where it does not hold. `None`: its faults were told.
+fn configured(arguments: &Arguments) -> Option<Config> {
+    let error = match Config::load(&arguments.config) {
+        Ok(config) => {
+            let given = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+            return Some(config.with_credentials(given.as_deref()));
+        }
+        Err(error) => error,
+    };
+    eprintln!("quotary-agent: {}", with_causes(&error));
+    if arguments.check_config || !matches!(arguments.command, Some(Command::Restore { .. })) {
+        return None;
+    }
+    match Config::kept(&arguments.config) {
+        Ok(config) => {
+            eprintln!("quotary-agent: the settings that the agent's last start kept are used to put back");
+            Some(config)
+        }
+        Err(error) => {
+            eprintln!("quotary-agent: {}", with_causes(&error));
+            None
         }
     }
 }
@@ -111,8 +130,11 @@ fn restore(config: &Config, only_ended: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(run::restore(config, only_ended))? {
         Restored::AgentRuns => println!("the agent runs: it ends leases by itself"),
-        Restored::Done { grants, targets } => {
+        Restored::Done(PutBack { grants, targets, left }) => {
             println!("put back: {grants} grants ended, {targets} units and groups have their own values again");
+            if !left.is_empty() {
+                anyhow::bail!("not put back, and kept to be tried again: {}", left.join(", "));
+            }
         }
     }
     Ok(())

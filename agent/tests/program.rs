@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use quotary_client::LocalClient;
 use quotary_common::envelope::Mode;
 use quotary_common::units::{Class, Resources};
-use quotary_common::wire::{AskGrant, GrantRequest, Nothing, RequestReply, ShowAgent};
+use quotary_common::wire::{AskGrant, GrantRequest, Nothing, RequestReply, RestoreAll, ShowAgent};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_quotary-agent");
@@ -60,6 +60,7 @@ impl Running {
         // Nobody listens on port 1: the TPM is away.
         let text = format!(
             "state_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\nmode = \"observe\"\nretry_max_ms = 200\n\
+             kill_switch_file = \"{here}/stop\"\n\
              [tpm]\naccess = \"swtpm\"\nswtpm_port = 1\n"
         );
         let config = temp.path().join("agent.toml");
@@ -137,4 +138,50 @@ fn after_a_kill_the_next_agent_takes_the_sockets_over() {
     });
     running.signal(Signal::INT);
     assert_eq!(running.child.wait().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_kill_switch_that_goes_does_not_undo_what_root_asked_for() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let running = Running::start();
+    let admin = running.client("admin.sock");
+    let why_not = async || admin.call::<ShowAgent>(&[], &Nothing {}).await.unwrap().why_not.unwrap_or_default();
+    let switch = running.temp.path().join("stop");
+    std::fs::write(&switch, "").unwrap();
+    running.wait_for(|running| running.log().contains("the kill switch is set"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(why_not().await.contains("the kill switch is set"), "{}", why_not().await);
+    let reply = admin.call::<RestoreAll>(&[], &Nothing {}).await.unwrap();
+    assert_eq!((reply.grants, reply.targets, reply.left.len()), (0, 0, 0));
+    std::fs::remove_file(&switch).unwrap();
+    running.wait_for(|running| running.log().contains("the kill switch is gone"));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(why_not().await.contains("root has put everything back"), "{}", why_not().await);
+}
+
+#[test]
+fn restore_does_not_need_a_configuration_that_holds_once_an_agent_has_started() {
+    let mut running = Running::start();
+    running.signal(Signal::KILL);
+    running.child.wait().unwrap();
+    let config = running.temp.path().join("agent.toml");
+    let good = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("sample_ms = often\n{good}")).unwrap();
+    let restored = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).arg("--config").arg(&config).args(arguments).output().unwrap();
+        let told = [output.stderr, output.stdout].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        (output.status.code(), told)
+    };
+    for arguments in [&["restore"][..], &["restore", "--ended"]] {
+        let (code, told) = restored(arguments);
+        assert_eq!(code, Some(0), "{told}");
+        assert!(told.contains("is not a configuration") && told.contains("last start kept"), "{told}");
+        assert!(told.contains("put back: 0 grants"), "{told}");
+    }
+    assert_eq!(restored(&[]).0, Some(64), "the agent itself does not start with it");
+    std::fs::remove_file(running.temp.path().join("state/restore.toml")).unwrap();
+    let (code, told) = restored(&["restore"]);
+    assert!(code == Some(64) && told.contains("restore.toml is not there"), "{told}");
 }

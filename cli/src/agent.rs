@@ -6,7 +6,7 @@ use quotary_common::wire::{
 };
 
 use crate::args::AgentCommand;
-use crate::exit::Failure;
+use crate::exit::{Code, Failure};
 use crate::present::{self, Align, Facts, Table};
 use crate::show::plans::amount;
 
@@ -28,10 +28,21 @@ pub(crate) async fn agent(command: &AgentCommand, json: bool) -> Result<(), Fail
             Ok(())
         }
         AgentCommand::Restore(at) => {
-            let RestoreReply { grants, targets } =
-                LocalClient::new(&at.socket).call::<RestoreAll>(&[], &Nothing {}).await?;
+            let reply = LocalClient::new(&at.socket).call::<RestoreAll>(&[], &Nothing {}).await?;
             if json {
-                return present::json(&RestoreReply { grants, targets });
+                present::json(&reply)?;
+            }
+            let RestoreReply { grants, targets, left } = reply;
+            if !left.is_empty() {
+                let left: Vec<String> = left.iter().map(|name| present::clean(name).to_string()).collect();
+                let told = format!(
+                    "{grants} grants ended and {targets} units released; not put back, and tried again: {}",
+                    left.join(", ")
+                );
+                return Err(Failure::new(Code::Refused, told));
+            }
+            if json {
+                return Ok(());
             }
             present::print(&format!(
                 "{grants} grants ended and {targets} units released, the state before Quotary put back; nothing is enforced until the agent is started again\n"

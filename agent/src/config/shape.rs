@@ -20,9 +20,13 @@ const STORAGE_MAX: usize = 256;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawShape {
-    protected_units: Option<Vec<String>>,
+    protected_units: Vec<String>,
     memory_floor_bytes: Option<u64>,
     cpu_weight_floor: Option<u64>,
+    cpu_quota_floor_millicores: Option<u64>,
+    io_weight_floor: Option<u64>,
+    io_read_floor_bytes_per_second: Option<u64>,
+    io_write_floor_bytes_per_second: Option<u64>,
     egress_floor_bits_per_second: Option<u64>,
     egress_interfaces: Option<Vec<String>>,
     storage_floor_bytes: Option<u64>,
@@ -71,6 +75,10 @@ impl RawShape {
         let floors = BTreeMap::from([
             (ShapedControl::MemoryHigh, self.memory_floor_bytes.unwrap_or(64 << 20)),
             (ShapedControl::CpuWeight, self.cpu_weight_floor.unwrap_or(5)),
+            (ShapedControl::CpuQuota, self.cpu_quota_floor_millicores.unwrap_or(50)),
+            (ShapedControl::IoWeight, self.io_weight_floor.unwrap_or(10)),
+            (ShapedControl::IoReadMax, self.io_read_floor_bytes_per_second.unwrap_or(1 << 20)),
+            (ShapedControl::IoWriteMax, self.io_write_floor_bytes_per_second.unwrap_or(1 << 20)),
             (ShapedControl::NetworkEgress, self.egress_floor_bits_per_second.unwrap_or(1_000_000)),
             (ShapedControl::Storage, self.storage_floor_bytes.unwrap_or(64 << 20)),
         ]);
@@ -87,18 +95,7 @@ impl RawShape {
         if let Err(found) = rules.clone().check() {
             faults.extend(found.iter().map(|fault| format!("shape: {fault}")));
         }
-        let local = match self.protected_units {
-            None => Local::default(),
-            Some(units) => {
-                if units.len() > PROTECTED_MAX {
-                    faults.push(format!("shape.protected_units has {} entries: at most {PROTECTED_MAX}", units.len()));
-                }
-                if let Some(off) = units.iter().find(|unit| unit.matches('*').count() > 1 || unit.is_empty()) {
-                    faults.push(format!("shape.protected_units has \"{off}\": it must be a name with at most one `*`"));
-                }
-                Local::protecting(units)
-            }
-        };
+        let local = protected(self.protected_units, faults);
         let egress_interfaces = self.egress_interfaces.inspect(|names| {
             if names.is_empty() || names.len() > INTERFACES_MAX {
                 faults.push(format!("shape.egress_interfaces has {} entries: 1 to {INTERFACES_MAX}", names.len()));
@@ -110,6 +107,17 @@ impl RawShape {
         let storage = storage(self.storage, faults);
         Shape { rules, local, egress_interfaces, storage }
     }
+}
+
+/// Checks the units that are protected besides those that always are.
+fn protected(units: Vec<String>, faults: &mut Vec<String>) -> Local {
+    if units.len() > PROTECTED_MAX {
+        faults.push(format!("shape.protected_units has {} entries: at most {PROTECTED_MAX}", units.len()));
+    }
+    if let Some(off) = units.iter().find(|unit| unit.matches('*').count() > 1 || unit.is_empty()) {
+        faults.push(format!("shape.protected_units has \"{off}\": it must be a name with at most one `*`"));
+    }
+    Local::protecting(units)
 }
 
 /// Checks directories: each unit has one at most, and no two have a project in common.
@@ -139,4 +147,46 @@ fn storage(raw: Vec<RawStorage>, faults: &mut Vec<String>) -> Vec<Assigned> {
         assigned.extend(name.map(|name| Assigned { unit: Target::Unit(name), directory }));
     }
     assigned
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> (Shape, Vec<String>) {
+        let mut faults = Vec::new();
+        let shape = toml::from_str::<RawShape>(text).unwrap().check(&mut faults);
+        (shape, faults)
+    }
+
+    #[test]
+    fn an_empty_list_of_protected_units_unprotects_nothing() {
+        let ssh = Target::Unit(Name::lossy("ssh.service"));
+        let (shape, faults) = check("protected_units = []");
+        assert!(faults.is_empty() && shape.local.protects(&ssh).is_some());
+        let (shape, _) = check("protected_units = [\"db.service\"]");
+        assert!(shape.local.protects(&ssh).is_some());
+        assert!(shape.local.protects(&Target::Unit(Name::lossy("db.service"))).is_some());
+    }
+
+    #[test]
+    fn every_control_that_a_plan_tightens_has_a_floor_that_can_be_set() {
+        let (shape, faults) = check("");
+        assert!(faults.is_empty(), "{faults:?}");
+        let controls = [
+            (ShapedControl::CpuQuota, 50, "cpu_quota_floor_millicores"),
+            (ShapedControl::IoWeight, 10, "io_weight_floor"),
+            (ShapedControl::IoReadMax, 1 << 20, "io_read_floor_bytes_per_second"),
+            (ShapedControl::IoWriteMax, 1 << 20, "io_write_floor_bytes_per_second"),
+        ];
+        let rules = shape.rules.check().unwrap();
+        for (control, default, key) in controls {
+            assert_eq!(rules.bounded(control, 1), default, "{control}");
+            let (other, faults) = check(&format!("{key} = 5000"));
+            assert!(faults.is_empty() && other.rules.floor(control) == 5000, "{key}: {faults:?}");
+            let (_, faults) = check(&format!("{key} = 0"));
+            assert!(faults.iter().any(|fault| fault.contains(&control.to_string())), "{key}: {faults:?}");
+        }
+    }
 }

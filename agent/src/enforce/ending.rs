@@ -63,7 +63,8 @@ impl Enforcer {
         self.ending().into_iter().for_each(|grant| self.take_down(grant));
     }
 
-    fn ending(&self) -> Vec<GrantId> {
+    /// Grants that are over and of which something is left: it is tried again.
+    pub fn ending(&self) -> Vec<GrantId> {
         let endings = self.journal.held().grants.iter().filter(|(_, held)| held.ending.is_some());
         endings.map(|(id, _)| *id).collect()
     }

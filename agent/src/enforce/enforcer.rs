@@ -180,7 +180,7 @@ impl Enforcer {
     }
 
     #[cfg(test)]
-    pub(super) fn apply_grants(&mut self, grants: &[Grant], lease: &Lease, now_ms: u64) -> Outcome {
+    pub(crate) fn apply_grants(&mut self, grants: &[Grant], lease: &Lease, now_ms: u64) -> Outcome {
         self.apply_asked(grants, &BTreeMap::new(), lease, now_ms)
     }
 

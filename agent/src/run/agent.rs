@@ -22,6 +22,7 @@ use super::requests::{Requests, Waiting};
 use super::schedule::Schedule;
 use super::supervision::Supervision;
 use super::view::Figures;
+use super::works::PutBack;
 use crate::clock;
 use crate::config::Config;
 use crate::enforce::Outcome;
@@ -33,6 +34,10 @@ use crate::state::StateDir;
 
 /// How often the enforcer sees what time brought, ms: how late a lease may end.
 const TICK_MS: u64 = 1_000;
+/// Why nothing is enforced after a `restore`.
+const RESTORED: &str = "root has put everything back: nothing is enforced until the agent is started again";
+/// Why nothing is enforced under the kill switch.
+const SWITCHED_OFF: &str = "the kill switch is set, everything is put back: nothing is enforced until it is gone";
 /// Writes that wait for an envelope.
 const WRITES_WAITING_MAX: usize = 4_096;
 
@@ -60,8 +65,10 @@ pub(super) struct Agent {
     pub(super) changing: u32,
     /// The enrolment that the enforcer must know of before evidence is sent under it.
     pub(super) enrolment: Option<Enrolment>,
-    /// Root has put everything back: nothing is enforced until the agent is started again.
-    pub(super) is_halted: bool,
+    /// Root has put everything back: nothing is enforced until the agent is started again, whatever becomes of the kill switch.
+    pub(super) is_restored: bool,
+    /// The kill switch is set: nothing is enforced until it is gone.
+    pub(super) is_switched_off: bool,
     pub(super) tasks: TaskTracker,
     pub(super) supervision: Supervision,
     asked: mpsc::Receiver<Ask>,
@@ -105,7 +112,8 @@ impl Agent {
             owners: BTreeMap::new(),
             changing: 0,
             enrolment: None,
-            is_halted: false,
+            is_restored: false,
+            is_switched_off: false,
             tasks: TaskTracker::new(),
             supervision: Supervision::of_this_process(),
             reports: opened.reports,
@@ -270,14 +278,12 @@ impl Agent {
                     let _ = reply.send(Ok(()));
                 }
             }
-            Done::Switched { is_off } => self.is_halted = is_off,
-            Done::Restored { grants, targets, reply } => {
+            Done::Switched { is_off } => self.is_switched_off = is_off,
+            Done::Restored { put_back, reply } => {
                 self.changing = self.changing.saturating_sub(1);
-                tracing::warn!(
-                    grants,
-                    "root has put everything back: nothing is enforced until the agent is started again"
-                );
-                let _ = reply.send(Ok(quotary_common::wire::RestoreReply { grants, targets }));
+                let PutBack { grants, targets, left } = put_back;
+                tracing::warn!(grants, targets, ?left, "{RESTORED}");
+                let _ = reply.send(Ok(quotary_common::wire::RestoreReply { grants, targets, left }));
             }
         }
         self.keep();
@@ -325,6 +331,15 @@ impl Agent {
         self.release(unheard, None);
     }
 
+    /// Why nothing is enforced, where somebody of this host wants it so.
+    pub(super) fn why_halted(&self) -> Option<&'static str> {
+        match (self.is_restored, self.is_switched_off) {
+            (true, _) => Some(RESTORED),
+            (false, true) => Some(SWITCHED_OFF),
+            (false, false) => None,
+        }
+    }
+
     /// How things stand, for whoever asks the service manager.
     fn standing(&self) -> String {
         let mode = match self.enforcement_facts.mode {
@@ -332,8 +347,10 @@ impl Agent {
             Mode::DryRun => "dry-run",
             Mode::Enforce => "enforce",
         };
+        if let Some(why) = self.why_halted() {
+            return format!("{mode}: {why}");
+        }
         match self.figures.accepted_at_ms {
-            _ if self.is_halted => format!("{mode}: root has put everything back, nothing is enforced"),
             Some(_) if self.linking.logged.is_empty() => format!("{mode}: the verifier accepts evidence"),
             _ => format!("{mode}: {}", *self.obstacle.borrow()),
         }

@@ -16,9 +16,8 @@ impl Agent {
         let now_ms = clock::boottime_ms();
         match ask {
             Ask::Request { peer, id, request, arrived_us, reply } => {
-                if self.is_halted {
-                    let detail = "root has put everything back: start the agent again to ask for grants";
-                    let _ = reply.send(Err(Refusal::new(Reason::Unavailable, detail)));
+                if let Some(why) = self.why_halted() {
+                    let _ = reply.send(Err(Refusal::new(Reason::Unavailable, why)));
                     return;
                 }
                 let (uid, per_uid_max) = (peer.uid, self.config.requests_per_uid_max);
@@ -51,7 +50,7 @@ impl Agent {
             Ask::ShowAgent { reply } => self.show_agent(reply, now_ms),
             Ask::RestoreAll { reply } => match self.enforcement.order(Order::RestoreAll { reply }) {
                 Ok(()) => {
-                    self.is_halted = true;
+                    self.is_restored = true;
                     self.changing += 1;
                     self.requests.refuse_all(&Refusal::new(Reason::Unavailable, "root is putting everything back"));
                 }
@@ -83,16 +82,11 @@ impl Agent {
     fn show_agent(&self, reply: Reply<AgentView>, now_ms: u64) {
         let host = self.linking.host();
         let figures = &self.figures;
-        let why_not: Vec<String> = [
-            self.enforcement_facts.why_not.clone(),
-            self.is_halted.then(|| {
-                "root has put everything back: nothing is enforced until the agent is started again".to_owned()
-            }),
-            figures.alarm.clone(),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
+        let why_not: Vec<String> =
+            [self.enforcement_facts.why_not.clone(), self.why_halted().map(str::to_owned), figures.alarm.clone()]
+                .into_iter()
+                .flatten()
+                .collect();
         let backend = self.backend();
         let mut view = AgentView {
             host,

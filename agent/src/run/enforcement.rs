@@ -15,7 +15,7 @@ use quotary_common::reason::Refusal;
 use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
 
-use super::works::Works;
+use super::works::{PutBack, Works};
 use crate::enforce::{Config, EnforceError, Outcome, Owner};
 use crate::shape::{self, ShapeError, TargetView};
 use crate::socket::Reply;
@@ -69,8 +69,7 @@ pub(super) enum Done {
         reply: Option<Reply<()>>,
     },
     Restored {
-        grants: u64,
-        targets: u64,
+        put_back: PutBack,
         reply: Reply<RestoreReply>,
     },
     /// The kill switch was found, or is gone.

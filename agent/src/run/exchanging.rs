@@ -74,7 +74,7 @@ impl Agent {
     /// How the agent enforces now.
     pub(super) fn backend(&self) -> Backend {
         let mut backend = self.enforcement_facts.backend.clone();
-        if self.is_halted {
+        if self.why_halted().is_some() {
             backend.mode = Mode::Observe;
             backend.kind = BackendKind::None;
         }
@@ -111,7 +111,7 @@ impl Agent {
                 let _ = waiting.reply.send(Ok(RequestReply::Refused { request: refusal.request, error }));
             }
         }
-        if self.is_halted {
+        if self.why_halted().is_some() {
             return;
         }
         self.owners = envelope.claims().requests.iter().map(|request| (request.id, request.uid)).collect();

@@ -29,8 +29,9 @@ use tokio_util::task::TaskTracker;
 pub use enforcement::EnforcementError;
 use quotary_common::envelope::HostFacts;
 pub use restore::{RestoreError, Restored, restore};
+pub use works::PutBack;
 
-use crate::config::Config;
+use crate::config::{Config, KeptError};
 use crate::enforce;
 use crate::sample::{self, SampleError};
 use crate::shape;
@@ -54,6 +55,9 @@ pub enum RunError {
     /// Enforcement cannot begin.
     #[error("enforcement cannot begin")]
     Enforcement(#[from] EnforcementError),
+    /// What `restore` needs of the configuration cannot be kept.
+    #[error("what `restore` needs of the configuration cannot be kept: nothing is enforced without")]
+    Keep(#[from] KeptError),
     /// A socket cannot be opened.
     #[error("the local sockets cannot be opened")]
     Socket(#[from] SocketError),
@@ -75,6 +79,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let boot_id = sample::boot_id(&config.root)?;
     let facts = sample::facts(&config.root)?;
     let (enforcing, shaping) = settings(&config, &state, &facts);
+    // Before anything is in force: from now on it can be put back whatever becomes of the configuration.
+    config.keep(&state)?;
     let opened = Enforcement::open(enforcing, shaping, config.kill_switch_file.clone(), boot_id)?;
     match &opened.facts.why_not {
         Some(why_not) => tracing::warn!(mode = ?opened.facts.mode, %why_not, "the agent starts, and goes only so far"),

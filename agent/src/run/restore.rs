@@ -3,26 +3,22 @@
 //! systemd calls it after a crash (`ExecStopPost=`) and at the end of the leases (a transient timer); root by hand.
 
 use quotary_client::{ClientError, LocalClient};
+use quotary_common::envelope::{HostFacts, Name};
 use quotary_common::wire::{Nothing, RestoreAll};
 
-use super::works::Works;
+use super::works::{PutBack, Works};
 use super::{RunError, settings};
 use crate::config::Config;
 use crate::sample;
 use crate::state::{StateDir, StateError};
 
 /// What `restore` came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restored {
     /// The agent runs, and ends leases by itself.
     AgentRuns,
-    /// So many grants were ended, and so many units and groups have their own values again.
-    Done {
-        /// Grants.
-        grants: u64,
-        /// Units and groups.
-        targets: u64,
-    },
+    /// This was put back, and this was not.
+    Done(PutBack),
 }
 
 /// A restore that was not done.
@@ -36,7 +32,8 @@ pub enum RestoreError {
     Agent(#[from] ClientError),
 }
 
-/// Puts back what no lease covers (`only_ended`), or everything. An agent that runs is asked to do it.
+/// Puts back what no lease covers (`only_ended`), or everything; everything as well where the kill switch is set. An agent that
+/// runs is asked to do it, and looks at the switch by itself.
 ///
 /// # Errors
 /// [`RestoreError`] saying what stands in the way; what is left is in the journal still.
@@ -47,19 +44,31 @@ pub async fn restore(config: &Config, only_ended: bool) -> Result<Restored, Rest
         Err(StateError::Locked { .. }) if only_ended => return Ok(Restored::AgentRuns),
         Err(StateError::Locked { .. }) => {
             let reply = LocalClient::new(config.admin_socket()).call::<RestoreAll>(&[], &Nothing {}).await?;
-            return Ok(Restored::Done { grants: reply.grants, targets: reply.targets });
+            return Ok(Restored::Done(PutBack { grants: reply.grants, targets: reply.targets, left: reply.left }));
         }
         Err(error) => return Err(RunError::State(error).into()),
     };
     let boot_id = sample::boot_id(&config.root).map_err(RunError::Host)?;
-    let facts = sample::facts(&config.root).map_err(RunError::Host)?;
-    let (enforcing, shaping) = settings(config, &state, &facts);
+    let (enforcing, shaping) = settings(config, &state, &facts(config));
     let opened = Works::open(enforcing, shaping, config.kill_switch_file.clone(), boot_id);
     let (mut works, mut outcome) = opened.map_err(RunError::Enforcement)?;
-    if !only_ended {
-        outcome.append(works.restore_all());
+    if only_ended && !works.is_switch_set() {
+        return Ok(Restored::Done(works.tell_ended(&outcome)));
     }
-    let targets: std::collections::BTreeSet<_> =
-        outcome.writes.iter().filter(|write| write.plan.is_some()).map(|write| write.cgroup.clone()).collect();
-    Ok(Restored::Done { grants: outcome.ended.len() as u64, targets: targets.len() as u64 })
+    // What opening has ended counts as well.
+    outcome.append(works.restore_all());
+    Ok(Restored::Done(works.tell_all(&outcome)))
 }
+
+/// What the host has; what it does not say is not needed to put back: it bounds plans, and none is followed here.
+fn facts(config: &Config) -> HostFacts {
+    sample::facts(&config.root).unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "the host does not say what it has");
+        let unknown = || Name::lossy("unknown");
+        HostFacts { hostname: unknown(), kernel: unknown(), cpu_millicores: 0, memory_bytes: 0, os: None }
+    })
+}
+
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

@@ -1,18 +1,22 @@
 //! What the enforcement thread owns, and how it carries out an order: grants in groups of our own, plans in units, and the
 //! switch that ends both.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::{Backend, BackendKind, Hierarchy, Mode};
-use quotary_common::id::BootId;
-use quotary_common::plan::ShapedControl;
+use quotary_common::envelope::{Backend, BackendKind, CgroupPath, Hierarchy, Mode};
+use quotary_common::id::{BootId, GrantId};
+use quotary_common::plan::{ShapedControl, Target};
 
 use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shaped};
 use crate::clock;
 use crate::enforce::{Config, Enforcer, Outcome};
 use crate::shape::controller::Now;
 use crate::shape::{self, Shaper, TargetView};
+
+/// Names that are told of what could not be put back.
+const LEFT_TOLD_MAX: usize = 100;
 
 /// Enforcer and shaper.
 pub(super) struct Works {
@@ -21,6 +25,30 @@ pub(super) struct Works {
     /// While this file is there, nothing is enforced.
     switch: PathBuf,
     is_off: bool,
+}
+
+/// What came of putting back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PutBack {
+    /// Grants of which nothing is left.
+    pub grants: u64,
+    /// Units and groups that plans moved and that have their own values again.
+    pub targets: u64,
+    /// What could not be put back: grants, units and groups, by name; of very many the first.
+    pub left: Vec<String>,
+}
+
+impl PutBack {
+    fn of(outcome: &Outcome, ending: Vec<GrantId>, left: Vec<(Target, CgroupPath)>) -> Self {
+        let grants = outcome.ended.iter().filter(|(grant, _)| !ending.contains(grant)).count() as u64;
+        let written = outcome.writes.iter().filter(|write| write.plan.is_some() && !write.dry_run);
+        let is_left = |cgroup: &CgroupPath| left.iter().any(|(_, other)| other == cgroup);
+        let targets: BTreeSet<_> = written.map(|write| &write.cgroup).filter(|cgroup| !is_left(cgroup)).collect();
+        let targets = targets.len() as u64;
+        let of_grants = ending.iter().map(|grant| format!("grant {grant}"));
+        let of_plans = left.iter().map(|(target, _)| target.to_string());
+        Self { grants, targets, left: of_grants.chain(of_plans).take(LEFT_TOLD_MAX).collect() }
+    }
 }
 
 fn now() -> Now {
@@ -70,8 +98,7 @@ impl Works {
 
     /// Whether the kill switch was set or taken away since the last look.
     pub(super) fn look_at_switch(&mut self) -> Option<(Done, Outcome)> {
-        // A link counts as well, wherever it leads: whoever made it meant it.
-        let is_off = std::fs::symlink_metadata(&self.switch).is_ok();
+        let is_off = self.is_switch_set();
         if is_off == self.is_off {
             return None;
         }
@@ -82,6 +109,22 @@ impl Works {
         }
         tracing::warn!(file = %self.switch.display(), "the kill switch is gone: the next grant set is applied again");
         Some((Done::Switched { is_off }, Outcome::default()))
+    }
+
+    /// Whether the kill switch is set.
+    pub(super) fn is_switch_set(&self) -> bool {
+        // A link counts as well, wherever it leads: whoever made it meant it.
+        std::fs::symlink_metadata(&self.switch).is_ok()
+    }
+
+    /// What came of putting back everything: an outcome of [`Works::restore_all`], and of what was ended before.
+    pub(super) fn tell_all(&self, outcome: &Outcome) -> PutBack {
+        PutBack::of(outcome, self.enforcer.ending(), self.shaper.held())
+    }
+
+    /// What came of putting back what no lease covers, which opening did.
+    pub(super) fn tell_ended(&self, outcome: &Outcome) -> PutBack {
+        PutBack::of(outcome, self.enforcer.ending(), self.shaper.held_without_lease(now()))
     }
 
     /// Puts back the state before Quotary.
@@ -142,9 +185,8 @@ impl Works {
                 (Done::Released { reply }, outcome)
             }
             Order::RestoreAll { reply } => {
-                let targets = self.shaper.targets().len() as u64;
                 let outcome = self.restore_all();
-                (Done::Restored { grants: outcome.ended.len() as u64, targets, reply }, outcome)
+                (Done::Restored { put_back: self.tell_all(&outcome), reply }, outcome)
             }
             // Taken before; it has no report.
             Order::Stop { .. } => (Done::Ticked, Outcome::default()),

@@ -21,7 +21,7 @@
 //! | [`egress`], [`storage`] with [`hand`] | network egress, project quotas; who does what needs a capability |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
-//! | `shaper` and its parts `moving`, `ending` | the shell that does it |
+//! | `shaper` and its parts `moving`, `ending`, `left` | the shell that does it, and what it has not put back yet |
 //! | [`deadline`] | the timer that outlives the agent |
 
 pub mod backend;
@@ -35,6 +35,7 @@ mod groups_held;
 pub mod hand;
 pub mod holds;
 mod kernel;
+mod left;
 pub mod local;
 mod moving;
 mod owners;

@@ -127,7 +127,9 @@ fn answer(ask: Ask, states: &watch::Sender<LocalGrant>, waiting: &mut Vec<super:
             drop(reply.send(owned(&peer, &grant).map(|_| states.subscribe())));
         }
         Ask::ShowAgent { reply } => drop(reply.send(Err(Refusal::new(Reason::Unavailable, "asked")))),
-        Ask::RestoreAll { reply } => drop(reply.send(Ok(quotary_common::wire::RestoreReply { grants: 0, targets: 0 }))),
+        Ask::RestoreAll { reply } => {
+            drop(reply.send(Ok(quotary_common::wire::RestoreReply { grants: 0, targets: 0, left: vec![] })))
+        }
     }
 }
 

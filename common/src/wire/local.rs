@@ -246,4 +246,7 @@ pub struct RestoreReply {
     /// How many units and groups have their own values again.
     #[serde(default)]
     pub targets: u64,
+    /// What could not be put back, by name; of very many the first.
+    #[serde(default)]
+    pub left: Vec<String>,
 }

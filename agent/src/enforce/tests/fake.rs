@@ -17,12 +17,12 @@ use crate::state::StateDir;
 pub(super) const DISK: Device = Device { major: 254, minor: 0 };
 
 /// A host of plain files.
-pub(super) struct Host {
+pub(crate) struct Host {
     temp: tempfile::TempDir,
 }
 
 impl Host {
-    pub(super) fn version_2() -> Self {
+    pub(crate) fn version_2() -> Self {
         let host = Self { temp: in_memory() };
         host.put("sys/fs/cgroup/cgroup.controllers", "cpuset cpu io memory pids\n");
         host.put("sys/fs/cgroup/cgroup.subtree_control", "memory pids\n");
@@ -39,22 +39,22 @@ impl Host {
         host
     }
 
-    pub(super) fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.temp.path().join(relative)
     }
 
-    pub(super) fn put(&self, relative: &str, text: &str) {
+    pub(crate) fn put(&self, relative: &str, text: &str) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    pub(super) fn get(&self, relative: &str) -> String {
+    pub(crate) fn get(&self, relative: &str) -> String {
         fs::read_to_string(self.path(relative)).unwrap().trim().to_owned()
     }
 
     /// A process that started at tick `start`, in the cgroup `cgroup` of every hierarchy.
-    pub(super) fn process(&self, pid: u32, start: u64, cgroup: &str) {
+    pub(crate) fn process(&self, pid: u32, start: u64, cgroup: &str) {
         let rest = (4..22).map(|n| if n == 4 { "1".to_owned() } else { n.to_string() }).collect::<Vec<_>>().join(" ");
         self.put(&format!("proc/{pid}/stat"), &format!("{pid} (burn) R {rest} {start} 0\n"));
         self.put(&format!("proc/{pid}/status"), &format!("Name:\tburn\nUid:\t{uid}\t0\t0\t0\n", uid = super::UID));
@@ -90,7 +90,7 @@ impl Host {
     }
 
     /// The groups of grants that are there, in any hierarchy.
-    pub(super) fn run_groups(&self) -> Vec<PathBuf> {
+    pub(crate) fn run_groups(&self) -> Vec<PathBuf> {
         let all = self.hierarchy_roots().into_iter().flat_map(|root| dirs_below(&root));
         all.filter(|dir| dir.file_name().unwrap().to_string_lossy().starts_with("run-")).collect()
     }
@@ -113,7 +113,7 @@ impl Host {
         }
     }
 
-    pub(super) fn open(&self, mode: Mode, now_ms: u64) -> (Enforcer, Outcome) {
+    pub(crate) fn open(&self, mode: Mode, now_ms: u64) -> (Enforcer, Outcome) {
         self.open_on(FakeKernel::default(), mode, now_ms)
     }
 

@@ -25,12 +25,12 @@ const _: fn() = || {
     can_move::<crate::enforce::Enforcer>();
 };
 
-const BOOT: BootId = BootId::new([1; 16]);
+pub(crate) const BOOT: BootId = BootId::new([1; 16]);
 /// Whose processes the fake host's are.
-const UID: u32 = 1000;
+pub(crate) const UID: u32 = 1000;
 const LEASE_MS: u64 = 10_000;
 
-fn grant(n: u8, cpu_millicores: u64) -> Grant {
+pub(crate) fn grant(n: u8, cpu_millicores: u64) -> Grant {
     Grant {
         id: GrantId::new([n; 32]),
         request: RequestId::new([n; 32]),
