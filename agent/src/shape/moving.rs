@@ -74,6 +74,11 @@ impl Shaper {
         }
         let backend = self.backend.as_mut().ok_or("nothing can be shaped on this host")?;
         let place = backend.find(target).map_err(told)?.ok_or_else(|| format!("{target} does not run"))?;
+        if place.is_unit
+            && let Some(unit) = self.local.protects_below(&self.root, &place.cgroup)
+        {
+            return Err(format!("{target} is not moved on this host: {unit}, which is protected, is in it"));
+        }
         let controls = Self::controls_of(&plan);
         for control in &controls {
             if self.held.targets.get(target).is_some_and(|held| held.has_prior_beside(*control)) {

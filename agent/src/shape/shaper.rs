@@ -112,6 +112,8 @@ pub struct Shaper {
     pub(super) held: Held,
     pub(super) rules: CheckedRules,
     pub(super) local: Local,
+    /// Where the cgroup tree is found.
+    pub(super) root: PathBuf,
     pub(super) mode: Mode,
     pub(super) boot_id: BootId,
     pub(super) plans: BTreeMap<Target, VerifiedPlan>,
@@ -184,6 +186,7 @@ impl Shaper {
             held,
             rules: config.rules,
             local: config.local,
+            root: config.root,
             mode: config.mode,
             boot_id,
             plans: BTreeMap::new(),

@@ -130,7 +130,7 @@ impl Backend for Fake {
 
 /// One host over its restarts.
 struct Host {
-    _temp: tempfile::TempDir,
+    temp: tempfile::TempDir,
     state_dir: StateDir,
     fake: Fake,
     mode: Mode,
@@ -143,7 +143,7 @@ impl Host {
         let temp = crate::enforce::tests::fake::in_memory();
         let state_dir = StateDir::open(temp.path().join("state")).unwrap();
         let now = Now { unix_ms: START_MS, boottime_ms: 10_000 };
-        let mut host = Self { _temp: temp, state_dir, fake: Fake::with("web.service"), mode, shaper: None, now };
+        let mut host = Self { temp, state_dir, fake: Fake::with("web.service"), mode, shaper: None, now };
         host.open(BOOT);
         host
     }
@@ -152,7 +152,7 @@ impl Host {
     fn open(&mut self, boot_id: BootId) {
         self.shaper = None;
         let config = Config {
-            root: "/".into(),
+            root: self.temp.path().to_path_buf(),
             state_dir: self.state_dir.clone(),
             mode: self.mode,
             delegated_parent: None,

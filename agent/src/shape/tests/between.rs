@@ -1,9 +1,9 @@
 //! What comes between a plan and its end: newer plans, other writers, units that were away, undos that fail.
 
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::{EventKind, Mode};
+use quotary_common::envelope::{EventKind, Mode, Name};
 use quotary_common::id::{BootId, PlanId};
-use quotary_common::plan::{Course, Plan, Setpoint, ShapedControl, VerifiedPlan};
+use quotary_common::plan::{Course, Plan, Setpoint, ShapedControl, Target, VerifiedPlan};
 
 use super::{BOOT, Host, MIB, kinds, one};
 use crate::shape::backend::Override;
@@ -148,4 +148,24 @@ fn an_idle_group_after_a_weight_takes_what_stood_before_both_as_its_own() {
     let priors = host.shaper().held.targets.values().flat_map(|held| held.priors.values()).cloned();
     let drop_ins: Vec<Option<Vec<u8>>> = priors.map(|prior| prior.drop_in).collect();
     assert_eq!(drop_ins, [Some(b"first".to_vec()), Some(b"first".to_vec())]);
+}
+
+#[test]
+fn a_slice_that_holds_a_protected_unit_is_not_moved() {
+    let mut host = Host::new(Mode::Enforce);
+    let values = host.fake.0.lock().unwrap().units["web.service"].clone();
+    host.fake.0.lock().unwrap().units.insert("apps.slice".to_owned(), values);
+    let inside = host.temp.path().join("sys/fs/cgroup/system.slice/apps.slice/apps-admin.slice/ssh.service");
+    std::fs::create_dir_all(&inside).unwrap();
+    let like = host.plan(1, 50, 600_000).checked().plan().clone();
+    let given = |host: &Host| {
+        one(Plan { target: Target::Unit(Name::lossy("apps.slice")), ..like.clone() }, host.now.boottime_ms, 600_000)
+    };
+    host.give(vec![given(&host)]);
+    assert_eq!(kinds(&host.pass(65)), [EventKind::PlanRefused]);
+    let [(_, _, why)] = &host.shaper().not_followed()[..] else { unreachable!() };
+    assert!(why.contains("ssh.service"), "{why}");
+    std::fs::remove_dir(&inside).unwrap();
+    host.pass(65);
+    assert_eq!(host.fake.get("apps.slice", ShapedControl::CpuWeight), Value::Value(50));
 }
