@@ -1,7 +1,6 @@
 //! Moving a process into the group of its grant.
 
-use quotary_common::cbor::Text;
-use quotary_common::envelope::{CgroupPath, ControlValue, EnforcementWrite, Mode};
+use quotary_common::envelope::Mode;
 use quotary_common::id::GrantId;
 use quotary_common::plan::Target;
 
@@ -12,6 +11,7 @@ use super::held::GroupState;
 use super::probe::Mount;
 use super::process;
 use super::record::{Entry, Origin, Record};
+use crate::shape::above::{Above, TurnedOnBy};
 use crate::shape::holds::{is_scope, target_of};
 
 impl Enforcer {
@@ -67,7 +67,7 @@ impl Enforcer {
             return Err(error);
         }
         let target = target_of(&group);
-        let along = self.backend.along(&target);
+        let above = self.backend.above(&target);
         if let Err(source) = self.backend.enter(&target, pid, &self.about(grant)) {
             let origins = self.origins_of(grant, pid);
             self.take_back(grant, &target, pid, &origins);
@@ -82,11 +82,11 @@ impl Enforcer {
             return Err(error);
         }
         tracing::info!(%grant, %group, pid, "a process entered its group");
-        Ok(self.entered(*grant, &target, &along, now_ms))
+        Ok(self.entered(*grant, &target, &above, now_ms))
     }
 
     /// What the first process brings about in a scope: its values, which waited for it, now that it is sure who is in it.
-    fn entered(&mut self, grant: GrantId, target: &Target, along: &[(CgroupPath, String)], now_ms: u64) -> Outcome {
+    fn entered(&mut self, grant: GrantId, target: &Target, above: &Above, now_ms: u64) -> Outcome {
         let mut outcome = Outcome::default();
         let Ok(held) = self.running_grant(&grant) else { return outcome };
         if held.group == GroupState::Made {
@@ -102,34 +102,9 @@ impl Enforcer {
                 self.waiting.insert(grant, settings);
             }
         }
-        outcome.writes.extend(self.turned_on(target, along, now_ms));
+        let by = TurnedOnBy { plan: None, backend: self.backend.kind_of(target), at_ms: now_ms };
+        outcome.writes.extend(above.turned_on(self.backend.above(target), by));
         outcome
-    }
-
-    /// Controllers that systemd turned on along the way: siblings there are scheduled by group from then on, and that is told.
-    fn turned_on(&self, target: &Target, before: &[(CgroupPath, String)], now_ms: u64) -> Vec<EnforcementWrite> {
-        let mut writes = Vec::new();
-        for (cgroup, after) in self.backend.along(target) {
-            let known = before.iter().find(|(other, _)| *other == cgroup).map(|(_, shown)| shown.clone());
-            if known.as_ref() == Some(&after) {
-                continue;
-            }
-            tracing::warn!(%cgroup, controllers = %after, "controllers are on for siblings from now on: they are scheduled by group");
-            writes.push(EnforcementWrite {
-                plan: None,
-                grant: None,
-                cgroup,
-                backend: self.backend.kind_of(target),
-                control: Text::lossy("cgroup.subtree_control"),
-                before: known.map(|shown| ControlValue::lossy(&shown)),
-                after: ControlValue::lossy(&after),
-                actual: Some(ControlValue::lossy(&after)),
-                effective: true,
-                at_ms: now_ms,
-                dry_run: false,
-            });
-        }
-        writes
     }
 
     /// What a scope is called for people.

@@ -5,6 +5,7 @@ use quotary_common::envelope::BackendKind;
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
+use super::above::Above;
 use super::controller::{Reading, Value};
 use super::holds::Holds;
 use crate::enforce::group::GroupPath;
@@ -110,8 +111,9 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
     /// Puts back what was before; those that could not be are given back with why.
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)>;
 
-    /// Which controllers are on for the target and its siblings.
-    fn enabled_for_siblings(&self, place: &Place) -> Option<String>;
+    /// The same as [`Holds::above`] for a target that was found: a write may turn a controller on for its siblings, and for those
+    /// of each group above.
+    fn enabled_above(&self, place: &Place) -> Above;
 
     /// Whether the last reclaim of the target freed less than was asked for; told once, `None` while it runs.
     fn take_reclaimed(&mut self, place: &Place) -> Option<bool>;

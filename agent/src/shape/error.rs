@@ -14,6 +14,9 @@ pub enum ShapeError {
     /// systemd cannot be reached over the system bus.
     #[error("systemd cannot be reached over the system bus")]
     Bus(#[source] Box<zbus::Error>),
+    /// A call before got no answer, and none is made for a while.
+    #[error("systemd did not answer a moment ago, and is not asked for a while")]
+    Silent,
     /// systemd did not do what it was asked.
     #[error("systemd did not {step} {unit}")]
     Systemd {
@@ -106,7 +109,7 @@ impl ShapeError {
     /// Whether systemd was not reached, so that the same may be done a little later.
     pub fn is_away(&self) -> bool {
         match self {
-            Self::Bus(_) => true,
+            Self::Bus(_) | Self::Silent => true,
             Self::Systemd { source, .. } => matches!(**source, zbus::Error::InputOutput(_)),
             _ => false,
         }

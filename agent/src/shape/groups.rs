@@ -16,6 +16,7 @@ use quotary_common::envelope::{BackendKind, Hierarchy};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
+use super::above::Above;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, Counters, Reading, Value};
 use super::kernel::{Tree, keyed};
@@ -269,8 +270,8 @@ impl Backend for Groups {
         failed
     }
 
-    fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
-        self.tree.as_ref().and_then(|(tree, _)| tree.enabled_in(place.cgroup.parent().as_ref()))
+    fn enabled_above(&self, place: &Place) -> Above {
+        self.tree.as_ref().map(|(tree, _)| tree.enabled_above(&place.cgroup)).unwrap_or_default()
     }
 
     fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {

@@ -1,10 +1,11 @@
 //! What a grant needs of whoever owns the cgroup of its processes: the half of the backend's door that the enforcer uses.
 
-use quotary_common::envelope::{CgroupPath, ControlValue, Name};
+use quotary_common::envelope::{ControlValue, Name};
 use quotary_common::id::GrantId;
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
+use super::above::Above;
 use crate::enforce::controls::{Knob, Setting};
 use crate::enforce::direct::Enabling;
 use crate::enforce::group::GroupPath;
@@ -110,9 +111,9 @@ pub trait Holds {
         false
     }
 
-    /// Which controllers the groups along the way to the target have: by cgroup (`/` is the root), outermost first.
-    fn along(&self, _: &Target) -> Vec<(CgroupPath, String)> {
-        Vec::new()
+    /// Which controllers the children of the groups above the target have.
+    fn above(&self, _: &Target) -> Above {
+        Above::default()
     }
 
     /// Controllers that must be turned on for the groups below `parent`, where that is ours to do.

@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use quotary_common::envelope::CgroupPath;
 use quotary_common::plan::ShapedControl;
 
+use super::above::Above;
 use super::controller::{Actual, Counters, Reading};
 use crate::enforce::direct::read_file;
 use crate::enforce::group::GroupPath;
@@ -37,9 +39,16 @@ impl Tree {
         read_file(&self.mount, Some(group), name).ok()
     }
 
-    /// The controllers that the children of a group have; of the root for `None`.
-    pub(super) fn enabled_in(&self, group: Option<&GroupPath>) -> Option<String> {
-        read_file(&self.mount, group, "cgroup.subtree_control").ok().map(|text| text.trim().to_owned())
+    /// The controllers that the children of each group above one have, the innermost first and the root last.
+    pub(super) fn enabled_above(&self, group: &GroupPath) -> Above {
+        let above = std::iter::successors(group.parent(), GroupPath::parent);
+        let all = above.map(Some).chain([None]);
+        all.filter_map(|group| {
+            let text = read_file(&self.mount, group.as_ref(), "cgroup.subtree_control").ok()?;
+            let path = group.map_or_else(|| CgroupPath::lossy("/"), |group| group.as_cgroup().clone());
+            Some((path, text.trim().to_owned()))
+        })
+        .collect()
     }
 
     /// Whether the host has the controller of a control at all.

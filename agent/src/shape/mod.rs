@@ -19,11 +19,13 @@
 //! | [`backend`], [`holds`] | the one door to a target: what plans need of its owner, and what grants do |
 //! | [`systemd`], [`groups`] (with `groups_held`), `owners` | who serves it: units, groups of our own, and which of the two |
 //! | [`egress`], [`storage`] with [`hand`] | network egress, project quotas; who does what needs a capability |
+//! | [`above`] | controllers that come on for siblings |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
 //! | `shaper` and its parts `moving`, `ending`, `left` | the shell that does it, and what it has not put back yet |
 //! | [`deadline`] | the timer that outlives the agent |
 
+pub mod above;
 pub mod backend;
 pub mod controller;
 pub mod deadline;

@@ -8,6 +8,7 @@ use quotary_common::id::PlanId;
 use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
+use super::above::TurnedOnBy;
 use super::backend::{Override, Place, Prior};
 use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
 use super::record::Record;
@@ -92,7 +93,7 @@ impl Shaper {
                 }
                 Override::Persistent => {
                     return Err(format!(
-                        "an administrator has set {control} of {target} for good (systemctl set-property)"
+                        "an administrator has set {control} of {target} for good (systemctl set-property or edit)"
                     ));
                 }
             }
@@ -296,40 +297,18 @@ impl Shaper {
         let mut actual = None;
         let mut refused = None;
         if let Some(backend) = self.backend.as_mut() {
-            let siblings = backend.enabled_for_siblings(&due.place);
+            let before = backend.enabled_above(&due.place);
             refused = backend.write(&due.target, control, value).err();
             actual = Value::shown_by(backend.read(&due.place, &[control]).actual(control));
-            let after = backend.enabled_for_siblings(&due.place);
-            if after != siblings {
-                outcome.writes.extend(self.enabled(due, siblings, after, now));
-            }
+            let after = backend.enabled_above(&due.place);
+            let by = TurnedOnBy { plan: Some(due.plan), backend: self.kind_of(&due.target), at_ms: now.boottime_ms };
+            outcome.writes.extend(before.turned_on(after, by));
         }
         match refused {
             Some(error) => self.not_written(due, &error, now),
             None => outcome.writes.push(self.report(due, actual, now)),
         }
         Record::Wrote { target: due.target.clone(), control, actual }
-    }
-
-    /// The first use of a controller turns it on for all siblings: their scheduling changes, and that is told.
-    fn enabled(&self, due: &Due, before: Option<String>, after: Option<String>, now: Now) -> Option<EnforcementWrite> {
-        let parent = due.place.cgroup.parent();
-        let cgroup = parent.map_or_else(|| CgroupPath::lossy("/"), |parent| parent.as_cgroup().clone());
-        let after = after?;
-        tracing::warn!(%cgroup, controllers = %after, "controllers are on for siblings from now on: they are scheduled by group");
-        Some(EnforcementWrite {
-            plan: Some(due.plan),
-            grant: None,
-            cgroup,
-            backend: self.kind_of(&due.target),
-            control: Text::lossy("cgroup.subtree_control"),
-            before: before.map(|text| ControlValue::lossy(&text)),
-            after: ControlValue::lossy(&after),
-            actual: Some(ControlValue::lossy(&after)),
-            effective: true,
-            at_ms: now.boottime_ms,
-            dry_run: false,
-        })
     }
 
     fn not_written(&mut self, due: &Due, error: &ShapeError, now: Now) {

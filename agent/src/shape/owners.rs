@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use quotary_common::envelope::{BackendKind, CgroupPath, ControlValue};
+use quotary_common::envelope::{BackendKind, ControlValue};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
+use super::above::Above;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
 use super::egress::Egress;
@@ -223,10 +224,10 @@ impl Backend for Owners {
         failed
     }
 
-    fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
+    fn enabled_above(&self, place: &Place) -> Above {
         let systemd = self.systemd.as_ref().filter(|_| place.is_unit).map(|systemd| systemd as &dyn Backend);
         let groups = self.groups.as_ref().map(|groups| groups as &dyn Backend);
-        systemd.or(groups).and_then(|backend| backend.enabled_for_siblings(place))
+        systemd.or(groups).map(|backend| backend.enabled_above(place)).unwrap_or_default()
     }
 
     fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {
@@ -263,8 +264,8 @@ impl Holds for Owners {
         self.look(target).is_some_and(|backend| backend.is_bounded_above(target, knob, value))
     }
 
-    fn along(&self, target: &Target) -> Vec<(CgroupPath, String)> {
-        self.look(target).map_or_else(Vec::new, |backend| backend.along(target))
+    fn above(&self, target: &Target) -> Above {
+        self.look(target).map(|backend| backend.above(target)).unwrap_or_default()
     }
 
     fn to_enable(&self, parent: &GroupPath) -> Vec<Enabling> {

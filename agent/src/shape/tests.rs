@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use quotary_common::cbor::{Bounded, Version};
-use quotary_common::envelope::{BackendKind, EventKind, Mode, Name};
+use quotary_common::envelope::{BackendKind, CgroupPath, EventKind, Mode, Name};
 use quotary_common::id::{BootId, DeploymentId, HostId, PlanId};
 use quotary_common::plan::{Course, OnPressure, Plan, Setpoint, ShapedControl, Target, VerifiedPlan};
 
+use super::above::Above;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, CheckedRules, Now, Reading, Value};
 use super::shaper::{Config, OfGrants, Shaper};
@@ -31,6 +32,8 @@ struct World {
     writes: usize,
     overridden: Option<Override>,
     is_refusing: bool,
+    /// The first write turns a controller on above.
+    is_first_use: bool,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -119,8 +122,14 @@ impl Backend for Fake {
             })
             .collect()
     }
-    fn enabled_for_siblings(&self, _: &Place) -> Option<String> {
-        None
+    fn enabled_above(&self, _: &Place) -> Above {
+        let world = self.0.lock().unwrap();
+        if !world.is_first_use {
+            return Above::default();
+        }
+        let above = ["/system.slice", "/"].map(CgroupPath::lossy);
+        let on = if world.writes == 0 { "memory" } else { "cpu memory" };
+        above.into_iter().map(|path| (path, on.to_owned())).collect()
     }
     fn take_reclaimed(&mut self, _: &Place) -> Option<bool> {
         None

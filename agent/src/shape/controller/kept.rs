@@ -191,4 +191,10 @@ pub struct Track {
     /// Whether it has reached its target under this plan, even if pressure took it back since.
     #[n(30)]
     pub was_reached: bool,
+    /// Since when the last write is looked for and does not show, ms.
+    #[n(31)]
+    pub unseen_since_ms: Option<u64>,
+    /// What was to be written when the last write failed: it may have been made all the same.
+    #[n(32)]
+    pub tried: Option<Value>,
 }

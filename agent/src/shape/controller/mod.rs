@@ -179,12 +179,13 @@ impl Shaping {
         Decision { write, reclaim_bytes, notes }
     }
 
-    /// A write that the last decision gave was not made: what stood there before still does. It is tried again after
-    /// a wait that doubles.
+    /// A write that the last decision gave was not made, as far as is known: what stood there before still does. It is tried
+    /// again after a wait that doubles. One that got no answer may have been made; it is known again when it shows.
     pub fn not_written(&mut self, control: ShapedControl, rules: &CheckedRules, now: Now) {
         if let Some(track) = self.kept.tracks.iter_mut().find(|track| track.control == control)
             && let Some(before) = track.before.take()
         {
+            track.tried = Some(track.expected);
             track.expected = before;
             track.reached_at_unix_ms = None;
             track.refuse(rules, now);

@@ -10,8 +10,8 @@ use super::step::PRESSURE_LAG_MS;
 
 /// The largest page of a Linux kernel, bytes: `memory.high` is rounded down to pages.
 const PAGE_BYTES_MAX: u64 = 65_536;
-/// So many ticks a write may take to show.
-const SETTLE_TICKS: u64 = 2;
+/// So many ticks a write may take to show, from the first look after it: systemd answers first, and comes to it when it can.
+const SETTLE_TICKS: u64 = 10;
 
 /// Whose a control is at a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,8 @@ impl Track {
             refused_wait_ms: 0,
             trial: None,
             was_reached: false,
+            unseen_since_ms: None,
+            tried: None,
         }
     }
 
@@ -73,6 +75,9 @@ impl Track {
             return Sight::Left;
         };
         let is_back = self.standing == Standing::Unsupported;
+        if let Some(tried) = self.tried.take_if(|tried| same(control, shown, *tried, rules)) {
+            self.expected = tried;
+        }
         let is_ours = same(control, shown, self.expected, rules);
         let is_baseline = same(control, shown, self.baseline, rules);
         let is_due = self.look_again_at_ms.is_some_and(|at_ms| now.boottime_ms >= at_ms);
@@ -86,14 +91,16 @@ impl Track {
             if self.before.take().is_some() {
                 self.refused_wait_ms = 0;
             }
+            self.unseen_since_ms = None;
             let is_refused = now.boottime_ms < self.refused_until_ms;
             return if is_refused { Sight::Settling } else { Sight::Ours };
         }
         let settle_ms = rules.tick_ms * SETTLE_TICKS;
-        let is_settling = self.before.is_some_and(|before| same(control, shown, before, rules))
-            && self.written_at_ms.is_some_and(|at_ms| now.boottime_ms.saturating_sub(at_ms) <= settle_ms);
-        if !is_due && is_settling {
-            return Sight::Settling;
+        if !is_due && self.before.is_some_and(|before| same(control, shown, before, rules)) {
+            let since_ms = *self.unseen_since_ms.get_or_insert(now.boottime_ms);
+            if now.boottime_ms.saturating_sub(since_ms) <= settle_ms {
+                return Sight::Settling;
+            }
         }
         self.contest(shown, rules, now, notes)
     }
@@ -133,8 +140,8 @@ impl Track {
 
     /// A write goes out.
     pub(super) fn write(&mut self, value: Value, is_tighter: bool, now: Now) {
-        self.before = Some(self.expected);
-        self.expected = value;
+        (self.before, self.expected) = (Some(self.expected), value);
+        (self.unseen_since_ms, self.tried) = (None, None);
         self.written_at_ms = Some(now.boottime_ms);
         if is_tighter {
             self.tightened_at_ms = Some(now.boottime_ms);

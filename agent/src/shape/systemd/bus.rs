@@ -1,7 +1,8 @@
 //! The calls to the systemd manager that are needed, and no more.
 
+use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use zbus::blocking::connection::Builder;
 use zbus::blocking::proxy::Builder as ProxyBuilder;
@@ -17,14 +18,22 @@ const DESTINATION: &str = "org.freedesktop.systemd1";
 const MANAGER_PATH: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
-/// How long one call may take: a reload of a large host takes seconds.
-const CALL: Duration = Duration::from_secs(25);
+/// How long one call may take. A reload of a large host takes seconds; one that takes longer is done all the same.
+const CALL: Duration = Duration::from_secs(10);
+/// After a call without an answer none is made for so long: a manager that hangs must not keep whoever asks for each of hundreds of
+/// units, past its watchdog.
+const SILENCE: Duration = Duration::from_secs(30);
 const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 /// The way to the manager: a connection that is made when it is needed, and anew after it broke.
 #[derive(Debug, Default)]
-pub(in crate::shape) struct Bus {
-    connection: Mutex<Option<Connection>>,
+pub(in crate::shape) struct Bus(Mutex<Way>);
+
+#[derive(Debug, Default)]
+struct Way {
+    connection: Option<Connection>,
+    /// Nothing is asked before.
+    silent_until: Option<Instant>,
 }
 
 fn unreachable(source: zbus::Error) -> ShapeError {
@@ -67,12 +76,15 @@ fn interface_of(unit: &str) -> Option<&'static str> {
 
 impl Bus {
     fn connection(&self) -> Result<Connection, ShapeError> {
-        let mut kept = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = kept.as_ref() {
+        let mut way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if way.silent_until.is_some_and(|until| Instant::now() < until) {
+            return Err(ShapeError::Silent);
+        }
+        if let Some(connection) = way.connection.as_ref() {
             return Ok(connection.clone());
         }
         let connection = connection()?;
-        *kept = Some(connection.clone());
+        way.connection = Some(connection.clone());
         Ok(connection)
     }
 
@@ -82,10 +94,20 @@ impl Bus {
 
     /// What a call that failed means; a connection that broke is made anew with the next.
     fn failed(&self, step: &'static str, unit: &str, source: zbus::Error) -> ShapeError {
-        if matches!(source, zbus::Error::InputOutput(_)) {
-            *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let zbus::Error::InputOutput(error) = &source {
+            let mut way = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            way.connection = None;
+            way.silent_until = (error.kind() == ErrorKind::TimedOut).then(|| Instant::now() + SILENCE);
         }
         failed(step, unit, source)
+    }
+
+    fn get<T>(&self, proxy: &Proxy<'_>, property: &'static str, unit: &str) -> Result<T, ShapeError>
+    where
+        T: TryFrom<OwnedValue>,
+        T::Error: Into<zbus::Error>,
+    {
+        proxy.get_property(property).map_err(|source| self.failed("tell of", unit, source))
     }
 
     /// Starts a unit that has no file, with units that go with it.
@@ -132,17 +154,18 @@ impl Manager for Bus {
         let connection = self.connection()?;
         let about = object(&connection, path.clone(), UNIT)?;
         let resources = object(&connection, path, interface)?;
-        let control_group: String = get(&resources, "ControlGroup", unit)?;
+        let control_group: String = self.get(&resources, "ControlGroup", unit)?;
         if control_group.is_empty() {
             return Ok(None);
         }
-        let policy: String = get(&resources, "ManagedOOMMemoryPressure", unit)?;
-        let limit: u32 = get(&resources, "ManagedOOMMemoryPressureLimit", unit)?;
+        let policy: String = self.get(&resources, "ManagedOOMMemoryPressure", unit)?;
+        let limit: u32 = self.get(&resources, "ManagedOOMMemoryPressureLimit", unit)?;
         Ok(Some(UnitSeen {
-            id: get(&about, "Id", unit)?,
+            id: self.get(&about, "Id", unit)?,
+            drop_in_paths: self.get(&about, "DropInPaths", unit)?,
             control_group,
-            is_transient: get(&about, "Transient", unit)?,
-            slice: get(&resources, "Slice", unit)?,
+            is_transient: self.get(&about, "Transient", unit)?,
+            slice: self.get(&resources, "Slice", unit)?,
             oomd: (policy == "kill").then(|| limit_permille(limit)),
         }))
     }
@@ -186,14 +209,6 @@ fn limit_permille(scaled: u32) -> u16 {
         return 600;
     }
     u16::try_from(u64::from(scaled) * 1000 / u64::from(u32::MAX)).unwrap_or(1000)
-}
-
-fn get<T>(proxy: &Proxy<'_>, property: &'static str, unit: &str) -> Result<T, ShapeError>
-where
-    T: TryFrom<OwnedValue>,
-    T::Error: Into<zbus::Error>,
-{
-    proxy.get_property(property).map_err(|source| failed("tell of", unit, source))
 }
 
 fn failed(step: &'static str, unit: &str, source: zbus::Error) -> ShapeError {

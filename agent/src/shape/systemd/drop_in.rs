@@ -15,6 +15,9 @@ use crate::state::durable;
 
 /// Most bytes of a drop-in that is kept: systemd's own have under a hundred.
 const DROP_IN_BYTES_MAX: usize = 4096;
+/// Most bytes of an administrator's drop-in that is looked into, and most drop-ins of a unit.
+const FOREIGN_BYTES_MAX: usize = 65_536;
+const DROP_INS_MAX: usize = 256;
 /// As systemd makes them: units are public.
 const DROP_IN_MODE: u32 = 0o644;
 
@@ -24,6 +27,14 @@ pub(super) struct DropIns {
     runtime: PathBuf,
     transient: PathBuf,
     persistent: PathBuf,
+}
+
+/// Whether a unit file assigns a property (systemd.syntax(7)).
+fn sets(file: &[u8], name: &str) -> bool {
+    file.split(|byte| *byte == b'\n').any(|line| {
+        let rest = line.trim_ascii().strip_prefix(name.as_bytes());
+        rest.is_some_and(|rest| rest.trim_ascii_start().starts_with(b"="))
+    })
 }
 
 impl DropIns {
@@ -51,6 +62,21 @@ impl DropIns {
         // A transient unit's are what it was started with: not an override of anything.
         let is_runtime = self.read(&self.runtime.join(&file))?.is_some();
         Ok(if is_runtime { Override::Runtime } else { Override::None })
+    }
+
+    /// Whether one of a unit's drop-ins comes after ours and sets the same: systemd reads them in the order of their file names,
+    /// whatever directory they are in, so that ours would be undone by the next reload.
+    pub(super) fn overridden_later(paths: &[String], name: &str) -> Option<String> {
+        let ours = format!("50-{name}.conf");
+        let later = paths
+            .iter()
+            .filter(|path| Path::new(path).file_name().is_some_and(|file| file.as_encoded_bytes() > ours.as_bytes()));
+        // One that cannot be read, or is too long for a drop-in, may say anything.
+        let sets = |path: &&String| match durable::read(Path::new(path.as_str()), FOREIGN_BYTES_MAX) {
+            Ok(bytes) => bytes.is_some_and(|bytes| sets(&bytes, name)),
+            Err(_) => true,
+        };
+        later.take(DROP_INS_MAX).find(sets).cloned()
     }
 
     /// A drop-in's bytes; `None` where there is none.

@@ -33,6 +33,8 @@ pub(crate) struct FakeManager {
     pub(crate) crash: CrashAt,
     /// A file that changes while a process is moved.
     pub(crate) meanwhile: Arc<Mutex<Option<(PathBuf, String)>>>,
+    /// The drop-ins that units have besides ours.
+    pub(crate) drop_in_paths: Arc<Mutex<Vec<String>>>,
     /// Other names of units.
     pub(crate) aliases: Arc<Mutex<BTreeMap<String, String>>>,
     /// What the last scope was called for people.
@@ -156,7 +158,9 @@ impl Manager for FakeManager {
         }
         let control_group = format!("/{SLICE}/{unit}");
         let id = self.aliases.lock().unwrap().get(unit).cloned().unwrap_or_else(|| unit.to_owned());
-        let seen = UnitSeen { id, control_group, is_transient: true, slice: SLICE.to_owned(), oomd: None };
+        let drop_in_paths = self.drop_in_paths.lock().unwrap().clone();
+        let seen =
+            UnitSeen { id, control_group, drop_in_paths, is_transient: true, slice: SLICE.to_owned(), oomd: None };
         Ok(self.dir(unit).is_dir().then_some(seen))
     }
 

@@ -38,6 +38,7 @@ use self::drop_in::DropIns;
 use self::property::assignment;
 use self::watch::{Changed, Watch};
 use super::ShapeError;
+use super::above::Above;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Reading, Value};
 use super::kernel::Tree;
@@ -74,6 +75,7 @@ struct Known {
     place: Place,
     dir: PathBuf,
     is_transient: bool,
+    drop_in_paths: Vec<String>,
 }
 
 impl Systemd {
@@ -137,7 +139,7 @@ impl Systemd {
         let Some(instance) = inode(&dir) else { return Ok(None) };
         let oomd_limit_permille = self.bus.oomd_limit_permille(&seen, &mut self.slices)?;
         let place = Place { cgroup, instance, oomd_limit_permille, is_unit: true };
-        Ok(Some(Known { place, dir, is_transient: seen.is_transient }))
+        Ok(Some(Known { place, dir, is_transient: seen.is_transient, drop_in_paths: seen.drop_in_paths }))
     }
 
     /// Forgets what may not be so any more.
@@ -235,6 +237,10 @@ impl Backend for Systemd {
         let (Some(unit), Some(name)) = (unit_of(target), property::drop_in_name(control)) else {
             return Ok(Override::None);
         };
+        if let Some(path) = self.known(unit)?.and_then(|known| DropIns::overridden_later(&known.drop_in_paths, name)) {
+            tracing::debug!(unit, path, "a drop-in comes after ours and sets the same");
+            return Ok(Override::Persistent);
+        }
         self.drop_ins.overridden(unit, name)
     }
 
@@ -289,8 +295,8 @@ impl Backend for Systemd {
         failed
     }
 
-    fn enabled_for_siblings(&self, place: &Place) -> Option<String> {
-        self.tree.enabled_in(place.cgroup.parent().as_ref())
+    fn enabled_above(&self, place: &Place) -> Above {
+        self.tree.enabled_above(&place.cgroup)
     }
 
     fn take_reclaimed(&mut self, place: &Place) -> Option<bool> {

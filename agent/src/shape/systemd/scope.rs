@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use quotary_common::envelope::{CgroupPath, ControlValue};
+use quotary_common::envelope::ControlValue;
 use quotary_common::plan::Target;
 
 use rustix::io::Errno;
@@ -18,6 +18,7 @@ use crate::enforce::direct::read_file;
 use crate::enforce::group::GroupPath;
 use crate::enforce::process;
 use crate::shape::ShapeError;
+use crate::shape::above::Above;
 use crate::shape::holds::{Holds, Home, Made, SLICE, group_of_scope};
 
 /// How long a process is awaited in its scope, less than its client waits for us: so many looks, and the pause between two.
@@ -113,13 +114,8 @@ impl Holds for Systemd {
         group_of_scope(target).is_some_and(|group| self.files.is_bounded_above(&group, knob, value))
     }
 
-    fn along(&self, target: &Target) -> Vec<(CgroupPath, String)> {
-        let slice = group_of_scope(target).and_then(|group| group.parent());
-        let on = |group: Option<&GroupPath>| {
-            let shown = self.tree.enabled_in(group).unwrap_or_default();
-            (group.map_or_else(|| CgroupPath::lossy("/"), |group| group.as_cgroup().clone()), shown)
-        };
-        [on(None), on(slice.as_ref())].into_iter().collect()
+    fn above(&self, target: &Target) -> Above {
+        group_of_scope(target).map(|group| self.tree.enabled_above(&group)).unwrap_or_default()
     }
 
     fn make(&mut self, target: &Target) -> Result<Made, ShapeError> {

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::fake::FakeManager;
 use crate::enforce::tests::fake::FakeKernel;
 use crate::shape::ShapeError;
-use crate::shape::backend::{Backend, Undo};
+use crate::shape::backend::{Backend, Override, Undo};
 use crate::shape::controller::Value;
 
 const UNIT: &str = "quotary-abc.scope";
@@ -82,4 +82,21 @@ fn what_another_writer_made_of_our_drop_in_stays_and_our_own_goes() {
     let undo = contested(world.write(ShapedControl::MemoryHigh, Value::Unlimited, 4096));
     assert!(world.door.undo(vec![undo]).is_empty());
     assert_eq!(world.manager.drop_ins(), ["50-CPUWeight.conf"]);
+}
+
+#[test]
+fn an_administrators_drop_in_that_comes_after_ours_is_an_override_for_good() {
+    let mut world = World::new();
+    let file = world.temp.path().join("override.conf");
+    let early = world.temp.path().join("10-early.conf");
+    fs::write(&early, "[Service]\nMemoryHigh=1G\n").unwrap();
+    let paths = [&early, &file].map(|path| path.display().to_string()).to_vec();
+    *world.manager.drop_in_paths.lock().unwrap() = paths;
+    let mut of = |text: &str, control| {
+        fs::write(&file, text).unwrap();
+        world.door.overridden(&world.unit, control).unwrap()
+    };
+    assert_eq!(of("[Service]\n  MemoryHigh = 1G\n", ShapedControl::MemoryHigh), Override::Persistent);
+    assert_eq!(of("[Service]\nMemoryHigh=1G\n", ShapedControl::CpuWeight), Override::None);
+    assert_eq!(of("[Service]\n#MemoryHigh=1G\nMemoryHighest=1\n", ShapedControl::MemoryHigh), Override::None);
 }

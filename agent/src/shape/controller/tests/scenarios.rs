@@ -343,6 +343,51 @@ fn a_manager_that_shows_a_write_late_and_rounded_is_no_foreign_writer() {
 }
 
 #[test]
+fn a_manager_that_takes_long_over_a_write_is_waited_for() {
+    let plan = plan_over(TWO_MINUTES_MS, &[(MemoryHigh, 200 * MIB)]);
+    let mut run = Run::new(Kernel::new(service(150 * MIB)), rules(), plan);
+    let mut is_first = true;
+    for _ in 0..130 {
+        let (now, reading) = (run.kernel.now(), run.kernel.reading());
+        let decision = run.shaping.step(Phase::Plan(&run.plan), &reading, &run.rules, now);
+        assert!(!decision.notes.iter().any(|note| matches!(note, Note::Contested { .. })), "{:?}", decision.notes);
+        if let Some(write) = decision.write {
+            // The call alone takes longer than any write needs to show, and then it does not show for another eight ticks.
+            if std::mem::take(&mut is_first) {
+                run.kernel.run(15_000);
+                run.kernel.lag_ms = 8_000;
+            }
+            run.kernel.write(write);
+            run.kernel.lag_ms = 0;
+        }
+        run.kernel.run(1_000);
+    }
+    assert_eq!(run.value(MemoryHigh), Value::Value(200 * MIB), "{}", run.story());
+}
+
+#[test]
+fn a_write_without_an_answer_that_was_made_all_the_same_is_ours() {
+    let plan = plan_over(TWO_MINUTES_MS, &[(MemoryHigh, 200 * MIB)]);
+    let mut run = Run::new(Kernel::new(service(150 * MIB)), rules(), plan);
+    let mut writes = 0;
+    for _ in 0..170 {
+        let (now, reading) = (run.kernel.now(), run.kernel.reading());
+        let decision = run.shaping.step(Phase::Plan(&run.plan), &reading, &run.rules, now);
+        assert!(!decision.notes.iter().any(|note| matches!(note, Note::Contested { .. })), "{:?}", decision.notes);
+        if let Some(write) = decision.write {
+            writes += 1;
+            run.kernel.write(write);
+            if writes == 3 {
+                run.shaping.not_written(MemoryHigh, &run.rules, now);
+            }
+        }
+        run.kernel.run(1_000);
+    }
+    assert!(writes > 3);
+    assert_eq!(run.value(MemoryHigh), Value::Value(200 * MIB), "{}", run.story());
+}
+
+#[test]
 fn egress_begins_a_little_above_what_is_sent_and_nothing_but_its_floor_holds_it() {
     let floors = [(ShapedControl::NetworkEgress, 8_000_000)].into();
     let rules = Rules { floors, ..rules() }.check().unwrap();
