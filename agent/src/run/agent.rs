@@ -40,6 +40,8 @@ const RESTORED: &str = "root has put everything back: nothing is enforced until 
 const SWITCHED_OFF: &str = "the kill switch is set, everything is put back: nothing is enforced until it is gone";
 /// Writes that wait for an envelope.
 const WRITES_WAITING_MAX: usize = 4_096;
+/// So many are told soon: about what an envelope holds.
+const WRITES_SOON: usize = 256;
 
 /// Everything that the loop owns.
 pub(super) struct Agent {
@@ -219,7 +221,7 @@ impl Agent {
             self.writes.drain(..excess);
             count_event(&mut self.events, EventKind::LeftOut, excess as u64, clock::boottime_ms());
         }
-        if !outcome.ended.is_empty() {
+        if !outcome.ended.is_empty() || self.writes.len() >= WRITES_SOON {
             self.schedule.soon(clock::boottime_ms());
         }
     }

@@ -64,8 +64,9 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
     /// Who serves a target, as envelopes say.
     fn kind_of(&self, target: &Target) -> BackendKind;
 
-    /// Whether the kernel acts on a control of the target, or only takes it.
-    fn acts_on(&self, target: &Target, control: ShapedControl) -> bool;
+    /// Whether a value that the target's control shows is the one that takes effect: not only taken, nor bounded by a stricter limit
+    /// of a group above.
+    fn takes_effect(&self, target: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool;
 
     /// Whether the host has a control at all.
     fn supports(&self, control: ShapedControl) -> bool;

@@ -46,6 +46,11 @@ impl Shaper {
             held.undos(target).into_iter().map(move |undo| if is_left_over { to_nothing(undo) } else { undo })
         };
         let undos: Vec<Undo> = known.iter().flat_map(of).collect();
+        let ending = known.iter().filter(|(_, held)| !held.priors.is_empty() && !held.is_ending);
+        let ending: Vec<Record> = ending.map(|(target, _)| Record::Ending { target: target.clone() }).collect();
+        if !ending.is_empty() {
+            self.undo_announced(&ending);
+        }
         let failed = match (&mut self.backend, undos.is_empty()) {
             (_, true) => Vec::new(),
             (Some(backend), false) => backend.undo(undos.clone()),

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use quotary_common::envelope::{BackendKind, Hierarchy};
+use quotary_common::envelope::{BackendKind, ControlValue, Hierarchy};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
@@ -21,7 +21,7 @@ use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, Counters, Reading, Value};
 use super::kernel::{Tree, keyed};
 use super::reclaim::Reclaimer;
-use crate::enforce::controls::{Controller, PERIOD_US};
+use crate::enforce::controls::{Control, Controller, Knob, PERIOD_US};
 use crate::enforce::direct::{Direct, read_file, write_file};
 use crate::enforce::group::GroupPath;
 use crate::enforce::probe::{Mount, Survey, probe};
@@ -216,8 +216,22 @@ impl Backend for Groups {
         files.first().is_some_and(|(controller, ..)| self.mount(*controller).is_some())
     }
 
-    fn acts_on(&self, _: &Target, control: ShapedControl) -> bool {
-        self.supports(control) && (self.hierarchy == Hierarchy::V2 || control != ShapedControl::MemoryHigh)
+    fn takes_effect(&self, _: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool {
+        let is_so = match (&self.tree, control) {
+            (Some((tree, _)), _) => tree.takes_effect(&place.cgroup, control, shown),
+            // Version 1 has a soft limit that it acts upon only when all memory is short, if at all.
+            (None, ShapedControl::MemoryHigh) => false,
+            (None, ShapedControl::CpuQuota) => {
+                let files = self.files(control, shown).unwrap_or_default();
+                let quota = files.iter().find(|(_, file, _)| *file == Control::CpuQuota.file_name());
+                let knob = Knob { control: Control::CpuQuota, device: None };
+                quota.is_some_and(|(.., text)| {
+                    !self.held.is_bounded_above(&place.cgroup, knob, &ControlValue::lossy(text))
+                })
+            }
+            (None, _) => true,
+        };
+        self.supports(control) && is_so
     }
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {

@@ -4,22 +4,27 @@
 //! documentation, admin-guide/cgroup-v2.rst.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use quotary_common::envelope::CgroupPath;
 use quotary_common::plan::ShapedControl;
 
 use super::above::Above;
-use super::controller::{Actual, Counters, Reading};
+use super::controller::{Actual, Counters, Reading, Value};
 use crate::enforce::direct::read_file;
 use crate::enforce::group::GroupPath;
 use crate::enforce::probe::{Mount, list};
+
+/// Most disks that are looked at for their schedulers.
+const DISKS_MAX: usize = 1024;
 
 /// The unified tree.
 #[derive(Debug, Clone)]
 pub(super) struct Tree {
     mount: Mount,
     offered: Vec<String>,
+    /// Where the host's disks are listed.
+    disks: PathBuf,
 }
 
 impl Tree {
@@ -28,7 +33,8 @@ impl Tree {
         let dir = root.join("sys/fs/cgroup");
         let offered = list(&dir.join("cgroup.controllers"));
         let has = |name: &str| offered.iter().any(|word| word == name);
-        (has("cpu") || has("memory")).then(|| Self { mount: Mount { controllers: Vec::new(), dir }, offered })
+        let disks = root.join("sys/block");
+        (has("cpu") || has("memory")).then(|| Self { mount: Mount { controllers: Vec::new(), dir }, offered, disks })
     }
 
     pub(super) fn mount(&self) -> &Mount {
@@ -60,6 +66,37 @@ impl Tree {
             ShapedControl::NetworkEgress | ShapedControl::Storage => return false,
         };
         self.offered.iter().any(|word| word == name)
+    }
+
+    /// Whether a value that a group shows takes effect: no group above has a stricter limit, or keeps less memory back for those
+    /// below; and a weight of disks has somebody who shares them out by it (cgroup-v2: "io.weight").
+    pub(super) fn takes_effect(&self, group: &GroupPath, control: ShapedControl, shown: Value) -> bool {
+        let own = match shown {
+            Value::Value(value) => value,
+            Value::Unlimited => u64::MAX,
+        };
+        let mut above = std::iter::successors(group.parent(), GroupPath::parent);
+        let is_less = |actual: Actual| matches!(actual, Actual::Value(value) if value < own);
+        match control {
+            ShapedControl::MemoryHigh => !above.any(|group| {
+                let hard = self.text(&group, "memory.max").and_then(|text| text.trim().parse().ok());
+                is_less(self.actual(&group, control)) || hard.is_some_and(|hard: u64| hard < own)
+            }),
+            ShapedControl::CpuQuota | ShapedControl::MemoryLow => {
+                !above.any(|group| is_less(self.actual(&group, control)))
+            }
+            ShapedControl::IoWeight => self.shares_disks_by_weight(),
+            _ => true,
+        }
+    }
+
+    /// Whether io.cost is on for a disk, or a disk's scheduler is bfq.
+    fn shares_disks_by_weight(&self) -> bool {
+        let qos = read_file(&self.mount, None, "io.cost.qos").unwrap_or_default();
+        let disks = std::fs::read_dir(&self.disks).into_iter().flatten().flatten();
+        let mut schedulers =
+            disks.take(DISKS_MAX).filter_map(|disk| std::fs::read_to_string(disk.path().join("queue/scheduler")).ok());
+        qos.split_ascii_whitespace().any(|word| word == "enable=1") || schedulers.any(|list| list.contains("[bfq]"))
     }
 
     /// What a control shows.
@@ -215,6 +252,35 @@ mod tests {
         let read = tree.read(&group, &[ShapedControl::CpuWeight, ShapedControl::MemoryHigh]);
         assert_eq!(read.actual(ShapedControl::CpuWeight), Actual::Value(100), "the first write turns it on");
         assert_eq!(read.actual(ShapedControl::MemoryHigh), Actual::Absent);
+    }
+
+    #[test]
+    fn a_value_takes_effect_only_where_no_group_above_is_stricter_and_a_weight_only_where_disks_are_shared_by_it() {
+        let (temp, tree, parent) = tree(&[]);
+        let (above, group) = (tree.mount().dir.join("a"), GroupPath::parse("/a/b").unwrap());
+        assert_eq!(group.parent(), Some(parent));
+        let is_so = |control, value| tree.takes_effect(&group, control, value);
+        use ShapedControl::*;
+        let put = |file: &str, text: &str| fs::write(above.join(file), text).unwrap();
+        assert!(is_so(MemoryHigh, Value::Value(100)) && is_so(MemoryHigh, Value::Unlimited));
+        put("memory.high", "99\n");
+        assert!(!is_so(MemoryHigh, Value::Value(100)) && is_so(MemoryHigh, Value::Value(99)));
+        put("memory.high", "max\n");
+        put("memory.max", "50\n");
+        assert!(!is_so(MemoryHigh, Value::Value(99)));
+        put("memory.low", "0\n");
+        assert!(!is_so(MemoryLow, Value::Value(1)), "a group above that keeps nothing back keeps nothing back for it");
+        put("memory.low", "1\n");
+        assert!(is_so(MemoryLow, Value::Value(1)));
+        put("cpu.max", "50000 100000\n");
+        assert!(!is_so(CpuQuota, Value::Value(501)) && is_so(CpuQuota, Value::Value(500)));
+        assert!(!is_so(IoWeight, Value::Value(50)));
+        let queue = temp.path().join("sys/block/vda/queue");
+        fs::create_dir_all(&queue).unwrap();
+        fs::write(queue.join("scheduler"), "none [mq-deadline]\n").unwrap();
+        assert!(!is_so(IoWeight, Value::Value(50)));
+        fs::write(queue.join("scheduler"), "none [bfq]\n").unwrap();
+        assert!(is_so(IoWeight, Value::Value(50)));
     }
 
     #[test]

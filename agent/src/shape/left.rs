@@ -12,10 +12,11 @@ impl Shaper {
         self.held.targets.iter().map(|(target, held)| (target.clone(), held.cgroup.clone())).collect()
     }
 
-    /// As [`Shaper::held`], those that no running lease covers: what was to be put back, and was not.
+    /// As [`Shaper::held`], those that no running lease covers, or whose undo had begun: what was to be put back, and was not.
     pub fn held_without_lease(&self, now: Now) -> Vec<(Target, CgroupPath)> {
         let is_covered = |target: &Target| {
-            let lease = self.held.targets.get(target).map(|held| held.lease);
+            let held = self.held.targets.get(target).filter(|held| !held.is_ending);
+            let lease = held.map(|held| held.lease);
             self.mode == Mode::Enforce
                 && lease.is_some_and(|lease| lease.is_running(self.boot_id, lease.epoch, now.boottime_ms))
         };

@@ -322,7 +322,11 @@ impl Shaper {
     fn report(&self, due: &Due, actual: Option<Value>, now: Now) -> EnforcementWrite {
         let text = |value: Value| ControlValue::lossy(&shown(value));
         let Write { control, value } = due.write;
-        let acts = self.backend.as_ref().is_some_and(|backend| backend.acts_on(&due.target, control));
+        let is_effective = |shown: Value| {
+            let backend = self.backend.as_ref();
+            agrees(control, value, shown)
+                && backend.is_some_and(|backend| backend.takes_effect(&due.target, &due.place, control, shown))
+        };
         EnforcementWrite {
             plan: Some(due.plan),
             grant: None,
@@ -332,7 +336,7 @@ impl Shaper {
             before: due.before.map(text),
             after: text(value),
             actual: actual.map(text),
-            effective: acts && actual.is_some_and(|actual| agrees(control, value, actual)),
+            effective: actual.is_some_and(is_effective),
             at_ms: now.boottime_ms,
             dry_run: self.mode != Mode::Enforce,
         }

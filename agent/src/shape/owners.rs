@@ -140,13 +140,13 @@ impl Backend for Owners {
         }
     }
 
-    fn acts_on(&self, target: &Target, control: ShapedControl) -> bool {
+    fn takes_effect(&self, target: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool {
         match control {
             ShapedControl::NetworkEgress => return self.egress.is_ok(),
             ShapedControl::Storage => return self.storage.has(target),
             _ => {}
         }
-        self.look(target).is_some_and(|backend| backend.acts_on(target, control))
+        self.look(target).is_some_and(|backend| backend.takes_effect(target, place, control, shown))
     }
 
     fn find(&mut self, target: &Target) -> Result<Option<Place>, ShapeError> {

@@ -95,6 +95,12 @@ pub(super) enum Record {
         #[n(1)]
         plan: PlanId,
     },
+    /// Everything of a target is about to be put back: whoever finds this puts it back to the end.
+    #[n(8)]
+    Ending {
+        #[n(0)]
+        target: Target,
+    },
 }
 
 /// One target that is shaped.
@@ -107,6 +113,8 @@ pub(super) struct HeldTarget {
     pub(super) written: Steps<ShapedControl, Value>,
     pub(super) priors: BTreeMap<ShapedControl, Prior>,
     pub(super) kept: Option<Kept>,
+    /// Whether it is being put back: then no lease keeps what is left of it.
+    pub(super) is_ending: bool,
 }
 
 impl HeldTarget {
@@ -156,8 +164,10 @@ impl Held {
                     written: Steps::default(),
                     priors: BTreeMap::new(),
                     kept: None,
+                    is_ending: false,
                 });
                 (held.plan, held.generation, held.lease) = (*plan, *generation, lease.into());
+                held.is_ending = false;
                 self.begun.insert(target.clone(), *plan);
             }
             Record::Renewed { lease } => self.targets.values_mut().for_each(|held| held.lease = lease.into()),
@@ -190,6 +200,11 @@ impl Held {
             Record::Begun { target, plan } => {
                 self.begun.insert(target.clone(), *plan);
             }
+            Record::Ending { target } => {
+                if let Some(held) = self.targets.get_mut(target) {
+                    held.is_ending = true;
+                }
+            }
         }
     }
 
@@ -215,6 +230,7 @@ impl Held {
                 }
             }
             records.extend(held.kept.iter().map(|kept| Record::Kept { target: target.clone(), kept: kept.clone() }));
+            records.extend(held.is_ending.then(|| Record::Ending { target: target.clone() }));
         }
         records
     }
@@ -299,6 +315,11 @@ mod tests {
         let once = held(&story());
         assert_eq!(held(&once.records()), once);
         let mut over = story();
+        over.push(Record::Ending { target: target() });
+        let ending = held(&over);
+        assert!(ending.targets.get(&target()).unwrap().is_ending);
+        assert_eq!(held(&ending.records()), ending);
+        assert!(!held(&[ending.records(), vec![taken()]].concat()).targets.get(&target()).unwrap().is_ending);
         over.push(Record::Undone { target: target(), control: ShapedControl::MemoryHigh });
         assert!(held(&over).targets.get(&target()).unwrap().priors.is_empty());
         over.push(Record::Ended { target: target() });

@@ -206,13 +206,16 @@ impl Shaper {
     fn start(&mut self, now: Now) -> Outcome {
         let mut outcome = Outcome::default();
         self.recall();
-        let known: Vec<(Target, Lease)> =
-            self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease)).collect();
+        let known: Vec<(Target, Lease, bool)> =
+            self.held.targets.iter().map(|(target, held)| (target.clone(), held.lease, held.is_ending)).collect();
         let mut over = Vec::new();
-        for (target, lease) in known {
+        for (target, lease, is_ending) in known {
             if lease.boot_id != self.boot_id {
                 self.end_from_before(&target);
-            } else if self.mode != Mode::Enforce || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms) {
+            } else if is_ending
+                || self.mode != Mode::Enforce
+                || !lease.is_running(self.boot_id, lease.epoch, now.boottime_ms)
+            {
                 over.push(target);
             } else {
                 self.resume(&target);
@@ -312,7 +315,9 @@ impl Shaper {
             .filter(|(target, held)| {
                 let is_due = match self.undo_again.get(*target) {
                     Some((at_ms, _)) => *at_ms <= now.boottime_ms,
-                    None => !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms),
+                    None => {
+                        held.is_ending || !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms)
+                    }
                 };
                 !self.live.contains_key(*target) && is_due
             })

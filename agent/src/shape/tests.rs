@@ -65,7 +65,7 @@ impl Backend for Fake {
     fn kind_of(&self, _: &Target) -> BackendKind {
         BackendKind::Systemd
     }
-    fn acts_on(&self, _: &Target, _: ShapedControl) -> bool {
+    fn takes_effect(&self, _: &Target, _: &Place, _: ShapedControl, _: Value) -> bool {
         true
     }
     fn supports(&self, _: ShapedControl) -> bool {

@@ -216,8 +216,8 @@ impl Backend for Systemd {
         BackendKind::Systemd
     }
 
-    fn acts_on(&self, _: &Target, control: ShapedControl) -> bool {
-        self.supports(control)
+    fn takes_effect(&self, _: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool {
+        self.supports(control) && self.tree.takes_effect(&place.cgroup, control, shown)
     }
 
     fn supports(&self, control: ShapedControl) -> bool {

@@ -8,6 +8,7 @@ use quotary_common::plan::{Course, Plan, Setpoint, ShapedControl, Target, Verifi
 use super::{BOOT, Host, MIB, kinds, one};
 use crate::shape::backend::Override;
 use crate::shape::controller::Value;
+use crate::shape::record::Record;
 
 /// A newer plan, for memory alone or for both.
 fn newer(host: &Host, weight: Option<u64>) -> VerifiedPlan {
@@ -182,4 +183,27 @@ fn a_controller_that_comes_on_is_told_for_each_group_above() {
         .collect();
     let of = |group: &str| (group.to_owned(), "memory".to_owned(), "cpu memory".to_owned());
     assert_eq!(told, [of("/system.slice"), of("/")]);
+}
+
+#[test]
+fn an_undo_that_a_crash_broke_off_is_finished_at_the_start_and_a_plan_given_then_finds_no_other_writer() {
+    let mut host = shaped();
+    // Killed within the undo: the value is back, and nobody wrote that down.
+    let target = Target::Unit(Name::lossy("web.service"));
+    host.shaper().undo_announced(&[Record::Ending { target: target.clone() }]);
+    host.fake.set("web.service", ShapedControl::CpuWeight, Value::Value(100));
+    host.open(BOOT);
+    assert!(host.shaper().held.targets.is_empty());
+    host.give(vec![host.plan(2, 60, 600_000)]);
+    let outcome = host.pass(60);
+    assert!(!kinds(&outcome).contains(&EventKind::Contested), "{outcome:?}");
+    assert_eq!(host.weight(), Value::Value(60));
+    // Killed before it did anything: finished by `restore --ended` too, whatever lease still runs.
+    host.shaper().undo_announced(&[Record::Ending { target: target.clone() }]);
+    let now = host.now;
+    assert_eq!(host.shaper().held_without_lease(now).len(), 1);
+    host.pass(1);
+    assert_eq!(host.weight(), Value::Value(60), "a plan that is followed is followed");
+    host.open(BOOT);
+    assert_eq!(host.weight(), Value::Value(100));
 }
