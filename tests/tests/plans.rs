@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use quotary_client::{Client, ClientError};
 use quotary_common::cbor::Text;
-use quotary_common::envelope::{BackendKind, CgroupPath, ControlValue, EnforcementWrite, Mode, Name};
+use quotary_common::envelope::{BackendKind, CgroupPath, ControlValue, EnforcementWrite, Event, EventKind, Mode, Name};
 use quotary_common::id::{HostId, PlanId};
 use quotary_common::leaf::{Decision, PlanChange, Planned};
 use quotary_common::plan::{OnPressure, ShapedControl, Target};
@@ -205,6 +205,12 @@ fn write(plan: PlanId, control: ShapedControl, (after, actual): (&str, &str)) ->
     }
 }
 
+/// Pressure holds a plan in that group.
+fn held(cgroup: &str) -> Event {
+    let at_ms = boottime_ms().unwrap();
+    Event { kind: EventKind::PlanHeld, cgroup: Some(CgroupPath::lossy(cgroup)), count: 1, at_ms }
+}
+
 #[test]
 fn attested_writes_stand_in_the_plan_the_last_of_each_control() {
     let (mut world, operator, mut host) = scene();
@@ -240,8 +246,17 @@ fn attested_writes_stand_in_the_plan_the_last_of_each_control() {
     }
     runtime.block_on(async {
         host.writes = vec![write(plan, ShapedControl::CpuWeight, ("98", "98"))];
+        host.events = vec![held("/system.slice/other.service"), held("/system.slice/web.service")];
         host.attest().await.unwrap();
     });
+    let shown = world.cli_ok(&["plan", "show", &plan.hex()]).unwrap();
+    assert!(shown.contains("moving, held"), "{shown}");
+    runtime.block_on(async {
+        host.writes = vec![write(plan, ShapedControl::CpuWeight, ("98", "98"))];
+        host.attest().await.unwrap();
+    });
+    let told: PlanView = world.cli_json(&["plan", "show", &plan.hex()]).unwrap();
+    assert_eq!(told.told, None, "it moves on");
     let shown = world.cli_ok(&["plan", "show", &plan.hex()]).unwrap();
     assert!(shown.contains("cpu-weight 98") && shown.contains("memory-high 371."), "{shown}");
     assert!(world.cli_ok(&["evidence", "show", &host.id.hex()]).unwrap().contains("cpu.weight"));

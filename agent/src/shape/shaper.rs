@@ -315,9 +315,7 @@ impl Shaper {
             .filter(|(target, held)| {
                 let is_due = match self.undo_again.get(*target) {
                     Some((at_ms, _)) => *at_ms <= now.boottime_ms,
-                    None => {
-                        held.is_ending || !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms)
-                    }
+                    None => held.is_ending || !held.lease.is_running(self.boot_id, held.lease.epoch, now.boottime_ms),
                 };
                 !self.live.contains_key(*target) && is_due
             })

@@ -6,7 +6,7 @@ use quotary_common::envelope::{CgroupPath, Name};
 use quotary_common::id::PlanId;
 use quotary_common::plan::{ShapedControl, Target};
 use quotary_common::wire::{
-    CancelPlan, DraftPlan, ListPlans, PlanControlView, PlanRequest, PlanState, PlanView, ShowPlan,
+    CancelPlan, DraftPlan, ListPlans, PlanControlView, PlanRequest, PlanState, PlanToldView, PlanView, ShowPlan,
 };
 
 use crate::args::{PlanCommand, PlanDraftArgs};
@@ -130,11 +130,19 @@ fn table(plans: &[PlanView], now_ms: u64) -> Table {
     table
 }
 
+/// Where it stands by the clock, and what its host says of that.
 fn state(plan: &PlanView) -> String {
-    match &plan.over {
-        Some((change, _)) => change.name().to_owned(),
-        None => plan.state.name().to_owned(),
+    match (&plan.over, &plan.told) {
+        (Some((change, _)), _) => change.name().to_owned(),
+        (None, Some(told)) => format!("{}, {}", plan.state.name(), fares(told)),
+        (None, None) => plan.state.name().to_owned(),
     }
+}
+
+/// How it fares, in a word.
+fn fares(told: &PlanToldView) -> String {
+    let word = crate::agent::word(&told.what);
+    word.strip_prefix("plan-").map_or(word.clone(), str::to_owned)
 }
 
 /// Where a control goes, in its unit.
@@ -178,6 +186,12 @@ fn facts(plan: &PlanView, now_ms: u64) -> Facts {
     facts.add("host", plan.host.to_string());
     facts.add("target", plan.target.to_string());
     facts.add("state", state(plan));
+    if let Some(told) = &plan.told {
+        facts.add(
+            "told by the host",
+            format!("{}, {}, in evidence {}", fares(told), at(told.committed_at_ms), told.evidence),
+        );
+    }
     if let Some((change, at_ms)) = &plan.over {
         facts.add(change.name(), at(*at_ms));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::EventKind;
 use crate::id::{Digest, HostId, PlanId};
 use crate::leaf::PlanChange;
 use crate::plan::{OnPressure, Setpoint, ShapedControl, Target};
@@ -48,8 +49,11 @@ pub struct PlanView {
     pub host: HostId,
     /// What it moves.
     pub target: Target,
-    /// Where it stands.
+    /// Where it stands, by the clock.
     pub state: PlanState,
+    /// What its host told last of how it fares, as long as that has not passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<PlanToldView>,
     /// How it ended, and when, Unix ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub over: Option<(PlanChange, u64)>,
@@ -73,6 +77,17 @@ pub struct PlanView {
     pub overrides: bool,
     /// Each control.
     pub controls: Vec<PlanControlView>,
+}
+
+/// How a plan fares, as attested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanToldView {
+    /// What happened to it.
+    pub what: EventKind,
+    /// The evidence that tells of it.
+    pub evidence: Digest,
+    /// When that was committed, Unix ms.
+    pub committed_at_ms: u64,
 }
 
 /// Where a plan stands.

@@ -6,7 +6,7 @@ use quotary_client::{Client, ClientError};
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{
     ApplicationReport, Backend, BackendKind, CgroupPath, ClaimedEnvelope, EnforcementWrite, Envelope, EnvelopeVersion,
-    Hierarchy, HostFacts, Mode, Name, PendingRequest,
+    Event, Hierarchy, HostFacts, Mode, Name, PendingRequest,
 };
 use quotary_common::evidence::{Evidence, EvidenceVersion, ImaIncrement, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
@@ -48,6 +48,8 @@ pub struct DrivenHost {
     pub load: (MetricWindows, Vec<ApplicationReport>),
     /// Writes that go into the next envelope.
     pub writes: Vec<EnforcementWrite>,
+    /// Events that go into the next envelope.
+    pub events: Vec<Event>,
     /// The plans that came with the last reply, as they held under its grant set.
     pub plans: Vec<VerifiedPlan>,
     /// The part of an IMA list that goes with the next evidence, in place of one from its logs.
@@ -102,6 +104,7 @@ impl DrivenHost {
             backend: backend(BackendKind::None, Mode::Observe),
             load: (MetricWindows::default(), Vec::new()),
             writes: Vec::new(),
+            events: Vec::new(),
             plans: Vec::new(),
             ima: None,
             logs: None,
@@ -124,6 +127,7 @@ impl DrivenHost {
             backend: self.backend.clone(),
             load: self.load.clone(),
             writes: self.writes.clone(),
+            events: self.events.clone(),
             plans: self.plans.clone(),
             ima: self.ima.clone(),
             logs: self.logs.clone(),
@@ -159,7 +163,7 @@ impl DrivenHost {
             backend: self.backend.clone(),
             host_windows: self.load.0.clone(),
             applications: Bounded::new(self.load.1.clone()).context("too many applications")?,
-            events: Bounded::default(),
+            events: Bounded::new(self.events.clone()).context("too many events")?,
             writes: Bounded::new(self.writes.clone()).context("too many writes")?,
             requests: Bounded::new(self.requests.clone()).context("too many requests")?,
             held: Bounded::new(self.held.clone()).context("too many grants")?,
@@ -244,6 +248,7 @@ impl DrivenHost {
         self.held = set.grants.iter().map(|grant| grant.id).collect();
         self.requests.clear();
         self.writes.clear();
+        self.events.clear();
         Ok(verified)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quotary_common::id::HostId;
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::wire::{self, PlanControlView, PlanView, PlanWriteView};
+use quotary_common::wire::{self, PlanControlView, PlanToldView, PlanView, PlanWriteView};
 use quotary_decide::shape::PlanRecord;
 
 use super::App;
@@ -94,6 +94,11 @@ fn view(record: &PlanRecord, now_ms: u64) -> PlanView {
         host: plan.host,
         target: plan.target.clone(),
         state: record.state(now_ms),
+        told: record.told().map(|told| PlanToldView {
+            what: told.kind,
+            evidence: told.evidence,
+            committed_at_ms: told.committed_at_ms,
+        }),
         over: record.over(),
         epoch: plan.epoch,
         made_by: record.made_by().to_owned(),

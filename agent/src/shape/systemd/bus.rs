@@ -132,6 +132,17 @@ impl Bus {
         }
     }
 
+    /// Whether there is a file of a unit, or of a template.
+    pub(in crate::shape) fn has_file(&self, unit: &str) -> Result<bool, ShapeError> {
+        let state: zbus::Result<String> = self.manager()?.call("GetUnitFileState", &(unit,));
+        match state {
+            Ok(state) => Ok(!state.starts_with("masked") && state != "bad"),
+            // The manager answers with an error where there is none.
+            Err(zbus::Error::MethodError(..)) => Ok(false),
+            Err(source) => Err(self.failed("tell of", unit, source)),
+        }
+    }
+
     /// Stops a unit; one that is not there is stopped.
     pub(in crate::shape) fn stop(&self, unit: &str) -> Result<(), ShapeError> {
         let stopped: zbus::Result<OwnedObjectPath> = self.manager()?.call("StopUnit", &(unit, "replace"));

@@ -13,4 +13,4 @@ mod record;
 mod tests;
 
 pub use draft::{Asked, draft};
-pub use record::{PlanBook, PlanRecord, PlanWrite};
+pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, CborError, Text};
-use quotary_common::envelope::{ControlValue, Envelope, Name};
+use quotary_common::envelope::{ControlValue, Envelope, Event, EventKind, Name};
 use quotary_common::id::{Digest, HostId, PlanId};
 use quotary_common::leaf::PlanChange;
 use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
@@ -45,6 +45,31 @@ pub struct PlanWrite {
     pub committed_at_ms: u64,
 }
 
+/// How a plan fares, as its host told last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PlanTold {
+    /// What happened to it.
+    #[n(0)]
+    pub kind: EventKind,
+    /// The evidence that tells of it.
+    #[n(1)]
+    pub evidence: Digest,
+    /// When that was committed, Unix ms.
+    #[n(2)]
+    pub committed_at_ms: u64,
+}
+
+impl PlanTold {
+    /// Whether it is over once the plan moves on.
+    const fn passes(self) -> bool {
+        matches!(
+            self.kind,
+            EventKind::PlanHeld | EventKind::PlanRolledBack | EventKind::PlanRefused | EventKind::Contested
+        )
+    }
+}
+
 /// A plan as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRecord {
@@ -65,6 +90,8 @@ struct RecordForm {
     over: Option<Over>,
     #[n(4)]
     writes: Bounded<PlanWrite, WRITES_MAX>,
+    #[n(5)]
+    told: Option<PlanTold>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -86,6 +113,7 @@ impl PlanRecord {
             made_at_ms: now_ms,
             over: None,
             writes: Bounded::default(),
+            told: None,
         };
         Self { plan, form }
     }
@@ -136,7 +164,12 @@ impl PlanRecord {
         &self.form.writes
     }
 
-    /// Where it stands at `now_ms`.
+    /// What its host told last of how it fares; what has passed since is not kept.
+    pub fn told(&self) -> Option<PlanTold> {
+        self.form.told
+    }
+
+    /// Where it stands at `now_ms`, by the clock.
     pub fn state(&self, now_ms: u64) -> PlanState {
         let plan = self.plan();
         match self.form.over {
@@ -156,6 +189,42 @@ impl PlanRecord {
         });
         let targets: Vec<String> = targets.collect();
         format!("{} from {} to {} (Unix ms)", targets.join(", "), plan.starts_at_ms, plan.effective_at_ms)
+    }
+
+    /// Whether an event of its host is about its target.
+    fn is_about(&self, event: &Event) -> bool {
+        let Some(cgroup) = event.cgroup.as_ref().map(|cgroup| cgroup.as_str()) else { return false };
+        let is_ours = match &self.plan().target {
+            // The group of a unit is called like it; one that is not there is told by its name.
+            Target::Unit(unit) => cgroup.rsplit('/').next() == Some(unit.as_str()),
+            Target::Cgroup(path) => cgroup == path.as_str(),
+        };
+        let is_of_plans = matches!(
+            event.kind,
+            EventKind::PlanHeld
+                | EventKind::PlanRolledBack
+                | EventKind::PlanLate
+                | EventKind::PlanGivenUp
+                | EventKind::PlanRefused
+                | EventKind::Contested
+        );
+        is_ours && is_of_plans
+    }
+
+    /// Notes how it fares by an envelope, whose last write of this plan was made at `written_at_ms`. Gives whether that is news.
+    fn note_told(&mut self, envelope: &Envelope, written_at_ms: Option<u64>, told: (Digest, u64)) -> bool {
+        let before = self.form.told;
+        if written_at_ms.is_some() && before.is_some_and(PlanTold::passes) {
+            self.form.told = None;
+        }
+        let of_plan = envelope.events.iter().filter(|event| self.is_about(event));
+        if let Some(event) = of_plan.max_by_key(|event| event.at_ms) {
+            let news = PlanTold { kind: event.kind, evidence: told.0, committed_at_ms: told.1 };
+            if !news.passes() || written_at_ms.is_none_or(|at_ms| at_ms <= event.at_ms) {
+                self.form.told = Some(news);
+            }
+        }
+        self.form.told != before
     }
 
     fn note(&mut self, write: PlanWrite) {
@@ -218,7 +287,7 @@ impl PlanBook {
             .collect()
     }
 
-    /// Notes what an accepted envelope tells of plans' writes. Gives the plans that it tells of, as they are now.
+    /// Notes what an accepted envelope tells of plans: writes, and how they fare. Gives the plans that it tells of, as they are now.
     pub fn note(&mut self, envelope: &Envelope, evidence: Digest, now_ms: u64) -> Vec<Arc<PlanRecord>> {
         let mut touched: Vec<PlanId> = Vec::new();
         let Some(plans) = self.hosts.get_mut(&envelope.host) else { return Vec::new() };
@@ -234,6 +303,16 @@ impl PlanBook {
                 committed_at_ms: now_ms,
             });
             touched.push(id);
+        }
+        let of_plan = |id: PlanId| envelope.writes.iter().filter(move |write| write.plan == Some(id));
+        for (id, record) in plans.iter_mut().filter(|(_, record)| record.over().is_none()) {
+            let written_at_ms = of_plan(*id).map(|write| write.at_ms).max();
+            if written_at_ms.is_none() && !envelope.events.iter().any(|event| record.is_about(event)) {
+                continue;
+            }
+            if Arc::make_mut(record).note_told(envelope, written_at_ms, (evidence, now_ms)) {
+                touched.push(*id);
+            }
         }
         touched.sort_unstable();
         touched.dedup();
