@@ -1,6 +1,7 @@
 //! What moves a target's controls, whoever owns its cgroup: the one door through which plans and grants touch a target.
 
 use minicbor::{Decode, Encode};
+use quotary_common::cbor;
 use quotary_common::envelope::BackendKind;
 use quotary_common::plan::{ShapedControl, Target};
 
@@ -8,6 +9,7 @@ use super::ShapeError;
 use super::above::Above;
 use super::controller::{Reading, Value};
 use super::holds::Holds;
+use crate::enforce::Device;
 use crate::enforce::group::GroupPath;
 
 /// A target that is there.
@@ -41,7 +43,25 @@ pub struct Prior {
     pub note: Option<Vec<u8>>,
 }
 
+/// Most bytes of the note of disks.
+const DISKS_BYTES_MAX: usize = 4096;
+
 impl Prior {
+    /// Notes the disks that a control with one value for each is about: the configuration may name others when it is undone.
+    pub(super) fn note_of_disks(control: ShapedControl, disks: &[Device]) -> Option<Vec<u8>> {
+        let is_per_disk = matches!(control, ShapedControl::IoReadMax | ShapedControl::IoWriteMax);
+        is_per_disk.then(|| cbor::to_bytes(&disks.to_vec()))
+    }
+
+    /// The disks whose value is put back: those of the note, and those that the configuration names now.
+    pub(super) fn disks(&self, now: &[Device]) -> Vec<Device> {
+        let noted = self.note.as_deref().and_then(|note| cbor::from_bytes::<Vec<Device>>(note, DISKS_BYTES_MAX).ok());
+        let mut all: Vec<Device> = noted.into_iter().flatten().chain(now.iter().copied()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Whether both stand in one drop-in.
     pub(super) fn is_beside(&self, other: &Self) -> bool {
         self.drop_in_path.is_some() && self.drop_in_path == other.drop_in_path

@@ -19,6 +19,7 @@ use super::ShapeError;
 use super::above::Above;
 use super::backend::{Backend, Override, Place, Prior, Undo};
 use super::controller::{Actual, Counters, Reading, Value};
+use super::groups_held::group_of;
 use super::kernel::{Tree, keyed};
 use super::reclaim::Reclaimer;
 use crate::enforce::controls::{Control, Controller, Knob, PERIOD_US};
@@ -70,9 +71,9 @@ impl Groups {
         Some(Self { hierarchy, mounts, tree, held, parent: parent.clone(), devices })
     }
 
+    /// The group, where it is one of ours.
     fn group_of(&self, target: &Target) -> Option<GroupPath> {
-        let Target::Cgroup(path) = target else { return None };
-        let group = GroupPath::parse(path.as_str())?;
+        let group = group_of(target).ok()?;
         let inside = group.as_str().strip_prefix(self.parent.as_str()).is_some_and(|rest| rest.starts_with('/'));
         inside.then_some(group)
     }
@@ -143,8 +144,27 @@ impl Groups {
         }
     }
 
+    fn write_files(
+        &self,
+        group: &GroupPath,
+        control: ShapedControl,
+        value: Value,
+        disks: &[Device],
+    ) -> Result<(), ShapeError> {
+        for (controller, name, text) in self.files(control, value, disks).ok_or(ShapeError::Unsupported(control))? {
+            let mount = self.mount(controller).ok_or(ShapeError::Unsupported(control))?;
+            write_file(mount, Some(group), name, &text)?;
+        }
+        Ok(())
+    }
+
     /// Which files to write, with what.
-    fn files(&self, control: ShapedControl, value: Value) -> Option<Vec<(Controller, &'static str, String)>> {
+    fn files(
+        &self,
+        control: ShapedControl,
+        value: Value,
+        disks: &[Device],
+    ) -> Option<Vec<(Controller, &'static str, String)>> {
         let or_max = |word: &str| match value {
             Value::Unlimited => word.to_owned(),
             Value::Value(number) => number.to_string(),
@@ -172,8 +192,8 @@ impl Groups {
             (ShapedControl::MemoryHigh, _) => one(Controller::Memory, "memory.soft_limit_in_bytes", or_max("-1")),
             (ShapedControl::MemoryLow, _) if is_unified => one(Controller::Memory, "memory.low", or_max("max")),
             (ShapedControl::IoWeight, _) if is_unified => one(Controller::Disk, "io.weight", or_max("100")),
-            (ShapedControl::IoReadMax, _) => self.disk_files("rbps", READ_THROTTLE, value),
-            (ShapedControl::IoWriteMax, _) => self.disk_files("wbps", WRITE_THROTTLE, value),
+            (ShapedControl::IoReadMax, _) => self.disk_files("rbps", READ_THROTTLE, value, disks),
+            (ShapedControl::IoWriteMax, _) => self.disk_files("wbps", WRITE_THROTTLE, value, disks),
             _ => None,
         }
     }
@@ -183,6 +203,7 @@ impl Groups {
         key: &str,
         legacy: &'static str,
         value: Value,
+        disks: &[Device],
     ) -> Option<Vec<(Controller, &'static str, String)>> {
         let one = |device: &Device| {
             let Device { major, minor } = device;
@@ -195,7 +216,7 @@ impl Groups {
                 (_, Value::Value(rate)) => (Controller::Disk, legacy, format!("{major}:{minor} {rate}")),
             }
         };
-        (!self.devices.is_empty()).then(|| self.devices.iter().map(one).collect())
+        (!disks.is_empty()).then(|| disks.iter().map(one).collect())
     }
 
     fn dir_of(&self, group: &GroupPath) -> Option<PathBuf> {
@@ -212,7 +233,7 @@ impl Backend for Groups {
     }
 
     fn supports(&self, control: ShapedControl) -> bool {
-        let files = self.files(control, Value::Value(control.range().1)).unwrap_or_default();
+        let files = self.files(control, Value::Value(control.range().1), &self.devices).unwrap_or_default();
         files.first().is_some_and(|(controller, ..)| self.mount(*controller).is_some())
     }
 
@@ -222,7 +243,7 @@ impl Backend for Groups {
             // Version 1 has a soft limit that it acts upon only when all memory is short, if at all.
             (None, ShapedControl::MemoryHigh) => false,
             (None, ShapedControl::CpuQuota) => {
-                let files = self.files(control, shown).unwrap_or_default();
+                let files = self.files(control, shown, &self.devices).unwrap_or_default();
                 let quota = files.iter().find(|(_, file, _)| *file == Control::CpuQuota.file_name());
                 let knob = Knob { control: Control::CpuQuota, device: None };
                 quota.is_some_and(|(.., text)| {
@@ -256,17 +277,14 @@ impl Backend for Groups {
         Ok(Override::None)
     }
 
-    fn prior(&mut self, _: &Target, _: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
-        Ok(Prior { value, drop_in: None, drop_in_path: None, note: None })
+    fn prior(&mut self, _: &Target, control: ShapedControl, value: Value) -> Result<Prior, ShapeError> {
+        let note = Prior::note_of_disks(control, &self.devices);
+        Ok(Prior { value, drop_in: None, drop_in_path: None, note })
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
         let group = self.group_of(target).ok_or(ShapeError::Unsupported(control))?;
-        for (controller, name, text) in self.files(control, value).ok_or(ShapeError::Unsupported(control))? {
-            let mount = self.mount(controller).ok_or(ShapeError::Unsupported(control))?;
-            write_file(mount, Some(&group), name, &text)?;
-        }
-        Ok(())
+        self.write_files(&group, control, value, &self.devices)
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
@@ -275,9 +293,12 @@ impl Backend for Groups {
             if undo.is_contested {
                 continue;
             }
+            // Wherever it stands: the configured parent may have changed since it was written.
+            let Ok(group) = group_of(&undo.target) else { continue };
+            let disks = undo.prior.disks(&self.devices);
             // A group that is gone took its values along.
-            let is_there = self.find(&undo.target).ok().flatten().is_some();
-            if is_there && let Err(error) = self.write(&undo.target, undo.control, undo.prior.value) {
+            let is_there = self.dir_of(&group).is_some_and(|dir| dir.is_dir());
+            if is_there && let Err(error) = self.write_files(&group, undo.control, undo.prior.value, &disks) {
                 failed.push((undo, error));
             }
         }
@@ -296,5 +317,45 @@ impl Backend for Groups {
         if let Some((_, reclaimer)) = &self.tree {
             reclaimer.reclaim(&place.cgroup, bytes);
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use quotary_common::envelope::CgroupPath;
+
+    use super::*;
+    use crate::enforce::tests::fake::{FakeKernel, Host};
+
+    fn groups(host: &Host, parent: &str, devices: Vec<Device>) -> Groups {
+        let parent = GroupPath::parse(parent).unwrap();
+        let survey = probe(&host.path(""), &parent);
+        Groups::over(&host.path(""), survey, &parent, devices, Box::new(FakeKernel::default())).unwrap()
+    }
+
+    #[test]
+    fn what_was_written_is_put_back_whatever_parent_and_disks_are_configured_by_then() {
+        let host = Host::version_2();
+        host.put("sys/fs/cgroup/quotary/a/io.max", "");
+        host.put("sys/fs/cgroup/quotary/a/cpu.weight", "70");
+        let (old, new) = (Device { major: 8, minor: 0 }, Device { major: 8, minor: 16 });
+        let target = Target::Cgroup(CgroupPath::lossy("/quotary/a"));
+        let mut before = groups(&host, "/quotary", vec![old]);
+        let undos: Vec<Undo> =
+            [(ShapedControl::IoReadMax, Value::Unlimited), (ShapedControl::CpuWeight, Value::Value(70))]
+                .map(|(control, value)| {
+                    let prior = before.prior(&target, control, value).unwrap();
+                    before.write(&target, control, Value::Value(50)).unwrap();
+                    Undo { target: target.clone(), control, prior, is_contested: false }
+                })
+                .into();
+        assert_eq!(host.get("sys/fs/cgroup/quotary/a/io.max"), "8:0 rbps=50");
+        let mut after = groups(&host, "/other", vec![]);
+        assert!(after.write(&target, ShapedControl::CpuWeight, Value::Value(40)).is_err(), "none of its own");
+        assert_eq!(undos[0].prior.disks(&[new]), [old, new]);
+        assert!(after.undo(undos).is_empty());
+        assert_eq!(host.get("sys/fs/cgroup/quotary/a/io.max"), "8:0 rbps=max");
+        assert_eq!(host.get("sys/fs/cgroup/quotary/a/cpu.weight"), "70");
     }
 }

@@ -11,7 +11,7 @@ use crate::enforce::direct::Enabling;
 use crate::enforce::group::GroupPath;
 
 /// The group, wherever it stands: the configured parent may have changed since it was made.
-fn group_of(target: &Target) -> Result<GroupPath, ShapeError> {
+pub(super) fn group_of(target: &Target) -> Result<GroupPath, ShapeError> {
     let group = match target {
         Target::Cgroup(path) => GroupPath::parse(path.as_str()),
         Target::Unit(_) => None,

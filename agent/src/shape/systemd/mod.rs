@@ -160,7 +160,8 @@ impl Systemd {
 
     /// Sets what stood there before; a unit that is gone took its values along.
     fn set_back(&self, undo: &Undo) -> Result<(), ShapeError> {
-        let assignment = assignment(undo.control, undo.prior.value, &self.devices);
+        let disks = undo.prior.disks(&self.devices);
+        let assignment = assignment(undo.control, undo.prior.value, &disks);
         let (Some(unit), Some(assignment)) = (unit_of(&undo.target), assignment) else { return Ok(()) };
         match self.bus.set(unit, &[assignment]) {
             Err(_) if matches!(self.bus.unit(unit), Ok(None)) => Ok(()),
@@ -251,7 +252,12 @@ impl Backend for Systemd {
         let is_transient = self.known(unit)?.is_some_and(|known| known.is_transient);
         let path = self.drop_ins.path(unit, name, is_transient);
         let drop_in = self.drop_ins.read(&path)?;
-        Ok(Prior { value, drop_in, drop_in_path: Some(path.display().to_string()), note: None })
+        Ok(Prior {
+            value,
+            drop_in,
+            drop_in_path: Some(path.display().to_string()),
+            note: Prior::note_of_disks(control, &self.devices),
+        })
     }
 
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError> {
