@@ -84,7 +84,8 @@ impl Owners {
                 failed.push((undo, error));
             }
         }
-        let targets: Vec<Target> = egress.iter().map(|undo| undo.target.clone()).collect();
+        let targets: Vec<(Target, Option<Vec<u8>>)> =
+            egress.iter().map(|undo| (undo.target.clone(), undo.prior.note.clone())).collect();
         let why = match &mut self.egress {
             _ if targets.is_empty() => None,
             Ok(known) => known.undo(&targets).err().map(|error| error.told()),
@@ -110,7 +111,7 @@ impl Backend for Owners {
 
     fn supports(&self, control: ShapedControl) -> bool {
         match control {
-            ShapedControl::NetworkEgress => self.egress.is_ok(),
+            ShapedControl::NetworkEgress => self.why_not(control).is_none(),
             ShapedControl::Storage => self.storage.why_not().is_none(),
             _ => self.all().any(|backend| backend.supports(control)),
         }
@@ -118,7 +119,10 @@ impl Backend for Owners {
 
     fn why_not(&self, control: ShapedControl) -> Option<String> {
         match control {
-            ShapedControl::NetworkEgress => self.egress.as_ref().err().cloned(),
+            ShapedControl::NetworkEgress => match &self.egress {
+                Ok(egress) => egress.why_not().map(str::to_owned),
+                Err(why) => Some(why.clone()),
+            },
             ShapedControl::Storage => self.storage.why_not(),
             _ => None,
         }
@@ -142,7 +146,11 @@ impl Backend for Owners {
 
     fn takes_effect(&self, target: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool {
         match control {
-            ShapedControl::NetworkEgress => return self.egress.is_ok(),
+            ShapedControl::NetworkEgress => {
+                // Packets that leave by a network of the unit's own are not given to our classes.
+                let is_apart = self.systemd.as_ref().is_some_and(|systemd| systemd.has_own_network(target));
+                return self.supports(control) && !is_apart;
+            }
             ShapedControl::Storage => return self.storage.has(target),
             _ => {}
         }

@@ -15,7 +15,7 @@ const NAME_BYTES_MAX: usize = 15;
 /// The least and the greatest rate that a class can have, bits per second.
 const RATE_BITS: std::ops::RangeInclusive<u64> = 8..=1 << 50;
 
-/// All that should be there; with no class: nothing of ours.
+/// What should be there of targets that are limited.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
 pub struct Wanted {
@@ -29,6 +29,21 @@ pub struct Wanted {
     /// took them.
     #[n(2)]
     pub load: bool,
+    /// The class that may be changed where it is there with another rate, or is gone: others have been seen so, and left so.
+    #[n(3)]
+    pub touched: Option<u16>,
+}
+
+/// What should be there no longer, wherever it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Unwanted {
+    /// These classes; with the last of an interface all that is ours goes from it.
+    #[n(0)]
+    pub minors: Vec<u16>,
+    /// What is looked at then.
+    #[n(1)]
+    pub interfaces: Vec<String>,
 }
 
 /// One target's class.
@@ -134,6 +149,9 @@ impl CheckedWanted {
 
 /// Checks what is wanted; what is wrong with it, otherwise.
 pub(super) fn check(wanted: Wanted) -> Result<CheckedWanted, String> {
+    if wanted.classes.is_empty() {
+        return Err("no class is wanted: what is not wanted is taken away".to_owned());
+    }
     if wanted.interfaces.len() > INTERFACES_MAX || wanted.classes.len() > CLASSES_MAX {
         return Err("more interfaces or classes than there may be".to_owned());
     }
@@ -141,7 +159,7 @@ pub(super) fn check(wanted: Wanted) -> Result<CheckedWanted, String> {
         return Err(format!("{name:?} is no name of an interface"));
     }
     for (index, wish) in wanted.classes.iter().enumerate() {
-        if wish.minor == 0 || wish.minor >= OTHERS || wish.minor % 16 != 0 {
+        if !is_minor(wish.minor) {
             return Err(format!("{:#x} is no number of a class", wish.minor));
         }
         if wanted.classes.iter().skip(index + 1).any(|other| other.minor == wish.minor) {
@@ -155,6 +173,11 @@ pub(super) fn check(wanted: Wanted) -> Result<CheckedWanted, String> {
         }
     }
     Ok(CheckedWanted(wanted))
+}
+
+/// Whether a number is one of a target's class.
+pub(super) const fn is_minor(minor: u16) -> bool {
+    minor != 0 && minor < OTHERS && minor.is_multiple_of(16)
 }
 
 /// Whether a text is a plain name of an interface: no word of a tool's language, no blank, no sign.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::form::{INTERFACES_MAX, Root, Seen, SeenInterface, Wanted, check, is_interface};
+use super::form::{INTERFACES_MAX, Root, Seen, SeenInterface, Unwanted, Wanted, check, is_interface, is_minor};
 use super::parse;
-use super::steps::steps;
+use super::steps::{Steps, steps, taking_away};
 use crate::enforce::group::GroupPath;
 use crate::shape::hand::{HandError, Tool, run};
 
@@ -23,8 +23,7 @@ pub(in crate::shape) fn look(root: &Path, interfaces: &[String]) -> Result<Seen,
         }
         seen.interfaces.push(look_at(root, name)?);
     }
-    let tables = run(NFT, &["-j", "list", "tables"], "")?;
-    seen.has_table = parse::has_table(&tables).ok_or(HandError::Form)?;
+    seen.has_table = has_table()?;
     Ok(seen)
 }
 
@@ -52,10 +51,41 @@ fn look_at(root: &Path, name: &str) -> Result<SeenInterface, HandError> {
 pub(in crate::shape) fn bring(root: &Path, wanted: &Wanted) -> Result<Seen, HandError> {
     let wanted = check(wanted.clone()).map_err(HandError::Refused)?;
     let seen = look(root, &wanted.interfaces)?;
+    let strays = if wanted.load { ours()? } else { Vec::new() };
+    let strays: Vec<String> = strays.into_iter().filter(|name| !wanted.interfaces.contains(name)).collect();
     // A rule for a group that is gone would fail all others with it.
     let tree = root.join("sys/fs/cgroup");
     let rules = wanted.rules_where(|group: &GroupPath| tree.join(group.relative()).is_dir());
-    let steps = steps(&seen, &wanted, &rules).map_err(HandError::Refused)?;
+    follow(&steps(&seen, &wanted, &rules, &strays))?;
+    look(root, &wanted.interfaces)
+}
+
+/// Takes classes away from all interfaces of this host that have ours, whichever are configured; what is there then.
+///
+/// On an error some of it may be done: the next call goes on from what is there then.
+pub(in crate::shape) fn take_away(root: &Path, unwanted: &Unwanted) -> Result<Seen, HandError> {
+    if let Some(minor) = unwanted.minors.iter().find(|minor| !is_minor(**minor)) {
+        return Err(HandError::Refused(format!("{minor:#x} is no number of a class")));
+    }
+    let mut seen = Seen { has_table: has_table()?, ..Seen::default() };
+    for name in ours()? {
+        seen.interfaces.push(look_at(root, &name)?);
+    }
+    follow(&taking_away(&seen, &unwanted.minors))?;
+    look(root, &unwanted.interfaces)
+}
+
+/// The interfaces that have our root discipline.
+fn ours() -> Result<Vec<String>, HandError> {
+    run(TC, &["qdisc", "show"], "").map(|text| parse::ours(&text))
+}
+
+fn has_table() -> Result<bool, HandError> {
+    let tables = run(NFT, &["-j", "list", "tables"], "")?;
+    parse::has_table(&tables).ok_or(HandError::Form)
+}
+
+fn follow(steps: &Steps) -> Result<(), HandError> {
     if !steps.tc.is_empty() {
         run(TC, &["-batch", "-"], &steps.tc)?;
     }
@@ -66,5 +96,5 @@ pub(in crate::shape) fn bring(root: &Path, wanted: &Wanted) -> Result<Seen, Hand
     if !steps.nft.is_empty() {
         run(NFT, &["-f", "-"], &steps.nft)?;
     }
-    look(root, &wanted.interfaces)
+    Ok(())
 }

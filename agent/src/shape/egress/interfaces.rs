@@ -11,25 +11,21 @@ const RATE_UNKNOWN_BITS: u64 = 10_000_000_000;
 /// Those that have hardware behind them: what leaves the host leaves by one of them, through whatever bonds, bridges and
 /// VLANs stand on top.
 pub(super) fn with_hardware(root: &Path) -> Vec<String> {
-    those(root, |dir| dir.join("device").exists())
-}
-
-/// All of them.
-pub(super) fn all(root: &Path) -> Vec<String> {
-    those(root, |_| true)
-}
-
-/// Those that have hardware stand first where there are too many.
-fn those(root: &Path, is_meant: impl Fn(&Path) -> bool) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root.join("sys/class/net")) else { return Vec::new() };
-    let mut names: Vec<(bool, String)> = entries
+    let mut names: Vec<String> = entries
         .flatten()
-        .filter(|entry| is_meant(&entry.path()))
-        .filter_map(|entry| Some((!entry.path().join("device").exists(), entry.file_name().into_string().ok()?)))
-        .filter(|(_, name)| is_interface(name))
+        .filter(|entry| entry.path().join("device").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_interface(name))
         .collect();
     names.sort();
-    names.into_iter().map(|(_, name)| name).take(INTERFACES_MAX).collect()
+    names.truncate(INTERFACES_MAX);
+    names
+}
+
+/// Whether there is one of that name.
+pub(super) fn is_there(root: &Path, name: &str) -> bool {
+    root.join("sys/class/net").join(name).exists()
 }
 
 fn number(root: &Path, name: &str, file: &str) -> Option<i64> {

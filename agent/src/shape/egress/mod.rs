@@ -28,8 +28,10 @@ use quotary_common::envelope::CgroupPath;
 use quotary_common::plan::{ShapedControl, Target};
 
 use self::flow::Flow;
-pub use self::form::{CLASSES_MAX, INTERFACES_MAX, Root, Seen, SeenClass, SeenInterface, Wanted, Wish, is_interface};
-pub(super) use self::host::{bring, look};
+pub use self::form::{
+    CLASSES_MAX, INTERFACES_MAX, Root, Seen, SeenClass, SeenInterface, Unwanted, Wanted, Wish, is_interface,
+};
+pub(super) use self::host::{bring, look, take_away};
 use super::ShapeError;
 use super::backend::Place;
 use super::controller::{Actual, Value};
@@ -40,6 +42,8 @@ use crate::enforce::group::GroupPath;
 const CONTROL: ShapedControl = ShapedControl::NetworkEgress;
 /// Most bytes of what the journal keeps of a class.
 const NOTE_BYTES_MAX: usize = 4096;
+/// Where it cannot be used, it is looked again so often whether it can, ms.
+const LOOK_AGAIN_MS: u64 = 60_000;
 
 /// What the journal keeps of a class, so that a restarted agent knows its own again.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -70,7 +74,14 @@ struct Class {
 pub struct Egress {
     root: PathBuf,
     hand: Box<dyn Hand>,
+    /// Those that the configuration names.
+    named: Option<Vec<String>>,
     interfaces: Vec<String>,
+    /// Those of them that were there at the last tick.
+    present: Vec<String>,
+    /// Why nothing can be limited now, in a sentence; what was limited can be let go all the same.
+    why_not: Option<String>,
+    looked_at_ms: u64,
     classes: BTreeMap<Target, Class>,
     /// Where targets are, since the journal needs it.
     places: BTreeMap<Target, GroupPath>,
@@ -86,25 +97,24 @@ impl Egress {
     /// The control on the host below `root`, on the interfaces that are named, or on those with hardware behind them.
     ///
     /// # Errors
-    /// Why this host has it not, in a sentence.
+    /// Why nobody could do it on this host, in a sentence.
     pub fn open(root: &Path, named: Option<&[String]>) -> Result<Self, String> {
         if !root.join("sys/fs/cgroup/cgroup.controllers").is_file() {
             return Err("it needs the unified cgroup tree (version 2)".to_owned());
         }
-        let interfaces = interfaces_of(root, named);
-        if interfaces.is_empty() {
-            return Err("no interface has hardware behind it: name some in egress_interfaces".to_owned());
-        }
-        let hand = hand_for(root, Duty::Egress)?;
-        Self::with(root, hand, interfaces)
+        Ok(Self::with(root, hand_for(root, Duty::Egress)?, named))
     }
 
     /// As [`Egress::open`], with a given hand.
-    fn with(root: &Path, hand: Box<dyn Hand>, interfaces: Vec<String>) -> Result<Self, String> {
+    fn with(root: &Path, hand: Box<dyn Hand>, named: Option<&[String]>) -> Self {
         let mut egress = Self {
             root: root.to_path_buf(),
             hand,
-            interfaces,
+            named: named.map(<[String]>::to_vec),
+            interfaces: Vec::new(),
+            present: Vec::new(),
+            why_not: None,
+            looked_at_ms: 0,
             classes: BTreeMap::new(),
             places: BTreeMap::new(),
             seen: Seen::default(),
@@ -112,21 +122,51 @@ impl Egress {
             is_silent: false,
             flow: Flow::default(),
         };
-        egress.refresh().map_err(|error| error.told())?;
-        for interface in &egress.seen.interfaces {
-            match &interface.root {
-                Root::Default | Root::Ours => {}
-                Root::Absent => return Err(format!("{} is not there", interface.name)),
-                Root::Foreign(what) => {
-                    let name = &interface.name;
-                    return Err(format!(
-                        "{name} has a queueing discipline of an administrator ({what}), which is left alone"
-                    ));
-                }
-            }
+        egress.list();
+        egress.look_again();
+        egress
+    }
+
+    /// Why nothing can be limited now; `None` where it can.
+    pub(super) fn why_not(&self) -> Option<&str> {
+        self.why_not.as_deref()
+    }
+
+    /// Which interfaces there are. Gives whether one came since.
+    fn list(&mut self) -> bool {
+        self.interfaces = interfaces_of(&self.root, self.named.as_deref());
+        let is_there = |name: &&String| interfaces::is_there(&self.root, name);
+        let present: Vec<String> = self.interfaces.iter().filter(is_there).cloned().collect();
+        let has_new = present.iter().any(|name| !self.present.contains(name));
+        self.present = present;
+        has_new
+    }
+
+    fn look_again(&mut self) {
+        self.looked_at_ms = clock::boottime_ms();
+        if let Err(error) = self.refresh() {
+            self.why_not = Some(error.told());
         }
-        egress.hand.rest();
-        Ok(egress)
+        if self.classes.is_empty() {
+            self.hand.rest();
+        }
+    }
+
+    /// Why nothing can be limited, by what is there.
+    fn judge(&self) -> Option<String> {
+        if self.interfaces.is_empty() {
+            return Some("no interface has hardware behind it: name some in egress_interfaces".to_owned());
+        }
+        let foreign = self.seen.interfaces.iter().find_map(|interface| match &interface.root {
+            Root::Foreign(what) => Some((&interface.name, what)),
+            _ => None,
+        });
+        if let Some((name, what)) = foreign {
+            let whose = "a queueing discipline of an administrator";
+            return Some(format!("{name} has {whose} ({what}), which is left alone"));
+        }
+        let is_there = self.seen.interfaces.iter().any(|interface| interface.root != Root::Absent);
+        (!is_there).then(|| format!("none of its interfaces is there: {}", self.interfaces.join(", ")))
     }
 
     /// Takes up what the journal knows of a target's class.
@@ -150,18 +190,28 @@ impl Egress {
     pub(super) fn tick(&mut self) {
         self.flow.add(clock::boottime_ms(), interfaces::sent_bytes(&self.root, &self.interfaces));
         (self.is_fresh, self.is_silent) = (false, false);
-        let is_stale = self.classes.values().any(|class| class.rate_bits.is_some() && self.is_stale(class));
-        if is_stale && let Err(error) = self.bring(true) {
+        let has_new = self.list();
+        if self.why_not.is_some() && clock::boottime_ms().saturating_sub(self.looked_at_ms) >= LOOK_AGAIN_MS {
+            self.look_again();
+        }
+        if self.classes.values().all(|class| class.rate_bits.is_none()) {
+            return;
+        }
+        // Rules that somebody has flushed are left so: they are loaded anew with the next write, once the target is ours again.
+        let is_stale = self.seen.has_table && self.classes.values().any(|class| self.is_stale(class));
+        if (has_new || is_stale)
+            && let Err(error) = self.bring(None, is_stale)
+        {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "rules of egress were not loaded for a cgroup that is new: it is tried again"
+                "egress was not limited for a cgroup or an interface that is new: it is tried again"
             );
         }
     }
 
     /// Whether a class's cgroup runs, and is another than the one that its rule was loaded for.
     fn is_stale(&self, class: &Class) -> bool {
-        let instance = instance_of(&self.root, &class.cgroup);
+        let instance = instance_of(&self.root, &class.cgroup).filter(|_| class.rate_bits.is_some());
         instance.is_some() && instance != class.loaded
     }
 
@@ -243,9 +293,13 @@ impl Egress {
             Value::Value(bits) => Some((bits / 8).max(1) * 8),
             Value::Unlimited => None,
         };
+        let minor = class.minor;
         let before = std::mem::replace(&mut class.rate_bits, rate_bits);
         class.is_recalled = false;
-        let brought = self.bring(before.is_some() != rate_bits.is_some());
+        let brought = match rate_bits {
+            Some(_) => self.bring(Some(minor), before.is_none() || !self.seen.has_table),
+            None => self.take_away(vec![minor]),
+        };
         if brought.is_err()
             && let Some(class) = self.classes.get_mut(target)
         {
@@ -254,19 +308,33 @@ impl Egress {
         Ok(brought?)
     }
 
-    /// Takes targets' classes away, all at once.
-    pub(super) fn undo(&mut self, targets: &[Target]) -> Result<(), HandError> {
-        let classes: Vec<(Target, Class)> =
-            targets.iter().filter_map(|target| self.classes.remove_entry(target)).collect();
-        let brought = self.bring(true);
-        if brought.is_err() {
-            self.classes.extend(classes);
+    /// Takes targets' classes away, all at once, from whatever interfaces have them; by the journal's notes where nobody recalls
+    /// them.
+    pub(super) fn undo(&mut self, targets: &[(Target, Option<Vec<u8>>)]) -> Result<(), HandError> {
+        let noted = |note: &[u8]| cbor::from_bytes::<Note>(note, NOTE_BYTES_MAX).ok().map(|note| note.minor);
+        let minor = |(target, note): &(Target, Option<Vec<u8>>)| {
+            let known = self.classes.get(target).map(|class| class.minor);
+            known.or_else(|| note.as_deref().and_then(noted))
+        };
+        self.take_away(targets.iter().filter_map(minor).collect())?;
+        for (target, _) in targets {
+            self.classes.remove(target);
         }
-        brought
+        if self.classes.is_empty() {
+            self.hand.rest();
+        }
+        Ok(())
     }
 
-    /// Brings the kernel to what the classes say; `load` has rules loaded anew even where the table is there.
-    fn bring(&mut self, load: bool) -> Result<(), HandError> {
+    fn take_away(&mut self, minors: Vec<u16>) -> Result<(), HandError> {
+        let interfaces = self.interfaces.clone();
+        let reply = self.ask(&Request::TakeEgress(Unwanted { minors, interfaces }))?;
+        self.take(reply)
+    }
+
+    /// Brings the kernel to what the classes say. Only a class that is `touched` is changed where it is another than it was made;
+    /// `load` has rules loaded anew.
+    fn bring(&mut self, touched: Option<u16>, load: bool) -> Result<(), HandError> {
         if self.classes.values().any(|class| class.is_recalled) {
             self.refresh()?;
         }
@@ -274,23 +342,17 @@ impl Egress {
             let (minor, cgroup) = (class.minor, class.cgroup.as_str().to_owned());
             class.rate_bits.map(|rate_bits| Wish { minor, rate_bits, cgroup })
         };
-        let wishes: Vec<Wish> = self.classes.values().filter_map(wish).collect();
-        let is_last = wishes.is_empty();
-        // What is taken away is taken away wherever it may be: the interfaces may have been others when it was made.
-        let interfaces = if is_last { interfaces::all(&self.root) } else { self.interfaces.clone() };
+        let classes: Vec<Wish> = self.classes.values().filter_map(wish).collect();
+        let interfaces = self.interfaces.clone();
         let instances: Vec<Option<String>> =
             self.classes.values().map(|class| instance_of(&self.root, &class.cgroup)).collect();
-        let reply = self.ask(&Request::BringEgress(Wanted { interfaces, classes: wishes, load }))?;
+        let reply = self.ask(&Request::BringEgress(Wanted { interfaces, classes, load, touched }))?;
         if load {
             for (class, instance) in self.classes.values_mut().zip(instances) {
                 class.loaded = instance;
             }
         }
-        self.take(reply)?;
-        if is_last && self.classes.is_empty() {
-            self.hand.rest();
-        }
-        Ok(())
+        self.take(reply)
     }
 
     /// Looks at what is there.
@@ -313,6 +375,7 @@ impl Egress {
         let Reply::Egress(mut seen) = reply else { return Err(HandError::Form) };
         seen.interfaces.retain(|interface| self.interfaces.contains(&interface.name));
         (self.seen, self.is_fresh) = (seen, true);
+        self.why_not = self.judge();
         let now_ms = clock::boottime_ms();
         for class in self.classes.values_mut() {
             let sent = self.seen.class(class.minor).flatten().map(|seen| seen.sent_bytes);

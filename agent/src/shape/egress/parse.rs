@@ -2,7 +2,7 @@
 //!
 //! `tc` is read as text: versions in use print classes of HTB so even where JSON is asked for (iproute2 6.1).
 
-use super::form::{CLASSES_MAX, Root, SeenClass};
+use super::form::{CLASSES_MAX, Root, SeenClass, is_interface};
 use super::steps::{HANDLE, TABLE};
 
 /// Whose the root discipline is, by `tc qdisc show dev NAME`: `qdisc KIND HANDLE: root …`.
@@ -20,6 +20,16 @@ pub(super) fn root(text: &str) -> Root {
         };
     }
     Root::Foreign("one that tc does not show".to_owned())
+}
+
+/// Interfaces whose root discipline is ours, by `tc qdisc show`: `qdisc htb 5154: dev NAME root …`.
+pub(super) fn ours(text: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let words: Vec<&str> = line.split_ascii_whitespace().take(6).collect();
+        let ["qdisc", "htb", handle, "dev", name, "root"] = words[..] else { return None };
+        (handle.strip_suffix(':') == Some(HANDLE) && is_interface(name)).then(|| name.to_owned())
+    };
+    text.lines().filter_map(name).collect()
 }
 
 fn short(text: &str) -> String {

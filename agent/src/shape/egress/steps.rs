@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::form::{CheckedWanted, OTHERS, Root, Seen, SeenInterface, Wish};
+use super::form::{CheckedWanted, OTHERS, Root, Seen, SeenClass, SeenInterface, Wish};
 use crate::enforce::group::GroupPath;
 
 /// The handle of our root discipline ("QT"), by which it is known again.
@@ -26,40 +26,55 @@ pub(super) struct Steps {
     pub(super) nft: String,
 }
 
-/// Makes out the steps; `Err` names the interface that an administrator has taken.
-pub(super) fn steps(seen: &Seen, wanted: &CheckedWanted, rules: &[(GroupPath, u16)]) -> Result<Steps, String> {
+/// Makes out the steps to what is wanted. An interface that an administrator has taken is passed over; ours goes from those
+/// that are wanted no longer (`strays`).
+pub(super) fn steps(seen: &Seen, wanted: &CheckedWanted, rules: &[(GroupPath, u16)], strays: &[String]) -> Steps {
     let mut steps = Steps::default();
+    strays.iter().for_each(|name| remove_root(&mut steps, name));
     for interface in &seen.interfaces {
-        on(interface, wanted, &mut steps)?;
+        let name = &interface.name;
+        match &interface.root {
+            Root::Absent | Root::Foreign(_) => {}
+            Root::Default => {
+                // Only where nobody has set one: `add` fails on a discipline that has a handle.
+                line(&mut steps.tc, format_args!("qdisc add dev {name} root handle {HANDLE}: htb default {OTHERS:x}"));
+                class(&mut steps, "add", name, OTHERS, OTHERS_CLASS);
+                wanted.classes.iter().for_each(|wish| class(&mut steps, "add", name, wish.minor, &rate(wish)));
+            }
+            Root::Ours => changes(interface, wanted, &mut steps),
+        }
     }
-    let is_empty = wanted.classes.is_empty();
-    if is_empty && seen.has_table {
-        steps.nft = removal();
-    } else if !is_empty && (wanted.load || !seen.has_table) {
+    if wanted.load {
         steps.nft = ruleset(rules);
     }
-    Ok(steps)
+    steps
 }
 
-fn on(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) -> Result<(), String> {
-    let name = &seen.name;
-    let is_empty = wanted.classes.is_empty();
-    match &seen.root {
-        Root::Absent => {}
-        Root::Foreign(_) | Root::Default if is_empty => {}
-        Root::Foreign(what) => {
-            return Err(format!("{name} has a queueing discipline of an administrator ({what}), which is left alone"));
+/// Makes out the steps that take classes away from all interfaces that have ours, and all that is ours with the last of them. A
+/// rule of a class that is gone puts its packets with those that nobody limits.
+pub(super) fn taking_away(seen: &Seen, minors: &[u16]) -> Steps {
+    let mut steps = Steps::default();
+    let mut is_last = true;
+    for interface in seen.interfaces.iter().filter(|interface| interface.root == Root::Ours) {
+        let is_left = |class: &&SeenClass| class.minor != OTHERS && !minors.contains(&class.minor);
+        if interface.classes.iter().find(is_left).is_none() {
+            remove_root(&mut steps, &interface.name);
+            continue;
         }
-        Root::Ours if is_empty => line(&mut steps.tc, format_args!("qdisc del dev {name} root handle {HANDLE}: htb")),
-        Root::Default => {
-            // Only where nobody has set one: `add` fails on a discipline that has a handle.
-            line(&mut steps.tc, format_args!("qdisc add dev {name} root handle {HANDLE}: htb default {OTHERS:x}"));
-            class(steps, "add", name, OTHERS, OTHERS_CLASS);
-            wanted.classes.iter().for_each(|wish| class(steps, "add", name, wish.minor, &rate(wish)));
+        is_last = false;
+        for gone in interface.classes.iter().filter(|class| minors.contains(&class.minor)) {
+            let (name, minor) = (&interface.name, gone.minor);
+            line(&mut steps.tc, format_args!("class del dev {name} classid {HANDLE}:{minor:x}"));
         }
-        Root::Ours => changes(seen, wanted, steps),
     }
-    Ok(())
+    if is_last && seen.has_table {
+        steps.nft = removal();
+    }
+    steps
+}
+
+fn remove_root(steps: &mut Steps, name: &str) {
+    line(&mut steps.tc, format_args!("qdisc del dev {name} root handle {HANDLE}: htb"));
 }
 
 fn changes(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) {
@@ -72,7 +87,7 @@ fn changes(seen: &SeenInterface, wanted: &CheckedWanted, steps: &mut Steps) {
             line(&mut steps.tc, format_args!("class del dev {name} classid {HANDLE}:{:x}", old.minor));
         }
     }
-    for wish in &wanted.classes {
+    for wish in wanted.classes.iter().filter(|wish| wanted.touched == Some(wish.minor)) {
         match seen.classes.iter().find(|class| class.minor == wish.minor) {
             None => class(steps, "add", name, wish.minor, &rate(wish)),
             Some(old) if old.rate_bits != as_shown(wish.rate_bits) => {

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use quotary_common::envelope::Name;
 
 use super::form::{OTHERS, check};
-use super::steps::{Steps, as_shown, steps};
+use super::steps::{Steps, as_shown, steps, taking_away};
 use super::*;
 
 mod forms;
+mod others;
 
 /// A kernel that understands what `tc` and `nft` are told, and takes nothing else.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +30,11 @@ impl Kernel {
     fn on(&self, names: &[String]) -> Seen {
         let interfaces = self.seen.interfaces.iter().filter(|interface| names.contains(&interface.name));
         Seen { interfaces: interfaces.cloned().collect(), has_table: self.seen.has_table }
+    }
+
+    fn ours(&self) -> impl Iterator<Item = String> {
+        let ours = self.seen.interfaces.iter().filter(|interface| interface.root == Root::Ours);
+        ours.map(|interface| interface.name.clone())
     }
 
     fn interface(&mut self, name: &str) -> &mut SeenInterface {
@@ -132,10 +138,17 @@ impl Hand for FakeHand {
                 let wanted = check(wanted.clone()).map_err(HandError::Refused)?;
                 let tree = self.root.join("sys/fs/cgroup");
                 let rules = wanted.rules_where(|group| tree.join(group.relative()).is_dir());
-                let steps = steps(&kernel.on(&wanted.interfaces), &wanted, &rules).map_err(HandError::Refused)?;
+                let strays =
+                    kernel.ours().filter(|name| wanted.load && !wanted.interfaces.contains(name)).collect::<Vec<_>>();
+                let steps = steps(&kernel.on(&wanted.interfaces), &wanted, &rules, &strays);
                 *self.loads.lock().unwrap() += usize::from(!steps.nft.is_empty());
                 kernel.apply(&steps);
                 Ok(Reply::Egress(kernel.on(&wanted.interfaces)))
+            }
+            Request::TakeEgress(unwanted) => {
+                let steps = taking_away(&kernel.seen, &unwanted.minors);
+                kernel.apply(&steps);
+                Ok(Reply::Egress(kernel.on(&unwanted.interfaces)))
             }
             _ => panic!("{request:?}"),
         }
@@ -153,6 +166,11 @@ fn unit(name: &str) -> Target {
     Target::Unit(Name::lossy(name))
 }
 
+/// What is undone, known from this run.
+fn the(name: &str) -> (Target, Option<Vec<u8>>) {
+    (unit(name), None)
+}
+
 fn group(name: &str) -> GroupPath {
     GroupPath::parse(&format!("/system.slice/{name}")).unwrap()
 }
@@ -168,7 +186,7 @@ impl World {
         }
         let kernel = Arc::new(Mutex::new(Kernel::with(&["eth0", "eth1"], &Root::Default)));
         let hand = FakeHand { kernel, root: temp.path().to_path_buf(), ..FakeHand::default() };
-        let egress = Egress::with(temp.path(), Box::new(hand.clone()), vec!["eth0".into(), "eth1".into()]).unwrap();
+        let egress = Egress::with(temp.path(), Box::new(hand.clone()), None);
         Self { temp, hand, egress }
     }
 
@@ -214,10 +232,11 @@ fn a_limit_is_a_class_on_each_interface_and_a_rule_and_its_end_leaves_nothing() 
         let minors: Vec<u16> = interface.classes.iter().map(|class| class.minor).collect();
         assert_eq!(minors, [OTHERS, 16, 32]);
     }
-    world.egress.undo(&[unit("a.service")]).unwrap();
-    assert_eq!(world.kernel().rules, [("/system.slice/b.service".to_owned(), 32)]);
+    world.egress.undo(&[the("a.service")]).unwrap();
+    let minors = world.kernel().seen.interfaces.iter().map(|interface| interface.classes.len()).collect::<Vec<_>>();
+    assert_eq!(minors, [2, 2], "its rule stands until the next is loaded, and gives its packets to nobody's class");
     assert_eq!(world.egress.actual(&group("b.service")), Actual::Value(3_000_000));
-    world.egress.undo(&[unit("b.service")]).unwrap();
+    world.egress.undo(&[the("b.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
     assert_eq!(world.egress.actual(&group("b.service")), Actual::Unlimited);
 }
@@ -285,7 +304,7 @@ fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
     let mut world = World::new();
     let note = world.limit("b.service", 5_000_000);
     let hand: Box<dyn Hand> = Box::new(world.hand.clone());
-    let mut again = Egress::with(world.temp.path(), hand, vec!["eth0".into(), "eth1".into()]).unwrap();
+    let mut again = Egress::with(world.temp.path(), hand, None);
     again.recall(&unit("b.service"), &note);
     again.tick();
     assert_eq!(again.actual(&group("b.service")), Actual::Value(5_000_000));
@@ -295,8 +314,8 @@ fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
     again.prior(&unit("a.service")).unwrap();
     again.write(&unit("a.service"), Value::Value(1_000_000)).unwrap();
     assert_eq!(again.actual(&group("b.service")), Actual::Value(5_000_000));
-    again.undo(&[unit("a.service")]).unwrap();
-    again.undo(&[unit("b.service")]).unwrap();
+    again.undo(&[the("a.service")]).unwrap();
+    again.undo(&[the("b.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
 }
 
@@ -304,9 +323,9 @@ fn a_restarted_agent_knows_its_own_again_and_takes_it_away() {
 fn an_agent_that_is_told_of_fewer_interfaces_takes_its_own_away_from_all() {
     let mut world = World::new();
     let note = world.limit("a.service", 5_000_000);
-    let mut again = Egress::with(world.temp.path(), Box::new(world.hand.clone()), vec!["eth0".into()]).unwrap();
+    let mut again = Egress::with(world.temp.path(), Box::new(world.hand.clone()), Some(&["eth0".into()]));
     again.recall(&unit("a.service"), &note);
-    again.undo(&[unit("a.service")]).unwrap();
+    again.undo(&[the("a.service")]).unwrap();
     assert_eq!(world.kernel().seen, Kernel::with(&["eth0", "eth1"], &Root::Default).seen);
 }
 
@@ -322,30 +341,9 @@ fn a_limit_that_an_interface_lacks_is_none_and_a_write_that_was_refused_is_not_m
     world.egress.write(&unit("a.service"), Value::Value(1_000_000)).unwrap_err();
     *world.hand.is_refusing.lock().unwrap() = false;
     world.limit("b.service", 3_000_000);
-    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
-}
-
-#[test]
-fn what_another_changed_shows_and_what_an_administrator_set_is_left_alone() {
-    let mut world = World::new();
-    world.limit("a.service", 8_000_000);
-    // Somebody flushes all rules, as restarting nftables.service does.
-    world.hand.kernel.lock().unwrap().seen.has_table = false;
-    world.egress.tick();
-    world.follow("a.service");
-    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited);
-    world.hand.kernel.lock().unwrap().seen.has_table = true;
-    world.hand.kernel.lock().unwrap().seen.interfaces[0].root = Root::Foreign("fq 1:".into());
-    world.egress.tick();
-    world.follow("a.service");
-    assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
-    let told = world.egress.write(&unit("a.service"), Value::Value(7_000_000)).unwrap_err().to_string();
-    assert!(told.contains("eth0") && told.contains("administrator"), "{told}");
-    // The end takes away what is ours and no more.
-    world.egress.undo(&[unit("a.service")]).unwrap();
-    let kernel = world.kernel();
-    assert_eq!(kernel.seen.interfaces[0].root, Root::Foreign("fq 1:".into()));
-    assert_eq!(kernel.seen.interfaces[1].root, Root::Default);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Unlimited, "whoever took it away has their way");
+    world.limit("a.service", 5_000_000);
+    assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(5_000_000));
 }
 
 #[test]
@@ -353,9 +351,9 @@ fn an_end_that_fails_stays_to_be_done() {
     let mut world = World::new();
     world.limit("a.service", 8_000_000);
     *world.hand.is_refusing.lock().unwrap() = true;
-    world.egress.undo(&[unit("a.service")]).unwrap_err();
+    world.egress.undo(&[the("a.service")]).unwrap_err();
     *world.hand.is_refusing.lock().unwrap() = false;
-    world.egress.undo(&[unit("a.service")]).unwrap();
+    world.egress.undo(&[the("a.service")]).unwrap();
     assert!(!world.kernel().seen.has_table);
 }
 
@@ -370,14 +368,14 @@ fn a_hand_that_is_silent_is_waited_for_once_a_tick_and_what_nobody_sees_is_not_t
     world.follow("a.service");
     world.follow("b.service");
     assert!(world.egress.write(&unit("a.service"), Value::Value(7_000_000)).is_err());
-    assert!(world.egress.undo(&[unit("a.service"), unit("b.service")]).is_err());
+    assert!(world.egress.undo(&[the("a.service"), the("b.service")]).is_err());
     assert_eq!(*world.hand.asked.lock().unwrap(), asked + 1);
     assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
     *world.hand.is_silent.lock().unwrap() = false;
     world.egress.tick();
     world.follow("a.service");
     assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));
-    world.egress.undo(&[unit("a.service"), unit("b.service")]).unwrap();
+    world.egress.undo(&[the("a.service"), the("b.service")]).unwrap();
     assert!(!world.kernel().seen.has_table);
 }
 
@@ -388,19 +386,18 @@ fn a_host_that_cannot_says_why() {
     assert!(open(None).contains("version 2"));
     fs::create_dir_all(temp.path().join("sys/fs/cgroup")).unwrap();
     fs::write(temp.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
-    assert!(open(None).contains("egress_interfaces"));
+    assert!(open(None).contains("quotary-agent-egress.socket"));
+    let with = |root: Root, named: Option<&[String]>| {
+        let hand = FakeHand { kernel: Arc::new(Mutex::new(Kernel::with(&["eth0"], &root))), ..FakeHand::default() };
+        Egress::with(temp.path(), Box::new(hand), named).why_not().unwrap_or_default().to_owned()
+    };
+    assert!(with(Root::Default, None).contains("egress_interfaces"));
     fs::create_dir_all(temp.path().join("sys/class/net/eth0/device")).unwrap();
     fs::create_dir_all(temp.path().join("sys/class/net/veth1")).unwrap();
-    assert!(open(None).contains("quotary-agent-egress.socket"));
     assert_eq!(interfaces::with_hardware(temp.path()), ["eth0"]);
-    assert_eq!(interfaces::all(temp.path()), ["eth0", "veth1"]);
-    let with = |root: Root| {
-        let hand = FakeHand { kernel: Arc::new(Mutex::new(Kernel::with(&["eth0"], &root))), ..FakeHand::default() };
-        Egress::with(temp.path(), Box::new(hand), vec!["eth0".into()])
-    };
-    assert!(with(Root::Foreign("cake 8001:".into())).unwrap_err().contains("cake 8001:"));
-    assert!(with(Root::Absent).unwrap_err().contains("not there"));
-    assert!(with(Root::Default).is_ok());
+    assert!(with(Root::Foreign("cake 8001:".into()), None).contains("cake 8001:"));
+    assert!(with(Root::Absent, Some(&["eth0".into()])).contains("none of its interfaces is there: eth0"));
+    assert_eq!(with(Root::Default, None), "");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use minicbor::{Decode, Encode};
 pub use self::afar::Afar;
 pub use self::serve::{Duty, serve};
 pub(super) use self::tool::{Tool, run};
-use super::egress::{self, Seen, Wanted};
+use super::egress::{self, Seen, Unwanted, Wanted};
 use super::storage::{self, Directory, Limits};
 
 /// Most bytes of a request or a reply.
@@ -45,13 +45,16 @@ pub enum Request {
     /// Set its soft limit, KiB; 0: none.
     #[n(3)]
     BringStorage(#[n(0)] Directory, #[n(1)] u64),
+    /// Take classes of egress away wherever they are, and look again.
+    #[n(4)]
+    TakeEgress(#[n(0)] Unwanted),
 }
 
 impl Request {
     /// Whose work it is.
     pub const fn duty(&self) -> Duty {
         match self {
-            Self::LookAtEgress(_) | Self::BringEgress(_) => Duty::Egress,
+            Self::LookAtEgress(_) | Self::BringEgress(_) | Self::TakeEgress(_) => Duty::Egress,
             Self::LookAtStorage(_) | Self::BringStorage(..) => Duty::Storage,
         }
     }
@@ -148,6 +151,7 @@ impl Hand for Here {
         match request {
             Request::LookAtEgress(interfaces) => egress::look(&self.root, interfaces).map(Reply::Egress),
             Request::BringEgress(wanted) => egress::bring(&self.root, wanted).map(Reply::Egress),
+            Request::TakeEgress(unwanted) => egress::take_away(&self.root, unwanted).map(Reply::Egress),
             Request::LookAtStorage(directory) => storage::look(&self.root, directory).map(Reply::Storage),
             Request::BringStorage(directory, soft_kib) => {
                 storage::bring(&self.root, directory, *soft_kib).map(|()| Reply::Done)

@@ -171,7 +171,11 @@ impl Manager for Bus {
         }
         let policy: String = self.get(&resources, "ManagedOOMMemoryPressure", unit)?;
         let limit: u32 = self.get(&resources, "ManagedOOMMemoryPressureLimit", unit)?;
+        let has_own_network = unit.ends_with(".service")
+            && (self.get::<bool>(&resources, "PrivateNetwork", unit)?
+                || !self.get::<String>(&resources, "NetworkNamespacePath", unit)?.is_empty());
         Ok(Some(UnitSeen {
+            has_own_network,
             id: self.get(&about, "Id", unit)?,
             drop_in_paths: self.get(&about, "DropInPaths", unit)?,
             control_group,

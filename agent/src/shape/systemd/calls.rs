@@ -20,6 +20,8 @@ pub(in crate::shape) struct UnitSeen {
     pub(in crate::shape) is_transient: bool,
     /// The drop-ins that it is made of, as far as systemd has read them.
     pub(in crate::shape) drop_in_paths: Vec<String>,
+    /// Whether it is a service with a network namespace of its own.
+    pub(in crate::shape) has_own_network: bool,
     /// The slice above it; empty for the root.
     pub(in crate::shape) slice: String,
     /// At which pressure systemd-oomd kills it, thousandths, where it was told to.

@@ -159,8 +159,15 @@ impl Manager for FakeManager {
         let control_group = format!("/{SLICE}/{unit}");
         let id = self.aliases.lock().unwrap().get(unit).cloned().unwrap_or_else(|| unit.to_owned());
         let drop_in_paths = self.drop_in_paths.lock().unwrap().clone();
-        let seen =
-            UnitSeen { id, control_group, drop_in_paths, is_transient: true, slice: SLICE.to_owned(), oomd: None };
+        let seen = UnitSeen {
+            id,
+            control_group,
+            drop_in_paths,
+            is_transient: true,
+            has_own_network: false,
+            slice: SLICE.to_owned(),
+            oomd: None,
+        };
         Ok(self.dir(unit).is_dir().then_some(seen))
     }
 

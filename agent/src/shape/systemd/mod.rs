@@ -76,6 +76,7 @@ struct Known {
     dir: PathBuf,
     is_transient: bool,
     drop_in_paths: Vec<String>,
+    has_own_network: bool,
 }
 
 impl Systemd {
@@ -139,7 +140,13 @@ impl Systemd {
         let Some(instance) = inode(&dir) else { return Ok(None) };
         let oomd_limit_permille = self.bus.oomd_limit_permille(&seen, &mut self.slices)?;
         let place = Place { cgroup, instance, oomd_limit_permille, is_unit: true };
-        Ok(Some(Known { place, dir, is_transient: seen.is_transient, drop_in_paths: seen.drop_in_paths }))
+        let (is_transient, has_own_network) = (seen.is_transient, seen.has_own_network);
+        Ok(Some(Known { place, dir, is_transient, drop_in_paths: seen.drop_in_paths, has_own_network }))
+    }
+
+    /// Whether a service was found to have a network of its own. Of scopes and slices nobody can say.
+    pub(super) fn has_own_network(&self, target: &Target) -> bool {
+        unit_of(target).and_then(|unit| self.places.get(unit)).is_some_and(|known| known.has_own_network)
     }
 
     /// Forgets what may not be so any more.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::form::{OTHERS, check};
-use super::super::steps::{HANDLE, as_shown, steps};
+use super::super::steps::{HANDLE, as_shown, steps, taking_away};
 use super::super::*;
 use super::*;
 
@@ -52,6 +52,15 @@ fn a_root_discipline_without_a_handle_is_the_kernels() {
 }
 
 #[test]
+fn interfaces_with_our_root_are_found_among_all() {
+    let text = "qdisc noqueue 0: dev lo root refcnt 2 \nqdisc htb 5154: dev eth0 root refcnt 2 r2q 10 default 0xfff0\n\
+                qdisc fq_codel 8003: dev eth0 parent 5154:10 limit 10240p\nqdisc htb 5154: dev wg0 root refcnt 2\n\
+                qdisc htb 1: dev eth1 root\nqdisc htb 5154: dev a;b root\nqdisc cake 5154: dev eth2 root\n";
+    assert_eq!(parse::ours(text), ["eth0", "wg0"]);
+    assert!(parse::ours("").is_empty());
+}
+
+#[test]
 fn our_table_is_found_among_others() {
     let list = |family: &str, name: &str| {
         format!(
@@ -70,7 +79,7 @@ fn our_table_is_found_among_others() {
 fn what_could_be_a_word_of_a_tool_is_refused() {
     let wanted = |name: &str, minor: u16, rate_bits: u64, cgroup: &str| {
         let classes = vec![Wish { minor, rate_bits, cgroup: cgroup.to_owned() }];
-        check(Wanted { interfaces: vec![name.to_owned()], classes, load: false })
+        check(Wanted { interfaces: vec![name.to_owned()], classes, ..Wanted::default() })
     };
     assert!(wanted("eth0", 16, 8, "/a/b.service").is_ok());
     assert!(wanted("eth0", 16, 8, r"/machine.slice/x\x2dy.scope").is_ok());
@@ -92,10 +101,10 @@ fn what_could_be_a_word_of_a_tool_is_refused() {
 fn the_innermost_group_counts() {
     let classes = ["/s.slice", "/s.slice/a.service", "/b"].into_iter().zip([16, 32, 48]);
     let classes = classes.map(|(cgroup, minor)| Wish { minor, rate_bits: 8_000, cgroup: cgroup.to_owned() }).collect();
-    let wanted = check(Wanted { interfaces: vec!["eth0".into()], classes, load: true }).unwrap();
+    let wanted = check(Wanted { interfaces: vec!["eth0".into()], classes, load: true, touched: None }).unwrap();
     let mut kernel = Kernel::with(&["eth0"], &Root::Default);
     let rules = wanted.rules_where(|_| true);
-    kernel.apply(&steps(&kernel.seen, &wanted, &rules).unwrap());
+    kernel.apply(&steps(&kernel.seen, &wanted, &rules, &[]));
     let order: Vec<&str> = kernel.rules.iter().map(|(group, _)| group.as_str()).collect();
     assert_eq!(order, ["/s.slice/a.service", "/b", "/s.slice"]);
 }
@@ -124,24 +133,38 @@ proptest! {
         let mut kernel = Kernel::with(&names, &Root::Default);
         kernel.seen.interfaces.push(SeenInterface { name: "gone".into(), root: Root::Absent, classes: Vec::new() });
         let interfaces: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        for (classes, load) in all.into_iter().chain([(Vec::new(), false)]) {
-            let wanted = check(Wanted { interfaces: interfaces.clone(), classes, load }).unwrap();
-            let rules = wanted.rules_where(|_| true);
-            let steps = steps(&kernel.seen, &wanted, &rules).unwrap();
-            kernel.apply(&steps);
-            let is_empty = wanted.classes.is_empty();
-            prop_assert_eq!(kernel.seen.has_table, !is_empty);
+        for (classes, load) in all {
+            if classes.is_empty() {
+                continue;
+            }
+            // One after the other is written, as the agent does.
+            for minor in classes.iter().map(|wish| wish.minor) {
+                let (classes, load) = (classes.clone(), load || !kernel.seen.has_table);
+                let wanted =
+                    check(Wanted { interfaces: interfaces.clone(), classes, load, touched: Some(minor) }).unwrap();
+                let rules = wanted.rules_where(|_| true);
+                kernel.apply(&steps(&kernel.seen, &wanted, &rules, &[]));
+            }
+            prop_assert!(kernel.seen.has_table);
             for interface in kernel.seen.interfaces.iter().filter(|interface| interface.root != Root::Absent) {
-                prop_assert_eq!(&interface.root, if is_empty { &Root::Default } else { &Root::Ours });
-                prop_assert_eq!(interface.classes.len(), if is_empty { 0 } else { wanted.classes.len() + 1 });
-                for wish in &wanted.classes {
+                prop_assert_eq!(&interface.root, &Root::Ours);
+                prop_assert_eq!(interface.classes.len(), classes.len() + 1);
+                for wish in &classes {
                     let seen = interface.classes.iter().find(|class| class.minor == wish.minor).unwrap();
                     prop_assert_eq!(seen.rate_bits, as_shown(wish.rate_bits));
                     prop_assert!(wish.rate_bits - seen.rate_bits <= wish.rate_bits / 1_000);
                 }
             }
         }
-        prop_assert!(kernel.rules.is_empty());
+        // Half of them first.
+        for most in [15 * 16, OTHERS] {
+            let minors: Vec<u16> = (16..most).step_by(16).collect();
+            kernel.apply(&taking_away(&kernel.seen, &minors));
+            let left = kernel.seen.interfaces.iter().flat_map(|interface| &interface.classes);
+            prop_assert!(left.clone().all(|class| class.minor >= most));
+        }
+        prop_assert!(kernel.rules.is_empty() && !kernel.seen.has_table);
+        prop_assert!(kernel.seen.interfaces.iter().all(|interface| interface.root != Root::Ours));
     }
 
     #[test]
