@@ -21,7 +21,7 @@ pub const DEFAULT_PATH: &str = "/etc/quotary/agent.toml";
 /// The credential that holds the join token.
 const JOIN_TOKEN_CREDENTIAL: &str = "join-token";
 const CONFIG_BYTES_MAX: u64 = 256 * 1024;
-const STATE_DIR: &str = "/var/lib/quotary-agent";
+pub(crate) const STATE_DIR: &str = "/var/lib/quotary-agent";
 const RUNTIME_DIR: &str = "/run/quotary";
 const KILL_SWITCH_FILE: &str = "/etc/quotary/stop-enforcing";
 const DISKS_MAX: usize = 64;

@@ -122,7 +122,7 @@ fn settings(config: &Config, state: &StateDir, facts: &HostFacts) -> (enforce::C
         storage: config.shape.storage.clone(),
         rules: shape::rules_of_host(config.shape.rules.clone(), facts, link_bits, storage_bytes),
         local: config.shape.local.clone(),
-        program: shape::Program::this(&config.path),
+        program: shape::Program::this(&config.path, &config.state_dir),
         grants: shape::OfGrants::default(),
     };
     let enforcing = enforce::Config {

@@ -129,6 +129,11 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
     /// [`ShapeError`] when it was not taken.
     fn write(&mut self, target: &Target, control: ShapedControl, value: Value) -> Result<(), ShapeError>;
 
+    /// What the owner made of the last write, where it keeps a drop-in: to know it again.
+    fn made(&mut self, _target: &Target, _control: ShapedControl) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Puts back what was before; those that could not be are given back with why.
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)>;
 
@@ -159,4 +164,6 @@ pub struct Undo {
     pub prior: Prior,
     /// Whether another writer has it by now: then what is not ours stays.
     pub is_contested: bool,
+    /// What our last write made of the drop-in; `None` where that is not known.
+    pub ours: Option<Vec<u8>>,
 }

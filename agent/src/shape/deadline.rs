@@ -27,19 +27,24 @@ pub struct Program {
     pub program: PathBuf,
     /// Its configuration.
     pub config: PathBuf,
+    /// Where its state is.
+    pub state: PathBuf,
 }
 
 impl Program {
     /// This very program; `None` where it cannot be told which that is.
-    pub fn this(config: &Path) -> Option<Self> {
+    pub fn this(config: &Path, state: &Path) -> Option<Self> {
         let program = std::env::current_exe().ok()?;
         let config = std::path::absolute(config).ok()?;
-        Some(Self { program, config })
+        Some(Self { program, config, state: state.to_path_buf() })
     }
 
-    /// Whether the packages' unit starts the same: their program, with the configuration that it reads unless told otherwise.
+    /// Whether the packages' unit does the same: it starts their program, with the configuration that this reads unless told
+    /// otherwise, and may write in the state directory of that name alone.
     fn is_packaged(&self) -> bool {
-        self.program == Path::new(PACKAGED_PROGRAM) && self.config == Path::new(config::DEFAULT_PATH)
+        self.program == Path::new(PACKAGED_PROGRAM)
+            && self.config == Path::new(config::DEFAULT_PATH)
+            && self.state == Path::new(config::STATE_DIR)
     }
 }
 
@@ -158,5 +163,37 @@ impl Deadline {
         ];
         let service_name = format!("{}.service", serving.name(is_second));
         bus.start_transient(&timer_name, &timer, &[(service_name.as_str(), &service[..])])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packages_unit_serves_only_who_runs_as_it_does() {
+        let packaged = Program {
+            program: PathBuf::from("/usr/bin/quotary-agent"),
+            config: PathBuf::from("/etc/quotary/agent.toml"),
+            state: PathBuf::from("/var/lib/quotary-agent"),
+        };
+        assert!(packaged.is_packaged());
+        let elsewhere = PathBuf::from("/srv/quotary");
+        for other in [
+            Program { program: elsewhere.clone(), ..packaged.clone() },
+            Program { config: elsewhere.clone(), ..packaged.clone() },
+            Program { state: elsewhere, ..packaged },
+        ] {
+            assert!(!other.is_packaged(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_timers_are_called_alike() {
+        let all = [Serving::Packaged, Serving::Made];
+        let names: std::collections::BTreeSet<String> =
+            all.iter().flat_map(|serving| [false, true].map(|is_second| serving.timer(is_second))).collect();
+        assert_eq!(names.len(), 4);
+        assert!(all.iter().all(|serving| serving.other() != *serving));
     }
 }

@@ -133,7 +133,9 @@ impl Shaper {
                 before: before.map(text),
                 after: text(prior.value),
                 actual: actual.map(text),
-                effective: actual.is_some_and(|actual| agrees(*control, prior.value, actual)),
+                effective: actual.is_some_and(|actual| {
+                    agrees(*control, prior.value, actual) && backend.takes_effect(target, &place, *control, actual)
+                }),
                 at_ms: now.boottime_ms,
                 dry_run: false,
             })

@@ -347,7 +347,7 @@ mod tests {
                 .map(|(control, value)| {
                     let prior = before.prior(&target, control, value).unwrap();
                     before.write(&target, control, Value::Value(50)).unwrap();
-                    Undo { target: target.clone(), control, prior, is_contested: false }
+                    Undo { target: target.clone(), control, prior, is_contested: false, ours: None }
                 })
                 .into();
         assert_eq!(host.get("sys/fs/cgroup/quotary/a/io.max"), "8:0 rbps=50");

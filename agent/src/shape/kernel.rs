@@ -82,9 +82,10 @@ impl Tree {
                 let hard = self.text(&group, "memory.max").and_then(|text| text.trim().parse().ok());
                 is_less(self.actual(&group, control)) || hard.is_some_and(|hard: u64| hard < own)
             }),
-            ShapedControl::CpuQuota | ShapedControl::MemoryLow => {
-                !above.any(|group| is_less(self.actual(&group, control)))
-            }
+            ShapedControl::CpuQuota
+            | ShapedControl::MemoryLow
+            | ShapedControl::IoReadMax
+            | ShapedControl::IoWriteMax => !above.any(|group| is_less(self.actual(&group, control))),
             ShapedControl::IoWeight => self.shares_disks_by_weight(),
             _ => true,
         }

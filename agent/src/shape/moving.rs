@@ -1,6 +1,7 @@
 //! Beginning a plan, and moving its target one step.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use quotary_common::cbor::Text;
 use quotary_common::envelope::{CgroupPath, ControlValue, EnforcementWrite, EventKind, Mode};
@@ -9,12 +10,18 @@ use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
 use super::above::TurnedOnBy;
-use super::backend::{Override, Place, Prior};
+use super::backend::{Backend, Override, Place, Prior};
 use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
 use super::record::Record;
 use super::shaper::{Live, Shaper, happened, rest_ticks};
 use super::turns::{Budget, TOGETHER, in_turn};
 use crate::enforce::Outcome;
+
+/// So often controllers above a target are looked at after a write, once a tick.
+const ABOVE_LOOKS: u8 = 10;
+/// So often, and each time so much later, a value is read again that does not show yet.
+const READ_AGAIN: u8 = 3;
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(2);
 
 /// A write that was decided and is journaled before it is made.
 struct Due {
@@ -137,7 +144,8 @@ impl Shaper {
                     priors.map(|(control, prior)| (*control, prior.value)).collect();
                 let shaping = Shaping::begin(checked, &baseline, reading, &self.rules, now);
                 let (plan, generation) = (form.id, form.generation);
-                let live = Live { plan, generation, following: Some(checked.clone()), shaping, place, rest: 0 };
+                let live =
+                    Live { plan, generation, following: Some(checked.clone()), shaping, place, rest: 0, above: None };
                 self.live.insert(target.clone(), live);
             }
         }
@@ -188,6 +196,7 @@ impl Shaper {
     }
 
     fn decide(&mut self, target: &Target, now: Now, outcome: &mut Outcome) -> Step {
+        self.tell_above(target, now, outcome);
         let Some(rules) = self.live.get(target).map(|live| self.rules_for(live.place.cgroup.as_cgroup())) else {
             return Step::Nothing;
         };
@@ -294,21 +303,33 @@ impl Shaper {
 
     fn write_one(&mut self, due: &Due, now: Now, outcome: &mut Outcome) -> Record {
         let (control, value) = (due.write.control, due.write.value);
-        let mut actual = None;
-        let mut refused = None;
+        let (mut actual, mut drop_in, mut refused) = (None, None, None);
         if let Some(backend) = self.backend.as_mut() {
             let before = backend.enabled_above(&due.place);
             refused = backend.write(&due.target, control, value).err();
-            actual = Value::shown_by(backend.read(&due.place, &[control]).actual(control));
-            let after = backend.enabled_above(&due.place);
-            let by = TurnedOnBy { plan: Some(due.plan), backend: self.kind_of(&due.target), at_ms: now.boottime_ms };
-            outcome.writes.extend(before.turned_on(after, by));
+            actual = read_back(backend.as_ref(), due);
+            drop_in = backend.made(&due.target, control);
+            if let Some(live) = self.live.get_mut(&due.target) {
+                live.above.get_or_insert((before, ABOVE_LOOKS));
+            }
         }
+        self.tell_above(&due.target, now, outcome);
         match refused {
             Some(error) => self.not_written(due, &error, now),
             None => outcome.writes.push(self.report(due, actual, now)),
         }
-        Record::Wrote { target: due.target.clone(), control, actual }
+        Record::Wrote { target: due.target.clone(), control, actual, drop_in }
+    }
+
+    /// Tells which controllers came on above a target since its write: systemd answers first, and turns them on when it can.
+    fn tell_above(&mut self, target: &Target, now: Now, outcome: &mut Outcome) {
+        let backend_kind = self.kind_of(target);
+        let (Some(backend), Some(live)) = (&self.backend, self.live.get_mut(target)) else { return };
+        let Some((before, looks)) = live.above.take() else { return };
+        let after = backend.enabled_above(&live.place);
+        let by = TurnedOnBy { plan: Some(live.plan), backend: backend_kind, at_ms: now.boottime_ms };
+        outcome.writes.extend(before.turned_on(after.clone(), by));
+        live.above = looks.checked_sub(1).map(|looks| (after, looks));
     }
 
     fn not_written(&mut self, due: &Due, error: &ShapeError, now: Now) {
@@ -341,6 +362,21 @@ impl Shaper {
             dry_run: self.mode != Mode::Enforce,
         }
     }
+}
+
+/// What a control shows after a write. systemd answers before it has done it, mostly by a moment.
+fn read_back(backend: &dyn Backend, due: &Due) -> Option<Value> {
+    let (control, value) = (due.write.control, due.write.value);
+    let look = || Value::shown_by(backend.read(&due.place, &[control]).actual(control));
+    let mut actual = look();
+    for _ in 0..READ_AGAIN {
+        if actual.is_none_or(|actual| agrees(control, value, actual)) {
+            break;
+        }
+        std::thread::sleep(READ_AGAIN_AFTER);
+        actual = look();
+    }
+    actual
 }
 
 /// What a tick asks of a target.

@@ -213,6 +213,10 @@ impl Backend for Owners {
         backend.write(target, control, value)
     }
 
+    fn made(&mut self, target: &Target, control: ShapedControl) -> Option<Vec<u8>> {
+        self.of(target)?.made(target, control)
+    }
+
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
         let stands_beside = |control| matches!(control, ShapedControl::NetworkEgress | ShapedControl::Storage);
         let (beside, undos): (Vec<Undo>, Vec<Undo>) = undos.into_iter().partition(|undo| stands_beside(undo.control));

@@ -64,6 +64,9 @@ pub(super) enum Record {
         control: ShapedControl,
         #[n(2)]
         actual: Option<Value>,
+        /// What it made of the drop-in.
+        #[cbor(n(3), with = "minicbor::bytes")]
+        drop_in: Option<Vec<u8>>,
     },
     /// What the controller knows, for a restart of the agent.
     #[n(4)]
@@ -113,6 +116,8 @@ pub(super) struct HeldTarget {
     pub(super) written: Steps<ShapedControl, Value>,
     pub(super) priors: BTreeMap<ShapedControl, Prior>,
     pub(super) kept: Option<Kept>,
+    /// What our last writes made of drop-ins, by their paths.
+    pub(super) ours: BTreeMap<String, Vec<u8>>,
     /// Whether it is being put back: then no lease keeps what is left of it.
     pub(super) is_ending: bool,
 }
@@ -138,6 +143,7 @@ impl HeldTarget {
             control: *control,
             prior: prior.clone(),
             is_contested: self.is_contested(*control),
+            ours: prior.drop_in_path.as_ref().and_then(|path| self.ours.get(path).cloned()),
         };
         self.priors.iter().map(of).collect()
     }
@@ -164,6 +170,7 @@ impl Held {
                     written: Steps::default(),
                     priors: BTreeMap::new(),
                     kept: None,
+                    ours: BTreeMap::new(),
                     is_ending: false,
                 });
                 (held.plan, held.generation, held.lease) = (*plan, *generation, lease.into());
@@ -178,9 +185,12 @@ impl Held {
                 }
                 held.written.announced(*control, *before, *after);
             }
-            Record::Wrote { target, control, actual } => {
-                if let Some(held) = self.targets.get_mut(target) {
-                    held.written.concluded(control, *actual);
+            Record::Wrote { target, control, actual, drop_in } => {
+                let Some(held) = self.targets.get_mut(target) else { return };
+                held.written.concluded(control, *actual);
+                let path = held.priors.get(control).and_then(|prior| prior.drop_in_path.clone());
+                if let (Some(path), Some(bytes)) = (path, drop_in) {
+                    held.ours.insert(path, bytes.clone());
                 }
             }
             Record::Kept { target, kept } => {
@@ -217,16 +227,22 @@ impl Held {
             let (plan, generation, cgroup) = (held.plan, held.generation, held.cgroup.clone());
             records.push(Record::Taken { target: target.clone(), plan, generation, cgroup, lease });
             for (control, step) in held.written.iter() {
-                let (target, control) = (target.clone(), *control);
+                let control = *control;
                 let prior = held.priors.get(&control).cloned();
                 let (before, after) = (step.before, step.setpoint);
-                if step.baseline != step.before {
+                let path = prior.as_ref().and_then(|prior| prior.drop_in_path.as_ref());
+                let drop_in = path.and_then(|path| held.ours.get(path).cloned());
+                if step.baseline != step.before || (drop_in.is_some() && !step.ended) {
                     let (target, prior) = (target.clone(), prior.clone());
                     records.push(Record::Writing { target, control, prior, before: step.baseline, after });
                 }
+                if !step.ended && drop_in.is_some() {
+                    let (target, drop_in) = (target.clone(), drop_in.clone());
+                    records.push(Record::Wrote { target, control, actual: None, drop_in });
+                }
                 records.push(Record::Writing { target: target.clone(), control, prior, before, after });
                 if step.ended {
-                    records.push(Record::Wrote { target, control, actual: step.actual });
+                    records.push(Record::Wrote { target: target.clone(), control, actual: step.actual, drop_in });
                 }
             }
             records.extend(held.kept.iter().map(|kept| Record::Kept { target: target.clone(), kept: kept.clone() }));
@@ -275,7 +291,12 @@ mod tests {
         vec![
             taken(),
             writing(Some(prior("first")), Value::Unlimited, 300),
-            Record::Wrote { target: target(), control: ShapedControl::MemoryHigh, actual: Some(Value::Value(300)) },
+            Record::Wrote {
+                target: target(),
+                control: ShapedControl::MemoryHigh,
+                actual: Some(Value::Value(300)),
+                drop_in: Some(vec![7]),
+            },
             Record::Kept { target: target(), kept: Kept { held_ms: 7, ..Kept::default() } },
             writing(Some(prior("second")), Value::Value(300), 200),
             Record::Renewed { lease: lease(99) },
@@ -292,8 +313,13 @@ mod tests {
     fn what_is_put_back_is_what_stood_there_first() {
         let held = held(&story());
         let one = held.targets.get(&target()).unwrap();
-        let undo =
-            Undo { target: target(), control: ShapedControl::MemoryHigh, prior: prior("first"), is_contested: false };
+        let undo = Undo {
+            target: target(),
+            control: ShapedControl::MemoryHigh,
+            prior: prior("first"),
+            is_contested: false,
+            ours: Some(vec![7]),
+        };
         assert_eq!(one.undos(&target()), [undo]);
         assert_eq!(one.lease.lease_ms, 99);
         assert!(!one.written.get(&ShapedControl::MemoryHigh).unwrap().ended);

@@ -10,6 +10,7 @@ use quotary_common::lease::Lease;
 use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::ShapeError;
+use super::above::Above;
 use super::backend::{Backend, Place, Undo};
 use super::controller::{CheckedRules, Now, Phase, Rules, Shaping, State};
 use super::deadline::{Deadline, Program};
@@ -83,6 +84,8 @@ pub(super) struct Live {
     pub(super) place: Place,
     /// Ticks until it is looked at.
     pub(super) rest: u64,
+    /// Which controllers were on above it before its last write, and how often it is still looked whether that changed.
+    pub(super) above: Option<(Above, u8)>,
 }
 
 /// A target as root sees it.
@@ -245,7 +248,8 @@ impl Shaper {
         let (plan, generation) = (held.plan, held.generation);
         let place = self.backend.as_mut().and_then(|backend| backend.find(target).ok().flatten());
         if let Some(place) = place {
-            let live = Live { plan, generation, following: None, shaping: Shaping::resume(kept), place, rest: 0 };
+            let live =
+                Live { plan, generation, following: None, shaping: Shaping::resume(kept), place, rest: 0, above: None };
             self.live.insert(target.clone(), live);
         }
     }

@@ -34,6 +34,8 @@ struct World {
     is_refusing: bool,
     /// The first write turns a controller on above.
     is_first_use: bool,
+    /// It shows so many looks after the write.
+    shows_after: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -123,12 +125,14 @@ impl Backend for Fake {
             .collect()
     }
     fn enabled_above(&self, _: &Place) -> Above {
-        let world = self.0.lock().unwrap();
+        let mut world = self.0.lock().unwrap();
         if !world.is_first_use {
             return Above::default();
         }
         let above = ["/system.slice", "/"].map(CgroupPath::lossy);
-        let on = if world.writes == 0 { "memory" } else { "cpu memory" };
+        let is_on = world.writes > 0 && world.shows_after == 0;
+        world.shows_after = world.shows_after.saturating_sub(usize::from(world.writes > 0));
+        let on = if is_on { "cpu memory" } else { "memory" };
         above.into_iter().map(|path| (path, on.to_owned())).collect()
     }
     fn take_reclaimed(&mut self, _: &Place) -> Option<bool> {

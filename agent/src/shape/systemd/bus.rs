@@ -229,3 +229,22 @@ fn limit_permille(scaled: u32) -> u16 {
 fn failed(step: &'static str, unit: &str, source: zbus::Error) -> ShapeError {
     ShapeError::Systemd { step, unit: unit.to_owned(), source: Box::new(source) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn after_a_call_without_an_answer_nobody_is_asked_for_a_while() {
+        let bus = Bus::default();
+        let without = |kind: ErrorKind| zbus::Error::InputOutput(Arc::new(kind.into()));
+        let _ = bus.failed("tell of", "a.service", without(ErrorKind::BrokenPipe));
+        assert!(!matches!(bus.connection(), Err(ShapeError::Silent)), "one that broke is made anew");
+        let told = bus.failed("tell of", "a.service", without(ErrorKind::TimedOut));
+        assert!(told.is_away());
+        assert!(matches!(bus.connection(), Err(ShapeError::Silent)));
+        assert!(matches!(bus.reload(), Err(ShapeError::Silent)));
+    }
+}

@@ -4,8 +4,8 @@
 //! transient unit in `/run/systemd/transient/UNIT.d/`; a persistent one in `/etc/systemd/system.control/UNIT.d/`. An
 //! administrator's `systemctl set-property` writes the same names: so what stands there is somebody's.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::shape::ShapeError;
@@ -16,7 +16,7 @@ use crate::state::durable;
 /// Most bytes of a drop-in that is kept: systemd's own have under a hundred.
 const DROP_IN_BYTES_MAX: usize = 4096;
 /// Most bytes of an administrator's drop-in that is looked into, and most drop-ins of a unit.
-const FOREIGN_BYTES_MAX: usize = 65_536;
+const FOREIGN_BYTES_MAX: u64 = 65_536;
 const DROP_INS_MAX: usize = 256;
 /// As systemd makes them: units are public.
 const DROP_IN_MODE: u32 = 0o644;
@@ -27,6 +27,16 @@ pub(super) struct DropIns {
     runtime: PathBuf,
     transient: PathBuf,
     persistent: PathBuf,
+}
+
+/// An administrator's drop-in, by whatever links lead to it: systemd named it, and their directories are theirs.
+fn read_foreign(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FOREIGN_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FOREIGN_BYTES_MAX { Err(ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// Whether a unit file assigns a property (systemd.syntax(7)).
@@ -72,9 +82,9 @@ impl DropIns {
             .iter()
             .filter(|path| Path::new(path).file_name().is_some_and(|file| file.as_encoded_bytes() > ours.as_bytes()));
         // One that cannot be read, or is too long for a drop-in, may say anything.
-        let sets = |path: &&String| match durable::read(Path::new(path.as_str()), FOREIGN_BYTES_MAX) {
-            Ok(bytes) => bytes.is_some_and(|bytes| sets(&bytes, name)),
-            Err(_) => true,
+        let sets = |path: &&String| match read_foreign(Path::new(path.as_str())) {
+            Ok(bytes) => sets(&bytes, name),
+            Err(error) => error.kind() != ErrorKind::NotFound,
         };
         later.take(DROP_INS_MAX).find(sets).cloned()
     }

@@ -65,8 +65,6 @@ pub struct Systemd {
     places: BTreeMap<String, Known>,
     /// The slices above them.
     slices: BTreeMap<String, UnitSeen>,
-    /// What systemd made of the last write: the drop-in's bytes, by its path.
-    ours: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 /// Where a unit was found, and the inode of its cgroup: another inode is another run of it.
@@ -126,7 +124,6 @@ impl Systemd {
             devices,
             places: BTreeMap::new(),
             slices: BTreeMap::new(),
-            ours: BTreeMap::new(),
         }))
     }
 
@@ -176,22 +173,11 @@ impl Systemd {
         }
     }
 
-    /// Keeps what systemd made of a write, to know it again. Where it cannot be read, what stands at the end counts as ours.
-    fn note_ours(&mut self, unit: &str, control: ShapedControl) {
-        let is_transient = self.known(unit).ok().flatten().map(|known| known.is_transient);
-        let (Some(name), Some(is_transient)) = (property::drop_in_name(control), is_transient) else { return };
-        let path = self.drop_ins.path(unit, name, is_transient);
-        match self.drop_ins.read(&path).ok().flatten() {
-            Some(bytes) => self.ours.insert(path, bytes),
-            None => self.ours.remove(&path),
-        };
-    }
-
     /// Whether the drop-in that we made has become another one since.
-    fn is_somebody_elses(&self, prior: &Prior) -> bool {
-        let Some(path) = prior.drop_in_path.as_deref().map(PathBuf::from) else { return false };
-        let stands = self.drop_ins.read(&path).ok().flatten();
-        matches!((self.ours.get(&path), stands), (Some(ours), Some(stands)) if *ours != stands)
+    fn is_somebody_elses(&self, undo: &Undo) -> bool {
+        let Some(path) = undo.prior.drop_in_path.as_deref().map(Path::new) else { return false };
+        let stands = self.drop_ins.read(path).ok().flatten();
+        matches!((&undo.ours, stands), (Some(ours), Some(stands)) if *ours != stands)
     }
 
     /// A unit that runs, asked for anew only where it may be another than before.
@@ -271,23 +257,24 @@ impl Backend for Systemd {
         let (Some(unit), Some(assignment)) = (unit_of(target), assignment(control, value, &self.devices)) else {
             return Err(ShapeError::Unsupported(control));
         };
-        self.bus.set(unit, &[assignment])?;
-        self.note_ours(unit, control);
-        Ok(())
+        self.bus.set(unit, &[assignment])
+    }
+
+    fn made(&mut self, target: &Target, control: ShapedControl) -> Option<Vec<u8>> {
+        let (unit, name) = (unit_of(target)?, property::drop_in_name(control)?);
+        let is_transient = self.known(unit).ok().flatten()?.is_transient;
+        self.drop_ins.read(&self.drop_ins.path(unit, name, is_transient)).ok().flatten()
     }
 
     fn undo(&mut self, undos: Vec<Undo>) -> Vec<(Undo, ShapeError)> {
         let (mut failed, mut not_set) = (Vec::new(), Vec::new());
         let mut files = false;
         for undo in undos {
-            if undo.is_contested && self.is_somebody_elses(&undo.prior) {
+            if undo.is_contested && self.is_somebody_elses(&undo) {
                 continue;
             }
             // First the value, which takes effect at once; then the drop-in state, from which it follows for good.
             let set = if undo.is_contested { Ok(()) } else { self.set_back(&undo) };
-            if let Some(path) = &undo.prior.drop_in_path {
-                self.ours.remove(Path::new(path));
-            }
             match (self.drop_ins.put_back(&undo.prior), set) {
                 (Ok(()), Ok(())) => files = true,
                 (Ok(()), Err(error)) => {

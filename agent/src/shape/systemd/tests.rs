@@ -45,7 +45,9 @@ impl World {
     fn write(&mut self, control: ShapedControl, before: Value, value: u64) -> Undo {
         let prior = self.door.prior(&self.unit, control, before).unwrap();
         self.door.write(&self.unit, control, Value::Value(value)).unwrap();
-        Undo { target: self.unit.clone(), control, prior, is_contested: false }
+        // As a restarted agent knows it, from its journal.
+        let ours = self.door.made(&self.unit, control);
+        Undo { target: self.unit.clone(), control, prior, is_contested: false, ours }
     }
 }
 
@@ -99,4 +101,13 @@ fn an_administrators_drop_in_that_comes_after_ours_is_an_override_for_good() {
     assert_eq!(of("[Service]\n  MemoryHigh = 1G\n", ShapedControl::MemoryHigh), Override::Persistent);
     assert_eq!(of("[Service]\nMemoryHigh=1G\n", ShapedControl::CpuWeight), Override::None);
     assert_eq!(of("[Service]\n#MemoryHigh=1G\nMemoryHighest=1\n", ShapedControl::MemoryHigh), Override::None);
+    assert_eq!(of(&"#".repeat(70_000), ShapedControl::MemoryHigh), Override::Persistent, "it may say anything");
+    // As configuration management links them.
+    let stored = world.temp.path().join("stored");
+    fs::write(&stored, "[Service]\nTasksMax=9\n").unwrap();
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&stored, &file).unwrap();
+    assert_eq!(world.door.overridden(&world.unit, ShapedControl::MemoryHigh).unwrap(), Override::None);
+    fs::write(&stored, "[Service]\nMemoryHigh=9\n").unwrap();
+    assert_eq!(world.door.overridden(&world.unit, ShapedControl::MemoryHigh).unwrap(), Override::Persistent);
 }

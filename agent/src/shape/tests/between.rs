@@ -173,16 +173,21 @@ fn a_slice_that_holds_a_protected_unit_is_not_moved() {
 
 #[test]
 fn a_controller_that_comes_on_is_told_for_each_group_above() {
-    let mut host = Host::new(Mode::Enforce);
-    host.fake.0.lock().unwrap().is_first_use = true;
-    host.give(vec![host.plan(1, 50, 600_000)]);
-    let outcome = host.pass(65);
-    let told = outcome.writes.iter().filter(|write| write.control.as_str() == "cgroup.subtree_control");
-    let told: Vec<(String, String, String)> = told
-        .map(|write| (write.cgroup.to_string(), write.before.as_ref().unwrap().to_string(), write.after.to_string()))
-        .collect();
-    let of = |group: &str| (group.to_owned(), "memory".to_owned(), "cpu memory".to_owned());
-    assert_eq!(told, [of("/system.slice"), of("/")]);
+    for shows_after in [0, 4] {
+        let mut host = Host::new(Mode::Enforce);
+        host.fake.0.lock().unwrap().is_first_use = true;
+        host.fake.0.lock().unwrap().shows_after = shows_after;
+        host.give(vec![host.plan(1, 50, 600_000)]);
+        let outcome = host.pass(65);
+        let told = outcome.writes.iter().filter(|write| write.control.as_str() == "cgroup.subtree_control");
+        let told: Vec<(String, String, String)> = told
+            .map(|write| {
+                (write.cgroup.to_string(), write.before.as_ref().unwrap().to_string(), write.after.to_string())
+            })
+            .collect();
+        let of = |group: &str| (group.to_owned(), "memory".to_owned(), "cpu memory".to_owned());
+        assert_eq!(told, [of("/system.slice"), of("/")], "{shows_after}");
+    }
 }
 
 #[test]
