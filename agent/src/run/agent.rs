@@ -229,6 +229,9 @@ impl Agent {
     /// Notes what the enforcer holds.
     fn hold(&mut self, holding: Holding, now_ms: u64) {
         self.grants.set_holding(&holding, now_ms);
+        if let Some(can) = &holding.shaped.can {
+            self.enforcement_facts.can = can.clone();
+        }
         self.applications = holding
             .groups
             .iter()

@@ -107,7 +107,7 @@ impl Agent {
             grants: self.grants.show_all(now_ms),
             targets: self.holding.shaped.targets.iter().map(view::shaped).collect(),
             not_followed: self.holding.shaped.not_followed.iter().map(view::not_followed).collect(),
-            unsupported: self.enforcement_facts.unsupported.iter().map(view::unsupported).collect(),
+            unsupported: self.enforcement_facts.can.unsupported.iter().map(view::unsupported).collect(),
         };
         let tpm = self.linking.tpm();
         // The TPM may take its time.

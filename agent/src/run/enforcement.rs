@@ -98,6 +98,8 @@ pub(super) struct Shaped {
     pub(super) targets: Vec<TargetView>,
     /// Those that are not followed, with why.
     pub(super) not_followed: Vec<(Target, PlanId, String)>,
+    /// What can be enforced now.
+    pub(super) can: Option<Can>,
 }
 
 /// One report per order.
@@ -109,12 +111,19 @@ pub(super) struct Report {
     pub(super) holding: Option<Holding>,
 }
 
-/// How enforcement is set up on this host: fixed once opened.
+/// How enforcement is set up on this host.
 #[derive(Debug, Clone)]
 pub(super) struct Facts {
     pub(super) mode: Mode,
-    pub(super) backend: Backend,
+    pub(super) can: Can,
     pub(super) why_not: Option<String>,
+}
+
+/// What can be enforced: it may change, as interfaces come and go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Can {
+    /// How the envelope describes enforcement.
+    pub(super) backend: Backend,
     /// Controls that the host has not, with why.
     pub(super) unsupported: Vec<(ShapedControl, String)>,
 }
@@ -158,13 +167,12 @@ impl Enforcement {
         switch: PathBuf,
         boot_id: BootId,
     ) -> Result<Opened, EnforcementError> {
-        let works = Works::open(config, shape, switch, boot_id)?;
-        let (works, outcome) = works;
+        let (mut works, outcome) = Works::open(config, shape, switch, boot_id)?;
+        works.look();
         let facts = Facts {
             mode: works.enforcer.mode(),
-            backend: works.backend(),
+            can: works.can(),
             why_not: works.enforcer.capabilities().why_not.clone(),
-            unsupported: works.unsupported(),
         };
         let holding = works.holding(works.shaped());
         let (orders, queue) = sync_channel(ORDERS_MAX);

@@ -73,7 +73,7 @@ impl Agent {
 
     /// How the agent enforces now.
     pub(super) fn backend(&self) -> Backend {
-        let mut backend = self.enforcement_facts.backend.clone();
+        let mut backend = self.enforcement_facts.can.backend.clone();
         if self.why_halted().is_some() {
             backend.mode = Mode::Observe;
             backend.kind = BackendKind::None;

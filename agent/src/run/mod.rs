@@ -84,7 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let opened = Enforcement::open(enforcing, shaping, config.kill_switch_file.clone(), boot_id)?;
     match &opened.facts.why_not {
         Some(why_not) => tracing::warn!(mode = ?opened.facts.mode, %why_not, "the agent starts, and goes only so far"),
-        None => tracing::info!(mode = ?opened.facts.mode, backend = ?opened.facts.backend.kind, "the agent starts"),
+        None => tracing::info!(mode = ?opened.facts.mode, backend = ?opened.facts.can.backend.kind, "the agent starts"),
     }
     let (asks, asked, obstacle) = Asks::channel(ASKS_MAX);
     let sockets = Sockets::open(&config, asks)?;

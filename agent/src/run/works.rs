@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{Backend, BackendKind, CgroupPath, Hierarchy, Mode};
 use quotary_common::id::{BootId, GrantId};
-use quotary_common::plan::{ShapedControl, Target};
+use quotary_common::plan::Target;
 
-use super::enforcement::{Done, EnforcementError, Enrolment, Holding, Order, Shaped};
+use super::enforcement::{Can, Done, EnforcementError, Enrolment, Holding, Order, Shaped};
 use crate::clock;
 use crate::enforce::{Config, Enforcer, Outcome};
 use crate::shape::controller::Now;
@@ -73,8 +73,18 @@ impl Works {
         Ok((Self { enforcer, shaper, switch, is_off: false }, outcome))
     }
 
+    /// Looks which controls the host has.
+    pub(super) fn look(&mut self) {
+        self.shaper.look();
+    }
+
+    /// What can be enforced now, and what not.
+    pub(super) fn can(&self) -> Can {
+        Can { backend: self.backend(), unsupported: self.shaper.why_not() }
+    }
+
     /// How the envelope describes enforcement: who writes, and what each control can do.
-    pub(super) fn backend(&self) -> Backend {
+    fn backend(&self) -> Backend {
         let mut backend = self.enforcer.backend();
         if self.shaper.kind() == BackendKind::Systemd {
             backend.kind = self.shaper.kind();
@@ -89,11 +99,6 @@ impl Works {
             }
         }
         Backend { controls: Bounded::truncating(controls).0, ..backend }
-    }
-
-    /// Controls of units that the host has not, with why.
-    pub(super) fn unsupported(&self) -> Vec<(ShapedControl, String)> {
-        self.shaper.why_not()
     }
 
     /// Whether the kill switch was set or taken away since the last look.
@@ -203,6 +208,7 @@ impl Works {
 
     /// What came of the plans.
     pub(super) fn shaped(&self) -> Shaped {
-        Shaped { targets: self.shaper.targets(), not_followed: self.shaper.not_followed() }
+        let (targets, not_followed) = (self.shaper.targets(), self.shaper.not_followed());
+        Shaped { targets, not_followed, can: Some(self.can()) }
     }
 }

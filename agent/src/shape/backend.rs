@@ -96,6 +96,9 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
         None
     }
 
+    /// Looks which controls can be used, once what was left behind is put back.
+    fn look(&mut self) {}
+
     /// Takes up what the journal holds, at a start, before anything is read.
     fn recall(&mut self, _held: &[Undo]) {}
 

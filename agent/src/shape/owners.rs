@@ -128,6 +128,12 @@ impl Backend for Owners {
         }
     }
 
+    fn look(&mut self) {
+        if let Ok(egress) = &mut self.egress {
+            egress.look_again();
+        }
+    }
+
     fn recall(&mut self, held: &[Undo]) {
         for undo in held {
             if let (ShapedControl::NetworkEgress, Ok(egress), Some(note)) =

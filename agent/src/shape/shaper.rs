@@ -229,15 +229,12 @@ impl Shaper {
         outcome
     }
 
-    /// Has the backend take up what of this boot is held; tells which controls the host has not.
+    /// Has the backend take up what of this boot is held.
     fn recall(&mut self) {
         let Some(backend) = &mut self.backend else { return };
         let of_this_boot = self.held.targets.iter().filter(|(_, held)| held.lease.boot_id == self.boot_id);
         let held: Vec<Undo> = of_this_boot.flat_map(|(target, held)| held.undos(target)).collect();
         backend.recall(&held);
-        for (control, why) in self.why_not() {
-            tracing::info!(%control, %why, "a control is not there: it is reported as unsupported");
-        }
     }
 
     /// Goes on with a target whose lease still runs, once its plan is given again.

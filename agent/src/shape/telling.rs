@@ -18,6 +18,16 @@ impl Shaper {
         self.backend.as_ref().map_or(BackendKind::None, |backend| backend.kind_of(target))
     }
 
+    /// Looks which controls the host has, and tells of those that it has not.
+    pub fn look(&mut self) {
+        if let Some(backend) = &mut self.backend {
+            backend.look();
+        }
+        for (control, why) in self.why_not() {
+            tracing::info!(%control, %why, "a control is not there: it is reported as unsupported");
+        }
+    }
+
     /// What each control can do for units here.
     pub fn controls(&self) -> Vec<ControlState> {
         let Some(backend) = &self.backend else { return Vec::new() };

@@ -113,7 +113,7 @@ impl Egress {
             named: named.map(<[String]>::to_vec),
             interfaces: Vec::new(),
             present: Vec::new(),
-            why_not: None,
+            why_not: Some("nobody has looked yet".to_owned()),
             looked_at_ms: 0,
             classes: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -123,8 +123,18 @@ impl Egress {
             flow: Flow::default(),
         };
         egress.list();
-        egress.look_again();
         egress
+    }
+
+    /// Looks whether it can be used now: not done at the opening, so that what was left behind is let go first.
+    pub(super) fn look_again(&mut self) {
+        self.looked_at_ms = clock::boottime_ms();
+        if let Err(error) = self.refresh() {
+            self.why_not = Some(error.told());
+        }
+        if self.classes.is_empty() {
+            self.hand.rest();
+        }
     }
 
     /// Why nothing can be limited now; `None` where it can.
@@ -140,16 +150,6 @@ impl Egress {
         let has_new = present.iter().any(|name| !self.present.contains(name));
         self.present = present;
         has_new
-    }
-
-    fn look_again(&mut self) {
-        self.looked_at_ms = clock::boottime_ms();
-        if let Err(error) = self.refresh() {
-            self.why_not = Some(error.told());
-        }
-        if self.classes.is_empty() {
-            self.hand.rest();
-        }
     }
 
     /// Why nothing can be limited, by what is there.

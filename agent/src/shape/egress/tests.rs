@@ -186,7 +186,8 @@ impl World {
         }
         let kernel = Arc::new(Mutex::new(Kernel::with(&["eth0", "eth1"], &Root::Default)));
         let hand = FakeHand { kernel, root: temp.path().to_path_buf(), ..FakeHand::default() };
-        let egress = Egress::with(temp.path(), Box::new(hand.clone()), None);
+        let mut egress = Egress::with(temp.path(), Box::new(hand.clone()), None);
+        egress.look_again();
         Self { temp, hand, egress }
     }
 
@@ -389,7 +390,10 @@ fn a_host_that_cannot_says_why() {
     assert!(open(None).contains("quotary-agent-egress.socket"));
     let with = |root: Root, named: Option<&[String]>| {
         let hand = FakeHand { kernel: Arc::new(Mutex::new(Kernel::with(&["eth0"], &root))), ..FakeHand::default() };
-        Egress::with(temp.path(), Box::new(hand), named).why_not().unwrap_or_default().to_owned()
+        let mut egress = Egress::with(temp.path(), Box::new(hand), named);
+        assert!(egress.why_not().is_some(), "nobody has looked yet");
+        egress.look_again();
+        egress.why_not().unwrap_or_default().to_owned()
     };
     assert!(with(Root::Default, None).contains("egress_interfaces"));
     fs::create_dir_all(temp.path().join("sys/class/net/eth0/device")).unwrap();
