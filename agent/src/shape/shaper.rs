@@ -223,18 +223,22 @@ impl Shaper {
         }
         outcome.append(self.end_all(&over, now, Some(EventKind::Restored)));
         self.see_to_deadline(now);
+        // What takes asking comes after all that must not wait for an answer.
+        if let Some(backend) = &mut self.backend {
+            backend.look_around();
+        }
+        for (control, why) in self.why_not() {
+            tracing::info!(%control, %why, "a control is not there: it is reported as unsupported");
+        }
         outcome
     }
 
-    /// Has the backend take up what of this boot is held; tells which controls the host has not.
+    /// Has the backend take up what of this boot is held.
     fn recall(&mut self) {
         let Some(backend) = &mut self.backend else { return };
         let of_this_boot = self.held.targets.iter().filter(|(_, held)| held.lease.boot_id == self.boot_id);
         let held: Vec<Undo> = of_this_boot.flat_map(|(target, held)| held.undos(target)).collect();
         backend.recall(&held);
-        for (control, why) in self.why_not() {
-            tracing::info!(%control, %why, "a control is not there: it is reported as unsupported");
-        }
     }
 
     /// Goes on with a target whose lease still runs, once its plan is given again.
@@ -373,9 +377,12 @@ impl Shaper {
         }
     }
 
-    /// The rules for a target: where its grant has come to less meanwhile, that is the most.
+    /// The rules for a target: it has no more than there is where it stands; where its grant has come to less meanwhile, that is
+    /// the most.
     pub(super) fn rules_for(&self, cgroup: &CgroupPath) -> CheckedRules {
-        self.grants.limits.get(cgroup).map_or_else(|| self.rules.clone(), |limits| self.rules.within(limits.clone()))
+        let most = self.backend.as_ref().map(|backend| backend.most(cgroup)).unwrap_or_default();
+        let rules = self.rules.below(&most);
+        self.grants.limits.get(cgroup).map_or_else(|| rules.clone(), |limits| rules.within(limits.clone()))
     }
 
     fn see_to_deadline(&mut self, now: Now) {
