@@ -99,8 +99,12 @@ fn hand(duty: Duty) -> ExitCode {
         eprintln!("quotary-agent: a hand serves root over a socket, and nobody else");
         return EXIT_USAGE.into();
     }
-    let mut here = hand::Here::below(std::path::Path::new("/"));
-    match hand::serve(duty, &mut here, std::io::stdin().lock(), std::io::stdout().lock()) {
+    // Its own directory by systemd (`RuntimeDirectory=`); where the unit gives none, the one of the sockets.
+    let turns = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| PathBuf::from("/run/quotary-hand"), PathBuf::from);
+    let here = hand::Here::below(std::path::Path::new("/"));
+    let served = hand::InTurn::new(here, &turns, std::io::stdin())
+        .and_then(|mut here| hand::serve(duty, &mut here, std::io::stdin().lock(), std::io::stdout().lock()));
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quotary-agent: {}", with_causes(&error));

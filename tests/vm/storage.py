@@ -52,7 +52,13 @@ def limits(boot):
 def storage(verifier, boot, figures):
     used, soft, hard = limits(boot)
     expect("the administrator's limits hold before any plan", (soft, hard) == BEFORE and used > 140 * KIB, (used, soft, hard))
-    drafted = json.loads(verifier.ask("--json", "plan", "draft", "--unit", "writer.service", "--storage", "96M", "--over", "15s"))
+    draft = ("--json", "plan", "draft", "--unit", "writer.service", "--storage", "96M", "--over", "15s")
+    refused = json.loads(verifier.ask(*draft))
+    said = lambda: "an administrator has set storage of writer.service" in boot.try_sh("journalctl -o cat -u quotary-agent")[1]
+    wait_for("the plan to be refused, since an administrator's soft limit stands there", 40, said, [("the guest", boot.process)])
+    expect("and that limit is untouched", limits(boot)[1:] == BEFORE, limits(boot))
+    verifier.ask("plan", "cancel", refused["plan"])
+    drafted = json.loads(verifier.ask(*draft, "--override"))
     start = time.monotonic()
     wait_for("the soft limit to be at the target", 150, lambda: limits(boot)[1] == TARGET_KIB, [("the guest", boot.process)])
     figures["storage_reached_after_s"] = round(time.monotonic() - start, 1)

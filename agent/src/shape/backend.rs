@@ -1,8 +1,10 @@
 //! What moves a target's controls, whoever owns its cgroup: the one door through which plans and grants touch a target.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decode, Encode};
 use quotary_common::cbor;
-use quotary_common::envelope::BackendKind;
+use quotary_common::envelope::{BackendKind, CgroupPath};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
@@ -91,13 +93,19 @@ pub trait Backend: Holds + Send + std::fmt::Debug {
     /// Whether the host has a control at all.
     fn supports(&self, control: ShapedControl) -> bool;
 
-    /// Why the host has a control not, in a sentence; `None` where it has, or where nothing more can be said.
+    /// Why the host has a control not, or not for each target, in a sentence; `None` where it has, or where nothing more can be
+    /// said.
     fn why_not(&self, _control: ShapedControl) -> Option<String> {
         None
     }
 
-    /// Looks which controls can be used, once what was left behind is put back.
+    /// Looks which controls can be used, once what was left behind is put back: that may take asking.
     fn look(&mut self) {}
+
+    /// The most that the target in a cgroup may be given of controls that have not the same for all targets of a host.
+    fn most(&self, _cgroup: &CgroupPath) -> BTreeMap<ShapedControl, u64> {
+        BTreeMap::new()
+    }
 
     /// Takes up what the journal holds, at a start, before anything is read.
     fn recall(&mut self, _held: &[Undo]) {}

@@ -1,9 +1,10 @@
 //! Who serves which target: units the manager that owns them, groups of our own ourselves; and the controls that no cgroup
 //! has, which stand beside both.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use quotary_common::envelope::{BackendKind, ControlValue};
+use quotary_common::envelope::{BackendKind, CgroupPath, ControlValue};
 use quotary_common::plan::{ShapedControl, Target};
 
 use super::ShapeError;
@@ -79,11 +80,6 @@ impl Owners {
         let (egress, storage): (Vec<Undo>, Vec<Undo>) =
             undos.into_iter().partition(|undo| undo.control == ShapedControl::NetworkEgress);
         let mut failed: Vec<(Undo, ShapeError)> = Vec::new();
-        for undo in storage {
-            if let Err(error) = self.storage.undo(&undo.prior) {
-                failed.push((undo, error));
-            }
-        }
         let targets: Vec<(Target, Option<Vec<u8>>)> =
             egress.iter().map(|undo| (undo.target.clone(), undo.prior.note.clone())).collect();
         let why = match &mut self.egress {
@@ -94,6 +90,12 @@ impl Owners {
         if let Some(why) = why {
             let missing = |undo: &Undo| ShapeError::Missing { control: undo.control, why: why.clone() };
             failed.extend(egress.into_iter().map(|undo| (undo.clone(), missing(&undo))));
+        }
+        for undo in storage {
+            // Whether it is contested does not matter: the hand looks whose value stands there.
+            if let Err(error) = self.storage.undo(&undo.target, &undo.prior) {
+                failed.push((undo, error));
+            }
         }
         failed
     }
@@ -112,7 +114,7 @@ impl Backend for Owners {
     fn supports(&self, control: ShapedControl) -> bool {
         match control {
             ShapedControl::NetworkEgress => self.why_not(control).is_none(),
-            ShapedControl::Storage => self.storage.why_not().is_none(),
+            ShapedControl::Storage => self.storage.is_there(),
             _ => self.all().any(|backend| backend.supports(control)),
         }
     }
@@ -132,6 +134,7 @@ impl Backend for Owners {
         if let Ok(egress) = &mut self.egress {
             egress.look_again();
         }
+        self.storage.look_around();
     }
 
     fn recall(&mut self, held: &[Undo]) {
@@ -141,6 +144,9 @@ impl Backend for Owners {
             {
                 egress.recall(&undo.target, note);
             }
+            if undo.control == ShapedControl::Storage {
+                self.storage.recall(&undo.target, &undo.prior);
+            }
         }
     }
 
@@ -148,6 +154,13 @@ impl Backend for Owners {
         if let Ok(egress) = &mut self.egress {
             egress.tick();
         }
+        self.storage.tick();
+    }
+
+    fn most(&self, cgroup: &CgroupPath) -> BTreeMap<ShapedControl, u64> {
+        let cgroup = GroupPath::parse(cgroup.as_str());
+        let bytes = cgroup.and_then(|cgroup| self.storage.most_bytes(&cgroup));
+        bytes.map(|bytes| (ShapedControl::Storage, bytes)).into_iter().collect()
     }
 
     fn takes_effect(&self, target: &Target, place: &Place, control: ShapedControl, shown: Value) -> bool {
@@ -192,6 +205,9 @@ impl Backend for Owners {
     }
 
     fn overridden(&mut self, target: &Target, control: ShapedControl) -> Result<Override, ShapeError> {
+        if control == ShapedControl::Storage {
+            return self.storage.overridden(target);
+        }
         self.of(target).map_or(Ok(Override::None), |backend| backend.overridden(target, control))
     }
 
@@ -228,7 +244,7 @@ impl Backend for Owners {
         let (beside, undos): (Vec<Undo>, Vec<Undo>) = undos.into_iter().partition(|undo| stands_beside(undo.control));
         let (units, groups): (Vec<Undo>, Vec<Undo>) =
             undos.into_iter().partition(|undo| matches!(undo.target, Target::Unit(_)));
-        let mut failed = self.undo_beside(beside);
+        let mut failed = Vec::new();
         for undos in [units, groups] {
             let Some(target) = undos.first().map(|undo| undo.target.clone()) else { continue };
             match self.of(&target) {
@@ -239,6 +255,8 @@ impl Backend for Owners {
                 })),
             }
         }
+        // Last: a hand that is slow keeps nothing else from being put back.
+        failed.extend(self.undo_beside(beside));
         failed
     }
 

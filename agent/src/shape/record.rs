@@ -14,6 +14,7 @@ use quotary_common::steps::Steps;
 
 use super::backend::{Prior, Undo};
 use super::controller::{Kept, Standing, Value};
+use super::storage;
 use crate::enforce::record::LeaseForm;
 
 /// One line of the journal.
@@ -136,12 +137,21 @@ impl HeldTarget {
         self.priors.keys().any(|known| *known == control || (is_share(*known) && is_share(control)))
     }
 
+    /// What may stand there by us: what was asked for last, and where that was refused what stood there before.
+    fn written_last(&self, control: ShapedControl) -> Vec<Value> {
+        let step = self.written.get(&control);
+        step.into_iter().flat_map(|step| [Some(step.setpoint), step.before]).flatten().collect()
+    }
+
     /// All that has to be put back.
     pub(super) fn undos(&self, target: &Target) -> Vec<Undo> {
         let of = |(control, prior): (&ShapedControl, &Prior)| Undo {
             target: target.clone(),
             control: *control,
-            prior: prior.clone(),
+            prior: match control {
+                ShapedControl::Storage => storage::prior_with(prior, &self.written_last(*control)),
+                _ => prior.clone(),
+            },
             is_contested: self.is_contested(*control),
             ours: prior.drop_in_path.as_ref().and_then(|path| self.ours.get(path).cloned()),
         };

@@ -374,9 +374,12 @@ impl Shaper {
         }
     }
 
-    /// The rules for a target: where its grant has come to less meanwhile, that is the most.
+    /// The rules for a target: it has no more than there is where it stands; where its grant has come to less meanwhile, that is
+    /// the most.
     pub(super) fn rules_for(&self, cgroup: &CgroupPath) -> CheckedRules {
-        self.grants.limits.get(cgroup).map_or_else(|| self.rules.clone(), |limits| self.rules.within(limits.clone()))
+        let most = self.backend.as_ref().map(|backend| backend.most(cgroup)).unwrap_or_default();
+        let rules = self.rules.below(&most);
+        self.grants.limits.get(cgroup).map_or_else(|| rules.clone(), |limits| rules.within(limits.clone()))
     }
 
     fn see_to_deadline(&mut self, now: Now) {

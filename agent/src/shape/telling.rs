@@ -62,7 +62,7 @@ impl Shaper {
         .collect()
     }
 
-    /// Controls that the host has not, where it is known why.
+    /// Controls that the host has not, or not for each target, where it is known why.
     pub fn why_not(&self) -> Vec<(ShapedControl, String)> {
         let Some(backend) = &self.backend else { return Vec::new() };
         ShapedControl::ALL.iter().filter_map(|control| Some((*control, backend.why_not(*control)?))).collect()

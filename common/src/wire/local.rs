@@ -165,12 +165,12 @@ pub struct AgentView {
     /// Plans that were given and are not followed.
     #[serde(default)]
     pub not_followed: Vec<PlanNotFollowed>,
-    /// Controls that this host has not, as far as it is known why.
+    /// Controls that this host has not, or not for each unit, as far as it is known why.
     #[serde(default)]
     pub unsupported: Vec<UnsupportedControl>,
 }
 
-/// A control that a host has not.
+/// A control that a host has not, or not for each unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsupportedControl {
     /// Which.

@@ -140,6 +140,19 @@ impl CheckedRules {
         Self { rules: self.rules.clone(), limits }
     }
 
+    /// The same where there is less: ceilings at most so high, and no floor above its ceiling.
+    pub fn below(&self, most: &BTreeMap<ShapedControl, u64>) -> Self {
+        let mut rules = self.rules.clone();
+        for (control, most) in most {
+            let ceiling = rules.ceiling(*control).min((*most).max(control.range().0));
+            rules.ceilings.insert(*control, ceiling);
+            if let Some(floor) = rules.floors.get_mut(control) {
+                *floor = (*floor).min(ceiling);
+            }
+        }
+        Self { rules, limits: self.limits.clone() }
+    }
+
     /// A value brought between floor and ceiling, and to what the target may have at most.
     pub fn bounded(&self, control: ShapedControl, value: u64) -> u64 {
         let bounded = value.clamp(self.floor(control), self.ceiling(control).max(self.floor(control)));

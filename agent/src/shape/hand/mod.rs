@@ -4,8 +4,9 @@
 //! connection ([`Afar`], [`serve`]), or in this very process where it has the capability itself ([`Here`]).
 //! May assume: the socket belongs to root alone; tools of the distribution stand where distributions put them.
 //! Promises: a request is a form of ours, never a command; each is checked where it is done, whoever sent it; tools are
-//! started by absolute path with arguments of ours, never through a shell, within a time and with bounded output; a
-//! service does its own duty and no other.
+//! started by absolute path with arguments of ours, never through a shell, with bounded output, and all of a request
+//! within one time, which is shorter than the agent waits; a service does its own duty and no other, and of two of one
+//! duty one waits for the other.
 //! Must never: hold state; run anything that a request names.
 //!
 //! Why: traffic control needs `CAP_NET_ADMIN`, quotas `CAP_SYS_ADMIN`. The agent, which speaks with the network and with
@@ -14,19 +15,26 @@
 mod afar;
 mod serve;
 mod tool;
+mod turn;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
 pub use self::afar::Afar;
 pub use self::serve::{Duty, serve};
+use self::tool::within;
 pub(super) use self::tool::{Tool, run};
+pub use self::turn::InTurn;
 use super::egress::{self, Seen, Unwanted, Wanted};
-use super::storage::{self, Directory, Limits};
+use super::storage::{self, Directory, Limits, PutBack};
 
 /// Most bytes of a request or a reply.
 const FRAME_BYTES_MAX: usize = 1 << 20;
+/// How long a request may take where it is done, its turn included: the agent waits longer ([`Afar`]), so that it hears how a
+/// request ended, and nothing is done that it has given up.
+const REQUEST: Duration = Duration::from_secs(10);
 /// Where the sockets of the services stand, below the root.
 const SOCKETS: &str = "run/quotary-hand";
 
@@ -42,11 +50,14 @@ pub enum Request {
     /// Look at the limits of a directory's project.
     #[n(2)]
     LookAtStorage(#[n(0)] Directory),
-    /// Set its soft limit, KiB; 0: none.
+    /// Set its soft limit, KiB; 0: none. Where the last says so the file system may know nothing of the project yet.
     #[n(3)]
-    BringStorage(#[n(0)] Directory, #[n(1)] u64),
-    /// Take classes of egress away wherever they are, and look again.
+    BringStorage(#[n(0)] Directory, #[n(1)] u64, #[n(2)] bool),
+    /// Put its soft limit back, where what was written last still stands; the limits that stand then.
     #[n(4)]
+    PutBackStorage(#[n(0)] PutBack),
+    /// Take classes of egress away wherever they are, and look again.
+    #[n(5)]
     TakeEgress(#[n(0)] Unwanted),
 }
 
@@ -55,7 +66,7 @@ impl Request {
     pub const fn duty(&self) -> Duty {
         match self {
             Self::LookAtEgress(_) | Self::BringEgress(_) | Self::TakeEgress(_) => Duty::Egress,
-            Self::LookAtStorage(_) | Self::BringStorage(..) => Duty::Storage,
+            Self::LookAtStorage(_) | Self::BringStorage(..) | Self::PutBackStorage(_) => Duty::Storage,
         }
     }
 }
@@ -96,6 +107,12 @@ pub enum HandError {
         /// What it said.
         said: String,
     },
+    /// A tool printed more than is read: a part of it is no answer.
+    #[error("{tool} prints more than can be read")]
+    TooMuch {
+        /// Which.
+        tool: &'static str,
+    },
     /// A tool, or the service, could not be spoken with.
     #[error("cannot {step}")]
     Io {
@@ -114,6 +131,12 @@ pub enum HandError {
 }
 
 impl HandError {
+    /// Whether it took too long: whoever has nothing to say of it by now is not asked the same again at once.
+    pub(super) fn is_timeout(&self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), TimedOut | WouldBlock))
+    }
+
     /// With its cause, in a sentence.
     pub(super) fn told(&self) -> String {
         let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
@@ -148,15 +171,16 @@ impl Here {
 
 impl Hand for Here {
     fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
-        match request {
+        within(REQUEST, |_| match request {
             Request::LookAtEgress(interfaces) => egress::look(&self.root, interfaces).map(Reply::Egress),
             Request::BringEgress(wanted) => egress::bring(&self.root, wanted).map(Reply::Egress),
             Request::TakeEgress(unwanted) => egress::take_away(&self.root, unwanted).map(Reply::Egress),
             Request::LookAtStorage(directory) => storage::look(&self.root, directory).map(Reply::Storage),
-            Request::BringStorage(directory, soft_kib) => {
-                storage::bring(&self.root, directory, *soft_kib).map(|()| Reply::Done)
+            Request::BringStorage(directory, soft_kib, may_be_new) => {
+                storage::bring(&self.root, directory, *soft_kib, *may_be_new).map(|()| Reply::Done)
             }
-        }
+            Request::PutBackStorage(wanted) => storage::put_back(&self.root, wanted).map(Reply::Storage),
+        })
     }
 }
 

@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn a_hand_does_its_own_duty_and_no_other() {
         let directory = super::super::Directory { path: "/srv/x".to_owned(), project: 1 };
-        let (served, replies) = answers(&frame(&cbor::to_bytes(&Request::BringStorage(directory, 0))));
+        let (served, replies) = answers(&frame(&cbor::to_bytes(&Request::BringStorage(directory, 0, false))));
         served.unwrap();
         assert_eq!(replies, [Reply::Failed("that is not the duty of egress".to_owned())]);
     }

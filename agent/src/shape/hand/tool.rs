@@ -1,5 +1,6 @@
 //! Starting a tool of the distribution: by absolute path, with input, bounded output and a deadline.
 
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use super::HandError;
 
-/// How long a tool may take.
+/// How long a tool may take where no request bounds it.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(2);
-/// Most bytes that are read of what it prints.
-const OUTPUT_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes that a tool may print: `repquota` has a line of some sixty for each project of a file system.
+const OUTPUT_BYTES_MAX: u64 = 4 << 20;
+/// Most bytes that are read of what it says beside that.
+const SAID_BYTES_READ_MAX: u64 = 1 << 16;
 /// Most bytes of what it says of a failure that are handed on.
 const SAID_BYTES_MAX: usize = 500;
 
@@ -28,11 +31,38 @@ pub(in crate::shape) struct Tool {
 /// Where distributions put such tools.
 const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
-/// Runs a tool with `input`; what it printed.
+thread_local! {
+    /// Until when the tools of the request that this thread does may run; a thread does one request at a time.
+    static UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Does the work of one request, all of whose tools together may take as long as `limit`, or as what bounds it already.
+/// The work is told when its time is over.
+pub(super) fn within<T>(limit: Duration, work: impl FnOnce(Instant) -> T) -> T {
+    let before = UNTIL.get();
+    let until = Instant::now() + limit;
+    let until = before.map_or(until, |before| before.min(until));
+    UNTIL.set(Some(until));
+    let done = work(until);
+    UNTIL.set(before);
+    done
+}
+
+/// Runs a tool with `input`; what it printed, all of it: more than can be read is an error.
 pub(in crate::shape) fn run(tool: Tool, arguments: &[&str], input: &str) -> Result<String, HandError> {
     let found = PLACES.iter().map(|place| Path::new(place).join(tool.name)).find(|path| path.is_file());
     let program = found.ok_or(HandError::NoTool { name: tool.name, package: tool.package })?;
-    let (status, output, said) = run_program(&program, arguments, input, DEADLINE)?;
+    let left = UNTIL.get().map_or(DEADLINE, |until| until.saturating_duration_since(Instant::now()));
+    let slow = || {
+        let told = format!("{} did not end in time", tool.name);
+        HandError::Io { step: "do it", source: std::io::Error::new(std::io::ErrorKind::TimedOut, told) }
+    };
+    if left.is_zero() {
+        return Err(slow());
+    }
+    let Ended { status, output, said } = run_program(&program, arguments, input, left)?;
+    let status = status.ok_or_else(slow)?;
+    let output = output.ok_or(HandError::TooMuch { tool: tool.name })?;
     if status.success() {
         return Ok(output);
     }
@@ -40,12 +70,16 @@ pub(in crate::shape) fn run(tool: Tool, arguments: &[&str], input: &str) -> Resu
     Err(HandError::Tool { tool: tool.name, said: shortened(&said) })
 }
 
-fn run_program(
-    program: &Path,
-    arguments: &[&str],
-    input: &str,
-    deadline: Duration,
-) -> Result<(ExitStatus, String, String), HandError> {
+/// How a tool ended.
+struct Ended {
+    /// `None`: it was ended at its deadline.
+    status: Option<ExitStatus>,
+    /// `None`: it printed more than is read.
+    output: Option<String>,
+    said: String,
+}
+
+fn run_program(program: &Path, arguments: &[&str], input: &str, deadline: Duration) -> Result<Ended, HandError> {
     let io = |step: &'static str| move |source| HandError::Io { step, source };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("LC_ALL", "C");
@@ -57,36 +91,36 @@ fn run_program(
             // It ends early when the tool does not want it all.
             let _ = stdin.map(|mut stdin| stdin.write_all(input.as_bytes()));
         });
-        let output = scope.spawn(move || bounded(stdout));
-        let said = scope.spawn(move || bounded(stderr));
+        let output = scope.spawn(move || bounded(stdout, OUTPUT_BYTES_MAX));
+        let said = scope.spawn(move || bounded(stderr, SAID_BYTES_READ_MAX));
         let status = awaited(&mut child, deadline).map_err(io("wait for a tool"))?;
-        Ok((status, output.join().unwrap_or_default(), said.join().unwrap_or_default()))
+        let (output, is_whole) = output.join().unwrap_or_default();
+        let (said, _) = said.join().unwrap_or_default();
+        Ok(Ended { status, output: is_whole.then_some(output), said })
     })
 }
 
-/// Waits until the deadline, then ends it.
-fn awaited(child: &mut Child, deadline: Duration) -> std::io::Result<ExitStatus> {
+/// Waits until the deadline, then ends it: `None`.
+fn awaited(child: &mut Child, deadline: Duration) -> std::io::Result<Option<ExitStatus>> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            return Ok(Some(status));
         }
         if start.elapsed() >= deadline {
             child.kill()?;
-            return child.wait();
+            return child.wait().map(|_| None);
         }
         std::thread::sleep(LOOK);
     }
 }
 
-/// What comes, up to the bound; a tool that prints more finds its pipe closed.
-fn bounded(from: Option<impl Read>) -> String {
+/// What comes, up to the bound, and whether that is all; a tool that prints more finds its pipe closed.
+fn bounded(from: Option<impl Read>, bytes_max: u64) -> (String, bool) {
     let mut bytes = Vec::new();
-    if let Some(from) = from {
-        // What came before a fault is what there is.
-        let _ = from.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes);
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let read = from.map_or(Ok(0), |from| from.take(bytes_max + 1).read_to_end(&mut bytes));
+    let is_whole = read.is_ok() && bytes.len() as u64 <= bytes_max;
+    (String::from_utf8_lossy(&bytes).into_owned(), is_whole)
 }
 
 /// One line without control characters, and not too long.
@@ -101,28 +135,45 @@ fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn sh(script: &str, input: &str, deadline_ms: u64) -> (ExitStatus, String, String) {
+    fn sh(script: &str, input: &str, deadline_ms: u64) -> Ended {
         run_program(Path::new("/bin/sh"), &["-c", script], input, Duration::from_millis(deadline_ms)).unwrap()
     }
 
     #[test]
     fn input_goes_in_and_output_comes_back() {
-        let (status, output, said) = sh("cat; echo oops >&2; exit 3", "one\ntwo\n", 5_000);
-        assert_eq!((status.code(), output.as_str(), said.as_str()), (Some(3), "one\ntwo\n", "oops\n"));
+        let ended = sh("cat; echo oops >&2; exit 3", "one\ntwo\n", 5_000);
+        assert_eq!((ended.status.unwrap().code(), ended.said.as_str()), (Some(3), "oops\n"));
+        assert_eq!(ended.output.unwrap(), "one\ntwo\n");
     }
 
     #[test]
-    fn a_tool_that_hangs_is_ended_and_one_that_prints_without_end_is_cut() {
-        let (status, ..) = sh("exec sleep 60", "", 100);
-        assert!(!status.success());
-        let (_, output, _) = sh("exec yes", "", 5_000);
-        assert_eq!(output.len() as u64, OUTPUT_BYTES_MAX);
+    fn a_tool_that_hangs_is_ended_and_what_one_prints_without_end_is_no_answer() {
+        assert!(sh("exec sleep 60", "", 100).status.is_none());
+        assert!(sh("exec yes", "", 5_000).output.is_none());
+        let whole = bounded(Some(&[b'x'; 9][..]), 9);
+        assert_eq!(whole, ("x".repeat(9), true));
+        assert!(!bounded(Some(&[b'x'; 10][..]), 9).1);
     }
 
     #[test]
     fn a_tool_that_reads_nothing_is_no_fault() {
-        let (status, ..) = sh("exit 0", &"x".repeat(1 << 20), 5_000);
-        assert!(status.success());
+        assert!(sh("exit 0", &"x".repeat(1 << 20), 5_000).status.unwrap().success());
+    }
+
+    #[test]
+    fn all_tools_of_a_request_have_one_deadline() {
+        let sleep = Tool { name: "sleep", package: "coreutils" };
+        let start = Instant::now();
+        within(Duration::from_millis(300), |_| {
+            // What bounds it from outside holds, whatever is allowed within.
+            within(Duration::from_secs(60), |_| {
+                run(sleep, &["0.05"], "").unwrap();
+                assert!(run(sleep, &["60"], "").unwrap_err().is_timeout());
+                assert!(run(sleep, &["0"], "").unwrap_err().is_timeout(), "its time is over");
+            });
+        });
+        assert!(start.elapsed() < Duration::from_secs(10));
+        run(sleep, &["0"], "").unwrap();
     }
 
     #[test]

@@ -38,6 +38,33 @@ pub struct Limits {
     /// The same for files.
     #[n(4)]
     pub hard_files: u64,
+    /// Whether the file system says nothing of the project: none of its files is there, and nothing was ever set.
+    #[n(5)]
+    pub is_new: bool,
+}
+
+/// Most values that may have been written last.
+pub(super) const WRITTEN_MAX: usize = 4;
+
+/// A soft limit that is put back.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PutBack {
+    /// Which project, and where its directory once stood.
+    #[n(0)]
+    pub directory: Directory,
+    /// What stood there before, KiB; 0: none.
+    #[n(1)]
+    pub soft_kib: u64,
+    /// Where its file system was mounted, where that is known.
+    #[n(2)]
+    pub mount_point: Option<String>,
+    /// What was mounted there.
+    #[n(3)]
+    pub device: Option<String>,
+    /// What was written last, KiB: anything else that stands there is another writer's, and stays.
+    #[n(4)]
+    pub written_kib: Vec<u64>,
 }
 
 /// Whether a path can be a tool's argument and a line of its output: absolute, plain, without links' detours.
@@ -51,13 +78,15 @@ pub fn is_directory(path: &str) -> bool {
 pub(super) struct Mounted {
     pub(super) point: String,
     pub(super) kind: String,
+    /// The source that was mounted.
+    pub(super) device: String,
     pub(super) options: Vec<String>,
 }
 
 impl Mounted {
     /// Why projects have no limits there; `None` where they have.
     pub(super) fn why_not(&self) -> Option<String> {
-        let Self { point, kind, options } = self;
+        let Self { point, kind, options, .. } = self;
         let has = |word: &str| options.iter().any(|option| option == word);
         match kind.as_str() {
             "ext4" | "f2fs" if has("prjquota") => None,

@@ -20,9 +20,20 @@ fn mount(line: &str) -> Option<Mounted> {
     let (before, after) = line.split_once(" - ")?;
     let point = before.split(' ').nth(4)?;
     let mut after = after.split(' ');
-    let (kind, options) = (after.next()?, after.nth(1)?);
+    let (kind, device, options) = (after.next()?, after.next()?, after.next()?);
     let options = options.split(',').map(str::to_owned).collect();
-    Some(Mounted { point: unescaped(point), kind: kind.to_owned(), options })
+    Some(Mounted { point: unescaped(point), kind: kind.to_owned(), device: unescaped(device), options })
+}
+
+/// Where a file system is mounted now that was mounted at `path`, or held it: the same device at the same place, else anywhere,
+/// else whatever is there.
+pub(super) fn again(mountinfo: &str, path: &str, device: Option<&str>) -> Option<Mounted> {
+    let there = mounted(mountinfo, path);
+    let is_it = |mount: &Mounted| Some(mount.device.as_str()) == device;
+    if there.as_ref().is_some_and(is_it) || device.is_none() {
+        return there;
+    }
+    mountinfo.lines().filter_map(mount).rfind(is_it).or(there)
 }
 
 /// Blanks and backslashes stand as `\040` and the like.
@@ -53,7 +64,8 @@ pub(super) fn project(text: &str) -> Option<(u32, bool)> {
     Some((project, flags.contains('P')))
 }
 
-/// A project's limits, by `repquota -P -n -v -p -O csv`; none where it has no line. `None` where that is no answer.
+/// A project's limits, by the whole of `repquota -P -n -v -p -O csv`; new and without where it has no line. `None` where that
+/// is no answer.
 ///
 /// `Project,BlockStatus,FileStatus,BlockUsed,BlockSoftLimit,BlockHardLimit,BlockGrace,FileUsed,FileSoftLimit,FileHardLimit,FileGrace`
 pub(super) fn limits(text: &str, project: u32) -> Option<Limits> {
@@ -65,10 +77,11 @@ pub(super) fn limits(text: &str, project: u32) -> Option<Limits> {
     let columns = columns?;
     let name = format!("#{project}");
     let Some(line) = lines.find(|line| line.split(',').next() == Some(name.as_str())) else {
-        return Some(Limits::default());
+        return Some(Limits { is_new: true, ..Limits::default() });
     };
     let words: Vec<&str> = line.split(',').collect();
     let mut numbers = columns.into_iter().map(|column| words.get(column)?.parse::<u64>().ok());
     let mut next = || numbers.next().flatten();
-    Some(Limits { used_kib: next()?, soft_kib: next()?, hard_kib: next()?, soft_files: next()?, hard_files: next()? })
+    let (used_kib, soft_kib, hard_kib) = (next()?, next()?, next()?);
+    Some(Limits { used_kib, soft_kib, hard_kib, soft_files: next()?, hard_files: next()?, is_new: false })
 }

@@ -113,3 +113,21 @@ fn a_plan_that_has_not_begun_moves_nothing() {
     run.follow_for(1_000);
     assert_eq!(run.writes(ShapedControl::CpuQuota), [(30_000, Value::Value(4_000))]);
 }
+
+#[test]
+fn where_a_target_has_less_than_the_host_that_is_its_ceiling_and_unlimited_is_worth_it() {
+    let rules = Rules {
+        ceilings: BTreeMap::from([(ShapedControl::Storage, 100 << 30)]),
+        floors: BTreeMap::from([(ShapedControl::Storage, 20 << 30)]),
+        ..Rules::default()
+    };
+    let rules = rules.check().unwrap();
+    let small = rules.below(&BTreeMap::from([(ShapedControl::Storage, 10 << 30)]));
+    assert_eq!(rules.bounded(ShapedControl::Storage, 50 << 30), 50 << 30);
+    assert_eq!(small.bounded(ShapedControl::Storage, 50 << 30), 10 << 30, "more would not show");
+    assert_eq!(small.unlimited_worth(ShapedControl::Storage), 10 << 30);
+    assert_eq!(small.floor(ShapedControl::Storage), 10 << 30, "no floor stands above it");
+    let large = rules.below(&BTreeMap::from([(ShapedControl::Storage, 500 << 30)]));
+    assert_eq!(large, rules);
+    assert!((*small).clone().check().is_ok());
+}
