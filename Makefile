@@ -47,9 +47,10 @@ vm-test: build ## Virtual machines: measured boot; the packages, from install to
 	@echo "== virtual machine (the first time its image is built)"
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/all $(TARGET_DIR)/vm
 
-vm-bench: build ## What the agent costs in a virtual machine while plans move two hundred services.
+vm-bench: packages-needed ## What the agent costs in a virtual machine while plans move two hundred services, built with optimisation.
 	@QUOTARY_VM=1 QUOTARY_PACKAGES=1 tools/install-packages
-	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_BIN_DIR=$(TARGET_DIR)/debug tests/vm/targets $(TARGET_DIR)/vm/targets
+	@FORMATS=deb PACKAGES=quotary-agent tools/build-packages $(TARGET_DIR)/vm/packages
+	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_DEB_DIR=$(TARGET_DIR)/vm/packages QUOTARY_BIN_DIR=$(TARGET_DIR)/release tests/vm/targets $(TARGET_DIR)/vm/targets
 
 bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"
