@@ -81,7 +81,7 @@ impl Shaper {
             return Err("it came too late to begin".to_owned());
         }
         let backend = self.backend.as_mut().ok_or("nothing can be shaped on this host")?;
-        let place = backend.find(target).map_err(told)?.ok_or_else(|| format!("{target} does not run"))?;
+        let place = backend.find(target).map_err(told)?.ok_or_else(|| not_found(target))?;
         if place.is_unit
             && let Some(unit) = self.local.protects_below(&self.root, &place.cgroup)
         {
@@ -377,6 +377,14 @@ fn read_back(backend: &dyn Backend, due: &Due) -> Option<Value> {
         actual = look();
     }
     actual
+}
+
+/// Why a target is not found.
+fn not_found(target: &Target) -> String {
+    match target {
+        Target::Unit(_) => format!("{target} does not run"),
+        Target::Cgroup(_) => format!("{target} is no group of Quotary's own that is there"),
+    }
 }
 
 /// What a tick asks of a target.

@@ -59,7 +59,7 @@ Environment:
 
 /// Quotary: resources granted on attested load, moved along plans, changed by quorum, kept in a log.
 #[derive(Debug, Parser)]
-#[command(name = "quotary", version, after_help = EXAMPLES, max_term_width = 110)]
+#[command(name = "quotary", version, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
 pub(crate) struct Cli {
     /// Print JSON, as the routes answer it, instead of tables for people
     #[arg(long, global = true, help_heading = "Everywhere")]

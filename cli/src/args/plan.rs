@@ -78,12 +78,12 @@ pub(crate) struct PlanDraftArgs {
     #[arg(long, value_name = "BYTES/S", value_parser = parse_bytes, help_heading = "Values")]
     pub(crate) io_write: Option<u64>,
     /// Network traffic out: bits per second, with K, M, G (powers of 1000), like 100M
-    #[arg(long, visible_alias = "egress", value_name = "BITS/S", value_parser = bits_per_second, help_heading = "Values")]
+    #[arg(long, alias = "egress", value_name = "BITS/S", value_parser = bits_per_second, help_heading = "Values")]
     pub(crate) network: Option<u64>,
     /// Storage space, where the filesystem has project quotas: bytes, like 20G
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, help_heading = "Values")]
     pub(crate) storage: Option<u64>,
-    /// How long it takes: 2m; 0s is a cliff
+    /// How long it takes: 2m. The host tightens in steps of a tenth at most, so that a great change in little time comes later
     #[arg(long, value_name = "TIME", value_parser = duration_or_none_ms)]
     pub(crate) over: u64,
     /// When it starts, from now

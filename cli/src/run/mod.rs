@@ -152,7 +152,8 @@ fn tell(grant: &LocalGrant, verbose: bool) {
         "granted {resources} as {} of {} ({}), {}, lease {lease}",
         grant.application, grant.tenant, grant.id, grant.class
     ));
-    for control in grant.controls.iter().filter(|control| !control.effective) {
+    let is_enforced = grant.mode == Mode::Enforce;
+    for control in grant.controls.iter().filter(|control| is_enforced && !control.effective) {
         line(format!("{} = {} is advisory here: the kernel does not act on it", control.control, control.requested));
     }
 }

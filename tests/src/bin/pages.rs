@@ -46,9 +46,25 @@ fn main() -> Result<()> {
 
 fn complete(program: &Command, out: &Path) -> Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut program.clone(), program.get_name(), out)?;
+        let file = clap_complete::generate_to(shell, &mut shown(program), program.get_name(), out)?;
+        if shell == Shell::Bash {
+            // The generator names the verbs of a program with a hyphen in two ways, and so finds none of them.
+            let (wrong, right) = (program.get_name().replace('-', "__subcmd__"), program.get_name().replace('-', "__"));
+            fs::write(&file, fs::read_to_string(&file)?.replace(&wrong, &right))?;
+        }
     }
     Ok(())
+}
+
+/// The program without verbs that are not for people. (clap takes names that live for ever; this program lives for a second.)
+fn shown(program: &Command) -> Command {
+    let kept = |text: &str| -> &'static str { text.to_owned().leak() };
+    let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned();
+    let bare = Command::new(kept(program.get_name())).args(program.get_arguments().cloned()).subcommands(verbs);
+    match program.get_version() {
+        Some(version) => bare.version(kept(version)),
+        None => bare,
+    }
 }
 
 /// A page for the program and one for each of its verbs, `program-verb`.
@@ -81,4 +97,44 @@ fn configuration_page(name: &str, title: &str, text: &str) -> String {
     }
     page.push_str(".fi\n");
     page
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// What bash offers for the words of a line, the last of which is begun.
+    fn offered(dir: &Path, words: &[&str]) -> String {
+        let name = words[0];
+        let last = words.len() - 1;
+        let script = format!(
+            "source {}/{name}.bash; COMP_WORDS=({}); COMP_CWORD={last}; _{name} {name} '{}' '{}'; echo \"${{COMPREPLY[*]}}\"",
+            dir.display(),
+            words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
+            words[last],
+            words[last - 1],
+        );
+        let done = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    #[test]
+    fn completions_know_the_options_of_each_verb_and_no_verb_that_is_not_for_people() {
+        let temp = tempfile::tempdir().unwrap();
+        for program in [
+            quotary_cli::command(),
+            quotary_agent::args::Arguments::command(),
+            quotary_verifier::args::Arguments::command(),
+        ] {
+            complete(&program, temp.path()).unwrap();
+        }
+        let offers = |words: &[&str]| offered(temp.path(), words);
+        assert!(offers(&["quotary-agent", "restore", "--"]).contains("--ended"));
+        assert!(offers(&["quotary-verifier", "run", "--con"]).contains("--config"));
+        assert!(offers(&["quotary", "plan", "draft", "--me"]).contains("--memory"));
+        for name in ["quotary.bash", "_quotary", "quotary.fish"] {
+            assert!(!fs::read_to_string(temp.path().join(name)).unwrap().contains("__enter"), "{name}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ pub enum RulesFault {
     )]
     Steps,
     /// A guard's levels out of order.
-    #[error("the guard of {0} must hold: resume < hold <= rollback <= 1000 permille")]
+    #[error("{0}_guard_permille must hold: resume < hold <= rollback <= 1000 permille")]
     Guard(&'static str),
     /// No throttling would be little enough.
     #[error("throttled_permille must be at least 1")]
@@ -116,7 +116,7 @@ pub enum RulesFault {
     #[error("{0} must be at least one tick, and at most its maximum")]
     Wait(&'static str),
     /// A floor above its ceiling, or either out of the control's range.
-    #[error("floor and ceiling of {0} must be in order and within {min} to {max} {unit}", min = .0.range().0, max = .0.range().1, unit = .0.unit())]
+    #[error("the floor of {0} must be below what the host has of it, and within {min} to {max} {unit}", min = .0.range().0, max = .0.range().1, unit = .0.unit())]
     Bounds(ShapedControl),
 }
 
