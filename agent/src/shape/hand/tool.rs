@@ -79,12 +79,7 @@ struct Ended {
     said: String,
 }
 
-fn run_program(
-    program: &Path,
-    arguments: &[&str],
-    input: &str,
-    deadline: Duration,
-) -> Result<Ended, HandError> {
+fn run_program(program: &Path, arguments: &[&str], input: &str, deadline: Duration) -> Result<Ended, HandError> {
     let io = |step: &'static str| move |source| HandError::Io { step, source };
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("LC_ALL", "C");

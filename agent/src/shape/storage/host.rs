@@ -22,8 +22,8 @@ pub(super) fn mounted(root: &Path, path: &str) -> Result<Mounted, String> {
         Ok(_) => return Err(format!("{path} is no directory, or leads through a link")),
         Err(error) => return Err(format!("{path} cannot be entered: {error}")),
     }
-    let mounted = parse::mounted(&mountinfo(root), path)
-        .ok_or_else(|| format!("it cannot be told where {path} is mounted"))?;
+    let mounted =
+        parse::mounted(&mountinfo(root), path).ok_or_else(|| format!("it cannot be told where {path} is mounted"))?;
     if let Some(why) = mounted.why_not() {
         return Err(why);
     }
@@ -135,12 +135,7 @@ fn set(mounted: &Mounted, project: u32, limits: Limits, soft_kib: u64, may_be_ne
 }
 
 /// `PROJECT SOFT HARD SOFT-FILES HARD-FILES`: setquota sets all of them at once, so that all have to be known.
-pub(super) fn words(
-    project: u32,
-    limits: Limits,
-    soft_kib: u64,
-    may_be_new: bool,
-) -> Result<[String; 5], HandError> {
+pub(super) fn words(project: u32, limits: Limits, soft_kib: u64, may_be_new: bool) -> Result<[String; 5], HandError> {
     if limits.is_new && !may_be_new {
         return Err(HandError::Refused(format!("repquota does not say the limits of project {project}")));
     }

@@ -187,7 +187,9 @@ impl Storage {
     fn ask(&mut self, work: Work, request: &Request) -> Result<Reply, HandError> {
         let from_ms = clock::boottime_ms();
         if !self.patience.may(work, from_ms) {
-            return Err(HandError::Refused("the hand for storage is slow: it is asked again a little later".to_owned()));
+            return Err(HandError::Refused(
+                "the hand for storage is slow: it is asked again a little later".to_owned(),
+            ));
         }
         if self.hand.is_none() {
             self.hand = Some(hand_for(&self.root, Duty::Storage).map_err(HandError::Refused)?);
@@ -327,8 +329,7 @@ impl Storage {
             (Value::Value(bytes), Some(most)) => Value::Value(bytes.min(most)),
             (value, _) => value,
         };
-        let request =
-            Request::BringStorage(entry.assigned.directory.clone(), note::soft_kib(value), entry.was_new);
+        let request = Request::BringStorage(entry.assigned.directory.clone(), note::soft_kib(value), entry.was_new);
         if let Some(entry) = self.entry_mut(target) {
             // What is known of its limits is old from here on.
             entry.asked_at_ms = None;

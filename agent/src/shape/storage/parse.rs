@@ -33,7 +33,7 @@ pub(super) fn again(mountinfo: &str, path: &str, device: Option<&str>) -> Option
     if there.as_ref().is_some_and(is_it) || device.is_none() {
         return there;
     }
-    mountinfo.lines().filter_map(mount).filter(|mount| is_it(mount)).last().or(there)
+    mountinfo.lines().rev().filter_map(mount).find(is_it).or(there)
 }
 
 /// Blanks and backslashes stand as `\040` and the like.
