@@ -121,6 +121,7 @@ impl Shaper {
         now: Now,
     ) -> Result<(), ShapeError> {
         let (checked, form) = (plan.checked(), plan.checked().plan());
+        let rules = self.rules_for(place.cgroup.as_cgroup());
         if self.mode == Mode::Enforce {
             self.announce(&[Record::Taken {
                 target: target.clone(),
@@ -133,7 +134,7 @@ impl Shaper {
         tracing::info!(plan = %form.id, %target, cgroup = %place.cgroup, "a plan begins");
         match self.live.get_mut(target) {
             Some(live) => {
-                live.shaping.replan(checked, reading, &self.rules, now);
+                live.shaping.replan(checked, reading, &rules, now);
                 (live.plan, live.generation, live.place, live.rest) = (form.id, form.generation, place, 0);
                 live.following = Some(checked.clone());
             }
@@ -142,7 +143,7 @@ impl Shaper {
                 let priors = self.held.targets.get(target).into_iter().flat_map(|held| &held.priors);
                 let baseline: BTreeMap<ShapedControl, Value> =
                     priors.map(|(control, prior)| (*control, prior.value)).collect();
-                let shaping = Shaping::begin(checked, &baseline, reading, &self.rules, now);
+                let shaping = Shaping::begin(checked, &baseline, reading, &rules, now);
                 let (plan, generation) = (form.id, form.generation);
                 let live =
                     Live { plan, generation, following: Some(checked.clone()), shaping, place, rest: 0, above: None };

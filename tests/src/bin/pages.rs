@@ -109,7 +109,7 @@ mod tests {
         let name = words[0];
         let last = words.len() - 1;
         let script = format!(
-            "source {}/{name}.bash; COMP_WORDS=({}); COMP_CWORD={last}; _{name} {name} '{}' '{}'; echo \"${{COMPREPLY[*]}}\"",
+            "source {}/{name}.bash; by=$(complete -p {name}); by=${{by##*-F }}; COMP_WORDS=({}); COMP_CWORD={last}; ${{by%% *}} {name} '{}' '{}'; echo \"${{COMPREPLY[*]}}\"",
             dir.display(),
             words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "),
             words[last],

@@ -34,7 +34,7 @@ use super::storage::{self, Directory, Limits, PutBack};
 const FRAME_BYTES_MAX: usize = 1 << 20;
 /// How long a request may take where it is done, its turn included: the agent waits longer ([`Afar`]), so that it hears how a
 /// request ended, and nothing is done that it has given up.
-const REQUEST: Duration = Duration::from_secs(10);
+const REQUEST: Duration = Duration::from_secs(12);
 /// Where the sockets of the services stand, below the root.
 const SOCKETS: &str = "run/quotary-hand";
 

@@ -4,11 +4,13 @@ use std::fs;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use quotary_common::envelope::Name;
+use quotary_common::envelope::{CgroupPath, Name};
 
 use super::form::Mounted;
 use super::host::Next;
 use super::*;
+use crate::enforce::record::LeaseForm;
+use crate::shape::record::{Held, Record};
 
 const MOUNTINFO: &str = "\
 22 1 259:1 / / rw,relatime shared:1 - ext4 /dev/nvme0n1 rw,errors=remount-ro
@@ -257,6 +259,35 @@ fn another_writers_soft_limit_is_left_to_them_also_by_an_agent_that_was_started_
     assert_eq!(hand.kernel().limits.soft_kib, 0);
     later.undo(&unit(), &prior_with(&prior, &[Value::Unlimited])).unwrap();
     assert_eq!(hand.kernel().limits.soft_kib, 777);
+}
+
+#[test]
+fn an_undo_by_the_journal_knows_what_was_written_last() {
+    let host = host(MOUNTINFO);
+    let prior = FakeHand::with(777).over(&host, &assigned()).prior(&unit()).unwrap();
+    let boot_id = quotary_common::id::BootId::new([1; 16]);
+    let lease = LeaseForm { boot_id, epoch: 1, start_ms: 0, lease_ms: 9 };
+    let (plan, cgroup) = (quotary_common::id::PlanId::new([3; 32]), CgroupPath::lossy("/x.service"));
+    let writing = |prior: Option<Prior>, before: Option<u64>, after: u64| {
+        let value = |kib: u64| Value::Value(kib * 1024);
+        Record::Writing { target: unit(), control: CONTROL, prior, before: before.map(value), after: value(after) }
+    };
+    let records = [
+        Record::Taken { target: unit(), plan, generation: 1, cgroup, lease },
+        writing(Some(prior), Some(777), 12_000),
+        Record::Wrote { target: unit(), control: CONTROL, actual: None, drop_in: None },
+        writing(None, Some(12_000), 9764),
+    ];
+    let mut held = Held::default();
+    records.iter().for_each(|record| held.add(record));
+    let again: Vec<Record> = held.records();
+    let mut after_a_restart = Held::default();
+    again.iter().for_each(|record| after_a_restart.add(record));
+    for held in [held, after_a_restart] {
+        let undo = held.targets[&unit()].undos(&unit()).pop().unwrap();
+        let note = Note::in_prior(&undo.prior).unwrap();
+        assert_eq!((note.soft_kib, note.written_kib), (777, Some(vec![9764, 12_000])));
+    }
 }
 
 #[test]
