@@ -114,7 +114,7 @@ fn a_plan_moves_a_group_is_told_of_and_its_end_puts_back_what_was_before() {
     let refused = draft(&world, &absent, ["--cpu-weight", "80"]);
     let why = world.wait("the refusal", PATIENCE, |world| {
         let mut left = world.agent_view(0)?.not_followed.into_iter();
-        Ok(left.find(|one| one.plan == refused.plan && one.why.contains("does not run")))
+        Ok(left.find(|one| one.plan == refused.plan && one.why.contains("no group of Quotary's own")))
     });
     assert_eq!(why.unwrap().target.to_string(), absent);
 }

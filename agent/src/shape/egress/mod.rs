@@ -35,7 +35,7 @@ pub(super) use self::host::{bring, look, take_away};
 use super::ShapeError;
 use super::backend::Place;
 use super::controller::{Actual, Value};
-use super::hand::{Duty, Hand, HandError, Reply, Request, hand_for};
+use super::hand::{Duty, Hand, HandError, Patience, Reply, Request, Work, hand_for};
 use crate::clock;
 use crate::enforce::group::GroupPath;
 
@@ -88,8 +88,7 @@ pub struct Egress {
     seen: Seen,
     /// Whether it was looked at since the last tick.
     is_fresh: bool,
-    /// The hand did not answer since the last tick: nobody waits for it again before the next.
-    is_silent: bool,
+    patience: Patience,
     flow: Flow,
 }
 
@@ -119,7 +118,7 @@ impl Egress {
             places: BTreeMap::new(),
             seen: Seen::default(),
             is_fresh: false,
-            is_silent: false,
+            patience: Patience::default(),
             flow: Flow::default(),
         };
         egress.list();
@@ -189,7 +188,8 @@ impl Egress {
     /// What a second brings: how much was sent, and cgroups that are others than before.
     pub(super) fn tick(&mut self) {
         self.flow.add(clock::boottime_ms(), interfaces::sent_bytes(&self.root, &self.interfaces));
-        (self.is_fresh, self.is_silent) = (false, false);
+        self.is_fresh = false;
+        self.patience.tick();
         let has_new = self.list();
         if self.why_not.is_some() && clock::boottime_ms().saturating_sub(self.looked_at_ms) >= LOOK_AGAIN_MS {
             self.look_again();
@@ -362,11 +362,16 @@ impl Egress {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply, HandError> {
-        if self.is_silent {
-            return Err(HandError::Refused("the hand did not answer a moment ago".to_owned()));
+        let work = if matches!(request, Request::TakeEgress(_)) { Work::Undo } else { Work::Write };
+        let from_ms = clock::boottime_ms();
+        if !self.patience.may(work, from_ms) {
+            return Err(HandError::Refused(
+                "the hand was slow or silent a moment ago: it is asked again later".to_owned(),
+            ));
         }
         let reply = self.hand.ask(request);
-        self.is_silent = matches!(reply, Err(HandError::Io { .. }));
+        let is_timeout = reply.as_ref().is_err_and(HandError::is_timeout);
+        self.patience.asked(work, from_ms, clock::boottime_ms(), is_timeout);
         reply
     }
 

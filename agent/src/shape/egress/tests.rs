@@ -370,9 +370,13 @@ fn a_hand_that_is_silent_is_waited_for_once_a_tick_and_what_nobody_sees_is_not_t
     world.follow("b.service");
     assert!(world.egress.write(&unit("a.service"), Value::Value(7_000_000)).is_err());
     assert!(world.egress.undo(&[the("a.service"), the("b.service")]).is_err());
-    assert_eq!(*world.hand.asked.lock().unwrap(), asked + 1);
+    assert_eq!(*world.hand.asked.lock().unwrap(), asked + 2, "to look, and to let go");
+    world.egress.tick();
+    world.follow("a.service");
+    assert_eq!(*world.hand.asked.lock().unwrap(), asked + 2, "nor is it at the next tick");
     assert_eq!(world.egress.actual(&group("a.service")), Actual::Absent);
     *world.hand.is_silent.lock().unwrap() = false;
+    world.egress.patience = Patience::default();
     world.egress.tick();
     world.follow("a.service");
     assert_eq!(world.egress.actual(&group("a.service")), Actual::Value(8_000_000));

@@ -13,6 +13,7 @@
 //! every local user, has neither (docs/decisions/0012-network-egress.md).
 
 mod afar;
+mod patience;
 mod serve;
 mod tool;
 mod turn;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 
 pub use self::afar::Afar;
+pub(super) use self::patience::{Patience, Work};
 pub use self::serve::{Duty, serve};
 use self::tool::within;
 pub(super) use self::tool::{Tool, run};

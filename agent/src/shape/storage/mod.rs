@@ -14,7 +14,6 @@ mod form;
 mod host;
 mod note;
 mod parse;
-mod patience;
 #[cfg(test)]
 mod tests;
 
@@ -28,11 +27,10 @@ pub use self::form::{Directory, Limits, PROJECTS, PutBack, is_directory};
 pub(super) use self::host::{bring, look, put_back};
 use self::note::Note;
 pub use self::note::prior_with;
-use self::patience::{Patience, Work};
 use super::ShapeError;
 use super::backend::{Override, Place, Prior};
 use super::controller::{Actual, Value};
-use super::hand::{Duty, Hand, HandError, Reply, Request, hand_for};
+use super::hand::{Duty, Hand, HandError, Patience, Reply, Request, Work, hand_for};
 use crate::clock;
 use crate::enforce::group::GroupPath;
 

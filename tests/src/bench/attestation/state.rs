@@ -3,6 +3,7 @@
 use quotary_common::cbor::{Bounded, Text, Version, to_bytes};
 use quotary_common::envelope::{BackendKind, Hierarchy, Mode, Name, WitnessedCheckpoint};
 use quotary_common::id::{BootId, Digest, HostId, TokenId};
+use quotary_common::plan::ShapedControl;
 use quotary_common::tpm::TpmPublic;
 use quotary_common::units::Resources;
 use quotary_decide::attest::{
@@ -90,6 +91,7 @@ fn progress() -> HostProgress {
             witnessed: Some(WitnessedCheckpoint { size: 1_000_000_000, root: digest }),
             built_at_ms: Some(5_184_000_000),
             began_ms: Some(1_800_000_000_000),
+            lacks: Some(Bounded::truncating(ShapedControl::ALL.to_vec()).0),
         }),
         findings: Bounded::truncating(vec![Name::lossy("clock-unsafe"), Name::lossy("rebooted")]).0,
         held_until_ms: 1_800_000_315_000,

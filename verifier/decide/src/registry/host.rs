@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{Bounded, Text, Version};
-use quotary_common::envelope::{BackendKind, Hierarchy, Mode, Name, WitnessedCheckpoint};
-use quotary_common::id::{BootId, Digest, HostId, TokenId};
+use quotary_common::envelope::Name;
+use quotary_common::id::{Digest, HostId, TokenId};
 use quotary_common::tpm::{AkKey, TpmError, TpmPublic, qualified_signer};
 use quotary_common::units::Resources;
 
+use super::seen::{Seen, lacking};
 use crate::attest::{
     Appraisal, CheckedEnrolment, ClockPosition, Committed, EkAllowList, EnrolledHost, Finding, HeldLogs, Measured,
     TpmKind, TrustRoots, VerifiedEvidence,
@@ -144,39 +145,6 @@ pub struct HostProgress {
 /// Envelopes remembered per host that raised its epoch.
 const FORKS_MAX: usize = 16;
 
-/// What an operator wants to see of an accepted envelope without reading it.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Seen {
-    /// Boot.
-    #[n(0)]
-    pub boot_id: BootId,
-    /// Name.
-    #[n(1)]
-    pub hostname: Name,
-    /// Agent version.
-    #[n(2)]
-    pub agent_version: Name,
-    /// How it enforces.
-    #[n(3)]
-    pub mode: Mode,
-    /// Who writes.
-    #[n(4)]
-    pub backend: BackendKind,
-    /// Which hierarchy.
-    #[n(5)]
-    pub hierarchy: Hierarchy,
-    /// The checkpoint that it witnessed.
-    #[n(6)]
-    pub witnessed: Option<WitnessedCheckpoint>,
-    /// `CLOCK_BOOTTIME` when it was built, ms.
-    #[n(7)]
-    pub built_at_ms: Option<u64>,
-    /// The anchor of that clock: see [`Timeline::began_ms`].
-    #[n(8)]
-    pub began_ms: Option<u64>,
-}
-
 /// A host with its keys prepared.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -301,6 +269,7 @@ impl Host {
                 witnessed: claims.checkpoint,
                 built_at_ms: Some(claims.built_at_ms),
                 began_ms: Some(load.timeline().began_ms),
+                lacks: lacking(&claims.backend),
             }),
             findings: Bounded::truncating(finding_names(evidence, appraisal, load)).0,
             forks_seen: self.progress.forks_seen.clone(),

@@ -9,8 +9,10 @@
 
 mod host;
 mod meter;
+mod seen;
 mod token;
 
-pub use host::{AcceptError, Admission, Host, HostProgress, HostRecord, LoadError, Promise, Seen};
+pub use host::{AcceptError, Admission, Host, HostProgress, HostRecord, LoadError, Promise};
 pub use meter::{RefusalMeter, Tally};
+pub use seen::Seen;
 pub use token::{TokenRecord, TokenScope, check_join, check_operator};

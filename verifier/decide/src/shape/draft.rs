@@ -38,7 +38,7 @@ pub struct Asked<'a> {
 /// plans as it may.
 pub fn draft(asked: &Asked<'_>) -> Result<CheckedPlan, Refusal> {
     let (host, request, now_ms) = (asked.host, asked.request, asked.now_ms);
-    takes(host, &request.target, now_ms)?;
+    takes(host, request, now_ms)?;
     let id = host.record.host;
     let others = asked.book.given(&id).filter(|record| record.plan().target != request.target).count();
     if others >= PLANS_MAX {
@@ -88,8 +88,8 @@ pub fn draft(asked: &Asked<'_>) -> Result<CheckedPlan, Refusal> {
     check(plan).map_err(|fault| refuse(&fault.to_string()))
 }
 
-/// Whether the host takes a plan for such a target, by what it stated last.
-fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), Refusal> {
+/// Whether the host takes such a plan, by what it stated last. Controls that it has not are left out there, unless none is left.
+fn takes(host: &Host, request: &PlanRequest, now_ms: u64) -> Result<(), Refusal> {
     let id = host.record.host;
     let refuse = |why: &str| Err(Refusal::new(Reason::Plan, format!("{id} {why}")));
     if let Some((_, why)) = &host.progress.revoked {
@@ -98,7 +98,11 @@ fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), Refusal> {
     let Some(seen) = host.progress.seen.as_ref().filter(|_| host.is_trusted(now_ms)) else {
         return refuse("is not trusted now: `quotary explain` says why");
     };
-    match (seen.backend, target) {
+    let lacks = |control: &ShapedControl| seen.lacks.as_ref().is_some_and(|lacks| lacks.contains(control));
+    if !request.values.is_empty() && request.values.keys().all(lacks) {
+        return refuse("has none of these controls: `quotary agent show` on it says why");
+    }
+    match (seen.backend, &request.target) {
         (BackendKind::Systemd, _) | (BackendKind::Direct, Target::Cgroup(_)) => Ok(()),
         (BackendKind::Direct, Target::Unit(_)) => {
             refuse("has no systemd that its agent can ask: there only groups of Quotary's own can be shaped (--cgroup)")

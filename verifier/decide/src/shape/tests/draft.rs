@@ -61,6 +61,7 @@ fn host(backend: BackendKind) -> Host {
         witnessed: None,
         built_at_ms: None,
         began_ms: None,
+        lacks: None,
     };
     let progress = HostProgress {
         epoch: 3,
@@ -167,6 +168,15 @@ fn only_a_trusted_host_with_a_backend_for_the_target_takes_a_plan() {
     refused(|progress| progress.zone = None);
     refused(|progress| progress.valid_until_ms = NOW_MS);
     refused(|progress| progress.seen = None);
+    let lacking = |controls: &[ShapedControl]| {
+        let mut host = host(BackendKind::Systemd);
+        if let Some(seen) = &mut host.progress.seen {
+            seen.lacks = Bounded::new(controls.to_vec());
+        }
+        drafted(&host, &request(), &book).is_ok()
+    };
+    assert!(lacking(&[ShapedControl::MemoryHigh, ShapedControl::Storage]), "the other one is moved");
+    assert!(!lacking(&[ShapedControl::MemoryHigh, ShapedControl::CpuWeight]));
     refused(|progress| progress.revoked = Some((1, quotary_common::cbor::Text::lossy("sold"))));
 }
 

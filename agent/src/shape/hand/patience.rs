@@ -1,4 +1,4 @@
-//! What waiting for the hand may cost: a hand that is slow, or silent, must delay nothing but storage. Pure.
+//! What waiting for a hand may cost: one that is slow, or silent, must delay nothing but its own controls. Pure.
 
 /// After a request that took too long nothing is asked for so long, ms.
 const SILENT_MS: u64 = 30_000;
@@ -12,7 +12,7 @@ const UNDO_MS: u64 = 15_000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Work {
+pub(in crate::shape) enum Work {
     /// To know what is used: it can wait.
     Look,
     /// To move a control.
@@ -23,7 +23,7 @@ pub(super) enum Work {
 
 /// What was spent, and until when nothing is asked.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(in crate::shape) struct Patience {
     spent_ms: u64,
     look_from_ms: u64,
     silent_until_ms: u64,
@@ -32,12 +32,12 @@ pub(super) struct Patience {
 
 impl Patience {
     /// A new tick begins.
-    pub(super) fn tick(&mut self) {
+    pub(in crate::shape) fn tick(&mut self) {
         self.spent_ms = 0;
     }
 
     /// Whether the hand may be asked now.
-    pub(super) fn may(&self, work: Work, now_ms: u64) -> bool {
+    pub(in crate::shape) fn may(&self, work: Work, now_ms: u64) -> bool {
         match work {
             Work::Look => self.may(Work::Write, now_ms) && now_ms >= self.look_from_ms,
             Work::Write => now_ms >= self.silent_until_ms && self.spent_ms < TICK_MS,
@@ -46,7 +46,7 @@ impl Patience {
     }
 
     /// It was asked.
-    pub(super) fn asked(&mut self, work: Work, from_ms: u64, now_ms: u64, is_timeout: bool) {
+    pub(in crate::shape) fn asked(&mut self, work: Work, from_ms: u64, now_ms: u64, is_timeout: bool) {
         let took_ms = now_ms.saturating_sub(from_ms);
         self.spent_ms = self.spent_ms.saturating_add(took_ms);
         self.look_from_ms = now_ms.saturating_add(took_ms.saturating_mul(APART_TIMES).max(APART_MS));
