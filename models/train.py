@@ -26,7 +26,7 @@ from training.evaluate import evaluate  # noqa: E402
 HERE = Path(__file__).parent
 SEED = 20261122
 SYNTHETIC_SERIES = 2000
-WINDOWS = 240_000
+WINDOWS = 300_000
 BATCH = 512
 LIBRARIES = ("jax", "jaxlib", "numpy", "onnx", "onnxruntime", "scipy")
 LICENCES = [
@@ -46,25 +46,28 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", type=Path, required=True, help="directory with the trace files of traces/README.md")
     parser.add_argument("--out", type=Path, default=HERE, help="where the four files go (default: beside this script)")
-    parser.add_argument("--steps", type=int, default=6000, help="training steps")
+    parser.add_argument("--steps", type=int, default=8000, help="training steps")
+    parser.add_argument("--windows", type=int, default=WINDOWS, help="training windows")
+    parser.add_argument("--synthetic", type=int, default=SYNTHETIC_SERIES, help="synthetic series")
     return parser.parse_args()
 
 
-def _manifest(onnx_bytes: bytes, parameters: dict, steps: int, trace_digests: dict, metrics: dict) -> dict:
+def _manifest(onnx_bytes: bytes, parameters: dict, arguments, trace_digests: dict, metrics: dict) -> dict:
     def tensors(table):
         return [{"name": name, "type": "f32", "shape": shape} for name, shape in table.items()]
 
     return {
-        "form": 1,
+        "form": 2,
         "name": form.NAME,
         "file": "demand.onnx",
         "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
         "opset": form.OPSET,
         "inputs": tensors(export.INPUTS),
         "outputs": tensors(export.OUTPUTS),
+        "sections": [[name, length] for name, length in form.SECTIONS.items()],
         "resources": list(form.RESOURCES),
         "statistics": list(form.STATISTICS),
-        "context_steps": form.CONTEXT_STEPS,
+        "history_steps": form.HISTORY_STEPS,
         "horizon_steps": form.HORIZON_STEPS,
         "quantile_levels": list(form.QUANTILE_LEVELS),
         "peak_steps": list(form.PEAK_STEPS),
@@ -72,10 +75,10 @@ def _manifest(onnx_bytes: bytes, parameters: dict, steps: int, trace_digests: di
         "normaliser": normaliser.VERSION,
         "seed": SEED,
         "training": {
-            "steps": steps,
+            "steps": arguments.steps,
             "batch": BATCH,
-            "windows": WINDOWS,
-            "synthetic_series": SYNTHETIC_SERIES,
+            "windows": arguments.windows,
+            "synthetic_series": arguments.synthetic,
             "parameters": int(sum(p.size for p in parameters.values())),
             "file_bytes": len(onnx_bytes),
         },
@@ -90,16 +93,16 @@ def main() -> None:
     """Reads, trains, scores, writes."""
     arguments = _arguments()
     traces = series.read_traces(arguments.traces)
-    everything = traces + synthetic.synthetic_series(SYNTHETIC_SERIES, SEED)
-    train = windows.training_windows(everything, WINDOWS, SEED)
-    print(f"{len(traces)} traces, {len(train.context)} training windows", flush=True)
+    everything = traces + synthetic.synthetic_series(arguments.synthetic, SEED)
+    train = windows.training_windows(everything, arguments.windows, SEED)
+    print(f"{len(traces)} traces, {len(train.features)} training windows", flush=True)
     parameters = network.train(train, arguments.steps, BATCH, SEED)
 
     origins = windows.validation_origins(traces)
     print(f"scoring {len(origins)} held-out windows", flush=True)
     metrics = evaluate(parameters, origins)
     onnx_bytes = export.onnx_model(parameters).SerializeToString(deterministic=True)
-    manifest = _manifest(onnx_bytes, parameters, arguments.steps, series.file_digests(arguments.traces), metrics)
+    manifest = _manifest(onnx_bytes, parameters, arguments, series.file_digests(arguments.traces), metrics)
     vectors = parity.parity_vectors(onnx_bytes, origins)
 
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
 //! What can be wrong with a model, its manifest or a context.
 
+use quotary_common::units::ResourceKind;
 use thiserror::Error;
-
-use crate::resource::ResourceKind;
 
 /// A cause whose type is the inference engine's own and stays hidden.
 pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -85,7 +84,7 @@ pub enum ModelError {
         found: Vec<usize>,
     },
     /// The model was not trained for this kind of resource.
-    #[error("model {name} knows nothing of {resource}")]
+    #[error("model {name} knows nothing of {}", .resource.unit_name())]
     Resource {
         /// The model's name.
         name: String,

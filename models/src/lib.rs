@@ -1,8 +1,8 @@
 //! The forecast model: loads it, runs it, answers in the caller's unit.
 //!
 //! A model is two files: ONNX bytes and a manifest that pins them (digest, opset, shapes, quantile levels, normaliser).
-//! [`Model::load`] enforces the manifest; [`Model::predict`] takes one series' recent steps and gives quantiles of demand
-//! per step and of the peak (design §6). [`shipped`] is the model that this repository trains (`train.sh`) and builds in.
+//! [`Model::load`] enforces the manifest; [`Model::forecast_all`] takes the past of series and gives quantiles of demand
+//! per step and of the peak (design §6): it is a [`quotary_decide::forecast::QuantileModel`], the ladder's first rung. [`shipped`] is the model that this repository trains (`train.sh`) and builds in.
 //!
 //! Assumes: the caller has decided to trust the manifest. The manifest then decides about the ONNX file.
 //! Promises: no forecast holds NaN, an infinity or a negative number; quantiles never cross, and a longer peak is never below a
@@ -16,11 +16,7 @@ mod manifest;
 mod model;
 mod network;
 mod normaliser;
-mod prediction;
-mod resource;
 
 pub use error::{ContextFault, ModelError};
-pub use manifest::{MAX_MANIFEST_BYTES, MAX_MODEL_BYTES};
-pub use model::{Model, shipped};
-pub use prediction::Prediction;
-pub use resource::ResourceKind;
+pub use manifest::{HeldOut, MAX_MANIFEST_BYTES, MAX_MODEL_BYTES};
+pub use model::{Model, shipped, shipped_files};

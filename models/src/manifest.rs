@@ -1,23 +1,25 @@
 //! The manifest: what a model file must be. Raw JSON in, a checked value out.
 
+use std::collections::BTreeMap;
+
+use quotary_common::units::ResourceKind;
+use quotary_decide::forecast::{PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, STEPS};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::error::ModelError;
 use crate::normaliser;
-use crate::prediction::Levels;
-use crate::resource::ResourceKind;
 
 /// Largest manifest read.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 /// Largest ONNX file read: design §6 wants small models.
 pub const MAX_MODEL_BYTES: usize = 5 * 1024 * 1024;
 
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 const MAX_NAME_BYTES: usize = 64;
-const MAX_STEPS: usize = 4096;
-const MAX_LEVELS: usize = 64;
 const BATCH: &str = "batch";
+/// Levels closer than this are one level: they come from decimal text.
+const SAME_LEVEL: f64 = 1e-9;
 
 /// The JSON as written by `train.py`. Fields that only tell of the training are accepted whatever they hold.
 #[derive(Debug, Deserialize)]
@@ -31,9 +33,10 @@ struct Raw {
     opset: i64,
     inputs: Vec<RawTensor>,
     outputs: Vec<RawTensor>,
-    resources: Vec<ResourceKind>,
+    sections: Vec<(String, usize)>,
+    resources: Vec<RawResource>,
     statistics: Vec<String>,
-    context_steps: usize,
+    history_steps: usize,
     horizon_steps: usize,
     quantile_levels: Vec<f64>,
     peak_steps: Vec<usize>,
@@ -43,12 +46,10 @@ struct Raw {
     _seed: IgnoredAny,
     #[serde(rename = "training")]
     _training: IgnoredAny,
-    #[serde(rename = "training_data")]
-    _training_data: IgnoredAny,
+    training_data: BTreeMap<String, String>,
     #[serde(rename = "libraries")]
     _libraries: IgnoredAny,
-    #[serde(rename = "metrics")]
-    _metrics: IgnoredAny,
+    metrics: RawMetrics,
     #[serde(rename = "licences")]
     _licences: IgnoredAny,
 }
@@ -69,6 +70,47 @@ enum RawDimension {
     Fixed(usize),
 }
 
+/// The kinds that models tell apart; storage is forecast by the simple rungs.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawResource {
+    Cpu,
+    Memory,
+    Disk,
+    Network,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawMetrics {
+    all: RawPart,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawPart {
+    methods: RawMethods,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawMethods {
+    model: HeldOut,
+}
+
+/// What the manifest says of the model's forecasts on data that it was not trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct HeldOut {
+    /// Geometric mean over series of its weighted quantile loss over that of the EWMA rule.
+    pub wql_ratio_to_ewma: f64,
+    /// Share of what came at or below the 90 % line, before calibration.
+    #[serde(rename = "coverage_0.9")]
+    pub coverage_p90: f64,
+    /// The same of the 95 % line.
+    #[serde(rename = "coverage_0.95")]
+    pub coverage_p95: f64,
+    /// The same of the 99 % line.
+    #[serde(rename = "coverage_0.99")]
+    pub coverage_p99: f64,
+}
+
 /// A manifest that this program can honour. Only [`Manifest::check`] makes one.
 #[derive(Debug)]
 pub(crate) struct Manifest {
@@ -76,9 +118,9 @@ pub(crate) struct Manifest {
     pub(crate) sha256: [u8; 32],
     pub(crate) opset: i64,
     pub(crate) resources: Vec<ResourceKind>,
-    pub(crate) context_steps: usize,
-    pub(crate) horizon_steps: usize,
-    pub(crate) levels: Levels,
+    /// Values of the one input per row.
+    pub(crate) features: usize,
+    pub(crate) held_out: HeldOut,
 }
 
 impl Manifest {
@@ -94,46 +136,70 @@ impl Manifest {
         if raw.form != FORM {
             return refuse("form", format!("it is {}, this program knows {FORM}", raw.form));
         }
-        if raw.normaliser != normaliser::VERSION {
-            return refuse(
-                "normaliser",
-                format!("it is {}, this program knows {}", raw.normaliser, normaliser::VERSION),
-            );
-        }
-        if raw.statistics != normaliser::STATISTICS {
-            return refuse("statistics", format!("normaliser 1 gives {:?}, in this order", normaliser::STATISTICS));
-        }
         check_name(&raw.name)?;
-        check_resources(&raw.resources)?;
-        check_steps("context_steps", raw.context_steps)?;
-        check_steps("horizon_steps", raw.horizon_steps)?;
-        check_levels("quantile_levels", &raw.quantile_levels)?;
-        check_levels("peak_levels", &raw.peak_levels)?;
-        check_peak_steps(&raw.peak_steps, raw.horizon_steps)?;
-        check_tensors(&raw)?;
-        let sha256 =
-            data_encoding::HEXLOWER.decode(raw.sha256.as_bytes()).ok().and_then(|digest| digest.try_into().ok());
-        let Some(sha256) = sha256 else {
+        let resources = checked_resources(&raw.resources)?;
+        check_normaliser(&raw, resources.len())?;
+        check_levels("quantile_levels", &raw.quantile_levels, &QUANTILE_LEVELS)?;
+        check_levels("peak_levels", &raw.peak_levels, &PEAK_LEVELS)?;
+        if raw.horizon_steps != STEPS {
+            return refuse("horizon_steps", format!("it is {}, this program forecasts {STEPS}", raw.horizon_steps));
+        }
+        if raw.peak_steps != PEAK_STEPS {
+            return refuse("peak_steps", format!("it must be {PEAK_STEPS:?}"));
+        }
+        let features = normaliser::FEATURES + resources.len();
+        check_tensors(&raw, features)?;
+        let Some(sha256) = digest_of(&raw.sha256) else {
             return refuse("sha256", "it must be 64 lower-case hexadecimal digits".to_owned());
         };
-        Ok(Self {
-            name: raw.name,
-            sha256,
-            opset: raw.opset,
-            resources: raw.resources,
-            context_steps: raw.context_steps,
-            horizon_steps: raw.horizon_steps,
-            levels: Levels {
-                quantile_levels: raw.quantile_levels,
-                peak_steps: raw.peak_steps,
-                peak_levels: raw.peak_levels,
-            },
-        })
+        check_training_data(&raw.training_data)?;
+        let held_out = raw.metrics.all.methods.model;
+        check_metrics(&held_out)?;
+        Ok(Self { name: raw.name, sha256, opset: raw.opset, resources, features, held_out })
     }
 }
 
 fn refuse<T>(field: &'static str, why: String) -> Result<T, ModelError> {
     Err(ModelError::ManifestField { field, why })
+}
+
+fn digest_of(text: &str) -> Option<[u8; 32]> {
+    data_encoding::HEXLOWER.decode(text.as_bytes()).ok()?.try_into().ok()
+}
+
+fn check_normaliser(raw: &Raw, resources: usize) -> Result<(), ModelError> {
+    if raw.normaliser != normaliser::VERSION {
+        return refuse("normaliser", format!("it is {}, this program knows {}", raw.normaliser, normaliser::VERSION));
+    }
+    if raw.statistics != normaliser::STATISTICS {
+        return refuse("statistics", format!("normaliser 2 gives {:?}, in this order", normaliser::STATISTICS));
+    }
+    if raw.history_steps != normaliser::HISTORY {
+        return refuse("history_steps", format!("normaliser 2 takes {}", normaliser::HISTORY));
+    }
+    let expected: Vec<(&str, usize)> = normaliser::sections(resources).collect();
+    let same = raw.sections.iter().zip(&expected).all(|((name, length), one)| (name.as_str(), *length) == *one);
+    if raw.sections.len() != expected.len() || !same {
+        return refuse("sections", format!("from the other fields it must be {expected:?}"));
+    }
+    Ok(())
+}
+
+/// What it was trained on must be told: a site that retrains must see what is behind a model.
+fn check_training_data(data: &BTreeMap<String, String>) -> Result<(), ModelError> {
+    if data.is_empty() || data.values().any(|digest| digest_of(digest).is_none()) {
+        return refuse("training_data", "it must name at least one file, each with its sha256".to_owned());
+    }
+    Ok(())
+}
+
+fn check_metrics(held_out: &HeldOut) -> Result<(), ModelError> {
+    let shares = [held_out.coverage_p90, held_out.coverage_p95, held_out.coverage_p99];
+    let sound = shares.iter().all(|share| (0.0..=1.0).contains(share));
+    if !sound || !held_out.wql_ratio_to_ewma.is_finite() || held_out.wql_ratio_to_ewma <= 0.0 {
+        return refuse("metrics", "coverages must lie in 0 to 1, and the ratio to EWMA above 0".to_owned());
+    }
+    Ok(())
 }
 
 /// Names stand in forecasts, logs and tables, so they are short and plain.
@@ -145,52 +211,38 @@ fn check_name(name: &str) -> Result<(), ModelError> {
     Ok(())
 }
 
-fn check_resources(resources: &[ResourceKind]) -> Result<(), ModelError> {
-    let repeated =
-        resources.iter().enumerate().any(|(index, kind)| resources.iter().skip(index + 1).any(|other| other == kind));
-    if resources.is_empty() || repeated {
+fn checked_resources(resources: &[RawResource]) -> Result<Vec<ResourceKind>, ModelError> {
+    let kinds: Vec<ResourceKind> = resources
+        .iter()
+        .map(|kind| match kind {
+            RawResource::Cpu => ResourceKind::Cpu,
+            RawResource::Memory => ResourceKind::Memory,
+            RawResource::Disk => ResourceKind::Disk,
+            RawResource::Network => ResourceKind::Network,
+        })
+        .collect();
+    let repeated = kinds.iter().enumerate().any(|(index, kind)| kinds.iter().skip(index + 1).any(|other| other == kind));
+    if kinds.is_empty() || repeated {
         return refuse("resources", "it must list at least one kind, each once".to_owned());
     }
-    Ok(())
+    Ok(kinds)
 }
 
-fn check_steps(field: &'static str, steps: usize) -> Result<(), ModelError> {
-    if steps == 0 || steps > MAX_STEPS {
-        return refuse(field, format!("it is {steps}, it must be 1 to {MAX_STEPS}"));
-    }
-    Ok(())
-}
-
-fn check_levels(field: &'static str, levels: &[f64]) -> Result<(), ModelError> {
-    if levels.is_empty() || levels.len() > MAX_LEVELS {
-        return refuse(field, format!("it has {} levels, it must have 1 to {MAX_LEVELS}", levels.len()));
-    }
-    let inside = levels.iter().all(|level| *level > 0.0 && *level < 1.0);
-    if !inside || !levels.is_sorted_by(|one, next| one < next) {
-        return refuse(field, "its levels must lie between 0 and 1 and ascend".to_owned());
-    }
-    Ok(())
-}
-
-fn check_peak_steps(peak_steps: &[usize], horizon_steps: usize) -> Result<(), ModelError> {
-    let inside = peak_steps.iter().all(|steps| (1..=horizon_steps).contains(steps));
-    if peak_steps.is_empty() || !inside || !peak_steps.is_sorted_by(|one, next| one < next) {
-        return refuse("peak_steps", format!("it must list lengths from 1 to {horizon_steps}, ascending"));
+/// Forecasts of one deployment have one form, so models must give exactly these levels.
+fn check_levels(field: &'static str, levels: &[f64], expected: &[f64]) -> Result<(), ModelError> {
+    let same = levels.iter().zip(expected).all(|(one, other)| (one - other).abs() < SAME_LEVEL);
+    if levels.len() != expected.len() || !same {
+        return refuse(field, format!("it must be {expected:?}"));
     }
     Ok(())
 }
 
 /// Inputs and outputs must be those that follow from the other fields, in this order.
-fn check_tensors(raw: &Raw) -> Result<(), ModelError> {
-    let inputs = [
-        tensor("context", &[raw.context_steps]),
-        tensor("mask", &[raw.context_steps]),
-        tensor("statistics", &[raw.statistics.len()]),
-        tensor("resource", &[raw.resources.len()]),
-    ];
+fn check_tensors(raw: &Raw, features: usize) -> Result<(), ModelError> {
+    let inputs = [tensor("features", &[features])];
     let outputs = [
-        tensor("steps", &[raw.horizon_steps, raw.quantile_levels.len()]),
-        tensor("peaks", &[raw.peak_steps.len(), raw.peak_levels.len()]),
+        tensor("steps", &[STEPS, QUANTILE_LEVELS.len()]),
+        tensor("peaks", &[PEAK_STEPS.len(), PEAK_LEVELS.len()]),
     ];
     if raw.inputs != inputs {
         return refuse("inputs", format!("from the other fields it must be {inputs:?}"));
@@ -230,29 +282,32 @@ mod tests {
     #[test]
     fn the_shipped_manifest_is_accepted() {
         let manifest = Manifest::check(SHIPPED).unwrap();
-        assert_eq!(manifest.levels.peak_steps, [3, 6, 12]);
-        assert_eq!(manifest.resources, ResourceKind::ALL);
+        assert_eq!(manifest.resources, [ResourceKind::Cpu, ResourceKind::Memory, ResourceKind::Disk, ResourceKind::Network]);
+        assert!(manifest.held_out.wql_ratio_to_ewma < 0.95);
     }
 
     #[test]
     fn each_field_that_cannot_be_honoured_is_named() {
-        assert_eq!(refused_field(|m| m["form"] = json!(2)), "form");
-        assert_eq!(refused_field(|m| m["normaliser"] = json!(2)), "normaliser");
+        assert_eq!(refused_field(|m| m["form"] = json!(1)), "form");
+        assert_eq!(refused_field(|m| m["normaliser"] = json!(1)), "normaliser");
         assert_eq!(refused_field(|m| m["name"] = json!("De mand")), "name");
         assert_eq!(refused_field(|m| m["sha256"] = json!("00")), "sha256");
         assert_eq!(refused_field(|m| m["statistics"] = json!(["last"])), "statistics");
+        assert_eq!(refused_field(|m| m["sections"][0][1] = json!(95)), "sections");
         assert_eq!(refused_field(|m| m["resources"] = json!(["cpu", "cpu"])), "resources");
         assert_eq!(refused_field(|m| m["resources"] = json!(["gpu"])), "(form)");
-        assert_eq!(refused_field(|m| m["context_steps"] = json!(0)), "context_steps");
-        assert_eq!(refused_field(|m| m["context_steps"] = json!(95)), "inputs");
-        assert_eq!(refused_field(|m| m["horizon_steps"] = json!(1_000_000)), "horizon_steps");
-        assert_eq!(refused_field(|m| m["horizon_steps"] = json!(13)), "outputs");
-        assert_eq!(refused_field(|m| m["quantile_levels"] = json!([0.5, 0.4])), "quantile_levels");
-        assert_eq!(refused_field(|m| m["quantile_levels"] = json!([0.5, 0.5])), "quantile_levels");
+        assert_eq!(refused_field(|m| m["history_steps"] = json!(96)), "history_steps");
+        assert_eq!(refused_field(|m| m["horizon_steps"] = json!(13)), "horizon_steps");
+        assert_eq!(refused_field(|m| m["quantile_levels"][0] = json!(0.2)), "quantile_levels");
+        assert_eq!(refused_field(|m| drop(m["quantile_levels"].as_array_mut().unwrap().pop())), "quantile_levels");
         assert_eq!(refused_field(|m| m["peak_levels"] = json!([0.5, 1.0])), "peak_levels");
-        assert_eq!(refused_field(|m| m["peak_levels"] = json!([])), "peak_levels");
         assert_eq!(refused_field(|m| m["peak_steps"] = json!([3, 6, 13])), "peak_steps");
         assert_eq!(refused_field(|m| m["inputs"][0]["name"] = json!("x")), "inputs");
+        assert_eq!(refused_field(|m| m["outputs"][1]["shape"][2] = json!(6)), "outputs");
+        assert_eq!(refused_field(|m| m["training_data"] = json!({})), "training_data");
+        assert_eq!(refused_field(|m| m["training_data"] = json!({"traces": "00"})), "training_data");
+        assert_eq!(refused_field(|m| m["metrics"]["all"]["methods"]["model"]["coverage_0.9"] = json!(90)), "metrics");
+        assert_eq!(refused_field(|m| m["metrics"] = json!({})), "(form)");
         assert_eq!(refused_field(|m| m["unheard_of"] = json!(1)), "(form)");
         assert_eq!(refused_field(|m| drop(m.as_object_mut().unwrap().remove("opset"))), "(form)");
     }

@@ -1,16 +1,15 @@
 //! A model that has passed its manifest, and its forecasts.
 
 use std::fmt;
-use std::sync::Arc;
 
+use quotary_common::units::ResourceKind;
+use quotary_decide::forecast::{ModelFault, ModelRef, Past, QuantileModel, Quantiles};
 use ring::digest::{SHA256, digest};
 
-use crate::error::ModelError;
-use crate::manifest::{MAX_MODEL_BYTES, Manifest};
-use crate::network::{Inputs, Network, Outputs};
-use crate::normaliser::Mapped;
-use crate::prediction::{Levels, Prediction};
-use crate::resource::ResourceKind;
+use crate::error::{ContextFault, ModelError};
+use crate::manifest::{HeldOut, MAX_MODEL_BYTES, Manifest};
+use crate::network::{BATCH, Network, Outputs};
+use crate::normaliser::{FEATURES, Mapping};
 
 const SHIPPED_MANIFEST: &[u8] = include_bytes!("../demand.manifest.json");
 const SHIPPED_ONNX: &[u8] = include_bytes!("../demand.onnx");
@@ -23,18 +22,21 @@ pub fn shipped() -> Result<Model, ModelError> {
     Model::load(SHIPPED_MANIFEST, SHIPPED_ONNX)
 }
 
+/// The two files of the model that is built in: manifest, then ONNX.
+pub fn shipped_files() -> (&'static [u8], &'static [u8]) {
+    (SHIPPED_MANIFEST, SHIPPED_ONNX)
+}
+
 /// A loaded model. Only [`Model::load`] makes one; threads may share it.
 pub struct Model {
-    name: String,
-    sha256: [u8; 32],
-    context_steps: usize,
+    reference: ModelRef,
     resources: Vec<ResourceKind>,
-    levels: Arc<Levels>,
+    held_out: HeldOut,
     network: Network,
 }
 
 impl Model {
-    /// Loads a model of which the manifest says what it must be: size, digest, opset, inputs, outputs. A trial run per kind of
+    /// Loads a model of which the manifest says what it must be: size, digest, opset, input, outputs. A trial run per kind of
     /// resource shows that outputs have the stated shapes.
     ///
     /// # Errors
@@ -45,8 +47,8 @@ impl Model {
             return Err(ModelError::ModelTooLarge { name: manifest.name, bytes: onnx.len(), limit: MAX_MODEL_BYTES });
         }
         let found = digest(&SHA256, onnx);
+        let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
         if found.as_ref() != manifest.sha256 {
-            let hex = |bytes: &[u8]| data_encoding::HEXLOWER.encode(bytes);
             return Err(ModelError::Digest {
                 name: manifest.name,
                 pinned: hex(&manifest.sha256),
@@ -54,77 +56,116 @@ impl Model {
             });
         }
         let network = Network::load(&manifest, onnx)?;
-        let model = Self {
-            name: manifest.name,
-            sha256: manifest.sha256,
-            context_steps: manifest.context_steps,
-            resources: manifest.resources,
-            levels: Arc::new(manifest.levels),
-            network,
-        };
+        let reference = ModelRef { name: manifest.name, sha256: hex(&manifest.sha256) };
+        let model = Self { reference, resources: manifest.resources, held_out: manifest.held_out, network };
         for resource in &model.resources {
-            model.predict(*resource, &[Some(1.0), None, Some(2.0), Some(3.0)])?;
+            let values = [Some(1.0), None, Some(2.0), Some(3.0)];
+            model.forecast(&Past { resource: *resource, interval_s: 300, values: &values })?;
         }
         Ok(model)
     }
 
-    /// The name that forecasts carry.
+    /// Its name and its digest, as forecasts carry them.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn reference(&self) -> &ModelRef {
+        &self.reference
     }
 
-    /// SHA-256 of the ONNX file.
+    /// What its manifest says of it on data that it was not trained on.
     #[must_use]
-    pub fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
+    pub fn held_out(&self) -> &HeldOut {
+        &self.held_out
     }
 
-    /// How many steps of a context the model sees; older ones have no influence.
-    #[must_use]
-    pub fn context_steps(&self) -> usize {
-        self.context_steps
-    }
-
-    /// Forecasts from `context`: demand per step, oldest first, newest last, `None` where nothing is known, in any unit.
-    /// It may be shorter or longer than [`Model::context_steps`]; one known value suffices, though little can follow from it.
-    /// The forecast is in the same unit and its steps are as long as the context's.
+    /// Forecasts one series. One known value among the newest 96 suffices, though little can follow from it; what is older than
+    /// 312 steps has no influence.
     ///
     /// # Errors
-    /// A context without a value, or with one that is no demand; a kind of resource that the model does not know; a model that
+    /// A past without a value, or with one that is no demand; a kind of resource that the model does not know; a model that
     /// gives no finite numbers.
-    pub fn predict(&self, resource: ResourceKind, context: &[Option<f64>]) -> Result<Prediction, ModelError> {
-        let mapped = Mapped::from_context(context, self.context_steps)?;
-        let raw = self.run(resource, &mapped)?;
-        let steps = self.restore("steps", &mapped, &raw.steps)?;
-        let peaks = self.restore("peaks", &mapped, &raw.peaks)?;
-        Ok(Prediction::from_rows(Arc::clone(&self.levels), steps, peaks))
+    pub fn forecast(&self, past: &Past<'_>) -> Result<Quantiles, ModelError> {
+        let mut answers = self.forecast_all(std::slice::from_ref(past));
+        answers.pop().unwrap_or(Err(ModelError::Context(ContextFault::Empty)))
     }
 
-    fn run(&self, resource: ResourceKind, mapped: &Mapped) -> Result<Outputs, ModelError> {
-        if !self.resources.contains(&resource) {
-            return Err(ModelError::Resource { name: self.name.clone(), resource });
+    /// Forecasts many series, several at a time: one answer for each, in their order. One that fails moves no other.
+    ///
+    /// # Errors
+    /// For each as [`Model::forecast`].
+    pub fn forecast_all(&self, pasts: &[Past<'_>]) -> Vec<Result<Quantiles, ModelError>> {
+        let mut answers = Vec::with_capacity(pasts.len());
+        let width = FEATURES + self.resources.len();
+        for part in pasts.chunks(BATCH) {
+            let mut features = vec![0.0; width * part.len()];
+            let mappings: Vec<Result<Mapping, ModelError>> = part
+                .iter()
+                .zip(features.chunks_exact_mut(width))
+                .map(|(past, features)| self.prepare(past, features))
+                .collect();
+            answers.extend(self.run(&mut features, mappings));
         }
-        let one_hot: Vec<f32> = self.resources.iter().map(|kind| if *kind == resource { 1.0 } else { 0.0 }).collect();
-        let inputs =
-            Inputs { context: &mapped.context, mask: &mapped.mask, statistics: &mapped.statistics, resource: &one_hot };
-        self.network.run(&self.name, &inputs)
+        answers
     }
 
-    fn restore(&self, output: &'static str, mapped: &Mapped, rows: &[Vec<f32>]) -> Result<Vec<Vec<f64>>, ModelError> {
-        let restored: Vec<Vec<f64>> =
-            rows.iter().map(|row| row.iter().map(|value| mapped.restore(*value)).collect()).collect();
-        if restored.iter().flatten().any(|value| !value.is_finite()) {
-            return Err(ModelError::NotFinite { name: self.name.clone(), output });
+    fn prepare(&self, past: &Past<'_>, features: &mut [f32]) -> Result<Mapping, ModelError> {
+        let unknown = || ModelError::Resource { name: self.reference.name.clone(), resource: past.resource };
+        let kind = self.resources.iter().position(|kind| *kind == past.resource).ok_or_else(unknown)?;
+        let mapping = Mapping::write(past, features)?;
+        if let Some(place) = features.get_mut(FEATURES + kind) {
+            *place = 1.0;
         }
-        Ok(restored)
+        Ok(mapping)
+    }
+
+    /// A row that could not be prepared is run as zeros, and told as what it is.
+    fn run(&self, features: &mut Vec<f32>, mappings: Vec<Result<Mapping, ModelError>>) -> Vec<Result<Quantiles, ModelError>> {
+        let name = &self.reference.name;
+        let rows = mappings.len();
+        match self.network.run(name, features, rows) {
+            Ok(outputs) => mappings
+                .into_iter()
+                .enumerate()
+                .map(|(row, mapping)| mapping.and_then(|mapping| self.restore(&mapping, &outputs, row)))
+                .collect(),
+            // One bad row must not cost the others their answer: each by itself.
+            Err(_) if rows > 1 => {
+                let width = FEATURES + self.resources.len();
+                let singles = features.chunks_exact(width).map(<[f32]>::to_vec).zip(mappings);
+                singles.flat_map(|(mut features, mapping)| self.run(&mut features, vec![mapping])).collect()
+            }
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    fn restore(&self, mapping: &Mapping, outputs: &Outputs, row: usize) -> Result<Quantiles, ModelError> {
+        let fail = |output| ModelError::NotFinite { name: self.reference.name.clone(), output };
+        let (steps, peaks) = outputs.row(row).ok_or_else(|| fail("steps"))?;
+        Quantiles::from_raw(
+            steps.map(|step| step.map(|value| mapping.restore(value))),
+            peaks.map(|peak| peak.map(|value| mapping.restore(value))),
+        )
+        .ok_or_else(|| fail("steps or peaks"))
+    }
+}
+
+impl QuantileModel for Model {
+    fn reference(&self) -> &ModelRef {
+        &self.reference
+    }
+
+    fn quantiles(&self, pasts: &[Past<'_>]) -> Vec<Result<Quantiles, ModelFault>> {
+        let told = |error: ModelError| match error {
+            ModelError::Context(fault) => ModelFault::Past(fault.to_string()),
+            ModelError::Resource { .. } => ModelFault::Resource,
+            other => ModelFault::Failed(other.to_string()),
+        };
+        self.forecast_all(pasts).into_iter().map(|answer| answer.map_err(told)).collect()
     }
 }
 
 impl fmt::Debug for Model {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sha256 = data_encoding::HEXLOWER.encode(&self.sha256);
-        formatter.debug_struct("Model").field("name", &self.name).field("sha256", &sha256).finish_non_exhaustive()
+        formatter.debug_struct("Model").field("reference", &self.reference).finish_non_exhaustive()
     }
 }
 

@@ -1,8 +1,10 @@
-//! Runs tract (only this file and `graph.rs` know it): from ONNX bytes to a plan with batch 1, and from mapped inputs to raw outputs.
+//! Runs tract (only this file and `graph.rs` know it): from ONNX bytes to plans for one row and for many, and from features to raw
+//! outputs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use quotary_decide::forecast::{PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, STEPS};
 use tract_onnx::prelude::{
     Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TractResult, TypedRunnableModel, tvec,
 };
@@ -10,35 +12,46 @@ use tract_onnx::prelude::{
 use crate::error::{Cause, ModelError};
 use crate::graph;
 use crate::manifest::Manifest;
-use crate::normaliser::STATISTICS;
 
-const INPUTS: [&str; 4] = ["context", "mask", "statistics", "resource"];
+const INPUT: &str = "features";
 const OUTPUTS: [&str; 2] = ["steps", "peaks"];
+/// Rows that run at once, where so many are asked for.
+pub(crate) const BATCH: usize = 32;
 
 /// A loaded network. Running it changes nothing in it, so threads may share it.
 pub(crate) struct Network {
-    plan: Arc<TypedRunnableModel>,
-    shapes: Shapes,
+    /// Plans for one row and for [`BATCH`] rows: tract optimises for fixed sizes.
+    single: Arc<TypedRunnableModel>,
+    batch: Arc<TypedRunnableModel>,
+    width: usize,
 }
 
-#[derive(Debug)]
-struct Shapes {
-    steps: [usize; 3],
-    peaks: [usize; 3],
-}
-
-/// What goes into the network, each as long as the manifest says.
-pub(crate) struct Inputs<'a> {
-    pub(crate) context: &'a [f32],
-    pub(crate) mask: &'a [f32],
-    pub(crate) statistics: &'a [f32],
-    pub(crate) resource: &'a [f32],
-}
-
-/// Raw rows in the mapped space: per step the quantiles, per peak length the peak quantiles.
+/// Raw outputs in the mapped space, rows one after another.
 pub(crate) struct Outputs {
-    pub(crate) steps: Vec<Vec<f32>>,
-    pub(crate) peaks: Vec<Vec<f32>>,
+    steps: Vec<f32>,
+    peaks: Vec<f32>,
+}
+
+type RawRow = ([[f32; QUANTILE_LEVELS.len()]; STEPS], [[f32; PEAK_LEVELS.len()]; PEAK_STEPS.len()]);
+
+impl Outputs {
+    /// One row's steps and peaks.
+    pub(crate) fn row(&self, row: usize) -> Option<RawRow> {
+        let (mut steps, mut peaks) =
+            ([[0.0; QUANTILE_LEVELS.len()]; STEPS], [[0.0; PEAK_LEVELS.len()]; PEAK_STEPS.len()]);
+        fill(&mut steps, &self.steps, row)?;
+        fill(&mut peaks, &self.peaks, row)?;
+        Some((steps, peaks))
+    }
+}
+
+fn fill<const LEVELS: usize>(rows: &mut [[f32; LEVELS]], flat: &[f32], row: usize) -> Option<()> {
+    let size = rows.len() * LEVELS;
+    let values = flat.get(row * size..(row + 1) * size)?;
+    for (place, values) in rows.iter_mut().zip(values.chunks_exact(LEVELS)) {
+        place.copy_from_slice(values);
+    }
+    Some(())
 }
 
 impl Network {
@@ -56,38 +69,39 @@ impl Network {
         let proto = contained(|| framework.proto_model_for_read(&mut &*onnx)).map_err(fail("reading it as ONNX"))?;
         graph::check(manifest, &proto)?;
         let parsed = contained(|| framework.model_for_proto_model(&proto)).map_err(fail("finding its operators"))?;
-        let named = contained(|| parsed.with_input_names(INPUTS)?.with_outputs_by_name(OUTPUTS))
+        let named = contained(|| parsed.with_input_names([INPUT])?.with_outputs_by_name(OUTPUTS))
             .map_err(fail("finding its inputs and outputs"))?;
-        let lengths = [manifest.context_steps, manifest.context_steps, STATISTICS.len(), manifest.resources.len()];
-        let plan = contained(|| {
-            let facts = lengths.iter().map(|length| InferenceFact::dt_shape(f32::datum_type(), tvec!(1, *length)));
-            let shaped =
-                facts.enumerate().try_fold(named, |model, (index, fact)| model.with_input_fact(index, fact))?;
-            shaped.into_optimized()?.into_runnable()
-        })
-        .map_err(fail("optimising it for the manifest's shapes"))?;
-        let levels = &manifest.levels;
-        let shapes = Shapes {
-            steps: [1, manifest.horizon_steps, levels.quantile_levels.len()],
-            peaks: [1, levels.peak_steps.len(), levels.peak_levels.len()],
+        let width = manifest.features;
+        let plan = |rows: usize| {
+            let named = named.clone();
+            contained(move || {
+                let fact = InferenceFact::dt_shape(f32::datum_type(), tvec!(rows, width));
+                named.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
+            })
+            .map_err(fail("optimising it for the manifest's shapes"))
         };
-        Ok(Self { plan, shapes })
+        Ok(Self { single: plan(1)?, batch: plan(BATCH)?, width })
     }
 
-    /// Runs once.
+    /// Runs `rows` rows of `features`, at most [`BATCH`]; more than one are filled up to a whole batch.
     ///
     /// # Errors
     /// The engine fails, an output has another shape than the manifest says, or holds a value that is not finite.
-    pub(crate) fn run(&self, name: &str, inputs: &Inputs<'_>) -> Result<Outputs, ModelError> {
-        let values = [inputs.context, inputs.mask, inputs.statistics, inputs.resource];
+    pub(crate) fn run(&self, name: &str, features: &mut Vec<f32>, rows: usize) -> Result<Outputs, ModelError> {
+        let (plan, size) = if rows == 1 { (&self.single, 1) } else { (&self.batch, BATCH) };
+        features.resize(size * self.width, 0.0);
         let outputs = contained(|| {
-            let tensors = values.into_iter().map(|one| Ok(Tensor::from_shape(&[1, one.len()], one)?.into()));
-            self.plan.run(tensors.collect::<TractResult<_>>()?)
-        })
-        .map_err(|source| ModelError::Run { name: name.to_owned(), source })?;
+            let tensor = Tensor::from_shape(&[size, self.width], features)?;
+            plan.run(tvec!(tensor.into()))
+        });
+        features.truncate(rows * self.width);
+        let outputs = outputs.map_err(|source| ModelError::Run { name: name.to_owned(), source })?;
         let mut tensors = outputs.iter().map(|output| &**output);
-        let mut next = |output, stated| rows_of(name, output, stated, tensors.next());
-        Ok(Outputs { steps: next(OUTPUTS[0], &self.shapes.steps)?, peaks: next(OUTPUTS[1], &self.shapes.peaks)? })
+        let mut next = |output, stated| values_of(name, output, stated, rows, tensors.next());
+        Ok(Outputs {
+            steps: next(OUTPUTS[0], [size, STEPS, QUANTILE_LEVELS.len()])?,
+            peaks: next(OUTPUTS[1], [size, PEAK_STEPS.len(), PEAK_LEVELS.len()])?,
+        })
     }
 }
 
@@ -104,13 +118,14 @@ fn contained<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, Cause> {
     }
 }
 
-/// Rows of one output after checking shape and values.
-fn rows_of(
+/// The values of one output's first `rows` rows after checking shape and values.
+fn values_of(
     name: &str,
     output: &'static str,
-    stated: &[usize; 3],
+    stated: [usize; 3],
+    rows: usize,
     tensor: Option<&Tensor>,
-) -> Result<Vec<Vec<f32>>, ModelError> {
+) -> Result<Vec<f32>, ModelError> {
     let found = tensor.map(Tensor::shape).unwrap_or_default();
     if found != stated.as_slice() {
         return Err(ModelError::OutputShape {
@@ -122,9 +137,10 @@ fn rows_of(
     }
     let view = tensor.map(Tensor::to_plain_array_view::<f32>).transpose();
     let view = view.map_err(|source| ModelError::Run { name: name.to_owned(), source: source.into() })?;
-    let values: Vec<f32> = view.into_iter().flat_map(|view| view.iter().copied().collect::<Vec<_>>()).collect();
+    let wanted = rows * stated[1] * stated[2];
+    let values: Vec<f32> = view.into_iter().flat_map(|view| view.iter().take(wanted).copied().collect::<Vec<_>>()).collect();
     if values.iter().any(|value| !value.is_finite()) {
         return Err(ModelError::NotFinite { name: name.to_owned(), output });
     }
-    Ok(values.chunks(stated[2]).map(<[f32]>::to_vec).collect())
+    Ok(values)
 }

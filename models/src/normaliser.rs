@@ -1,210 +1,347 @@
-//! Normaliser, version 1: takes a series' unit and level away before the network and puts them back behind it.
+//! Normaliser, version 2: from a series' past to what the network sees, and back. `training/normaliser.py` is the same in Python;
+//! `parity.json` holds both together.
 //!
-//! The same as `training/normaliser.py`; `parity.json` holds both together. Values are mapped by asinh((x - median) / scale) with
-//! scale = max(1.4826 · MAD, 0.5 · mean absolute deviation, 0.01 · |median|) over the context's valid values. The second term serves
-//! series that are mostly zero (MAD 0), the third constant ones. Multiplying a series by c > 0 multiplies median and scale by c and
-//! leaves the mapped values alone. Zeros only: scale 0, mapped to zeros, forecast zero.
+//! A value is mapped by asinh((x - median) / scale), with median and MAD over the known values of the context (the newest 96 steps)
+//! and scale = max(1.4826 MAD, 0.5 mean absolute deviation, 0.1 that of the whole 312 steps, 0.01 |median|). Multiplying a series
+//! multiplies median and scale and leaves mapped values as they are. A past of zeros has scale 0: all is mapped to zero.
+
+use quotary_decide::forecast::Past;
 
 use crate::error::ContextFault;
 
 /// The version that manifests must name.
-pub(crate) const VERSION: u32 = 1;
-/// Names of the statistics, in their order in [`Mapped::statistics`]; manifests must list them.
-pub(crate) const STATISTICS: [&str; 4] = ["zero_level", "last", "minimum", "maximum"];
+pub(crate) const VERSION: u32 = 2;
+
+/// The newest steps, each seen by itself.
+const CONTEXT: usize = 96;
+/// The steps before them, seen in blocks.
+const PAST: usize = 216;
+/// What the network can see at most.
+pub(crate) const HISTORY: usize = PAST + CONTEXT;
+const BLOCK: usize = 6;
+const BLOCKS: usize = PAST / BLOCK;
+const DAY: usize = 24;
+const DAY_BEFORE: usize = 6;
+const PEAK_BLOCK: usize = 12;
+const PEAK_BLOCKS: usize = HISTORY / PEAK_BLOCK;
+const PEAK_QUANTILES: [f64; 3] = [0.5, 0.75, 0.9];
+const RISE_QUANTILES: [f64; 4] = [0.5, 0.75, 0.9, 1.0];
+
+/// The sections of the network's input with their lengths, but for the kind of resource, which comes last.
+const SECTIONS: [(&str, usize); 8] = [
+    ("context", CONTEXT),
+    ("context_mask", CONTEXT),
+    ("block_means", BLOCKS),
+    ("block_maxima", BLOCKS),
+    ("block_mask", BLOCKS),
+    ("day", DAY),
+    ("day_mask", DAY),
+    ("statistics", STATISTICS.len()),
+];
+/// Names of the statistics, in their order; manifests must list them.
+pub(crate) const STATISTICS: [&str; 18] = [
+    "zero_level",
+    "last",
+    "minimum",
+    "maximum",
+    "level",
+    "roughness",
+    "known",
+    "long_minimum",
+    "long_maximum",
+    "long_mean",
+    "long_known",
+    "peak_median",
+    "peak_p75",
+    "peak_p90",
+    "rise_median",
+    "rise_p75",
+    "rise_p90",
+    "rise_maximum",
+];
+/// Values of the input, but for the kind of resource.
+pub(crate) const FEATURES: usize = 2 * CONTEXT + 3 * BLOCKS + 2 * DAY + STATISTICS.len();
 
 const MAD_TO_DEVIATION: f64 = 1.4826;
 const MEAN_DEVIATION_SHARE: f64 = 0.5;
+const LONG_DEVIATION_SHARE: f64 = 0.1;
 const MEDIAN_SHARE: f64 = 0.01;
+const LEVEL_FACTOR: f64 = 0.3;
 /// Outputs beyond this (sinh(10) = 11,013 scales) are cut, so that mapping back cannot run away.
 const MAPPED_LIMIT: f64 = 10.0;
 
-/// A mapped context and what maps outputs back. Only [`Mapped::from_context`] makes one.
-#[derive(Debug)]
-pub(crate) struct Mapped {
-    /// Mapped values, oldest first, 0 in gaps; as long as the model's context.
-    pub(crate) context: Vec<f32>,
-    /// 1 where there is a value, 0 in gaps.
-    pub(crate) mask: Vec<f32>,
-    /// Mapped zero, last valid, smallest and largest value.
-    pub(crate) statistics: [f32; 4],
+/// The sections as a manifest must list them.
+pub(crate) fn sections(resources: usize) -> impl Iterator<Item = (&'static str, usize)> {
+    SECTIONS.into_iter().chain([("resource", resources)])
+}
+
+/// What maps values of one series, and outputs back. Only [`Mapping::write`] makes one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mapping {
     median: f64,
     scale: f64,
 }
 
-impl Mapped {
-    /// Maps the last `context_steps` of `context` (oldest first, `None` = gap), with gaps before it if it is shorter.
+impl Mapping {
+    /// Writes what the network sees of `past` into `features` (of length [`FEATURES`]) and gives what maps its outputs back.
     ///
     /// # Errors
-    /// No value among those steps; a value that is not finite or negative; values too large to calculate with.
-    pub(crate) fn from_context(context: &[Option<f64>], context_steps: usize) -> Result<Self, ContextFault> {
-        let first = context.len().saturating_sub(context_steps);
-        let seen = context.get(first..).unwrap_or_default();
-        let mut values = Vec::with_capacity(seen.len());
-        for (offset, value) in seen.iter().enumerate() {
-            if let Some(value) = *value {
-                if !value.is_finite() || value < 0.0 {
-                    return Err(ContextFault::Value { index: first + offset, value });
-                }
-                values.push(value);
-            }
+    /// No value in the context; a value among the newest [`HISTORY`] that is not finite or negative; values too large to calculate with.
+    pub(crate) fn write(past: &Past<'_>, features: &mut [f32]) -> Result<Self, ContextFault> {
+        let history = History::of(past)?;
+        let mapping = Self::of(&history)?;
+        let near = mapping.near(&history);
+        let statistics = mapping.statistics(&history, &near);
+        let (means, maxima, block_mask) = mapping.blocks(&history);
+        let (day, day_mask) = mapping.day(&history, past.day_steps());
+        let context_mask = history.context().map(|value| if value.is_nan() { 0.0 } else { 1.0 });
+        let near = near.map(|value| if value.is_nan() { 0.0 } else { value });
+        let all = near
+            .into_iter()
+            .chain(context_mask)
+            .chain(means)
+            .chain(maxima)
+            .chain(block_mask)
+            .chain(day)
+            .chain(day_mask)
+            .chain(statistics);
+        for (place, value) in features.iter_mut().zip(all) {
+            *place = single(value);
         }
-        let (median, scale) = location_and_scale(&values)?;
-
-        let map = |value: f64| {
-            if scale > 0.0 { ((value - median) / scale).asinh() } else { 0.0 }
-        };
-        let padding = context_steps - seen.len();
-        let mut mapped = Self {
-            context: vec![0.0; context_steps],
-            mask: vec![0.0; context_steps],
-            statistics: [0.0; 4],
-            median,
-            scale,
-        };
-        let (mut last, mut minimum, mut maximum) = (0.0, f64::INFINITY, f64::NEG_INFINITY);
-        let places = mapped.context.iter_mut().zip(&mut mapped.mask).skip(padding);
-        for ((place, mask), value) in places.zip(seen) {
-            if let Some(value) = *value {
-                last = map(value);
-                minimum = f64::min(minimum, last);
-                maximum = f64::max(maximum, last);
-                *place = single(last);
-                *mask = 1.0;
-            }
-        }
-        mapped.statistics = [single(map(0.0)), single(last), single(minimum), single(maximum)];
-        Ok(mapped)
+        Ok(mapping)
     }
 
-    /// Maps one output back to the caller's unit; never negative. NaN stays NaN, for the caller to refuse.
+    fn of(history: &History) -> Result<Self, ContextFault> {
+        let mut known = Known::<CONTEXT>::of(history.context());
+        let median = known.median().ok_or(ContextFault::Empty)?;
+        let mut deviations = Known::<CONTEXT>::of(known.values().iter().map(|value| (value - median).abs()));
+        let mean = deviations.mean();
+        let mad = deviations.median().ok_or(ContextFault::Empty)?;
+        let long = mean_of(history.known().map(|value| (value - median).abs()), history.count);
+        let scale = (MAD_TO_DEVIATION * mad)
+            .max(MEAN_DEVIATION_SHARE * mean)
+            .max(LONG_DEVIATION_SHARE * long)
+            .max(MEDIAN_SHARE * median.abs());
+        if scale.is_finite() { Ok(Self { median, scale }) } else { Err(ContextFault::Overflow) }
+    }
+
+    /// asinh by its logarithm: absolute precision is what the network needs, and this is the fast form. NaN stays NaN.
+    fn map(&self, value: f64) -> f64 {
+        if self.scale > 0.0 {
+            let x = (value - self.median) / self.scale;
+            x.abs().mul_add(1.0, x.mul_add(x, 1.0).sqrt()).ln().copysign(x)
+        } else {
+            value * 0.0
+        }
+    }
+
+    /// Maps one output back to the caller's unit. NaN stays NaN, for the caller to refuse.
     pub(crate) fn restore(&self, output: f32) -> f64 {
-        let value = self.median + self.scale * f64::from(output).clamp(-MAPPED_LIMIT, MAPPED_LIMIT).sinh();
-        if value < 0.0 { 0.0 } else { value }
+        let bounded = f64::from(output).clamp(-MAPPED_LIMIT, MAPPED_LIMIT);
+        // sinh, by one exponential.
+        let grown = bounded.exp();
+        self.median + self.scale * 0.5 * (grown - 1.0 / grown)
+    }
+
+    fn near(&self, history: &History) -> [f64; CONTEXT] {
+        let mut near = [f64::NAN; CONTEXT];
+        for (place, value) in near.iter_mut().zip(history.context()) {
+            *place = self.map(value);
+        }
+        near
+    }
+
+    fn statistics(&self, history: &History, near: &[f64; CONTEXT]) -> [f64; STATISTICS.len()] {
+        let (mut minimum, mut maximum) = (f64::INFINITY, f64::NEG_INFINITY);
+        let (mut last, mut level, mut change, mut count) = (None, 0.0, 0.0, 0_usize);
+        for value in near.iter().copied().filter(|value| !value.is_nan()) {
+            (minimum, maximum) = (minimum.min(value), maximum.max(value));
+            match last {
+                None => level = value,
+                Some(before) => {
+                    level += LEVEL_FACTOR * (value - level);
+                    change += f64::abs(value - before);
+                }
+            }
+            (last, count) = (Some(value), count + 1);
+        }
+        let (low, high) = history
+            .known()
+            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+        let mut peaks = Known::<PEAK_BLOCKS>::of(history.values.chunks_exact(PEAK_BLOCK).map(maximum_of));
+        let [peak_median, peak_p75, peak_p90] = PEAK_QUANTILES.map(|quantile| self.map(peaks.at(quantile)));
+        let (end_level, mut rises) = history.rises();
+        let [rise_median, rise_p75, rise_p90, rise_maximum] =
+            RISE_QUANTILES.map(|quantile| self.map((end_level + rises.at(quantile)).max(0.0)));
+        [
+            self.map(0.0),
+            last.unwrap_or(0.0),
+            minimum,
+            maximum,
+            level,
+            change / count_of(count.saturating_sub(1).max(1)),
+            count_of(count) / count_of(CONTEXT),
+            self.map(low),
+            self.map(high),
+            self.map(mean_of(history.known(), history.count)),
+            count_of(history.count) / count_of(HISTORY),
+            peak_median,
+            peak_p75,
+            peak_p90,
+            rise_median,
+            rise_p75,
+            rise_p90,
+            rise_maximum,
+        ]
+    }
+
+    fn blocks(&self, history: &History) -> ([f64; BLOCKS], [f64; BLOCKS], [f64; BLOCKS]) {
+        let (mut means, mut maxima, mut mask) = ([0.0; BLOCKS], [0.0; BLOCKS], [0.0; BLOCKS]);
+        for (index, block) in history.values.chunks_exact(BLOCK).take(BLOCKS).enumerate() {
+            let known = || block.iter().copied().filter(|value| !value.is_nan());
+            let count = known().count();
+            if count > 0 {
+                means[index] = self.map(known().sum::<f64>() / count_of(count));
+                maxima[index] = self.map(maximum_of(block));
+                mask[index] = count_of(count) / count_of(BLOCK);
+            }
+        }
+        (means, maxima, mask)
+    }
+
+    /// The day before, around the hour that is forecast.
+    fn day(&self, history: &History, day_steps: Option<usize>) -> ([f64; DAY], [f64; DAY]) {
+        let (mut day, mut mask) = ([0.0; DAY], [0.0; DAY]);
+        for (index, (place, mask)) in day.iter_mut().zip(&mut mask).enumerate() {
+            let at = day_steps.and_then(|steps| (HISTORY + index).checked_sub(steps + DAY_BEFORE));
+            let found = at.and_then(|at| history.values.get(at)).filter(|value| !value.is_nan());
+            if let Some(value) = found {
+                (*place, *mask) = (self.map(*value), 1.0);
+            }
+        }
+        (day, mask)
     }
 }
 
-/// Median and scale of the valid values.
-fn location_and_scale(values: &[f64]) -> Result<(f64, f64), ContextFault> {
-    let median = median(values.to_vec()).ok_or(ContextFault::Empty)?;
-    let deviations: Vec<f64> = values.iter().map(|value| (value - median).abs()).collect();
-    #[expect(clippy::cast_precision_loss, reason = "a count of context steps is far below 2^53")]
-    let count = values.len() as f64;
-    let mean: f64 = deviations.iter().map(|deviation| deviation / count).sum();
-    let mad = self::median(deviations).ok_or(ContextFault::Empty)?;
-    let scale = (MAD_TO_DEVIATION * mad).max(MEAN_DEVIATION_SHARE * mean).max(MEDIAN_SHARE * median.abs());
-    if scale.is_finite() { Ok((median, scale)) } else { Err(ContextFault::Overflow) }
+/// The newest steps with NaN in gaps.
+struct History {
+    values: [f64; HISTORY],
+    count: usize,
 }
 
-/// The median; halves before adding, so that it cannot overflow. `None` without values.
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let lower = values.get(values.len().checked_sub(1)? / 2)?;
-    let upper = values.get(values.len() / 2)?;
-    Some(lower / 2.0 + upper / 2.0)
+impl History {
+    fn of(past: &Past<'_>) -> Result<Self, ContextFault> {
+        let seen = past.newest(HISTORY);
+        let mut history = Self { values: [f64::NAN; HISTORY], count: 0 };
+        let first = past.values.len() - seen.len();
+        let places = history.values.iter_mut().skip(HISTORY - seen.len());
+        for (index, (place, value)) in places.zip(seen).enumerate() {
+            let Some(value) = *value else { continue };
+            if !quotary_decide::forecast::is_demand(value) {
+                return Err(ContextFault::Value { index: first + index, value });
+            }
+            *place = value;
+            history.count += 1;
+        }
+        Ok(history)
+    }
+
+    fn context(&self) -> [f64; CONTEXT] {
+        let mut context = [f64::NAN; CONTEXT];
+        context.copy_from_slice(&self.values[PAST..]);
+        context
+    }
+
+    /// The level now, and by how much each block's peak lay above the level before that block.
+    fn rises(&self) -> (f64, Known<PEAK_BLOCKS>) {
+        let mut level = f64::NAN;
+        let rises = self.values.chunks_exact(PEAK_BLOCK).map(|block| {
+            let rise = maximum_of(block) - level;
+            for value in block.iter().copied().filter(|value| !value.is_nan()) {
+                level = if level.is_nan() { value } else { level + LEVEL_FACTOR * (value - level) };
+            }
+            rise
+        });
+        let rises = Known::of(rises);
+        (level, rises)
+    }
+
+    fn known(&self) -> impl Iterator<Item = f64> {
+        self.values.iter().copied().filter(|value| !value.is_nan())
+    }
 }
 
-/// To the network's precision. Mapped values are below 10 in size by the choice of scale.
+/// Up to `N` known values, without an allocation.
+struct Known<const N: usize> {
+    values: [f64; N],
+    count: usize,
+}
+
+impl<const N: usize> Known<N> {
+    fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let mut known = Self { values: [0.0; N], count: 0 };
+        for value in values.into_iter().filter(|value| !value.is_nan()) {
+            if let Some(place) = known.values.get_mut(known.count) {
+                *place = value;
+                known.count += 1;
+            }
+        }
+        known
+    }
+
+    fn values(&self) -> &[f64] {
+        &self.values[..self.count]
+    }
+
+    fn mean(&self) -> f64 {
+        mean_of(self.values().iter().copied(), self.count)
+    }
+
+    /// The median; halves before adding, so that it cannot overflow. `None` without values.
+    fn median(&mut self) -> Option<f64> {
+        let upper = self.count / 2;
+        let even = self.count.is_multiple_of(2);
+        let values = &mut self.values[..self.count];
+        if values.is_empty() {
+            return None;
+        }
+        let (below, middle, _) = values.select_nth_unstable_by(upper, f64::total_cmp);
+        let middle = *middle;
+        let lower = if even { below.iter().copied().fold(f64::NEG_INFINITY, f64::max) } else { middle };
+        Some(lower / 2.0 + middle / 2.0)
+    }
+
+    /// The value at rank floor(quantile (n - 1)); 0 without values.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within few values")]
+    fn at(&mut self, quantile: f64) -> f64 {
+        let rank = (quantile * count_of(self.count.saturating_sub(1))).floor() as usize;
+        let values = &mut self.values[..self.count];
+        if values.is_empty() { 0.0 } else { *values.select_nth_unstable_by(rank, f64::total_cmp).1 }
+    }
+}
+
+/// The largest known value; NaN where there is none.
+fn maximum_of(values: &[f64]) -> f64 {
+    values.iter().copied().fold(f64::NAN, f64::max)
+}
+
+/// The mean; divides before adding, so that it cannot overflow.
+fn mean_of(values: impl Iterator<Item = f64>, count: usize) -> f64 {
+    let count = count_of(count.max(1));
+    values.map(|value| value / count).sum()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a count of steps is far below 2^53")]
+fn count_of(count: usize) -> f64 {
+    count as f64
+}
+
+/// To the network's precision. Mapped values are small by the choice of scale.
 #[expect(clippy::cast_possible_truncation, reason = "the network calculates in f32")]
 fn single(value: f64) -> f32 {
     value as f32
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn context(values: &[f64]) -> Vec<Option<f64>> {
-        values.iter().copied().map(Some).collect()
-    }
-
-    #[test]
-    fn a_known_context_maps_to_known_numbers() {
-        // median 3, MAD 1, mean absolute deviation 18.8 / 5 … = (2+1+0+1+97)/5 = 20.2, so scale = 10.1.
-        let mapped = Mapped::from_context(&context(&[1.0, 2.0, 3.0, 4.0, 100.0]), 6).unwrap();
-        assert_eq!(mapped.mask, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
-        assert_eq!(mapped.context[0], 0.0);
-        assert!((mapped.context[1] - single((-2.0_f64 / 10.1).asinh())).abs() < 1e-7);
-        assert!((mapped.context[5] - single((97.0_f64 / 10.1).asinh())).abs() < 1e-6);
-        assert_eq!(mapped.context[3], 0.0);
-    }
-
-    #[test]
-    fn gaps_are_masked_and_do_not_count() {
-        let mapped = Mapped::from_context(&[Some(5.0), None, Some(7.0)], 3).unwrap();
-        assert_eq!(mapped.mask, [1.0, 0.0, 1.0]);
-        assert_eq!(mapped.context[1], 0.0);
-        assert!((mapped.median - 6.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn only_the_last_steps_count() {
-        let long: Vec<f64> = (0..50).map(f64::from).collect();
-        let all = Mapped::from_context(&context(&long), 10).unwrap();
-        let tail = Mapped::from_context(&context(&long[40..]), 10).unwrap();
-        assert_eq!(all.context, tail.context);
-    }
-
-    #[test]
-    fn zeros_map_to_zero_and_back_to_zero() {
-        let mapped = Mapped::from_context(&context(&[0.0; 8]), 8).unwrap();
-        assert_eq!(mapped.context, vec![0.0; 8]);
-        assert_eq!(mapped.statistics, [0.0; 4]);
-        assert!(mapped.restore(9.0).abs() < f64::MIN_POSITIVE);
-    }
-
-    #[test]
-    fn a_constant_series_has_a_hundredth_as_scale() {
-        let mapped = Mapped::from_context(&context(&[400.0; 8]), 8).unwrap();
-        assert!((mapped.scale - 4.0).abs() < 1e-12);
-        assert!((mapped.restore(0.0) - 400.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn what_is_no_demand_is_refused_with_its_index() {
-        for bad in [f64::NAN, f64::INFINITY, -1.0] {
-            let fault = Mapped::from_context(&[None, Some(1.0), Some(bad)], 2).unwrap_err();
-            assert!(matches!(fault, ContextFault::Value { index: 2, .. }), "{bad}: {fault:?}");
-        }
-        assert_eq!(Mapped::from_context(&[None, None], 4).unwrap_err(), ContextFault::Empty);
-        assert_eq!(Mapped::from_context(&[], 4).unwrap_err(), ContextFault::Empty);
-        assert_eq!(Mapped::from_context(&[Some(1.0), None, None], 2).unwrap_err(), ContextFault::Empty);
-    }
-
-    #[test]
-    fn values_near_the_end_of_the_number_range_are_refused_or_finite() {
-        match Mapped::from_context(&context(&[f64::MAX, 0.0, f64::MAX, 0.0, f64::MAX]), 8) {
-            Ok(mapped) => assert!(mapped.context.iter().all(|value| value.is_finite())),
-            Err(fault) => assert_eq!(fault, ContextFault::Overflow),
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_mapped_comes_back(values in prop::collection::vec(0.0..1e12_f64, 1..20)) {
-            let mapped = Mapped::from_context(&context(&values), values.len()).unwrap();
-            for (value, output) in values.iter().zip(&mapped.context) {
-                prop_assert!((mapped.restore(*output) - value).abs() <= 1e-5 * (value + mapped.scale));
-            }
-        }
-
-        #[test]
-        fn the_unit_leaves_no_trace(values in prop::collection::vec(0.0..1e6_f64, 1..20), exponent in -20..40_i32) {
-            let factor = 2.0_f64.powi(exponent);
-            let scaled: Vec<f64> = values.iter().map(|value| value * factor).collect();
-            let one = Mapped::from_context(&context(&values), 20).unwrap();
-            let other = Mapped::from_context(&context(&scaled), 20).unwrap();
-            prop_assert_eq!(&one.context, &other.context);
-            prop_assert_eq!(one.statistics, other.statistics);
-        }
-
-        #[test]
-        fn mapped_values_are_bounded(values in prop::collection::vec(prop::option::of(0.0..1e300_f64), 1..200)) {
-            if let Ok(mapped) = Mapped::from_context(&values, 96) {
-                prop_assert!(mapped.context.iter().chain(&mapped.statistics).all(|value| value.abs() < 7.0));
-            }
-        }
-    }
-}
+#[path = "tests/normaliser.rs"]
+mod tests;

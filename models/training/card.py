@@ -43,7 +43,8 @@ Written by `train.py` together with the manifest; do not edit.
 ## What it is
 Forecasts the demand for one resource of one host, application, tenant or pool: {manifest["horizon_steps"]} steps ahead as quantiles
 {manifest["quantile_levels"]}, and the highest demand over the next {manifest["peak_steps"]} steps as quantiles {manifest["peak_levels"]}.
-It sees up to {manifest["context_steps"]} steps (gaps allowed, one point suffices) and the kind of resource, not the unit and not the length of a step.
+It sees up to {manifest["history_steps"]} steps (the newest 96 one by one, those before in blocks, and around the same time of the day before; gaps allowed, one
+point suffices) and the kind of resource, not the unit and, but for the day before, not the length of a step.
 A residual multilayer perceptron, {training["parameters"]:,} parameters, {training["file_bytes"]:,} bytes, opset {manifest["opset"]}, file sha256
 `{manifest["sha256"]}`. Quantiles cannot cross: they are cumulative sums of softplus. What goes in is mapped per series by normaliser {manifest["normaliser"]} (`training/normaliser.py`, `src/normaliser.rs`).
 
@@ -64,13 +65,13 @@ series; "WQL / EWMA" is the geometric mean over series of the ratio. EWMA (weigh
 {_table(parts)}
 
 ## Limits
-- A first model: one seed, no search over shapes. The number of training steps was chosen between two (6,000 and 10,000) on these very windows, which flatters it a little. It must earn its place against the statistical rung on each deployment's own history.
-- It cannot see a daily rhythm at 5-minute steps: 96 steps are 8 hours.
+- One seed, no search over shapes. It must earn its place against the statistical rung on each deployment's own history.
+- It sees one day before, not a week.
 - Real data are CPU and memory above all; for disk there are {metrics["by_resource"]["disk"]["series"]}, for network {metrics["by_resource"]["network"]["series"]} held-out series, all from one cloud. The rest is synthetic. Traces are at 300 s; other step lengths rest on coarsened and synthetic series.
 - The held-out VMs come from the same cluster and day as the training VMs, the fleet and AWS series continue the training series: figures for a foreign fleet will be worse.
-- Quantiles are marginal and not calibrated per series; calibrate online before relying on the .95 and .99 lines.
+- Quantiles are marginal; the figures above are before the calibration per series that the verifier adds (`decide/src/forecast/calibration.rs`).
 - Usage at a limit is a lower bound of demand. The model does not know of limits: leave such steps out as gaps.
-- A context of zeros forecasts zero.
+- A history of zeros forecasts zero.
 
 ## Reproduce
 `sh models/train.sh` in a clone. Same machine type and libraries ({libraries}) give the same file; another CPU may differ in the last bits of weights, and so in the digest.

@@ -4,9 +4,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from . import normaliser
-from .form import CONTEXT_STEPS, HORIZON_STEPS, PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS
+from .form import HISTORY_STEPS, HORIZON_STEPS, PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS
 from .network import predict
-from .windows import Origin, contexts_of, one_hot
+from .series import GRID_S
+from .windows import DAY_S, Origin, histories_of
 
 BASELINE_HISTORY_STEPS = 288
 EWMA_WEIGHT = 0.3
@@ -21,10 +22,12 @@ def run_mapped(outputs: Forecast, mapped: normaliser.Mapped) -> Forecast:
     return steps, normaliser.raise_peaks(steps, peaks, QUANTILE_LEVELS, PEAK_LEVELS, PEAK_STEPS)
 
 
-def model_forecast(parameters, origins: list[Origin], context_steps: int = CONTEXT_STEPS) -> Forecast:
-    """The model on every origin, seeing at most `context_steps` of history."""
-    mapped = normaliser.normalise(contexts_of(origins, context_steps))
-    return run_mapped(predict(parameters, mapped, one_hot([o.series.resource for o in origins])), mapped)
+def model_forecast(parameters, origins: list[Origin], history_steps: int = HISTORY_STEPS) -> Forecast:
+    """The model on every origin, seeing at most `history_steps` of history."""
+    days = np.full(len(origins), DAY_S // GRID_S)
+    mapped = normaliser.normalise(histories_of(origins, history_steps), days)
+    features = normaliser.with_resource(mapped, [o.series.resource for o in origins])
+    return run_mapped(predict(parameters, features), mapped)
 
 
 def _filled(history: np.ndarray) -> np.ndarray:

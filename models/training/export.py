@@ -5,7 +5,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .form import (
-    CONTEXT_STEPS,
+    FEATURES,
     HORIZON_STEPS,
     IR_VERSION,
     MEDIAN_INDEX,
@@ -13,17 +13,10 @@ from .form import (
     PEAK_LEVELS,
     PEAK_STEPS,
     QUANTILE_LEVELS,
-    RESOURCES,
-    STATISTICS,
 )
 from .network import BLOCKS, LAST, NORM_EPSILON, PEAK_OUTPUTS, STEP_OUTPUTS
 
-INPUTS = {
-    "context": ["batch", CONTEXT_STEPS],
-    "mask": ["batch", CONTEXT_STEPS],
-    "statistics": ["batch", len(STATISTICS)],
-    "resource": ["batch", len(RESOURCES)],
-}
+INPUTS = {"features": ["batch", FEATURES]}
 OUTPUTS = {
     "steps": ["batch", HORIZON_STEPS, len(QUANTILE_LEVELS)],
     "peaks": ["batch", len(PEAK_STEPS), len(PEAK_LEVELS)],
@@ -90,13 +83,13 @@ def _peak_head(graph: _Graph, raw: str, last: str) -> None:
 def onnx_model(parameters: dict[str, np.ndarray]) -> onnx.ModelProto:
     """The same function as `network.forward`."""
     graph = _Graph(parameters)
-    h = graph.gemm(graph.node("Concat", list(INPUTS), "input", axis=1), "in")
+    h = graph.gemm("features", "in")
     for i in range(BLOCKS):
         n = graph.gemm(graph.norm(h, f"b{i}_norm"), f"b{i}_up")
         n = graph.gemm(graph.node("Relu", [n], f"b{i}_relu"), f"b{i}_down")
         h = graph.node("Add", [h, n], f"b{i}_sum")
     raw = graph.gemm(graph.norm(h, "out_norm"), "out")
-    last = graph.slice("statistics", LAST, LAST + 1, 1, "last")
+    last = graph.slice("features", LAST, LAST + 1, 1, "last")
     last = graph.node("Reshape", [last, graph.integers(0, 1, 1)], "last_cube")
     _step_head(graph, raw, last)
     _peak_head(graph, raw, last)

@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .form import CONTEXT_STEPS, HORIZON_STEPS, MEDIAN_INDEX, PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, RESOURCES, STATISTICS
+from .form import FEATURES, HORIZON_STEPS, MEDIAN_INDEX, PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, SECTIONS, STATISTICS
 from .windows import Windows
 
-INPUT_WIDTH = 2 * CONTEXT_STEPS + len(STATISTICS) + len(RESOURCES)
 STEP_OUTPUTS = HORIZON_STEPS * len(QUANTILE_LEVELS)
 PEAK_OUTPUTS = len(PEAK_STEPS) * len(PEAK_LEVELS)
 WIDTH = 192
 BLOCKS = 3
 NORM_EPSILON = 1e-5
-LAST = STATISTICS.index("last")
+PEAK_WEIGHT = 2.0
+LAST = sum(list(SECTIONS.values())[: list(SECTIONS).index("statistics")]) + STATISTICS.index("last")
+"""Where the last value stands among the features: medians are told as distances from it."""
 
 
 def initial_parameters(seed: int) -> dict[str, np.ndarray]:
@@ -25,7 +26,7 @@ def initial_parameters(seed: int) -> dict[str, np.ndarray]:
     def dense(fan_in: int, fan_out: int, gain: float) -> np.ndarray:
         return (rng.standard_normal((fan_in, fan_out)) * gain / np.sqrt(fan_in)).astype(np.float32)
 
-    parameters = {"in_w": dense(INPUT_WIDTH, WIDTH, 1.0), "in_b": np.zeros(WIDTH, np.float32)}
+    parameters = {"in_w": dense(FEATURES, WIDTH, 1.0), "in_b": np.zeros(WIDTH, np.float32)}
     for i in range(BLOCKS):
         parameters |= {
             f"b{i}_norm_g": np.ones(WIDTH, np.float32),
@@ -51,15 +52,15 @@ def _layer_norm(x, gain, shift):
     return centred / jnp.sqrt((centred**2).mean(axis=-1, keepdims=True) + NORM_EPSILON) * gain + shift
 
 
-def forward(p, context, mask, statistics, resource):
+def forward(p, features):
     """Mapped quantiles: (batch, steps, levels) and (batch, peak lengths, peak levels)."""
-    h = jnp.concatenate([context, mask, statistics, resource], axis=1) @ p["in_w"] + p["in_b"]
+    h = features @ p["in_w"] + p["in_b"]
     for i in range(BLOCKS):
         n = _layer_norm(h, p[f"b{i}_norm_g"], p[f"b{i}_norm_b"])
         n = jax.nn.relu(n @ p[f"b{i}_up_w"] + p[f"b{i}_up_b"])
         h = h + n @ p[f"b{i}_down_w"] + p[f"b{i}_down_b"]
     raw = _layer_norm(h, p["out_norm_g"], p["out_norm_b"]) @ p["out_w"] + p["out_b"]
-    last = statistics[:, LAST][:, None, None]
+    last = features[:, LAST][:, None, None]
     raw_steps = raw[:, :STEP_OUTPUTS].reshape(-1, HORIZON_STEPS, len(QUANTILE_LEVELS))
     # Index 0 is the median's distance from the last value; the rest are gaps between neighbouring quantiles.
     median = last + raw_steps[:, :, :1]
@@ -78,8 +79,8 @@ def _pinball(target, predicted, levels):
 
 
 def _loss(p, batch):
-    context, mask, statistics, resource, targets = batch
-    steps, peaks = forward(p, context, mask, statistics, resource)
+    features, targets = batch
+    steps, peaks = forward(p, features)
     known = ~jnp.isnan(targets)
     clean = jnp.where(known, targets, 0.0)
     by_step = _pinball(clean, steps, jnp.array(QUANTILE_LEVELS)).mean(axis=-1)
@@ -88,7 +89,7 @@ def _loss(p, batch):
     whole = jnp.stack([known[:, :n].all(axis=1) for n in PEAK_STEPS], axis=1)
     came = jnp.where(whole, jnp.stack(lengths, axis=1), 0.0)
     by_peak = _pinball(came, peaks, jnp.array(PEAK_LEVELS)).mean(axis=-1)
-    return step_loss + (by_peak * whole).sum() / jnp.maximum(whole.sum(), 1)
+    return step_loss + PEAK_WEIGHT * (by_peak * whole).sum() / jnp.maximum(whole.sum(), 1)
 
 
 @jax.jit
@@ -119,7 +120,7 @@ def train(windows: Windows, steps: int, batch: int, seed: int, top_rate: float =
     began, total = time.monotonic(), 0.0
     for step in range(steps):
         rate = top_rate * min(1.0, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * step / steps)))
-        rows = rng.integers(0, len(windows.context), batch)
+        rows = rng.integers(0, len(windows.features), batch)
         state, loss = _update(state, tuple(part[rows] for part in windows), np.float32(rate))
         total += float(loss)
         if (step + 1) % 500 == 0:
@@ -128,11 +129,10 @@ def train(windows: Windows, steps: int, batch: int, seed: int, top_rate: float =
     return {name: np.asarray(value) for name, value in state[3].items()}
 
 
-def predict(p, mapped, resource: np.ndarray, batch: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+def predict(p, features: np.ndarray, batch: int = 4096) -> tuple[np.ndarray, np.ndarray]:
     """Mapped outputs for any number of rows."""
     run = jax.jit(forward)
     parts = []
-    for at in range(0, len(resource), batch):
-        rows = slice(at, at + batch)
-        parts.append(run(p, mapped.context[rows], mapped.mask[rows], mapped.statistics[rows], resource[rows]))
+    for at in range(0, len(features), batch):
+        parts.append(run(p, features[at : at + batch]))
     return np.concatenate([np.asarray(s) for s, _ in parts]), np.concatenate([np.asarray(k) for _, k in parts])

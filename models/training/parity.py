@@ -5,17 +5,18 @@ import onnxruntime
 
 from . import normaliser
 from .evaluate import run_mapped
-from .form import CONTEXT_STEPS
-from .windows import Origin, one_hot
+from .form import CONTEXT_STEPS, HISTORY_STEPS
+from .series import GRID_S
+from .windows import DAY_S, Origin
 
 
 def _cases(origins: list[Origin]) -> list[tuple[str, str, np.ndarray]]:
-    """(what it shows, resource, context oldest first with NaN in gaps)."""
+    """(what it shows, resource, history oldest first with NaN in gaps)."""
     cases = []
     for resource in ("cpu", "memory", "disk", "network"):
         of_kind = [o for o in origins if o.series.resource == resource]
         for o in (of_kind[len(of_kind) // 3], of_kind[2 * len(of_kind) // 3]):
-            cases.append((f"held-out {o.series.group} {o.series.name}", resource, o.history[-CONTEXT_STEPS:]))
+            cases.append((f"held-out {o.series.group} {o.series.name}", resource, o.history[-HISTORY_STEPS:]))
     rng = np.random.default_rng(5)
     wave = 1e15 * (2 + np.sin(np.arange(CONTEXT_STEPS) / 7) + 0.1 * rng.standard_normal(CONTEXT_STEPS))
     gappy = np.where(rng.random(CONTEXT_STEPS) < 0.4, np.nan, wave / 1e12)
@@ -29,7 +30,8 @@ def _cases(origins: list[Origin]) -> list[tuple[str, str, np.ndarray]]:
         ("constant", "memory", np.full(CONTEXT_STEPS, 4096.0)),
         ("zeros", "disk", np.zeros(CONTEXT_STEPS)),
         ("idle with bursts", "disk", idle),
-        ("longer than the context", "cpu", np.abs(rng.standard_normal(CONTEXT_STEPS + 30)).cumsum()),
+        ("longer than what is seen", "cpu", np.abs(rng.standard_normal(HISTORY_STEPS + 30)).cumsum()),
+        ("old points alone beside one new one", "network", np.where(np.arange(250) < 249, 3e6, 9e6)),
     ]
 
 
@@ -39,16 +41,11 @@ def parity_vectors(onnx_bytes: bytes, origins: list[Origin]) -> list[dict]:
     vectors = []
     for what, resource, values in _cases(origins):
         values = np.array([float(f"{v:.6g}") for v in values])
-        context = np.full((1, CONTEXT_STEPS), np.nan)
-        kept = values[-CONTEXT_STEPS:]
-        context[0, CONTEXT_STEPS - len(kept) :] = kept
-        mapped = normaliser.normalise(context)
-        feed = {
-            "context": mapped.context,
-            "mask": mapped.mask,
-            "statistics": mapped.statistics,
-            "resource": one_hot([resource]),
-        }
+        history = np.full((1, HISTORY_STEPS), np.nan)
+        kept = values[-HISTORY_STEPS:]
+        history[0, HISTORY_STEPS - len(kept) :] = kept
+        mapped = normaliser.normalise(history, np.array([DAY_S // GRID_S]))
+        feed = {"features": normaliser.with_resource(mapped, [resource])}
         outputs = session.run(["steps", "peaks"], feed)
         steps, peaks = run_mapped((outputs[0], outputs[1]), mapped)
         vectors.append(
@@ -56,7 +53,8 @@ def parity_vectors(onnx_bytes: bytes, origins: list[Origin]) -> list[dict]:
                 "what": what,
                 "resource": resource,
                 "values": [None if np.isnan(v) else v for v in values.tolist()],
-                "inputs": {name: _short(array[0]) for name, array in feed.items()},
+                "interval_s": GRID_S,
+                "features": _short(feed["features"][0]),
                 "raw_steps": _short(outputs[0][0]),
                 "raw_peaks": _short(outputs[1][0]),
                 "steps": _short(steps[0]),

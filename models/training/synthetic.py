@@ -1,6 +1,7 @@
-"""Seeded synthetic telemetry: the kinds of series that the traces lack (disk, network, leaks, on/off batch).
+"""Seeded synthetic telemetry: the kinds of series that the traces lack (disk, network, leaks, batch, jobs by the clock).
 
-Steps carry no length here, as the model knows no interval; periods are drawn from 6 to 2,016 steps.
+A series is five days of 288 steps. Some rhythms follow the day (business hours, backups, jobs by the clock), some have a
+period of their own, from 6 steps to a week.
 """
 
 import numpy as np
@@ -8,15 +9,48 @@ import numpy as np
 from .form import RESOURCES
 from .series import Series
 
-LENGTH = 1024
+DAY = 288
+LENGTH = 5 * DAY
+CLOCK_PERIODS = (6, 12, 12, 24, 36, 72, 144, DAY, DAY, DAY)
 
 
-def _periodic(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
-    period = np.exp(rng.uniform(np.log(6), np.log(2016)))
+def _wave(rng: np.random.Generator, t: np.ndarray, period: float) -> np.ndarray:
     wave = np.zeros(len(t))
     for harmonic in range(1, rng.integers(1, 4) + 1):
         wave += rng.uniform(0.2, 1) / harmonic * np.sin(2 * np.pi * harmonic * t / period + rng.uniform(0, 2 * np.pi))
     return wave
+
+
+def _periodic(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
+    return _wave(rng, t, np.exp(rng.uniform(np.log(6), np.log(2016))))
+
+
+def _business_day(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
+    """A daily wave, or office hours with soft edges; on some days much less of it."""
+    if rng.random() < 0.5:
+        shape = _wave(rng, t, DAY)
+    else:
+        begins, length, edge = rng.uniform(0, DAY), rng.uniform(0.15, 0.7) * DAY, rng.uniform(2, 30)
+        phase = (t - begins) % DAY
+        shape = 1.5 / (1 + np.exp(-np.minimum(phase, length - phase) / edge))
+    weight = np.where(rng.random(LENGTH // DAY + 1) < 0.2, rng.uniform(0, 0.5), 1.0)
+    return shape * weight[t // DAY]
+
+
+def _by_the_clock(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Jobs at fixed times: a backup each night, a job each hour; size and instant vary a little, some are left out."""
+    out = np.zeros(length)
+    for _ in range(rng.integers(1, 4)):
+        period = int(rng.choice(CLOCK_PERIODS))
+        lasts = int(min(period - 1, np.exp(rng.uniform(0, np.log(24)))))
+        size, spread = rng.pareto(2.0) + 1, rng.choice([0.02, 0.1, 0.4])
+        jitter, missing = int(rng.choice([0, 0, 1, 3])), rng.choice([0, 0, 0.1, 0.3])
+        for at in range(int(rng.integers(period)), length, period):
+            if rng.random() < missing:
+                continue
+            begin = max(0, at + int(rng.integers(-jitter, jitter + 1)))
+            out[begin : begin + max(1, lasts)] += size * np.exp(spread * rng.standard_normal())
+    return np.minimum(out, 200.0)
 
 
 def _autoregressive(rng: np.random.Generator, length: int) -> np.ndarray:
@@ -47,7 +81,7 @@ def _bursts(rng: np.random.Generator, length: int) -> np.ndarray:
 def _on_off(rng: np.random.Generator, length: int) -> np.ndarray:
     """Batch work: on and off runs of geometric length, or on a timetable."""
     if rng.random() < 0.5:
-        period, share = rng.integers(6, 288), rng.uniform(0.05, 0.8)
+        period, share = rng.integers(6, DAY + 1), rng.uniform(0.05, 0.8)
         return ((np.arange(length) + rng.integers(period)) % period < share * period).astype(float)
     state, out = rng.random() < 0.5, np.empty(length)
     leave = (1 / rng.uniform(3, 80), 1 / rng.uniform(2, 40))
@@ -72,21 +106,25 @@ def _shifts(rng: np.random.Generator, length: int) -> np.ndarray:
 def _one(rng: np.random.Generator, resource: str) -> np.ndarray:
     t = np.arange(LENGTH)
     busy = resource in ("disk", "network")
-    value = np.full(LENGTH, rng.uniform(1, 8))
-    if rng.random() < 0.6:
-        value += rng.uniform(0.2, 2) * _periodic(rng, t)
-    if rng.random() < (0.8 if busy else 0.6):
-        value += np.exp(rng.uniform(np.log(0.01), np.log(1.5))) * _autoregressive(rng, LENGTH)
-    if rng.random() < 0.4:
-        value += _shifts(rng, LENGTH)
-    if rng.random() < (0.6 if busy else 0.3):
-        value += rng.uniform(0.2, 4) * _bursts(rng, LENGTH)
+    value = np.full(LENGTH, rng.uniform(0, 1) ** 3 * 8)
     if rng.random() < 0.3:
+        value += rng.uniform(0.2, 2) * _periodic(rng, t)
+    if rng.random() < 0.45:
+        value += rng.uniform(0.2, 3) * _business_day(rng, t)
+    if rng.random() < (0.45 if busy else 0.35):
+        value += rng.uniform(0.2, 5) * _by_the_clock(rng, LENGTH)
+    if rng.random() < (0.8 if busy else 0.7):
+        value += np.exp(rng.uniform(np.log(0.01), np.log(1.5))) * _autoregressive(rng, LENGTH)
+    if rng.random() < 0.3:
+        value += _shifts(rng, LENGTH)
+    if rng.random() < (0.6 if busy else 0.35):
+        value += rng.uniform(0.2, 4) * _bursts(rng, LENGTH)
+    if rng.random() < 0.25:
         value += rng.uniform(0.5, 6) * _on_off(rng, LENGTH)
     if busy and rng.random() < 0.35:  # mostly idle
         value = np.where(rng.random(LENGTH) < rng.uniform(0.2, 0.9), 0.0, value)
-    if rng.random() < 0.15:  # multiplicative noise
-        value *= np.exp(rng.uniform(0.02, 0.6) * rng.standard_normal(LENGTH))
+    if rng.random() < 0.2:  # multiplicative noise
+        value = value * np.exp(rng.uniform(0.02, 0.6) * rng.standard_normal(LENGTH))
     if rng.random() < 0.2:  # a ceiling, as a limit makes one
         value = np.minimum(value, np.quantile(value, rng.uniform(0.7, 0.98)))
     if rng.random() < 0.15:  # coarse counters
@@ -98,7 +136,7 @@ def _one(rng: np.random.Generator, resource: str) -> np.ndarray:
 
 
 def synthetic_series(count: int, seed: int) -> list[Series]:
-    """`count` series of 1,024 steps, kinds in turn; the same seed gives the same series."""
+    """`count` series of five days, kinds in turn; the same seed gives the same series."""
     rng = np.random.default_rng(seed)
     out = []
     for i in range(count):

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .form import CONTEXT_STEPS, HORIZON_STEPS, RESOURCES
-from .normaliser import map_targets, normalise
-from .series import Series
+from .form import CONTEXT_STEPS, HISTORY_STEPS, HORIZON_STEPS, PAST_STEPS, RESOURCES
+from .normaliser import map_targets, normalise, with_resource
+from .series import GRID_S, Series
 
-SPAN = CONTEXT_STEPS + HORIZON_STEPS
+SPAN = HISTORY_STEPS + HORIZON_STEPS
+DAY_S = 86_400
 GROUP_SHARE = {
     "google2011_vm": 0.40,
     "google2019_fleet": 0.06,
@@ -19,21 +20,14 @@ GROUP_SHARE = {
 COARSENING = (1, 1, 1, 1, 2, 3, 4, 6)
 MIX_SHARE = 0.15
 OTHER_KIND_SHARE = 0.15
+DAY_KNOWN_SHARE = 0.9
 
 
 class Windows(NamedTuple):
     """Mapped windows ready for the network."""
 
-    context: np.ndarray
-    mask: np.ndarray
-    statistics: np.ndarray
-    resource: np.ndarray  # (n, 4) one-hot f32
+    features: np.ndarray
     targets: np.ndarray  # (n, horizon steps) mapped, NaN in gaps
-
-
-def one_hot(resources) -> np.ndarray:
-    """(n, 4) from resource names."""
-    return np.eye(len(RESOURCES), dtype=np.float32)[[RESOURCES.index(r) for r in resources]]
 
 
 def _coarsen(values: np.ndarray, factor: int) -> np.ndarray:
@@ -45,33 +39,33 @@ def _coarsen(values: np.ndarray, factor: int) -> np.ndarray:
     return np.where(count > 0, np.nansum(blocks, axis=1) / np.maximum(count, 1), np.nan)
 
 
-def _cut(rng: np.random.Generator, series: Series) -> np.ndarray:
-    """One span of the training part, at a random interval, front-padded with gaps if the series is short."""
+def _cut(rng: np.random.Generator, series: Series) -> tuple[np.ndarray, int]:
+    """One span of the training part at a random interval, front-padded with gaps where the series begins; steps in a day."""
     known = series.values[: series.train_until]
     factor = int(rng.choice(COARSENING))
-    if len(known) // factor < SPAN:
+    if len(known) // factor < CONTEXT_STEPS + HORIZON_STEPS:
         factor = 1
     values = _coarsen(known, factor)
-    end = int(rng.integers(min(SPAN, len(values)), len(values) + 1))
+    end = int(rng.integers(min(CONTEXT_STEPS + HORIZON_STEPS, len(values)), len(values) + 1))
     if rng.random() < 0.1:  # the start of a series, as a young host has it
-        end = int(rng.integers(HORIZON_STEPS + 3, SPAN))
+        end = int(rng.integers(HORIZON_STEPS + 3, min(CONTEXT_STEPS + HORIZON_STEPS, len(values))))
     span = np.full(SPAN, np.nan)
     part = values[max(0, end - SPAN) : end]
     span[SPAN - len(part) :] = part
-    return span
+    return span, DAY_S // (GRID_S * factor)
 
 
 def _thin(rng: np.random.Generator, span: np.ndarray) -> None:
     """Short contexts and gaps, in place; targets stay."""
     if rng.random() < 0.4:
-        keep = int(np.exp(rng.uniform(np.log(2), np.log(CONTEXT_STEPS))))
-        span[: CONTEXT_STEPS - keep] = np.nan
+        keep = int(np.exp(rng.uniform(np.log(2), np.log(HISTORY_STEPS))))
+        span[: HISTORY_STEPS - keep] = np.nan
     chance = rng.random()
     if chance < 0.15:
-        span[:CONTEXT_STEPS][rng.random(CONTEXT_STEPS) < rng.uniform(0.01, 0.4)] = np.nan
+        span[:HISTORY_STEPS][rng.random(HISTORY_STEPS) < rng.uniform(0.01, 0.4)] = np.nan
     elif chance < 0.25:
-        start = int(rng.integers(0, CONTEXT_STEPS))
-        span[start : min(CONTEXT_STEPS, start + int(rng.integers(1, 24)))] = np.nan
+        start = int(rng.integers(0, HISTORY_STEPS))
+        span[start : min(HISTORY_STEPS, start + int(rng.integers(1, 48)))] = np.nan
 
 
 def training_windows(series: list[Series], count: int, seed: int) -> Windows:
@@ -79,29 +73,31 @@ def training_windows(series: list[Series], count: int, seed: int) -> Windows:
     rng = np.random.default_rng(seed)
     groups = {g: [s for s in series if s.group == g and s.train_until > 0] for g in GROUP_SHARE}
     names, shares = list(GROUP_SHARE), np.array(list(GROUP_SHARE.values()))
-    spans, kinds = np.empty((count, SPAN)), []
+    spans, kinds, days = np.empty((count, SPAN)), [], np.zeros(count, int)
     filled = 0
     while filled < count:
         members = groups[names[rng.choice(len(names), p=shares)]]
         chosen = members[rng.integers(len(members))]
-        span = _cut(rng, chosen)
+        span, day_steps = _cut(rng, chosen)
         if rng.random() < MIX_SHARE:
-            other = _cut(rng, members[rng.integers(len(members))])
+            other, other_day = _cut(rng, members[rng.integers(len(members))])
+            day_steps = day_steps if day_steps == other_day else 0
             weight = rng.uniform(0.1, 0.9)
             own_level, other_level = np.nanmean(span), np.nanmean(other)
             if own_level > 0 and other_level > 0:
                 span = weight * span / own_level + (1 - weight) * other / other_level
         _thin(rng, span)
-        if np.isnan(span[:CONTEXT_STEPS]).all() or np.isnan(span[CONTEXT_STEPS:]).all():
+        if np.isnan(span[PAST_STEPS:HISTORY_STEPS]).all() or np.isnan(span[HISTORY_STEPS:]).all():
             continue
         spans[filled] = span
+        days[filled] = day_steps if rng.random() < DAY_KNOWN_SHARE else 0
         swapped = rng.random() < OTHER_KIND_SHARE
         kinds.append(RESOURCES[rng.integers(len(RESOURCES))] if swapped else chosen.resource)
         filled += 1
-    mapped = normalise(spans[:, :CONTEXT_STEPS])
-    keep = mapped.scale > 0  # a context of zeros has no scale: its forecast is zero by definition
-    targets = map_targets(spans[:, CONTEXT_STEPS:], mapped.median, mapped.scale)
-    return Windows(mapped.context[keep], mapped.mask[keep], mapped.statistics[keep], one_hot(kinds)[keep], targets[keep])
+    mapped = normalise(spans[:, :HISTORY_STEPS], days)
+    keep = mapped.scale > 0  # a history of zeros has no scale: its forecast is zero by definition
+    targets = map_targets(spans[:, HISTORY_STEPS:], mapped.median, mapped.scale)
+    return Windows(with_resource(mapped, kinds)[keep], targets[keep])
 
 
 class Origin(NamedTuple):
@@ -126,9 +122,10 @@ def validation_origins(series: list[Series], stride: int = HORIZON_STEPS) -> lis
     return origins
 
 
-def contexts_of(origins: list[Origin], steps: int = CONTEXT_STEPS) -> np.ndarray:
-    """(n, context steps): the last `steps` of each history, gaps before them."""
-    out = np.full((len(origins), CONTEXT_STEPS), np.nan)
+def histories_of(origins: list[Origin], steps: int = HISTORY_STEPS) -> np.ndarray:
+    """(n, history steps): the last `steps` of each history, gaps before them."""
+    out = np.full((len(origins), HISTORY_STEPS), np.nan)
     for row, origin in zip(out, origins):
-        row[CONTEXT_STEPS - steps :] = origin.history[-steps:]
+        kept = origin.history[-steps:]
+        row[HISTORY_STEPS - len(kept) :] = kept
     return out

@@ -224,7 +224,7 @@ async fn tick(queue: Queue, stop: CancellationToken) {
 fn load_model() -> (Option<quotary_models::Model>, String) {
     match quotary_models::shipped() {
         Ok(model) => {
-            let name = format!("{} {}", model.name(), data_encoding::HEXLOWER.encode(model.sha256()));
+            let name = format!("{} {}", model.reference().name, model.reference().sha256);
             (Some(model), name)
         }
         Err(error) => {

@@ -23,16 +23,8 @@ fn assert_near<'a>(
     }
 }
 
-fn assert_sound(prediction: &Prediction) {
-    for row in prediction.steps().iter().chain(prediction.peaks()) {
-        assert!(row.iter().all(|value| value.is_finite() && *value >= 0.0), "{row:?}");
-        assert!(row.is_sorted(), "{row:?}");
-    }
-    for (shorter, longer) in prediction.peaks().iter().zip(prediction.peaks().iter().skip(1)) {
-        assert!(shorter.iter().zip(longer).all(|(one, other)| one <= other));
-    }
-    assert_eq!(prediction.steps().len(), 12);
-    assert_eq!(prediction.peak_steps(), [3, 6, 12]);
+fn of(resource: ResourceKind, values: &[Option<f64>]) -> Past<'_> {
+    Past { resource, interval_s: 300, values }
 }
 
 fn some(values: &[f64]) -> Vec<Option<f64>> {

@@ -11,7 +11,9 @@
 pub mod allocate;
 pub mod attest;
 pub mod audit;
+pub mod backtest;
 pub mod eventlog;
+pub mod forecast;
 pub mod history;
 pub mod ima;
 pub mod inspect;

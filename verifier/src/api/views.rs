@@ -16,7 +16,7 @@ use quotary_common::wire::{
 };
 use quotary_decide::allocate::Entry;
 use quotary_decide::history::Subject;
-use quotary_decide::profile::{PEAK_LEVELS, QUANTILE_LEVELS};
+use quotary_decide::forecast::{PEAK_LEVELS, QUANTILE_LEVELS};
 use quotary_decide::registry::{TokenRecord, TokenScope};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
@@ -151,9 +151,9 @@ pub(super) async fn forecasts(call: Call<wire::ListForecasts>) -> Result<Vec<For
             model_sha256: forecast.model.as_ref().map(|model| model.sha256.clone()),
             interval_s: forecast.interval_s,
             quantile_levels: QUANTILE_LEVELS.to_vec(),
-            steps: forecast.steps.clone(),
+            steps: forecast.quantiles.steps().iter().map(|row| row.to_vec()).collect(),
             peak_levels: PEAK_LEVELS.to_vec(),
-            peaks: forecast.peaks.iter().map(|(length_s, values)| (length_s.to_string(), values.clone())).collect(),
+            peaks: forecast.peaks().map(|(length_s, values)| (length_s.to_string(), values.to_vec())).collect(),
             history_rows: forecast.history_rows,
             history_age_s: forecast.history_age_s,
         })

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
-use quotary_common::units::ResourceKind;
-use quotary_decide::history::{BoundedLoad, History, Point, Series, SeriesKey};
-use quotary_decide::profile::{Forecast, Method, ModelRef, STEPS, ewma_forecast};
+use quotary_decide::forecast::{Ladder, ModelFault, Past, QuantileModel, Shortfall};
+use quotary_decide::history::{BoundedLoad, History, Point, SeriesKey, Subject};
 use quotary_models::Model;
 
+use super::learner::Learner;
 use super::published::Forecasts;
 use crate::clock::Clock;
 
 /// Committed evidence that waits for the forecaster at most.
 const FEED_MAX: usize = 1024;
-/// Known points that the model wants at least: three say nothing of a course.
-const MODEL_KNOWN_MIN: usize = 6;
 
 /// Committed load, and when it was committed (Unix ms).
 struct Fed(BoundedLoad, u64);
@@ -48,6 +46,7 @@ impl Feed {
 pub struct Forecaster {
     history: History,
     model: Option<Model>,
+    learner: Learner,
     forecasts: Forecasts,
     clock: Clock,
     fed: Receiver<Fed>,
@@ -61,7 +60,15 @@ impl Forecaster {
         let (sender, fed) = sync_channel(FEED_MAX);
         let forecasts = Forecasts::default();
         let forecaster =
-            Self { history: History::new(step_ms), model, forecasts: forecasts.clone(), clock, fed, forecast_step: 0 };
+            Self {
+            history: History::new(step_ms),
+            model,
+            learner: Learner::default(),
+            forecasts: forecasts.clone(),
+            clock,
+            fed,
+            forecast_step: 0,
+        };
         (forecaster, Feed(sender), forecasts)
     }
 
@@ -83,70 +90,40 @@ impl Forecaster {
         }
     }
 
-    fn forecast_all(&self, now_ms: u64) {
+    fn forecast_all(&mut self, now_ms: u64) {
+        let step_ms = self.history.step_ms();
+        let interval_s = (step_ms / 1000).max(1);
+        let closed: Vec<(&SeriesKey, Vec<Option<f64>>)> = self
+            .history
+            .iter()
+            .map(|(key, series)| (key, series.closed(now_ms, POINTS).iter().map(|p| p.as_ref().map(demand)).collect()))
+            .collect();
+        let pasts: Vec<Past<'_>> =
+            closed.iter().map(|(key, values)| Past { resource: key.resource, interval_s, values }).collect();
+        let ladder = Ladder::new(self.model.as_ref().map(|model| model as &dyn QuantileModel));
+        self.learner.learn(&ladder, &closed, &pasts);
         let mut fresh = BTreeMap::new();
-        for (key, series) in self.history.iter() {
-            if let Some(forecast) = self.forecast(key, series, now_ms) {
-                let grant = match &key.subject {
-                    quotary_decide::history::Subject::Cgroup(cgroup) => self.history.grant_of(&key.host, cgroup),
-                    quotary_decide::history::Subject::Host => None,
-                };
-                fresh.insert(key.clone(), (Arc::new(forecast), grant));
+        for (((key, _), past), (rungs, why)) in closed.iter().zip(&pasts).zip(ladder.rungs(&pasts)) {
+            if let Some(Shortfall::Model(ModelFault::Failed(error))) = why {
+                tracing::warn!(host = %key.host, %error, "the model gave no forecast: the rung below answers");
             }
+            let (calibration, pool) = self.learner.of(key);
+            let Some(forecast) = ladder.answer(past, &rungs, (calibration, pool), &[], None) else { continue };
+            let grant = match &key.subject {
+                Subject::Cgroup(cgroup) => self.history.grant_of(&key.host, cgroup),
+                Subject::Host => None,
+            };
+            fresh.insert((*key).clone(), (Arc::new(forecast), grant));
         }
         self.forecasts.publish(fresh, |key| self.history.get(key).is_some());
-    }
-
-    fn forecast(&self, key: &SeriesKey, series: &Series, now_ms: u64) -> Option<Forecast> {
-        let interval_s = (self.history.step_ms() / 1000).max(1);
-        let points = series.closed(now_ms, POINTS);
-        let values: Vec<Option<f64>> = points.iter().map(|point| point.as_ref().map(demand)).collect();
-        let known = values.iter().flatten().count();
-        let by_model = self.model.as_ref().filter(|_| known >= MODEL_KNOWN_MIN).and_then(|model| {
-            predict(model, key.resource, &values, interval_s)
-                .inspect_err(
-                    |error| tracing::warn!(host = %key.host, %error, "the model gave no forecast: EWMA answers"),
-                )
-                .ok()
-        });
-        by_model.or_else(|| ewma_forecast(&values, interval_s))
+        self.learner.keep(|key| self.history.get(key).is_some());
     }
 }
 
-/// Points of history a forecast looks at: the model's context.
-const POINTS: usize = 96;
+/// Points of history that a forecast looks at: what the model sees, and an hour more to learn from.
+const POINTS: usize = 324;
 
 #[expect(clippy::cast_precision_loss, reason = "demand is below 2^53 or its last digits do not matter")]
 fn demand(point: &Point) -> f64 {
     point.mean() as f64
-}
-
-fn predict(
-    model: &Model,
-    resource: ResourceKind,
-    values: &[Option<f64>],
-    interval_s: u64,
-) -> Result<Forecast, quotary_models::ModelError> {
-    let kind = match resource {
-        ResourceKind::Cpu => quotary_models::ResourceKind::Cpu,
-        ResourceKind::Memory | ResourceKind::Storage => quotary_models::ResourceKind::Memory,
-        ResourceKind::Disk => quotary_models::ResourceKind::Disk,
-        ResourceKind::Network => quotary_models::ResourceKind::Network,
-    };
-    let prediction = model.predict(kind, values)?;
-    let known = values.iter().flatten().count();
-    Ok(Forecast {
-        method: Method::Model,
-        model: Some(ModelRef { name: model.name().to_owned(), sha256: data_encoding::HEXLOWER.encode(model.sha256()) }),
-        interval_s,
-        steps: prediction.steps().iter().take(STEPS).cloned().collect(),
-        peaks: prediction
-            .peak_steps()
-            .iter()
-            .zip(prediction.peaks())
-            .map(|(steps, values)| (interval_s * *steps as u64, values.clone()))
-            .collect(),
-        history_rows: known as u64,
-        history_age_s: interval_s * values.len() as u64,
-    })
 }

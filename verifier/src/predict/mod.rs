@@ -8,6 +8,7 @@
 //! Must never: hold a lock while the model runs; decide a grant.
 
 mod forecaster;
+mod learner;
 mod published;
 
 pub use forecaster::{Feed, Forecaster};

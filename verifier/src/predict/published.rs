@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::id::GrantId;
 use quotary_decide::history::SeriesKey;
-use quotary_decide::profile::Forecast;
+use quotary_decide::forecast::Forecast;
 
 type Map = BTreeMap<SeriesKey, (Arc<Forecast>, Option<GrantId>)>;
 

@@ -13,7 +13,8 @@ use quotary_common::units::{ResourceKind, Resources};
 
 use super::book::{Book, GrantRecord, HostShare};
 use super::rules::{Identity, Rules};
-use crate::profile::{Forecast, Profile, size};
+use crate::forecast::Forecast;
+use crate::profile::{Profile, size};
 
 /// What the decision rests on, beside the book.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use quotary_common::units::Class;
 
 use super::*;
 use crate::allocate::{Rule, Selector};
-use crate::profile::ewma_forecast;
+use crate::forecast::testing::ewma_forecast;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -173,7 +173,7 @@ fn a_renewal_shrinks_to_the_profile_and_grows_back_within_what_is_left() {
     let given = step(&mut book, &rules, &envelope(1, 1, vec![request(1, 800)], vec![]), 0);
     let id = given.grants[0].id;
     let at = |used: f64| {
-        let forecast = ewma_forecast(&[Some(used); 40], 300).unwrap();
+        let forecast = ewma_forecast(&[Some(used); 40]);
         BTreeMap::from([(id, BTreeMap::from([(ResourceKind::Cpu, forecast)]))])
     };
     let early = step_with(&mut book, &rules, &envelope(1, 2, vec![], vec![id]), 5, &at(10.0));
@@ -225,7 +225,7 @@ proptest! {
                 book.remove(&record.host, &record.grant.id);
             }
             let forecasts = ids.iter().map(|id| {
-                (*id, BTreeMap::from([(ResourceKind::Cpu, ewma_forecast(&[Some(used); 20], 300).unwrap())]))
+                (*id, BTreeMap::from([(ResourceKind::Cpu, ewma_forecast(&[Some(used); 20]))]))
             }).collect();
             let envelope = envelope(who, sequence[who as usize], vec![request(id, cpu)], held);
             step_with(&mut book, &rules, &envelope, now_ms, &forecasts);

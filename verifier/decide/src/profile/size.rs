@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use quotary_common::units::{Class, ResourceKind, Resources};
 
-use super::forecast::Forecast;
+use super::request::request;
+use crate::forecast::{Forecast, Method};
 
 /// What an application will need, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,15 @@ pub struct Profile {
 /// Room above the forecast peak, in percent: forecasts err, and limits that bite hide the demand behind them.
 const HEADROOM_PERCENT: u64 = 20;
 
+/// What an hour beyond its size costs an application of a class, beside an hour that leaves all of it unused.
+const fn overrun_cost(class: Class) -> f64 {
+    match class {
+        Class::Guaranteed => 20.0,
+        Class::Burstable => 4.0,
+        Class::BestEffort => 1.5,
+    }
+}
+
 /// The least that a class keeps of its request, in percent, however idle it is.
 const fn floor_percent(class: Class) -> u64 {
     match class {
@@ -31,35 +41,45 @@ const fn floor_percent(class: Class) -> u64 {
 
 /// The size that `requested` deserves, given the forecasts of what the application uses.
 ///
-/// Without a forecast the declared request stands. With one, the 95 % quantile of the coming peak and some
-/// headroom stand, between the class's floor and the request.
+/// Without a forecast the declared request stands. With one, the request of least expected cost and some headroom stand, between the
+/// class's floor and what was requested.
 pub fn size(requested: &Resources, class: Class, forecasts: &BTreeMap<ResourceKind, Forecast>) -> Profile {
     let mut profile = Profile { resources: Resources::default(), why: Vec::new(), model_sha256: None };
     for kind in ResourceKind::ALL {
         let Some(asked) = requested.get(kind) else { continue };
         let floor = percent(asked, floor_percent(class));
-        let (amount, why) = match forecasts.get(&kind).and_then(|f| f.peak_p95().map(|peak| (f, peak))) {
+        let (amount, why) = match forecasts.get(&kind) {
             _ if class == Class::Guaranteed => (asked, "guaranteed: as requested".to_owned()),
             None => (asked, "insufficient_history: as requested".to_owned()),
-            Some((forecast, peak)) => {
+            Some(forecast) if forecast.method == Method::Declared => {
+                (asked, "insufficient_history: as requested".to_owned())
+            }
+            Some(forecast) => {
                 profile.model_sha256 =
                     profile.model_sha256.or(forecast.model.as_ref().map(|model| model.sha256.clone()));
-                let need = percent(whole(peak), 100 + HEADROOM_PERCENT);
-                let method = forecast.method.name();
-                let peak = whole(peak);
-                if need >= asked {
-                    (asked, format!("{method}: peak p95 {peak} and {HEADROOM_PERCENT} % headroom reach the request"))
-                } else if need <= floor {
-                    (floor, format!("{method}: peak p95 {peak} is low, the floor of {class} stands"))
-                } else {
-                    (need, format!("{method}: peak p95 {peak} and {HEADROOM_PERCENT} % headroom"))
-                }
+                sized(asked, floor, class, forecast)
             }
         };
         profile.resources.set(kind, Some(amount));
         profile.why.push((kind, why));
     }
     profile
+}
+
+/// An amount between the class's floor and what was asked for, and why.
+fn sized(asked: u64, floor: u64, class: Class, forecast: &Forecast) -> (u64, String) {
+    let request = request(&forecast.quantiles, overrun_cost(class));
+    let peak = whole(request.amount);
+    let need = percent(peak, 100 + HEADROOM_PERCENT);
+    let (method, rows) = (forecast.method.name(), forecast.history_rows);
+    let found = format!("{method} from {rows} points: the hour's peak is at most {peak} with p {:.3}", request.level);
+    if need >= asked {
+        (asked, format!("{found}; with {HEADROOM_PERCENT} % headroom it reaches the request"))
+    } else if need <= floor {
+        (floor, format!("{found}; the floor of {class} stands"))
+    } else {
+        (need, format!("{found}, and {HEADROOM_PERCENT} % headroom"))
+    }
 }
 
 fn percent(amount: u64, percent: u64) -> u64 {
@@ -79,12 +99,12 @@ fn whole(value: f64) -> u64 {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::profile::ewma_forecast;
+    use crate::forecast::testing::ewma_forecast;
 
     fn cpu(asked: u64, class: Class, used: Option<f64>) -> u64 {
         let requested = Resources { cpu_millicores: Some(asked), ..Resources::default() };
         let forecasts =
-            used.map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40], 300).unwrap())).into_iter().collect();
+            used.map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40]))).into_iter().collect();
         size(&requested, class, &forecasts).resources.cpu_millicores.unwrap()
     }
 

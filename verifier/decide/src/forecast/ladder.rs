@@ -1,0 +1,121 @@
+//! The ladder: the best rung that can answer, calibrated.
+
+use super::answer::{Forecast, Method};
+use super::calibration::{Calibration, LEARN_STEPS, Rungs};
+use super::climatology::climatology;
+use super::ewma::ewma;
+use super::model::{ModelFault, QuantileModel};
+use super::past::{Past, is_demand};
+use super::quantiles::Quantiles;
+use super::score::Came;
+
+/// Known points that the model wants at least: fewer say nothing of a course.
+const MODEL_KNOWN_MIN: usize = 6;
+
+/// Why a forecast is not the model's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shortfall {
+    /// There is no model.
+    NoModel,
+    /// Too few points are known.
+    YoungSeries,
+    /// The model gave no answer.
+    Model(ModelFault),
+}
+
+/// The rungs that can answer.
+#[derive(Clone, Copy)]
+pub struct Ladder<'m> {
+    model: Option<&'m dyn QuantileModel>,
+}
+
+impl std::fmt::Debug for Ladder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ladder").field("model", &self.model.map(QuantileModel::reference)).finish()
+    }
+}
+
+impl<'m> Ladder<'m> {
+    /// A ladder with or without a model.
+    pub fn new(model: Option<&'m dyn QuantileModel>) -> Self {
+        Self { model }
+    }
+
+    /// What the upper rungs say of each past, and why the model is not among them.
+    pub fn rungs(&self, pasts: &[Past<'_>]) -> Vec<(Rungs, Option<Shortfall>)> {
+        let asked: Vec<Past<'_>> = pasts.iter().copied().filter(|past| past.known() >= MODEL_KNOWN_MIN).collect();
+        let mut answers = self.model.map(|model| model.quantiles(&asked).into_iter());
+        let mut of = |past: &Past<'_>| match &mut answers {
+            None => Err(Shortfall::NoModel),
+            Some(_) if past.known() < MODEL_KNOWN_MIN => Err(Shortfall::YoungSeries),
+            // A model that gives fewer answers than it was asked for has failed.
+            Some(answers) => answers.next().unwrap_or_else(|| Err(ModelFault::Failed("it gave no answer".to_owned()))).map_err(Shortfall::Model),
+        };
+        let all = pasts.iter().map(|past| {
+            let (model, why) = match of(past) {
+                Ok(quantiles) => (Some(quantiles), None),
+                Err(why) => (None, Some(why)),
+            };
+            (Rungs { model, ewma: ewma(past) }, why)
+        });
+        all.collect()
+    }
+
+    /// The forecast of a past whose rungs were asked: calibrated, or from the rungs below. `like` are points of series like this one, for
+    /// one that has none of its own; `declared` is what was asked for.
+    pub fn answer(
+        &self,
+        past: &Past<'_>,
+        rungs: &Rungs,
+        (calibration, pool): (&Calibration, &Calibration),
+        like: &[f64],
+        declared: Option<f64>,
+    ) -> Option<Forecast> {
+        let method = match rungs {
+            Rungs { model: Some(_), .. } => Method::Model,
+            Rungs { ewma: Some(_), .. } => Method::Ewma,
+            Rungs { .. } => Method::Climatology,
+        };
+        let (method, quantiles) = match calibration.apply(rungs, pool) {
+            Some(quantiles) => (method, quantiles),
+            None => low(past, like, declared)?,
+        };
+        let known = past.known() as u64;
+        let first = past.values.iter().position(|value| value.is_some_and(is_demand));
+        let age_steps = first.map_or(0, |first| past.values.len() - first) as u64;
+        let model = self.model.filter(|_| method == Method::Model).map(|model| model.reference().clone());
+        Some(Forecast {
+            method,
+            model,
+            interval_s: past.interval_s,
+            quantiles,
+            history_rows: known,
+            history_age_s: past.interval_s.saturating_mul(age_steps),
+        })
+    }
+
+    /// What a series' own past teaches: each hour of it is forecast from what was known before it and compared with what came, the
+    /// oldest first, at most `lessons`. This is what the service learns hour by hour.
+    pub fn learnt(&self, past: &Past<'_>, lessons: usize) -> Calibration {
+        let origins: Vec<Past<'_>> =
+            (1..=lessons).rev().filter_map(|back| past.earlier(back * LEARN_STEPS)).filter(|past| past.known() > 0).collect();
+        let mut calibration = Calibration::default();
+        for (origin, (rungs, _)) in origins.iter().zip(self.rungs(&origins)) {
+            let came = past.values.get(origin.values.len()..).unwrap_or_default();
+            calibration.learn(&rungs, &Calibration::default(), &Came::from_steps(came));
+        }
+        calibration
+    }
+}
+
+/// The rungs for want of history: what is known of it or of its like, then the declared request.
+fn low(past: &Past<'_>, like: &[f64], declared: Option<f64>) -> Option<(Method, Quantiles)> {
+    let own: Vec<f64> = past.values.iter().flatten().copied().collect();
+    let from = if past.known() > 0 { &own[..] } else { like };
+    let declared = || Quantiles::point(declared?).map(|quantiles| (Method::Declared, quantiles));
+    climatology(from).map(|quantiles| (Method::Climatology, quantiles)).or_else(declared)
+}
+
+#[cfg(test)]
+#[path = "ladder_tests.rs"]
+mod tests;
