@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench fuzz model clean
+.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval fuzz model clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,10 @@ bench: packages-needed ## Measures verification, appraisal, durable evidence, la
 	@echo "== building with optimisation (the first time takes ten minutes or more)"
 	@cargo build --release --workspace --locked
 	@$(TARGET_DIR)/release/quotary-bench --out target/bench
+
+eval: packages-needed ## Tries the forecasts on the public traces beside the field's rules, and the anomaly detector on its benchmark.
+	@cargo build --release --workspace --locked
+	@$(TARGET_DIR)/release/quotary-eval --out target/eval
 
 fuzz: ## Fuzzes the parsers of hostile bytes, each SECONDS (600) long; keeps the corpus in fuzz/corpus.
 	@QUOTARY_FUZZ=1 tools/install-packages

@@ -25,7 +25,7 @@ from training.evaluate import evaluate  # noqa: E402
 
 HERE = Path(__file__).parent
 SEED = 20261122
-SYNTHETIC_SERIES = 2000
+SYNTHETIC_SERIES = 4000
 WINDOWS = 300_000
 BATCH = 512
 LIBRARIES = ("jax", "jaxlib", "numpy", "onnx", "onnxruntime", "scipy")

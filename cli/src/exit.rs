@@ -7,7 +7,7 @@ use quotary_client::ClientError;
 
 /// What a command's exit code says. `quotary run` passes on its command's own code instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Code {
+pub enum Code {
     /// It was refused, or a check failed.
     Refused = 1,
     /// Something that was read is not what it should be.
@@ -22,36 +22,36 @@ pub(crate) enum Code {
 
 /// A command that did not succeed: what is printed, and the exit code.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     code: u8,
     message: String,
 }
 
 impl Failure {
     /// With a message of its own.
-    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code: code as u8, message: message.into() }
     }
     /// With an exit code that is not one of ours: a shell's for a command that cannot be run.
-    pub(crate) fn with_code(code: u8, message: impl Into<String>) -> Self {
+    pub fn with_code(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
     /// From an error, its causes behind it.
-    pub(crate) fn of(code: Code, error: &dyn Error) -> Self {
+    pub fn of(code: Code, error: &dyn Error) -> Self {
         Self::new(code, with_causes(error))
     }
     /// The exit code.
-    pub(crate) fn code(&self) -> u8 {
+    pub fn code(&self) -> u8 {
         self.code
     }
     /// What is printed.
-    pub(crate) fn message(&self) -> &str {
+    pub fn message(&self) -> &str {
         &self.message
     }
 }
 
 /// An error's message and those of its causes that say anything new, in one line.
-pub(crate) fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     // Bounded: the causes of an error are few.
@@ -67,7 +67,7 @@ pub(crate) fn with_causes(error: &dyn Error) -> String {
 }
 
 /// The code of a failed exchange.
-pub(crate) fn code_of(error: &ClientError) -> Code {
+pub fn code_of(error: &ClientError) -> Code {
     match error {
         ClientError::Refused { status: 401 | 403, .. } => Code::NoPermission,
         ClientError::Refused { status: 429 | 503, .. } => Code::Unavailable,

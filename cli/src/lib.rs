@@ -8,13 +8,14 @@
 #![forbid(unsafe_code)]
 
 mod agent;
-mod args;
+pub mod args;
 mod audit;
 mod credentials;
-mod exit;
+pub mod exit;
 mod inspect;
 mod login;
-mod present;
+mod offline;
+pub mod present;
 mod run;
 mod session;
 mod show;
@@ -62,6 +63,8 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     let (json, credentials) = (cli.json, cli.credentials.as_deref());
     match cli.command {
         Command::Run(args) => return run::run(args),
+        Command::Forecast(args) if args.input.is_some() => return offline::hand_over(),
+        Command::Backtest(_) | Command::Anomalies(_) => return offline::hand_over(),
         Command::Enter(args) => return run::enter(args),
         Command::Login(args) => login::login(&args, credentials)?,
         Command::Agent(command) => block_on(agent::agent(&command, json))?,

@@ -2,8 +2,9 @@
 //! `parity.json` holds both together.
 //!
 //! A value is mapped by asinh((x - median) / scale), with median and MAD over the known values of the context (the newest 96 steps)
-//! and scale = max(1.4826 MAD, 0.5 mean absolute deviation, 0.1 that of the whole 312 steps, 0.01 |median|). Multiplying a series
-//! multiplies median and scale and leaves mapped values as they are. A past of zeros has scale 0: all is mapped to zero.
+//! and scale = max(1.4826 MAD, 0.5 mean absolute deviation, 0.3 median of the deviations in all 312 steps that are not 0, 0.01 |median|).
+//! Multiplying a series multiplies median and scale and leaves mapped values as they are. Mapped values are cut at 10, so that one absurd
+//! value blinds the model to nothing but itself. A past of zeros has scale 0: all is mapped to zero.
 
 use quotary_decide::forecast::Past;
 
@@ -64,10 +65,10 @@ pub(crate) const FEATURES: usize = 2 * CONTEXT + 3 * BLOCKS + 2 * DAY + STATISTI
 
 const MAD_TO_DEVIATION: f64 = 1.4826;
 const MEAN_DEVIATION_SHARE: f64 = 0.5;
-const LONG_DEVIATION_SHARE: f64 = 0.1;
+const LONG_DEVIATION_SHARE: f64 = 0.3;
 const MEDIAN_SHARE: f64 = 0.01;
 const LEVEL_FACTOR: f64 = 0.3;
-/// Outputs beyond this (sinh(10) = 11,013 scales) are cut, so that mapping back cannot run away.
+/// What is mapped and what comes out is cut here (sinh(10) = 11,013 scales), so that neither can run away.
 const MAPPED_LIMIT: f64 = 10.0;
 
 /// The sections as a manifest must list them.
@@ -88,17 +89,18 @@ impl Mapping {
     /// # Errors
     /// No value in the context; a value among the newest [`HISTORY`] that is not finite or negative; values too large to calculate with.
     pub(crate) fn write(past: &Past<'_>, features: &mut [f32]) -> Result<Self, ContextFault> {
-        let history = History::of(past)?;
-        let mapping = Self::of(&history)?;
-        let near = mapping.near(&history);
-        let statistics = mapping.statistics(&history, &near);
-        let (means, maxima, block_mask) = mapping.blocks(&history);
-        let (day, day_mask) = mapping.day(&history, past.day_steps());
-        let context_mask = history.context().map(|value| if value.is_nan() { 0.0 } else { 1.0 });
-        let near = near.map(|value| if value.is_nan() { 0.0 } else { value });
-        let all = near
-            .into_iter()
-            .chain(context_mask)
+        let (values, count) = newest(past)?;
+        let mapping = Self::of(&values)?;
+        let whole = Whole { values: values.map(|value| mapping.map(value)), count };
+        let (means, maxima, block_mask) = whole.blocks();
+        let (day, day_mask) = whole.day(past.day_steps());
+        let statistics = whole.statistics(mapping.map(0.0));
+        let known = |value: f64| if value.is_nan() { 0.0 } else { value };
+        let all = whole
+            .context()
+            .iter()
+            .map(|value| known(*value))
+            .chain(whole.context().iter().map(|value| f64::from(u8::from(!value.is_nan()))))
             .chain(means)
             .chain(maxima)
             .chain(block_mask)
@@ -111,16 +113,17 @@ impl Mapping {
         Ok(mapping)
     }
 
-    fn of(history: &History) -> Result<Self, ContextFault> {
-        let mut known = Known::<CONTEXT>::of(history.context());
+    fn of(values: &[f64; HISTORY]) -> Result<Self, ContextFault> {
+        let mut known = Known::<CONTEXT>::of(values[PAST..].iter().copied());
         let median = known.median().ok_or(ContextFault::Empty)?;
-        let mut deviations = Known::<CONTEXT>::of(known.values().iter().map(|value| (value - median).abs()));
-        let mean = deviations.mean();
+        let deviation = |value: &f64| (value - median).abs();
+        let mut deviations = Known::<CONTEXT>::of(known.values().iter().map(deviation));
+        let mean = mean_of(deviations.values().iter().copied(), deviations.count);
         let mad = deviations.median().ok_or(ContextFault::Empty)?;
-        let long = mean_of(history.known().map(|value| (value - median).abs()), history.count);
+        let mut long = Known::<HISTORY>::of(values.iter().map(deviation).filter(|deviation| *deviation > 0.0));
         let scale = (MAD_TO_DEVIATION * mad)
             .max(MEAN_DEVIATION_SHARE * mean)
-            .max(LONG_DEVIATION_SHARE * long)
+            .max(LONG_DEVIATION_SHARE * long.median().unwrap_or_default())
             .max(MEDIAN_SHARE * median.abs());
         if scale.is_finite() { Ok(Self { median, scale }) } else { Err(ContextFault::Overflow) }
     }
@@ -129,7 +132,7 @@ impl Mapping {
     fn map(&self, value: f64) -> f64 {
         if self.scale > 0.0 {
             let x = (value - self.median) / self.scale;
-            x.abs().mul_add(1.0, x.mul_add(x, 1.0).sqrt()).ln().copysign(x)
+            (x.abs() + x.mul_add(x, 1.0).sqrt()).ln().min(MAPPED_LIMIT).copysign(x)
         } else {
             value * 0.0
         }
@@ -142,19 +145,39 @@ impl Mapping {
         let grown = bounded.exp();
         self.median + self.scale * 0.5 * (grown - 1.0 / grown)
     }
+}
 
-    fn near(&self, history: &History) -> [f64; CONTEXT] {
-        let mut near = [f64::NAN; CONTEXT];
-        for (place, value) in near.iter_mut().zip(history.context()) {
-            *place = self.map(value);
+/// The newest steps with NaN in gaps, and how many are known.
+fn newest(past: &Past<'_>) -> Result<([f64; HISTORY], usize), ContextFault> {
+    let seen = past.newest(HISTORY);
+    let (mut values, mut count) = ([f64::NAN; HISTORY], 0);
+    let first = past.values.len() - seen.len();
+    for (index, (place, value)) in values.iter_mut().skip(HISTORY - seen.len()).zip(seen).enumerate() {
+        let Some(value) = *value else { continue };
+        if !quotary_decide::forecast::is_demand(value) {
+            return Err(ContextFault::Value { index: first + index, value });
         }
-        near
+        *place = value;
+        count += 1;
+    }
+    Ok((values, count))
+}
+
+/// A whole history, mapped; NaN in gaps.
+struct Whole {
+    values: [f64; HISTORY],
+    count: usize,
+}
+
+impl Whole {
+    fn context(&self) -> &[f64] {
+        &self.values[PAST..]
     }
 
-    fn statistics(&self, history: &History, near: &[f64; CONTEXT]) -> [f64; STATISTICS.len()] {
+    fn statistics(&self, zero_level: f64) -> [f64; STATISTICS.len()] {
         let (mut minimum, mut maximum) = (f64::INFINITY, f64::NEG_INFINITY);
         let (mut last, mut level, mut change, mut count) = (None, 0.0, 0.0, 0_usize);
-        for value in near.iter().copied().filter(|value| !value.is_nan()) {
+        for value in known(self.context()) {
             (minimum, maximum) = (minimum.min(value), maximum.max(value));
             match last {
                 None => level = value,
@@ -165,26 +188,26 @@ impl Mapping {
             }
             (last, count) = (Some(value), count + 1);
         }
-        let (low, high) = history
-            .known()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
-        let mut peaks = Known::<PEAK_BLOCKS>::of(history.values.chunks_exact(PEAK_BLOCK).map(maximum_of));
-        let [peak_median, peak_p75, peak_p90] = PEAK_QUANTILES.map(|quantile| self.map(peaks.at(quantile)));
-        let (end_level, mut rises) = history.rises();
-        let [rise_median, rise_p75, rise_p90, rise_maximum] =
-            RISE_QUANTILES.map(|quantile| self.map((end_level + rises.at(quantile)).max(0.0)));
+        let (low, high, sum) = known(&self.values).fold(
+            (f64::INFINITY, f64::NEG_INFINITY, 0.0),
+            |(low, high, sum), value| (low.min(value), high.max(value), sum + value),
+        );
+        let mut peaks = Known::<PEAK_BLOCKS>::of(self.values.chunks_exact(PEAK_BLOCK).map(maximum_of));
+        let [peak_median, peak_p75, peak_p90] = PEAK_QUANTILES.map(|quantile| peaks.at(quantile));
+        let (end_level, mut rises) = self.rises();
+        let [rise_median, rise_p75, rise_p90, rise_maximum] = RISE_QUANTILES.map(|quantile| end_level + rises.at(quantile));
         [
-            self.map(0.0),
+            zero_level,
             last.unwrap_or(0.0),
             minimum,
             maximum,
             level,
             change / count_of(count.saturating_sub(1).max(1)),
             count_of(count) / count_of(CONTEXT),
-            self.map(low),
-            self.map(high),
-            self.map(mean_of(history.known(), history.count)),
-            count_of(history.count) / count_of(HISTORY),
+            low,
+            high,
+            sum / count_of(self.count.max(1)),
+            count_of(self.count) / count_of(HISTORY),
             peak_median,
             peak_p75,
             peak_p90,
@@ -195,14 +218,13 @@ impl Mapping {
         ]
     }
 
-    fn blocks(&self, history: &History) -> ([f64; BLOCKS], [f64; BLOCKS], [f64; BLOCKS]) {
+    fn blocks(&self) -> ([f64; BLOCKS], [f64; BLOCKS], [f64; BLOCKS]) {
         let (mut means, mut maxima, mut mask) = ([0.0; BLOCKS], [0.0; BLOCKS], [0.0; BLOCKS]);
-        for (index, block) in history.values.chunks_exact(BLOCK).take(BLOCKS).enumerate() {
-            let known = || block.iter().copied().filter(|value| !value.is_nan());
-            let count = known().count();
+        for (index, block) in self.values.chunks_exact(BLOCK).take(BLOCKS).enumerate() {
+            let count = known(block).count();
             if count > 0 {
-                means[index] = self.map(known().sum::<f64>() / count_of(count));
-                maxima[index] = self.map(maximum_of(block));
+                means[index] = known(block).sum::<f64>() / count_of(count);
+                maxima[index] = maximum_of(block);
                 mask[index] = count_of(count) / count_of(BLOCK);
             }
         }
@@ -210,65 +232,34 @@ impl Mapping {
     }
 
     /// The day before, around the hour that is forecast.
-    fn day(&self, history: &History, day_steps: Option<usize>) -> ([f64; DAY], [f64; DAY]) {
+    fn day(&self, day_steps: Option<usize>) -> ([f64; DAY], [f64; DAY]) {
         let (mut day, mut mask) = ([0.0; DAY], [0.0; DAY]);
         for (index, (place, mask)) in day.iter_mut().zip(&mut mask).enumerate() {
             let at = day_steps.and_then(|steps| (HISTORY + index).checked_sub(steps + DAY_BEFORE));
-            let found = at.and_then(|at| history.values.get(at)).filter(|value| !value.is_nan());
+            let found = at.and_then(|at| self.values.get(at)).filter(|value| !value.is_nan());
             if let Some(value) = found {
-                (*place, *mask) = (self.map(*value), 1.0);
+                (*place, *mask) = (*value, 1.0);
             }
         }
         (day, mask)
-    }
-}
-
-/// The newest steps with NaN in gaps.
-struct History {
-    values: [f64; HISTORY],
-    count: usize,
-}
-
-impl History {
-    fn of(past: &Past<'_>) -> Result<Self, ContextFault> {
-        let seen = past.newest(HISTORY);
-        let mut history = Self { values: [f64::NAN; HISTORY], count: 0 };
-        let first = past.values.len() - seen.len();
-        let places = history.values.iter_mut().skip(HISTORY - seen.len());
-        for (index, (place, value)) in places.zip(seen).enumerate() {
-            let Some(value) = *value else { continue };
-            if !quotary_decide::forecast::is_demand(value) {
-                return Err(ContextFault::Value { index: first + index, value });
-            }
-            *place = value;
-            history.count += 1;
-        }
-        Ok(history)
-    }
-
-    fn context(&self) -> [f64; CONTEXT] {
-        let mut context = [f64::NAN; CONTEXT];
-        context.copy_from_slice(&self.values[PAST..]);
-        context
     }
 
     /// The level now, and by how much each block's peak lay above the level before that block.
     fn rises(&self) -> (f64, Known<PEAK_BLOCKS>) {
         let mut level = f64::NAN;
-        let rises = self.values.chunks_exact(PEAK_BLOCK).map(|block| {
+        let rises = Known::of(self.values.chunks_exact(PEAK_BLOCK).map(|block| {
             let rise = maximum_of(block) - level;
-            for value in block.iter().copied().filter(|value| !value.is_nan()) {
+            for value in known(block) {
                 level = if level.is_nan() { value } else { level + LEVEL_FACTOR * (value - level) };
             }
             rise
-        });
-        let rises = Known::of(rises);
+        }));
         (level, rises)
     }
+}
 
-    fn known(&self) -> impl Iterator<Item = f64> {
-        self.values.iter().copied().filter(|value| !value.is_nan())
-    }
+fn known(values: &[f64]) -> impl Iterator<Item = f64> {
+    values.iter().copied().filter(|value| !value.is_nan())
 }
 
 /// Up to `N` known values, without an allocation.
@@ -291,10 +282,6 @@ impl<const N: usize> Known<N> {
 
     fn values(&self) -> &[f64] {
         &self.values[..self.count]
-    }
-
-    fn mean(&self) -> f64 {
-        mean_of(self.values().iter().copied(), self.count)
     }
 
     /// The median; halves before adding, so that it cannot overflow. `None` without values.

@@ -49,7 +49,7 @@ A residual multilayer perceptron, {training["parameters"]:,} parameters, {traini
 `{manifest["sha256"]}`. Quantiles cannot cross: they are cumulative sums of softplus. What goes in is mapped per series by normaliser {manifest["normaliser"]} (`training/normaliser.py`, `src/normaliser.rs`).
 
 ## Data
-Trained on the first 75 % of each fleet and AWS series, on the training VMs, and on {training["synthetic_series"]:,} synthetic series (30 % of windows) of our own
+Trained on the first 75 % of each fleet and AWS series, on the training VMs, and on {training["synthetic_series"]:,} synthetic series (40 % of windows) of our own
 seeded generator (`training/synthetic.py`); seed {manifest["seed"]}, {training["windows"]:,} windows, {training["steps"]:,} steps of {training["batch"]}. Every fifth VM by hash and the last 25 % of the other series were never read in training.
 
 {data}

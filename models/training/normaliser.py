@@ -1,7 +1,8 @@
 """Normaliser, version 2. `models/src/normaliser.rs` is the same in Rust; parity.json holds both together.
 
 A history is mapped by asinh((x - median) / scale), with median and MAD over the valid values of the context (the newest
-steps) and scale = max(1.4826 * MAD, 0.5 * mean absolute deviation, 0.1 * that of the whole history, 0.01 * |median|).
+steps) and scale = max(1.4826 * MAD, 0.5 * mean absolute deviation, 0.3 * median of the deviations in the whole history that
+are not 0, 0.01 * |median|). Mapped values are cut at 10: one absurd value blinds the model to nothing but itself.
 Multiplying a series by c > 0 multiplies median and scale by c and leaves the mapped values as they are: the model never sees
 a unit. The second term keeps zero-inflated series (MAD = 0) usable, the third those that rest before the next burst, the
 fourth constant ones. A history of zeros has scale 0: it maps to zeros and its forecast is zero.
@@ -31,10 +32,10 @@ from .form import (
 VERSION = 2
 MAD_TO_DEVIATION = 1.4826
 MEAN_DEVIATION_SHARE = 0.5
-LONG_DEVIATION_SHARE = 0.1
+LONG_DEVIATION_SHARE = 0.3
 MEDIAN_SHARE = 0.01
 LEVEL_FACTOR = 0.3
-# Forecasts beyond sinh(10) = 11,013 scales are cut: no series seen has moved so far.
+# sinh(10) = 11,013 scales: no series seen has moved so far.
 MAPPED_LIMIT = 10.0
 PEAK_QUANTILES = (0.5, 0.75, 0.9)
 RISE_QUANTILES = (0.5, 0.75, 0.9, 1.0)
@@ -83,14 +84,14 @@ def _day(history: np.ndarray, day_steps: np.ndarray) -> np.ndarray:
     return np.where(inside, found, np.nan)
 
 
-def _rises(history: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The level now, and by how much each block's peak lay above the level before that block; in the series' own unit."""
-    level = np.full(len(history), np.nan)
+def _rises(whole: np.ndarray, peaks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The level now, and by how much each block's peak lay above the level before that block; all mapped."""
+    level = np.full(len(whole), np.nan)
     rises = np.full(peaks.shape, np.nan)
     for t in range(HISTORY_STEPS):
         if t % PEAK_BLOCK_STEPS == 0:
             rises[:, t // PEAK_BLOCK_STEPS] = peaks[:, t // PEAK_BLOCK_STEPS] - level
-        now = history[:, t]
+        now = whole[:, t]
         moved = np.where(np.isnan(level), now, level + LEVEL_FACTOR * (now - level))
         level = np.where(np.isnan(now), level, moved)
     return level, rises
@@ -109,12 +110,15 @@ def normalise(history: np.ndarray, day_steps: np.ndarray) -> Mapped:
     mad = _row_median(deviation, count)
     mean = np.nansum(deviation / count[:, None], axis=1)
     long_count = (~np.isnan(history)).sum(axis=1)
-    long_mean = np.nansum(np.abs(history - median[:, None]) / long_count[:, None], axis=1)
+    moved = np.abs(history - median[:, None])
+    moved[moved == 0] = np.nan
+    moved_count = (~np.isnan(moved)).sum(axis=1)
+    long_deviation = np.where(moved_count > 0, _row_median(moved, np.maximum(moved_count, 1)), 0.0)
     scale = np.maximum.reduce(
         [
             MAD_TO_DEVIATION * mad,
             MEAN_DEVIATION_SHARE * mean,
-            LONG_DEVIATION_SHARE * long_mean,
+            LONG_DEVIATION_SHARE * long_deviation,
             MEDIAN_SHARE * np.abs(median),
         ]
     )
@@ -122,9 +126,11 @@ def normalise(history: np.ndarray, day_steps: np.ndarray) -> Mapped:
 
     def mapped(values: np.ndarray) -> np.ndarray:
         shape = (-1,) + (1,) * (values.ndim - 1)
-        return np.arcsinh((values - median.reshape(shape)) / divisor.reshape(shape)) * (scale > 0).reshape(shape)
+        found = np.arcsinh((values - median.reshape(shape)) / divisor.reshape(shape)) * (scale > 0).reshape(shape)
+        return np.clip(found, -MAPPED_LIMIT, MAPPED_LIMIT)
 
-    near = mapped(context)
+    whole = mapped(history)
+    near = whole[:, PAST_STEPS:]
     level = np.full(len(history), np.nan)
     change, changes, before = np.zeros(len(history)), np.zeros(len(history)), np.full(len(history), np.nan)
     for t in range(CONTEXT_STEPS):
@@ -135,11 +141,11 @@ def normalise(history: np.ndarray, day_steps: np.ndarray) -> Mapped:
         change = np.where(later, change + np.abs(now - before), change)
         changes += later
         before = np.where(known, now, before)
-    past = _blocks(history[:, :PAST_STEPS], BLOCK_STEPS)
-    means, maxima = mapped(_quiet(np.nanmean, past, 2)), mapped(_quiet(np.nanmax, past, 2))
-    day = mapped(_day(history, day_steps))
-    peaks = _quiet(np.nanmax, _blocks(history, PEAK_BLOCK_STEPS), 2)
-    end_level, rises = _rises(history, peaks)
+    past = _blocks(whole[:, :PAST_STEPS], BLOCK_STEPS)
+    means, maxima = _quiet(np.nanmean, past, 2), _quiet(np.nanmax, past, 2)
+    day = _day(whole, day_steps)
+    peaks = _quiet(np.nanmax, _blocks(whole, PEAK_BLOCK_STEPS), 2)
+    end_level, rises = _rises(whole, peaks)
     statistics = np.stack(
         [
             mapped(np.zeros(len(history))),
@@ -149,12 +155,12 @@ def normalise(history: np.ndarray, day_steps: np.ndarray) -> Mapped:
             level,
             change / np.maximum(changes, 1),
             count / CONTEXT_STEPS,
-            mapped(np.nanmin(history, axis=1)),
-            mapped(np.nanmax(history, axis=1)),
-            mapped(np.nansum(history / long_count[:, None], axis=1)),
+            np.nanmin(whole, axis=1),
+            np.nanmax(whole, axis=1),
+            np.nansum(whole, axis=1) / long_count,
             long_count / HISTORY_STEPS,
-            *(mapped(_row_quantile(peaks, quantile)) for quantile in PEAK_QUANTILES),
-            *(mapped(np.maximum(0.0, end_level + _row_quantile(rises, quantile))) for quantile in RISE_QUANTILES),
+            *(_row_quantile(peaks, quantile) for quantile in PEAK_QUANTILES),
+            *(end_level + _row_quantile(rises, quantile) for quantile in RISE_QUANTILES),
         ],
         axis=1,
     )

@@ -11,7 +11,7 @@ from .series import Series
 
 DAY = 288
 LENGTH = 5 * DAY
-CLOCK_PERIODS = (6, 12, 12, 24, 36, 72, 144, DAY, DAY, DAY)
+CLOCK_PERIODS = (6, 12, 12, 36, 72, 144, DAY, DAY, DAY, DAY, DAY, DAY)
 
 
 def _wave(rng: np.random.Generator, t: np.ndarray, period: float) -> np.ndarray:
@@ -40,11 +40,11 @@ def _business_day(rng: np.random.Generator, t: np.ndarray) -> np.ndarray:
 def _by_the_clock(rng: np.random.Generator, length: int) -> np.ndarray:
     """Jobs at fixed times: a backup each night, a job each hour; size and instant vary a little, some are left out."""
     out = np.zeros(length)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 6)):
         period = int(rng.choice(CLOCK_PERIODS))
         lasts = int(min(period - 1, np.exp(rng.uniform(0, np.log(24)))))
         size, spread = rng.pareto(2.0) + 1, rng.choice([0.02, 0.1, 0.4])
-        jitter, missing = int(rng.choice([0, 0, 1, 3])), rng.choice([0, 0, 0.1, 0.3])
+        jitter, missing = int(rng.choice([0, 0, 0, 1, 3])), rng.choice([0, 0, 0, 0.1, 0.3])
         for at in range(int(rng.integers(period)), length, period):
             if rng.random() < missing:
                 continue
@@ -111,8 +111,8 @@ def _one(rng: np.random.Generator, resource: str) -> np.ndarray:
         value += rng.uniform(0.2, 2) * _periodic(rng, t)
     if rng.random() < 0.45:
         value += rng.uniform(0.2, 3) * _business_day(rng, t)
-    if rng.random() < (0.45 if busy else 0.35):
-        value += rng.uniform(0.2, 5) * _by_the_clock(rng, LENGTH)
+    if rng.random() < (0.6 if busy else 0.5):
+        value += rng.uniform(0.2, 8) * _by_the_clock(rng, LENGTH)
     if rng.random() < (0.8 if busy else 0.7):
         value += np.exp(rng.uniform(np.log(0.01), np.log(1.5))) * _autoregressive(rng, LENGTH)
     if rng.random() < 0.3:

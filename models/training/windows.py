@@ -11,11 +11,11 @@ from .series import GRID_S, Series
 SPAN = HISTORY_STEPS + HORIZON_STEPS
 DAY_S = 86_400
 GROUP_SHARE = {
-    "google2011_vm": 0.40,
+    "google2011_vm": 0.32,
     "google2019_fleet": 0.06,
     "azure2019_fleet": 0.04,
-    "nab_aws": 0.20,
-    "synthetic": 0.30,
+    "nab_aws": 0.18,
+    "synthetic": 0.40,
 }
 COARSENING = (1, 1, 1, 1, 2, 3, 4, 6)
 MIX_SHARE = 0.15

@@ -7,5 +7,6 @@
 
 pub mod attack;
 pub mod bench;
+pub mod eval;
 pub mod host;
 pub mod world;

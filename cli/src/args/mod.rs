@@ -8,6 +8,7 @@
 mod audit;
 mod events;
 mod inspect;
+mod offline;
 mod plan;
 mod quantity;
 mod run;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use events::EventsArgs;
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
+pub use offline::{AnomaliesArgs, BacktestArgs, ForecastArgs, ResourceName, SeriesArgs};
 pub(crate) use plan::{PlanCommand, PlanDraftArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
@@ -103,8 +105,12 @@ pub(crate) enum Command {
     Plan(PlanCommand),
     /// What plans and grants would have limited on hosts that only watch, as a Markdown document
     Report(ReportArgs),
-    /// Show the current forecasts: peaks by quantile, and the median over the horizon
+    /// Show the current forecasts, or forecast a recorded series offline
     Forecast(ForecastArgs),
+    /// Try the forecasts on recorded series, beside the field's simple rules (offline)
+    Backtest(BacktestArgs),
+    /// Score how unusual each point of a recorded series is (offline)
+    Anomalies(AnomaliesArgs),
     /// Make tokens that admit hosts and operators
     #[command(subcommand)]
     Token(TokenCommand),
@@ -216,14 +222,6 @@ pub(crate) enum EvidenceCommand {
 pub(crate) enum GrantCommand {
     /// All grants that hold capacity
     List,
-}
-
-/// `quotary forecast`
-#[derive(Debug, Args)]
-pub(crate) struct ForecastArgs {
-    /// Only this host's: h-…, hexadecimal, or a beginning of either
-    #[arg(long, value_name = "HOST")]
-    pub(crate) host: Option<String>,
 }
 
 /// `quotary report`

@@ -3,7 +3,7 @@
 use quotary_common::units::Resources;
 
 /// An amount in units of 1024, with one decimal where it is not whole: `256 MiB`, `1.5 GiB`.
-pub(crate) fn bytes(amount: u64) -> String {
+pub fn bytes(amount: u64) -> String {
     scaled(amount, 1024, &["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
 }
 
@@ -30,7 +30,7 @@ fn cpu(millicores: u64) -> String {
 }
 
 /// An amount of what a resource's or metric's name says: its unit stands in the name.
-pub(crate) fn amount(name: &str, value: u64) -> String {
+pub fn amount(name: &str, value: u64) -> String {
     if name.ends_with("millicores") {
         cpu(value)
     } else if name.ends_with("bytes_per_second") {
@@ -54,7 +54,7 @@ fn percent_ppm(ppm: u64) -> String {
 }
 
 /// What is stated of resources, in one cell: `cpu 500m, memory 256 MiB`.
-pub(crate) fn resources(resources: &Resources) -> String {
+pub fn resources(resources: &Resources) -> String {
     let parts = [
         ("cpu", "cpu_millicores", resources.cpu_millicores),
         ("memory", "memory_bytes", resources.memory_bytes),
@@ -68,7 +68,7 @@ pub(crate) fn resources(resources: &Resources) -> String {
 }
 
 /// A length of time: `850 ms`, `12 s`, `5 min`, `3 h`, `2 d`.
-pub(crate) fn duration(ms: u64) -> String {
+pub fn duration(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
         1_000..120_000 => format!("{} s", ms / 1_000),
@@ -79,7 +79,7 @@ pub(crate) fn duration(ms: u64) -> String {
 }
 
 /// An instant beside now, both Unix ms: `12 s ago`, `in 5 min`.
-pub(crate) fn age(at_ms: u64, now_ms: u64) -> String {
+pub fn age(at_ms: u64, now_ms: u64) -> String {
     match now_ms.checked_sub(at_ms) {
         Some(0..1_000) => "now".to_owned(),
         Some(ago) => format!("{} ago", duration(ago)),
@@ -88,7 +88,7 @@ pub(crate) fn age(at_ms: u64, now_ms: u64) -> String {
 }
 
 /// An instant, Unix ms, as RFC 3339 in UTC: `2026-11-22T07:00:00Z`.
-pub(crate) fn time(at_ms: u64) -> String {
+pub fn time(at_ms: u64) -> String {
     let seconds = at_ms / 1000;
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     // Days to date, after Howard Hinnant's `civil_from_days`, for days since 1970 only.

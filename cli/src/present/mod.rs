@@ -11,8 +11,8 @@ mod output;
 mod sparkline;
 mod table;
 
-pub(crate) use amounts::{age, amount, bytes, duration, resources, time};
-pub(crate) use outline::outline;
-pub(crate) use output::{Progress, Status, json, print, print_bytes, print_on, print_table};
-pub(crate) use sparkline::sparkline;
-pub(crate) use table::{Align, Facts, Table, clean};
+pub use amounts::{age, amount, bytes, duration, resources, time};
+pub use outline::outline;
+pub use output::{Progress, Status, json, print, print_bytes, print_on, print_table};
+pub use sparkline::sparkline;
+pub use table::{Align, Facts, Table, clean};

@@ -8,7 +8,7 @@ use super::clean;
 const DEPTH_MAX: usize = 8;
 
 /// The value as `name  value` lines; nested ones are indented below their name.
-pub(crate) fn outline(value: &Value) -> String {
+pub fn outline(value: &Value) -> String {
     let mut out = String::new();
     lines(value, 0, &mut out);
     out

@@ -15,17 +15,17 @@ const REDRAW: Duration = Duration::from_millis(200);
 const LINE: Duration = Duration::from_secs(10);
 
 /// Writes a result. A reader that went away (`| head`) is no failure.
-pub(crate) fn print(text: &str) -> Result<(), Failure> {
+pub fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }
 
 /// Writes a result that is to be read by a program, byte by byte: paths need not be UTF-8.
-pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     print_on(bytes).map(drop)
 }
 
 /// Writes a part of a result that goes on; whether somebody still reads it.
-pub(crate) fn print_on(bytes: &[u8]) -> Result<bool, Failure> {
+pub fn print_on(bytes: &[u8]) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -35,13 +35,13 @@ pub(crate) fn print_on(bytes: &[u8]) -> Result<bool, Failure> {
 }
 
 /// Writes a value as JSON.
-pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     print(&(text.map_err(|e| Failure::new(Code::Unreadable, format!("cannot write as JSON: {e}")))? + "\n"))
 }
 
 /// Writes a table, its header in bold where people look.
-pub(crate) fn print_table(table: &Table) -> Result<(), Failure> {
+pub fn print_table(table: &Table) -> Result<(), Failure> {
     print(&table.render(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())))
 }
 
@@ -52,11 +52,11 @@ fn is_terminal() -> bool {
 
 /// A line on the terminal that goes away again; nothing where standard error is no terminal.
 #[derive(Debug)]
-pub(crate) struct Status(bool);
+pub struct Status(bool);
 
 impl Status {
     /// Shows it.
-    pub(crate) fn show(text: &str) -> Self {
+    pub fn show(text: &str) -> Self {
         if is_terminal() {
             eprint!("{}\r", super::clean(text));
         }
@@ -73,7 +73,7 @@ impl Drop for Status {
 
 /// How far something has come: silent for the first second.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     what: &'static str,
     started: Instant,
     told: Option<Instant>,
@@ -81,12 +81,12 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// Begins.
-    pub(crate) fn new(what: &'static str) -> Self {
+    pub fn new(what: &'static str) -> Self {
         Self { what, started: Instant::now(), told: None }
     }
 
     /// Tells that `done` of `total` are done, if it is time.
-    pub(crate) fn tell(&mut self, done: u64, total: u64) {
+    pub fn tell(&mut self, done: u64, total: u64) {
         let between = if is_terminal() { REDRAW } else { LINE };
         let due = match self.told {
             None => self.started.elapsed() >= FIRST,

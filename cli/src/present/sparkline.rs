@@ -3,7 +3,7 @@
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 /// The series in at most `width` bars from zero to its largest value; each bar shows the largest of its part.
-pub(crate) fn sparkline(series: &[f64], width: usize) -> String {
+pub fn sparkline(series: &[f64], width: usize) -> String {
     let finite: Vec<f64> = series.iter().map(|v| if v.is_finite() { v.max(0.0) } else { 0.0 }).collect();
     let top = finite.iter().copied().fold(0.0, f64::max);
     let bars = width.min(finite.len());

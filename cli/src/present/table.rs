@@ -2,7 +2,7 @@
 
 /// Which side of its column a cell keeps to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
     /// Text.
     Left,
     /// Numbers.
@@ -11,7 +11,7 @@ pub(crate) enum Align {
 
 /// A table with a header.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<String>>,
     nothing: &'static str,
@@ -19,17 +19,17 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty table; `nothing` is said instead when it stays so.
-    pub(crate) fn new(columns: &[(&'static str, Align)], nothing: &'static str) -> Self {
+    pub fn new(columns: &[(&'static str, Align)], nothing: &'static str) -> Self {
         Self { columns: columns.to_vec(), rows: Vec::new(), nothing }
     }
 
     /// Adds a row; text from outside is cleaned.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.rows.push(cells.iter().map(|cell| clean(cell)).collect());
     }
 
     /// The text, each line ended; the header in bold if wanted.
-    pub(crate) fn render(&self, bold: bool) -> String {
+    pub fn render(&self, bold: bool) -> String {
         if self.rows.is_empty() {
             return format!("{}\n", self.nothing);
         }
@@ -69,15 +69,15 @@ impl Table {
 
 /// Names with their values, one a line.
 #[derive(Debug, Default)]
-pub(crate) struct Facts(Vec<(&'static str, String)>);
+pub struct Facts(Vec<(&'static str, String)>);
 
 impl Facts {
     /// Adds one.
-    pub(crate) fn add(&mut self, name: &'static str, value: impl Into<String>) {
+    pub fn add(&mut self, name: &'static str, value: impl Into<String>) {
         self.0.push((name, clean(&value.into())));
     }
     /// The text, the values in one column.
-    pub(crate) fn render(&self) -> String {
+    pub fn render(&self) -> String {
         let column = self.0.iter().map(|(name, _)| width(name)).max().unwrap_or(0);
         self.0.iter().map(|(name, value)| format!("{name:column$}  {value}\n")).collect()
     }
@@ -89,7 +89,7 @@ fn width(text: &str) -> usize {
 }
 
 /// Text that moves no cursor: control characters and those that turn the writing direction become `?`.
-pub(crate) fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let turns = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars().map(|c| if c.is_control() || turns(c) { '?' } else { c }).collect()
 }

@@ -12,6 +12,7 @@ mod content;
 mod cpu;
 mod durable;
 mod living;
+mod prediction;
 mod report;
 mod shaping;
 mod software_tpm;
@@ -30,6 +31,7 @@ use serde::Serialize;
 pub use attestation::{Attestation, BootLog, HostState, ImaList, QuoteCheck};
 pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
+pub use prediction::Prediction;
 pub use report::{Gate, Good, Line, table};
 pub use shaping::Shaping;
 pub use targets::Targets;
@@ -57,6 +59,8 @@ pub enum Part {
     Latency,
     /// The agent's CPU time and memory.
     Agent,
+    /// Forecasts, one and many at once, onnxruntime beside them.
+    Prediction,
     /// What the shaping controller decides at a tick.
     Shaping,
     /// A plan and a cliff, side by side.
@@ -119,6 +123,9 @@ pub struct Report {
     /// The agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentCost>,
+    /// Forecasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
     /// The shaping controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shaping: Option<Shaping>,
@@ -148,6 +155,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         durable_with_logs: None,
         latency: None,
         agent: None,
+        prediction: None,
         shaping: None,
         transition: None,
         targets: None,
@@ -170,6 +178,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Agent) {
         report.agent = Some(living::measure_agent(round(60)).context("the agent's cost")?);
+    }
+    if has(Part::Prediction) {
+        report.prediction = Some(prediction::measure(round(8)).context("prediction")?);
     }
     if has(Part::Shaping) {
         report.shaping = Some(shaping::measure(round(5)).context("shaping")?);
@@ -219,6 +230,7 @@ fn gates(report: &Report) -> Vec<Gate> {
         let resident_mib = agent.resident_bytes as f64 / MIB;
         gates.push(Gate::new(("agent memory, resident", "MiB", resident_mib), Good::AtMost, (25.0, 15.0)));
     }
+    gates.extend(report.prediction.iter().flat_map(Prediction::gates));
     gates.extend(report.shaping.iter().flat_map(Shaping::gates));
     gates.extend(report.transition.iter().flat_map(Transition::gates));
     gates
@@ -242,6 +254,7 @@ impl Report {
         lines.extend(self.durable.iter().chain(&self.durable_with_logs).flat_map(Durable::lines));
         lines.extend(self.latency.iter().flat_map(Latency::lines));
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
+        lines.extend(self.prediction.iter().flat_map(Prediction::lines));
         lines.extend(self.shaping.iter().flat_map(Shaping::lines));
         lines.extend(self.transition.iter().flat_map(Transition::lines));
         lines.extend(self.targets.iter().flat_map(Targets::lines));
@@ -404,6 +417,7 @@ mod tests {
             durable_with_logs: None,
             latency: None,
             agent: None,
+            prediction: None,
             shaping: None,
             transition: None,
             targets: None,

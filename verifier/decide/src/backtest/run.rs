@@ -105,7 +105,7 @@ pub struct SeriesScores {
     pub scale: Option<f64>,
     /// Whether that is the seasonal naive rule's.
     pub seasonal: bool,
-    /// Origins left out: gaps in what came.
+    /// Origins with gaps in what came: what is known of them is scored, their hour is not sized.
     pub gaps: u64,
     /// Whether every value is the same: nothing to score.
     pub constant: bool,
@@ -149,9 +149,14 @@ pub fn run(
 }
 
 impl SeriesScores {
+    /// Whether any step was scored.
+    pub fn is_scored(&self) -> bool {
+        self.methods.get(&Method::Quotary).is_some_and(|sums| sums.steps > 0)
+    }
+
     fn score(&mut self, origin_row: usize, past: &Past<'_>, rungs: &Rungs, forecast: &Forecast, came: &[Option<f64>]) {
         let came = Came::from_steps(came);
-        let (Some(peak), Some(mean)) = (came.peaks()[2], came.mean()) else {
+        let Some(mean) = came.mean() else {
             self.gaps += 1;
             return;
         };
@@ -172,6 +177,11 @@ impl SeriesScores {
                 (Some(_), None) => {}
             }
         }
+        // An hour's peak is known only where the whole hour is.
+        let Some(peak) = came.peaks()[2] else {
+            self.gaps += 1;
+            return;
+        };
         let peaks = forecast.quantiles.longest_peak();
         let requests = Policy::ALL.map(|policy| match policy {
             Policy::Quotary => request(&forecast.quantiles, OVERRUN_COST).amount,

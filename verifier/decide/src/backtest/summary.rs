@@ -52,7 +52,7 @@ pub struct Summary {
     pub unscored: u64,
     /// Windows scored.
     pub windows: u64,
-    /// Origins left out for gaps in what came.
+    /// Origins with gaps in what came: what is known of them is scored, their hour is not sized.
     pub gaps: u64,
     /// By method.
     pub methods: BTreeMap<Method, MethodFigures>,
@@ -64,7 +64,7 @@ pub struct Summary {
 pub fn summarise<'a>(all: impl IntoIterator<Item = &'a SeriesScores>) -> Summary {
     let all: Vec<&SeriesScores> = all.into_iter().collect();
     let scored: Vec<&SeriesScores> =
-        all.iter().copied().filter(|series| !series.constant && !series.windows.is_empty()).collect();
+        all.iter().copied().filter(|series| !series.constant && series.is_scored()).collect();
     let windows: Vec<&Window> = scored.iter().flat_map(|series| &series.windows).collect();
     let constant = all.iter().filter(|series| series.constant).count();
     Summary {

@@ -66,11 +66,12 @@ fn what_comes_after_an_origin_changes_nothing_before_it() {
 }
 
 #[test]
-fn hours_with_gaps_are_counted_and_not_scored() {
+fn hours_with_gaps_are_counted_and_not_sized() {
     let mut values = noisy(200);
     values[110] = None;
     let scores = scores(&values);
     assert_eq!((scores.gaps, scores.windows.len()), (1, 7));
+    assert_eq!(scores.methods[&Method::Ewma].steps, 8 * 12 - 1);
 }
 
 #[test]

@@ -55,15 +55,21 @@ fn filled(values: &[Option<f64>]) -> Option<Vec<f64>> {
     Some(filled.collect())
 }
 
-/// The level after each point.
+/// The level after each point. A point counts at most [`ABSURD`] times what is usual: one absurd value would be remembered for days.
 fn levels(values: &[f64], factor: f64) -> Vec<f64> {
-    let mut level = values.first().copied().unwrap_or_default();
+    let mut positive: Vec<f64> = values.iter().copied().filter(|value| *value > 0.0).collect();
+    positive.sort_unstable_by(f64::total_cmp);
+    let most = ABSURD * between(&positive, 0.9);
+    let mut level = values.first().map_or(0.0, |value| value.min(most));
     let follow = |value: &f64| {
-        level += factor * (value - level);
+        level += factor * (value.min(most) - level);
         level
     };
     values.iter().map(follow).collect()
 }
+
+/// Times the 90 % quantile of what is not zero.
+const ABSURD: f64 = 1000.0;
 
 /// Level plus each quantile of the errors (linear between neighbours).
 fn fill(row: &mut [f64], level: f64, errors: &mut [f64], at: &[f64]) {

@@ -1,0 +1,58 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use quotary_common::units::ResourceKind;
+use quotary_decide::forecast::{Calibration, Ladder, Past};
+
+use super::*;
+
+fn of(values: &[Option<f64>]) -> Forecast {
+    let past = Past { resource: ResourceKind::Cpu, interval_s: 300, values };
+    let ladder = Ladder::new(None);
+    let (rungs, _) = ladder.rungs(&[past]).pop().unwrap();
+    ladder.answer(&past, &rungs, (&Calibration::NONE, &Calibration::NONE), &[], None).unwrap()
+}
+
+fn values(count: usize) -> Vec<Option<f64>> {
+    (0..count).map(|i| (i % 50 != 7).then(|| 40.0 + ((i * 31) % 17) as f64)).collect()
+}
+
+#[test]
+fn a_picture_shows_past_bands_and_legend_and_is_whole() {
+    let values = values(400);
+    let picture = forecast("a<b>&\"c\".csv:cpu", &values, &of(&values));
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    assert!(picture.contains("a&lt;b&gt;&amp;&quot;c&quot;.csv:cpu"));
+    assert_eq!(picture.matches("<polygon").count(), 2);
+    assert!(picture.contains("peak of the hour, 95 %"));
+    assert!(!picture.contains("NaN") && !picture.contains("inf"));
+}
+
+#[test]
+fn gaps_interrupt_the_line() {
+    let whole: Vec<_> = (0..300).map(|i| Some(f64::from(i))).collect();
+    let mut gap = whole.clone();
+    gap[200] = None;
+    let breaks = |values: &[Option<f64>]| {
+        let picture = forecast("x", values, &of(values));
+        let path = picture.lines().find(|line| line.contains(PAST_COLOUR) && line.starts_with("<path")).unwrap().to_owned();
+        path.matches('M').count()
+    };
+    assert_eq!(breaks(&gap), breaks(&whole) + 1);
+}
+
+#[test]
+fn a_long_series_makes_no_long_picture() {
+    let long = values(100_000);
+    let origins: Vec<_> = (96..99_000).step_by(500).map(|row| (row, of(&long[..row]))).collect();
+    let picture = backtest("x", &long, 300, &origins);
+    assert!(picture.len() < 200_000, "{}", picture.len());
+}
+
+#[test]
+fn idle_and_huge_series_are_drawn() {
+    for value in [0.0, 1e300, 1e-12] {
+        let values = vec![Some(value); 40];
+        let picture = forecast("x", &values, &of(&values));
+        assert!(!picture.contains("NaN") && !picture.contains("inf"), "{value}");
+    }
+}

@@ -1,0 +1,313 @@
+//! A recorded series: CSV rows put on a grid of equal steps.
+//!
+//! The column `timestamp` is RFC 3339, `YYYY-MM-DD HH:MM:SS` (taken as UTC) or Unix seconds; without it rows are one interval apart.
+//! Missing values, numbers that are no demand and steps without a row are gaps; several rows of one step are averaged; a row whose
+//! time lies before the row above it counts where it belongs, if the step is still open, and is left out otherwise.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use quotary_common::units::ResourceKind;
+use quotary_decide::forecast::is_demand;
+use thiserror::Error;
+
+/// Largest file read: a year at one second is about 1 GiB; files beyond this are no series.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+/// Most steps of a grid: eight years at 60 s.
+const STEPS_MAX: usize = 1 << 22;
+/// The interval of files without timestamps.
+const INTERVAL_S: u64 = 300;
+/// Rows that the interval is taken from.
+const SAMPLE_ROWS: usize = 10_001;
+
+/// Why a file is no series.
+#[derive(Debug, Error)]
+pub enum Fault {
+    /// It cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is too large.
+    #[error("{}: larger than {FILE_BYTES_MAX} bytes: give a part of it", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is not CSV.
+    #[error("{}: not CSV with a header: {source}", path.display())]
+    Csv {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: csv::Error,
+    },
+    /// The header has no such column.
+    #[error("{}: no column `{column}`; its header has {found}", path.display())]
+    Column {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        column: String,
+        /// What is there.
+        found: String,
+    },
+    /// A row holds what is no time or no number.
+    #[error("{}, line {line}: `{text}` is no {what}", path.display())]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// The line, 1 being the header.
+        line: u64,
+        /// What should have been there.
+        what: &'static str,
+        /// What is there.
+        text: String,
+    },
+    /// There is no row, or no value.
+    #[error("{}: column `{column}` holds no value", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// The rows span too many steps.
+    #[error("{}: its rows span more than {STEPS_MAX} steps of {interval_s} s: give a longer --interval", path.display())]
+    Span {
+        /// The file.
+        path: PathBuf,
+        /// The step.
+        interval_s: u64,
+    },
+    /// The row that was asked for is not there.
+    #[error("row {row} is not there: the file has {rows} rows after its header")]
+    At {
+        /// What was asked for.
+        row: usize,
+        /// How many there are.
+        rows: usize,
+    },
+}
+
+/// A series on a grid.
+#[derive(Clone, PartialEq)]
+pub struct Recording {
+    /// File and column.
+    pub name: String,
+    /// One step, seconds.
+    pub interval_s: u64,
+    /// Mean per step, oldest first; gaps are `None`.
+    pub values: Vec<Option<f64>>,
+    /// Unix seconds of the first step's begin; 0 for a file without timestamps.
+    pub start_s: f64,
+    /// For each row of the file the step that it lies in, and what it adds to it.
+    rows: Vec<(usize, Option<f64>)>,
+    /// Rows left out: no demand (NaN, negative, infinite), or late.
+    pub left_out: u64,
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recording").field("name", &self.name).field("steps", &self.values.len()).finish_non_exhaustive()
+    }
+}
+
+impl Recording {
+    /// Reads one column of a file. `interval_s` is taken from the timestamps if it is not given.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no CSV, has no such column, or holds what is neither a number nor a gap.
+    pub fn read(path: &Path, column: &str, interval_s: Option<u64>) -> Result<Self, Fault> {
+        let file = std::fs::File::open(path).map_err(|source| Fault::Read { path: path.to_owned(), source })?;
+        Self::from_reader(path, file, column, interval_s)
+    }
+
+    /// The same from anything that can be read; `path` names it.
+    ///
+    /// # Errors
+    /// As [`Recording::read`].
+    pub fn from_reader(path: &Path, input: impl Read, column: &str, interval_s: Option<u64>) -> Result<Self, Fault> {
+        let rows = read_rows(path, input, column)?;
+        let interval_s = interval_s.or_else(|| usual_distance(&rows)).unwrap_or(INTERVAL_S).max(1);
+        let mut recording = Self {
+            name: format!("{}:{column}", path.file_name().unwrap_or_default().to_string_lossy()),
+            interval_s,
+            values: Vec::new(),
+            start_s: rows.iter().find_map(|row| row.0).unwrap_or_default(),
+            rows: Vec::with_capacity(rows.len()),
+            left_out: 0,
+        };
+        let mut open = 0.0;
+        for (index, (time_s, value)) in rows.into_iter().enumerate() {
+            let slot = match time_s {
+                Some(time_s) => recording.slot(time_s),
+                None => Some(recording.values.len().max(index)),
+            };
+            let Some(slot) = slot.filter(|slot| *slot < STEPS_MAX) else {
+                return Err(Fault::Span { path: path.to_owned(), interval_s });
+            };
+            recording.put(slot, value, &mut open);
+        }
+        if recording.values.iter().all(Option::is_none) {
+            return Err(Fault::Empty { path: path.to_owned(), column: column.to_owned() });
+        }
+        Ok(recording)
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "checked: 0 ≤ x < 2^52")]
+    fn slot(&self, time_s: f64) -> Option<usize> {
+        let steps = ((time_s - self.start_s) / self.interval_s as f64).round();
+        // A row before the first belongs nowhere; it is left out as a late one.
+        if steps < 0.0 { Some(0) } else if steps < STEPS_MAX as f64 { Some(steps as usize) } else { None }
+    }
+
+    /// `open` counts the values of the newest step.
+    fn put(&mut self, slot: usize, value: Option<f64>, open: &mut f64) {
+        let newest = self.values.len();
+        let is_new = slot >= newest;
+        if is_new {
+            self.values.resize(slot + 1, None);
+            *open = 0.0;
+        }
+        let late = slot + 1 < self.values.len();
+        let counts = value.filter(|value| !late && is_demand(*value));
+        self.left_out += u64::from(value.is_some() && counts.is_none());
+        self.rows.push((if late { self.values.len() - 1 } else { slot }, counts));
+        let Some(value) = counts else { return };
+        let place = &mut self.values[slot];
+        let mean = place.unwrap_or_default();
+        *open += 1.0;
+        *place = Some(mean + (value - mean) / *open);
+    }
+
+    /// How many rows the file has after its header.
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The step that a forecast as of `row` begins at, and the series as it was known then: the rows before `row` alone.
+    ///
+    /// # Errors
+    /// There is no such row; `row` may be the one after the last.
+    pub fn before(&self, row: usize) -> Result<(usize, Vec<Option<f64>>), Fault> {
+        if row > self.rows.len() {
+            return Err(Fault::At { row, rows: self.rows.len() });
+        }
+        let last = row.checked_sub(1).and_then(|before| self.rows.get(before));
+        let known = last.map_or(0, |(slot, _)| slot + 1);
+        // The row's own time is known, its value is not: what lies between is a gap.
+        let origin = self.rows.get(row).map_or(known, |(slot, _)| (*slot).max(known));
+        let mut values = self.values.get(..known).unwrap_or_default().to_vec();
+        // The newest step is made anew: rows of it may come after the origin.
+        if let Some(newest) = values.last_mut() {
+            let of_step = self.rows[..row].iter().rev().take_while(|(slot, _)| slot + 1 == known).filter_map(|(_, value)| *value);
+            let (sum, count) = of_step.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+            *newest = (count > 0.0).then(|| sum / count);
+        }
+        values.resize(origin, None);
+        Ok((origin, values))
+    }
+
+    /// The first row that lies in or after a step.
+    pub fn row_of_step(&self, step: usize) -> usize {
+        self.rows.partition_point(|(slot, _)| *slot < step)
+    }
+
+    /// The step that a row lies in, or the one after the last.
+    pub fn step_of_row(&self, row: usize) -> usize {
+        self.rows.get(row).map_or(self.values.len(), |(slot, _)| *slot)
+    }
+}
+
+/// What a column measures, by its name: `mem` is memory; `disk`, `io`, `read`, `write` disk; `net`, `rx`, `tx`, `bytes_in`, `bytes_out`
+/// network; all else CPU.
+pub fn guessed_resource(column: &str) -> ResourceKind {
+    let column = column.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| column.contains(word));
+    let words: Vec<&str> = column.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let is = |names: &[&str]| words.iter().any(|word| names.contains(word));
+    if has(&["mem"]) || is(&["ram", "rss"]) {
+        ResourceKind::Memory
+    } else if has(&["disk", "read", "write"]) || is(&["io", "iops"]) {
+        ResourceKind::Disk
+    } else if has(&["net", "received", "transmitted", "traffic"]) || is(&["rx", "tx", "in", "out"]) {
+        ResourceKind::Network
+    } else {
+        ResourceKind::Cpu
+    }
+}
+
+type Row = (Option<f64>, Option<f64>);
+
+fn read_rows(path: &Path, input: impl Read, column: &str) -> Result<Vec<Row>, Fault> {
+    // One byte more than allowed tells a file that is too large from one that just fits.
+    let mut limited = input.take(FILE_BYTES_MAX + 1);
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(&mut limited);
+    let broken = |source| Fault::Csv { path: path.to_owned(), source };
+    let header = reader.headers().map_err(broken)?.clone();
+    // A byte-order mark belongs to the file, not to its first column.
+    let place = |name: &str| header.iter().position(|one| one.trim_start_matches('\u{feff}') == name);
+    let Some(value_at) = place(column) else {
+        let found = header.iter().take(32).collect::<Vec<_>>().join(", ");
+        return Err(Fault::Column { path: path.to_owned(), column: column.to_owned(), found });
+    };
+    let time_at = place("timestamp").filter(|at| *at != value_at);
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(broken)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let fault = |what, text: &str| {
+            let text = text.chars().take(40).collect();
+            Fault::Row { path: path.to_owned(), line, what, text }
+        };
+        let time = match time_at.map(|at| record.get(at).unwrap_or_default()) {
+            None => None,
+            Some(text) => Some(unix_s(text).ok_or_else(|| fault("timestamp", text))?),
+        };
+        let text = record.get(value_at).unwrap_or_default();
+        rows.push((time, number(text).map_err(|()| fault("number", text))?));
+    }
+    if limited.limit() == 0 {
+        return Err(Fault::Size { path: path.to_owned() });
+    }
+    Ok(rows)
+}
+
+/// A number, or `None` for what says that there is none.
+fn number(text: &str) -> Result<Option<f64>, ()> {
+    if ["", "-", "null", "none", "na", "n/a"].iter().any(|one| text.eq_ignore_ascii_case(one)) {
+        return Ok(None);
+    }
+    text.parse::<f64>().map(Some).map_err(|_| ())
+}
+
+/// Unix seconds.
+#[expect(clippy::cast_precision_loss, reason = "times in ms are below 2^53")]
+fn unix_s(text: &str) -> Option<f64> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds.is_finite() && seconds.abs() < 1e12).then_some(seconds);
+    }
+    let zoned = text.parse::<jiff::Timestamp>().ok();
+    let time = zoned.or_else(|| text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp()))?;
+    Some(time.as_millisecond() as f64 / 1000.0)
+}
+
+/// The median distance of timestamps in whole seconds.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and below 1e12")]
+fn usual_distance(rows: &[Row]) -> Option<u64> {
+    let times: Vec<f64> = rows.iter().take(SAMPLE_ROWS).filter_map(|row| row.0).collect();
+    let mut distances: Vec<f64> = times.windows(2).map(|pair| pair[1] - pair[0]).filter(|d| *d > 0.0).collect();
+    distances.sort_unstable_by(f64::total_cmp);
+    distances.get(distances.len() / 2).map(|distance| distance.round().max(1.0) as u64)
+}
+
+#[cfg(test)]
+#[path = "recording_tests.rs"]
+mod tests;

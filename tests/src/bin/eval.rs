@@ -1,0 +1,41 @@
+//! `quotary-eval`: the forecasts on the public split, beside the rules of the field; exit 1 when a gate is missed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use quotary_tests::eval;
+
+/// Rolls the verifier's own ladder over the public traces and compares it with what operators use today.
+#[derive(Debug, Parser)]
+#[command(name = "quotary-eval", version, after_help = "Exit codes: 0 every gate held; 1 one was missed; 64 usage.")]
+struct Arguments {
+    /// Where the traces are.
+    #[arg(long, default_value = "models/traces")]
+    traces: PathBuf,
+    /// Where eval.json goes.
+    #[arg(long, default_value = "target/eval")]
+    out: PathBuf,
+    /// Only every n-th virtual machine, for a quick look.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    every: u32,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(told) => {
+            let is_fault = told.use_stderr();
+            let _ = told.print();
+            return if is_fault { ExitCode::from(64) } else { ExitCode::SUCCESS };
+        }
+    };
+    match eval::run(&arguments.traces, &arguments.out, arguments.every as usize) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("quotary-eval: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
