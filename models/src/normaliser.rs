@@ -132,7 +132,7 @@ impl Mapping {
     fn map(&self, value: f64) -> f64 {
         if self.scale > 0.0 {
             let x = (value - self.median) / self.scale;
-            (x.abs() + x.mul_add(x, 1.0).sqrt()).ln().min(MAPPED_LIMIT).copysign(x)
+            (x.abs() + x.mul_add(x, 1.0).sqrt()).ln().clamp(0.0, MAPPED_LIMIT).copysign(x)
         } else {
             value * 0.0
         }
