@@ -70,6 +70,7 @@ const MEDIAN_SHARE: f64 = 0.01;
 const LEVEL_FACTOR: f64 = 0.3;
 /// What is mapped and what comes out is cut here (sinh(10) = 11,013 scales), so that neither can run away.
 const MAPPED_LIMIT: f64 = 10.0;
+const MAPPED_LIMIT_F32: f32 = 10.0;
 
 /// The sections as a manifest must list them.
 pub(crate) fn sections(resources: usize) -> impl Iterator<Item = (&'static str, usize)> {
@@ -131,8 +132,9 @@ impl Mapping {
     /// asinh by its logarithm: absolute precision is what the network needs, and this is the fast form. NaN stays NaN.
     fn map(&self, value: f64) -> f64 {
         if self.scale > 0.0 {
-            let x = (value - self.median) / self.scale;
-            (x.abs() + x.mul_add(x, 1.0).sqrt()).ln().clamp(0.0, MAPPED_LIMIT).copysign(x)
+            // The network calculates in f32; beyond 1e5 scales all is cut anyway.
+            let x = single(((value - self.median) / self.scale).clamp(-1e5, 1e5));
+            f64::from((x.abs() + x.mul_add(x, 1.0).sqrt()).ln().clamp(0.0, MAPPED_LIMIT_F32).copysign(x))
         } else {
             value * 0.0
         }

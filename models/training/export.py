@@ -39,10 +39,6 @@ class _Graph:
         self.constants[name] = np.array(values, np.int64)
         return name
 
-    def scalar(self, value: int) -> str:
-        self.constants[f"scalar_{value}"] = np.array(value, np.int64)
-        return f"scalar_{value}"
-
     def slice(self, source: str, start: int, end: int, axis: int, output: str) -> str:
         bounds = [self.integers(start), self.integers(end), self.integers(axis)]
         return self.node("Slice", [source, *bounds], output)
@@ -56,18 +52,21 @@ class _Graph:
 
 
 def _step_head(graph: _Graph, raw: str, last: str) -> None:
+    """Median, and gaps summed away from it: the sums are one product with a constant matrix, which engines run faster than CumSum."""
     levels = len(QUANTILE_LEVELS)
     flat = graph.slice(raw, 0, STEP_OUTPUTS, 1, "steps_flat")
     cube = graph.node("Reshape", [flat, graph.integers(0, HORIZON_STEPS, levels)], "steps_raw")
     median = graph.node("Add", [graph.slice(cube, 0, 1, 2, "steps_shift"), last], "steps_median")
-    below = graph.node("Softplus", [graph.slice(cube, 1, 1 + MEDIAN_INDEX, 2, "steps_below_raw")], "steps_below_gaps")
-    above = graph.node("Softplus", [graph.slice(cube, 1 + MEDIAN_INDEX, levels, 2, "steps_above_raw")], "steps_above_gaps")
-    axis = graph.scalar(2)
-    below = graph.node("CumSum", [below, axis], "steps_below_sum", reverse=1)
-    above = graph.node("CumSum", [above, axis], "steps_above_sum")
-    lower = graph.node("Sub", [median, below], "steps_lower")
-    upper = graph.node("Add", [median, above], "steps_upper")
-    graph.node("Concat", [lower, median, upper], "steps", axis=2)
+    gaps = graph.node("Softplus", [graph.slice(cube, 1, levels, 2, "steps_gaps_raw")], "steps_gaps")
+    sums = np.zeros((levels, levels), np.float32)
+    sums[0] = 1.0
+    for below in range(MEDIAN_INDEX):  # the gap above quantile `below`
+        sums[1 + below, : below + 1] = -1.0
+    for above in range(MEDIAN_INDEX + 1, levels):
+        sums[above, above:] = 1.0
+    graph.constants["steps_sums"] = sums
+    joined = graph.node("Concat", [median, gaps], "steps_joined", axis=2)
+    graph.node("MatMul", [joined, "steps_sums"], "steps")
 
 
 def _peak_head(graph: _Graph, raw: str, last: str) -> None:
@@ -76,8 +75,9 @@ def _peak_head(graph: _Graph, raw: str, last: str) -> None:
     cube = graph.node("Reshape", [flat, graph.integers(0, len(PEAK_STEPS), levels)], "peaks_raw")
     first = graph.node("Add", [graph.slice(cube, 0, 1, 2, "peaks_shift"), last], "peaks_first")
     gaps = graph.node("Softplus", [graph.slice(cube, 1, levels, 2, "peaks_gaps_raw")], "peaks_gaps")
+    graph.constants["peaks_sums"] = np.triu(np.ones((levels, levels), np.float32))
     joined = graph.node("Concat", [first, gaps], "peaks_joined", axis=2)
-    graph.node("CumSum", [joined, graph.scalar(2)], "peaks")
+    graph.node("MatMul", [joined, "peaks_sums"], "peaks")
 
 
 def onnx_model(parameters: dict[str, np.ndarray]) -> onnx.ModelProto:
