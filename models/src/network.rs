@@ -16,7 +16,7 @@ use crate::manifest::Manifest;
 const INPUT: &str = "features";
 const OUTPUTS: [&str; 2] = ["steps", "peaks"];
 /// Rows that run at once, where so many are asked for.
-pub(crate) const BATCH: usize = 32;
+pub(crate) const BATCH: usize = 128;
 
 /// A loaded network. Running it changes nothing in it, so threads may share it.
 pub(crate) struct Network {

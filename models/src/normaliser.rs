@@ -82,6 +82,8 @@ pub(crate) fn sections(resources: usize) -> impl Iterator<Item = (&'static str, 
 pub(crate) struct Mapping {
     median: f64,
     scale: f64,
+    /// 1 / scale, or 0.
+    per_scale: f64,
 }
 
 impl Mapping {
@@ -126,17 +128,22 @@ impl Mapping {
             .max(MEAN_DEVIATION_SHARE * mean)
             .max(LONG_DEVIATION_SHARE * long.median().unwrap_or_default())
             .max(MEDIAN_SHARE * median.abs());
-        if scale.is_finite() { Ok(Self { median, scale }) } else { Err(ContextFault::Overflow) }
+        let per_scale = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+        if scale.is_finite() && per_scale.is_finite() {
+            Ok(Self { median, scale, per_scale })
+        } else {
+            Err(ContextFault::Overflow)
+        }
     }
 
     /// asinh by its logarithm: absolute precision is what the network needs, and this is the fast form. NaN stays NaN.
     fn map(&self, value: f64) -> f64 {
-        if self.scale > 0.0 {
-            // The network calculates in f32; beyond 1e5 scales all is cut anyway.
-            let x = single(((value - self.median) / self.scale).clamp(-1e5, 1e5));
-            f64::from((x.abs() + x.mul_add(x, 1.0).sqrt()).ln().clamp(0.0, MAPPED_LIMIT_F32).copysign(x))
+        if value.is_nan() {
+            value
         } else {
-            value * 0.0
+            // The network calculates in f32; beyond 1e5 scales all is cut anyway.
+            let x = single(((value - self.median) * self.per_scale).clamp(-1e5, 1e5));
+            f64::from((x.abs() + (x * x + 1.0).sqrt()).ln().min(MAPPED_LIMIT_F32).copysign(x))
         }
     }
 
