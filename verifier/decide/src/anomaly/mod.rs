@@ -12,7 +12,11 @@
 //! day, as far as that explains the series. Over a point's sum stands the likelihood stage of Lavin and Ahmad 2015 (`unusual-density`):
 //! many small surprises, closer together than they used to be. Runs of one value (`flatline`) and climbs (`leak`) are told apart.
 
+mod block;
+mod density;
+mod judgement;
 mod line;
+mod pace;
 mod rhythm;
 mod rows;
 mod run;
@@ -20,15 +24,20 @@ mod scale;
 mod shape;
 mod tail;
 #[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
 mod tests;
 
+use self::block::{Block, Mean};
+use self::density::Density;
 use self::line::{Line, score};
+use self::pace::{Follows, Pace};
 use self::rhythm::{Day, Rhythm, Usual};
 use self::run::{Climb, Flat};
 use self::scale::{Form, Scale, Stand};
 use self::shape::{Recent, STRETCH};
 use self::tail::Sides;
 
+pub use self::judgement::{Figures, Judgement, Kind};
 pub use self::line::threshold;
 pub use self::rows::{JudgedRow, Row, judge_rows};
 
@@ -52,89 +61,8 @@ const DENSITY_ALONE: f64 = 4.0;
 const DENSITY_NAMED: f64 = 0.3;
 /// An e-fold beyond what was ever off the rhythm adds so many nats.
 const RHYTHM_BEYOND: f64 = 3.0;
-/// Points over which many small surprises are summed, and over which their usual sum is known.
-const SHORT: f32 = 1.0 / 20.0;
-const LONG: f32 = 1.0 / 10_000.0;
-const OF_DENSITY: f32 = 0.3;
-/// Least spread of the short mean, nats: a series without noise has none.
-const SPREAD_LEAST: f32 = 0.05;
 /// Values beyond this are taken as this: their squares are numbers still.
 const VALUE_MOST: f64 = 1e15;
-/// So many usual steps without a value are a gap after which the series begins anew, once so many points are known.
-const GAP_STEPS: f64 = 12.0;
-const GAP_LEAST: u32 = 20;
-/// How quickly the usual step follows.
-const STEP_FOLLOWS: f64 = 1.02;
-
-/// What is odd about a point.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// It is away from where the series was, and alone.
-    Spike,
-    /// The series has gone away from where it was for long.
-    LevelShift,
-    /// One value, for longer than ever.
-    Flatline,
-    /// Means that rise for longer than ever.
-    Leak,
-    /// Many small surprises, closer together than they used to be.
-    UnusualDensity,
-    /// A course of points like none before.
-    UnusualShape,
-}
-
-impl Kind {
-    /// As in output.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Spike => "spike",
-            Self::LevelShift => "level-shift",
-            Self::Flatline => "flatline",
-            Self::Leak => "leak",
-            Self::UnusualDensity => "unusual-density",
-            Self::UnusualShape => "unusual-shape",
-        }
-    }
-}
-
-/// The figures behind a kind, in the series' unit but for [`Kind::Flatline`] (points) and [`Kind::UnusualDensity`] (nats).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Figures {
-    /// What was to be expected: a level; the longest run; the usual density; the greatest distance of a shape from its nearest.
-    pub expected: f64,
-    /// What came.
-    pub came: f64,
-    /// Over how many points.
-    pub points: u32,
-}
-
-/// What is said of a point.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judgement {
-    /// 0 to 1, ascending in surprise; [`LINE_SCORE`] is the line; 0 while warming up, in a gap, and for what is part of an alarm before.
-    pub score: f64,
-    /// The surprise behind it, nats; also in refractory time.
-    pub nats: f64,
-    /// What is odd; `None` unless the score is over the line.
-    pub kind: Option<Kind>,
-    /// The figures behind the kind.
-    pub figures: Option<Figures>,
-    /// Whether too little is known yet to alarm.
-    pub is_warming_up: bool,
-}
-
-impl Judgement {
-    const NOTHING: Self = Self { score: 0.0, nats: 0.0, kind: None, figures: None, is_warming_up: false };
-
-    /// The kind's name, `warming-up`, or `none`.
-    pub const fn label(&self) -> &'static str {
-        match self.kind {
-            Some(kind) => kind.name(),
-            None if self.is_warming_up => "warming-up",
-            None => "none",
-        }
-    }
-}
 
 /// A surprise with what it is about.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -174,97 +102,6 @@ struct State {
     of_means: Scale,
     climb: Climb,
     line: Line,
-}
-
-/// When the last value came, and how far apart values usually are.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Pace {
-    last_ms: Option<i64>,
-    usual_ms: f64,
-}
-
-/// How a value follows the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Follows {
-    InTime,
-    AfterAGap,
-    Backwards,
-}
-
-impl Pace {
-    fn follows(&mut self, time_ms: i64, points: u32) -> Follows {
-        let Some(last_ms) = self.last_ms.replace(time_ms) else {
-            return Follows::InTime;
-        };
-        if time_ms < last_ms {
-            return Follows::Backwards;
-        }
-        let step_ms = time_ms.saturating_sub(last_ms) as f64;
-        let is_gap = points >= GAP_LEAST && step_ms > GAP_STEPS * self.usual_ms;
-        self.usual_ms = match self.usual_ms {
-            unknown if unknown < 1.0 => step_ms,
-            usual if step_ms > usual => usual * STEP_FOLLOWS,
-            usual if step_ms < usual => usual / STEP_FOLLOWS,
-            usual => usual,
-        };
-        if is_gap { Follows::AfterAGap } else { Follows::InTime }
-    }
-}
-
-/// The likelihood stage: a short mean of surprise against what is usual for it.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Density {
-    short: f32,
-    usual: f32,
-    spread: f32,
-}
-
-impl Density {
-    /// Takes a surprise and gives what the last ones together add to it, nats.
-    #[expect(clippy::cast_possible_truncation, reason = "f32 is precise enough for nats")]
-    fn add(&mut self, nats: f64, points: u32) -> (f64, Figures) {
-        self.short += SHORT * (nats as f32 - self.short);
-        let above = (self.short - self.usual).max(0.0);
-        let added = OF_DENSITY * above / (self.spread + SPREAD_LEAST);
-        let figures = Figures { expected: self.usual.into(), came: self.short.into(), points: 20 };
-        let weight = (1.0 / f64::from(points.max(1))).max(f64::from(LONG)) as f32;
-        self.usual += weight * (self.short - self.usual);
-        self.spread += weight * ((self.short - self.usual).abs() - self.spread);
-        (added.into(), figures)
-    }
-}
-
-/// The points of a mean that is not whole yet.
-#[derive(Debug, Clone, PartialEq, Default)]
-struct Block {
-    sum: f64,
-    /// The value farthest from the slow level of means.
-    farthest: f64,
-    points: u32,
-}
-
-/// A whole block.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Mean {
-    value: f64,
-    /// The mean without the farthest value.
-    without_farthest: f64,
-}
-
-impl Block {
-    fn add(&mut self, value: f64, slow: f64) -> Option<Mean> {
-        if self.points == 0 || (value - slow).abs() > (self.farthest - slow).abs() {
-            self.farthest = value;
-        }
-        self.sum += value;
-        self.points += 1;
-        if self.points < BLOCK {
-            return None;
-        }
-        let Self { sum, farthest, .. } = std::mem::take(self);
-        let points = f64::from(BLOCK);
-        Some(Mean { value: sum / points, without_farthest: (sum - farthest) / (points - 1.0) })
-    }
 }
 
 impl Detector {
