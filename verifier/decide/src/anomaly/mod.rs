@@ -3,7 +3,7 @@
 //! Does: gives each point a score from 0 to 1 by what came before it, and names what is odd about one that is over the line.
 //! May assume: nothing of values and times; a value that is missing, or no number, is a gap.
 //! Promises: causal, O(1) per point, no allocation after the first; the same points give the same scores; state within [`STATE_BYTES_MAX`]
-//! beside its [`Context`]; one point, whatever its value or time, spoils nothing for long.
+//! beside its context (the last points, the last means, the day's means); one point, whatever its value or time, spoils nothing for long.
 //! Must never: look ahead, read a clock, or know where a value comes from.
 //!
 //! Surprise is in nats: -ln of the share of earlier points that were as odd. Two scales look at a series: its points and the means of
@@ -105,6 +105,11 @@ struct State {
 }
 
 impl Detector {
+    /// Bytes of a series' state, and of the context beside it.
+    pub const STATE_BYTES: usize = size_of::<State>();
+    /// See [`Self::STATE_BYTES`].
+    pub const CONTEXT_BYTES: usize = size_of::<Context>();
+
     /// Takes what is known at `time_ms` (Unix milliseconds; times ascend) and judges it; `None` is a gap.
     pub fn judge(&mut self, time_ms: i64, value: Option<f64>) -> Judgement {
         self.judge_beside(time_ms, value, None)

@@ -67,7 +67,7 @@ fn shows(kind: Kind, within: usize, series: impl Fn(u64) -> Vec<f64>) -> Vec<Fig
 
 #[test]
 fn a_series_holds_no_more_than_its_share_of_memory() {
-    let (state, context) = (size_of::<State>(), size_of::<Context>());
+    let (state, context) = (Detector::STATE_BYTES, Detector::CONTEXT_BYTES);
     assert!(state <= STATE_BYTES_MAX, "{state}");
     assert!(context <= 2_088, "{context}");
     assert_eq!(size_of::<Detector>(), state.next_multiple_of(8) + size_of::<usize>());
