@@ -13,7 +13,7 @@ const YOUNG_WORTH: f64 = 0.18;
 const FORGOTTEN: f32 = 1.0 / 140.0;
 
 /// The surprise, nats, whose score is one half. Measured: noise that does not change reaches it once in [`LINE_POINTS`] points, as the mean of
-/// ten kinds of noise (0.1 times that rate where it is smooth, 3 times where it is mostly zero with Pareto spikes).
+/// ten kinds of noise (hardly ever with light tails on a daily course, 3 times as often where it is mostly zero with Pareto spikes).
 const LINE_NATS: f64 = 10.5;
 /// A month of points five minutes apart.
 const LINE_POINTS: f64 = 8_928.0;
