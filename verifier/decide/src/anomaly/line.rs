@@ -70,3 +70,41 @@ pub fn threshold(points_per_alarm: f64) -> f64 {
     let points = if points_per_alarm.is_finite() { points_per_alarm.max(1.0) } else { LINE_POINTS };
     score(LINE_NATS + NATS_PER_E_FOLD * (points / LINE_POINTS).ln())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_an_alarm_covers_lesser_ones_for_a_while() {
+        let mut line = Line::default();
+        for _ in 0..5_000 {
+            line.weigh(0.5, false);
+        }
+        let alarm = line.weigh(20.0, false);
+        assert!(!alarm.is_old && score(alarm.nats) > 0.5);
+        assert!(
+            line.weigh(19.0, false).is_old
+                && !line.clone().weigh(19.0, true).is_old
+                && !line.clone().weigh(21.0, false).is_old
+        );
+        for _ in 0..100 {
+            line.weigh(0.5, false);
+        }
+        // e^(-100/140) of twenty nats is ten.
+        assert!(line.clone().weigh(9.0, false).is_old && !line.weigh(12.0, false).is_old);
+    }
+
+    #[test]
+    fn a_series_that_always_surprises_is_believed_less_and_a_young_one_more() {
+        let after = |usual: f64, points: u32| {
+            let mut line = Line::default();
+            for _ in 0..points {
+                line.weigh(usual, false);
+            }
+            line.weigh(12.0, false).nats
+        };
+        assert!(after(6.0, 5_000) < 0.6 * after(0.5, 5_000), "{} and {}", after(6.0, 5_000), after(0.5, 5_000));
+        assert!(after(0.5, 200) > 1.4 * after(0.5, 5_000), "{} and {}", after(0.5, 200), after(0.5, 5_000));
+    }
+}

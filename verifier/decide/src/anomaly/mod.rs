@@ -144,12 +144,13 @@ impl Detector {
         self.state.line.points() < WARMING_POINTS
     }
 
-    /// After a gap: runs end, the block begins anew, and the first value is no step.
+    /// After a gap: runs end, the block and the last stretch begin anew, and the first value is no step.
     fn begin_again(&mut self, value: f64) {
         self.state.flat.end();
         self.state.climb.begin_again();
         self.state.block = Block::default();
         self.state.of_points.begin_again(value);
+        self.context.points.begin_again();
     }
 
     fn conclude(&mut self, finding: Finding) -> Judgement {

@@ -14,12 +14,14 @@ const LEAST: usize = 31;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Recent {
     points: [f32; KEPT],
-    len: u32,
+    len: u16,
+    /// Points of the last stretch that are still to come after a gap.
+    to_come: u16,
 }
 
 impl Default for Recent {
     fn default() -> Self {
-        Self { points: [0.0; KEPT], len: 0 }
+        Self { points: [0.0; KEPT], len: 0, to_come: 0 }
     }
 }
 
@@ -27,14 +29,18 @@ impl Recent {
     /// Takes a point and gives the distance of the stretch that it ends to the nearest one before; `None` while too few are known.
     #[expect(clippy::cast_possible_truncation, reason = "seven digits are enough for a distance")]
     pub(super) fn add(&mut self, value: f64) -> Option<f64> {
-        let mut len = self.len as usize;
+        let mut len = usize::from(self.len);
         if len >= KEPT {
             self.points.copy_within(1.., 0);
             len = KEPT - 1;
         }
         *self.points.get_mut(len)? = value as f32;
         len += 1;
-        self.len = u32::try_from(len).unwrap_or(0);
+        self.len = u16::try_from(len).unwrap_or(0);
+        if self.to_come > 0 {
+            self.to_come -= 1;
+            return None;
+        }
         let known = self.points.get(..len)?;
         let (before, last) = (known.get(..len.checked_sub(1)?)?, known.get(len.checked_sub(STRETCH)?..)?);
         let stretches = before.windows(STRETCH);
@@ -44,6 +50,11 @@ impl Recent {
         let distance = |stretch: &[f32]| stretch.iter().zip(last).map(|(a, b)| (a - b) * (a - b)).sum::<f32>();
         let nearest = stretches.map(distance).fold(f32::INFINITY, f32::min);
         nearest.is_finite().then(|| f64::from(nearest).sqrt())
+    }
+
+    /// After a gap: a stretch that spans it is no course of points, and says nothing.
+    pub(super) fn begin_again(&mut self) {
+        self.to_come = u16::try_from(STRETCH - 1).unwrap_or(0);
     }
 }
 
@@ -64,5 +75,7 @@ mod tests {
         // The saw stands still for four points: each value was there, their order was not.
         let far = (0..4).filter_map(|_| recent.add(saw(99))).fold(0.0, f64::max);
         assert!(far > 5.0, "{far}");
+        recent.begin_again();
+        assert!((0..STRETCH - 1).all(|_| recent.add(-100.0).is_none()) && recent.add(-100.0).is_some());
     }
 }

@@ -272,6 +272,19 @@ fn a_gap_is_no_zero_no_flatline_and_no_step() {
     assert!(alarms(&judge_with(&mut stuck, TURN + 26, &[50.0; 25]), 0).is_empty());
 }
 
+#[test]
+fn a_value_far_from_the_last_one_is_a_spike_unless_long_passed_between() {
+    let mut noise = Noise::new(13);
+    // A slow wave: far from its trough in a single step it never was, in half a wave it always is.
+    let wave = |at: usize| (std::f64::consts::TAU * at as f64 / 700.0).cos();
+    let values: Vec<f64> = (0..2_450).map(|at| 50.0 + 30.0 * wave(at) + noise.normal()).collect();
+    let mut detector = Detector::default();
+    judge_with(&mut detector, 0, &values);
+    let crest = |at: i64| detector.clone().judge(at * STEP_MS, Some(80.0)).score;
+    assert!(crest(2_450) >= LINE_SCORE, "at once: {}", crest(2_450));
+    assert!(crest(2_450 + 350) < LINE_SCORE, "after half a wave: {}", crest(2_450 + 350));
+}
+
 /// Whether a detector still sees a plain spike and a plain shift, and is quiet before.
 fn sees_again(detector: &mut Detector, from: usize) -> bool {
     let mut values = noise(1_300, 77);
@@ -333,7 +346,7 @@ fn anything() -> impl Strategy<Value = (i64, Option<f64>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(40))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn whatever_comes_scores_are_scores_and_the_detector_sees_again(
