@@ -1,5 +1,5 @@
 //! The figures that the project promises, measured in one run: verification, appraisal, durable throughput, latency, the
-//! agent's cost, the shaping controller's decisions.
+//! agent's cost, the shaping controller's decisions, the anomaly detector.
 //!
 //! Does: measures each figure over [`ROUNDS`] rounds and takes the median; holds it against its gate and its aim.
 //! May assume: that the programs are built with optimisation and lie beside this one (`make bench` sees to it).
@@ -7,6 +7,7 @@
 //! apart; a figure that could not be measured is an error, never a zero; what was started is gone afterwards.
 //! Must never: measure a shortcut that the product does not take, or move a gate.
 
+mod anomaly;
 mod attestation;
 mod content;
 mod cpu;
@@ -28,6 +29,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
+pub use anomaly::Anomaly;
 pub use attestation::{Attestation, BootLog, HostState, ImaList, QuoteCheck};
 pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
@@ -63,6 +65,8 @@ pub enum Part {
     Prediction,
     /// What the shaping controller decides at a tick.
     Shaping,
+    /// What judging a point costs.
+    Anomaly,
     /// A plan and a cliff, side by side.
     Transition,
     /// Two hundred targets of the real agent, and faults.
@@ -74,7 +78,7 @@ pub enum Part {
 pub struct Plan {
     /// Which parts.
     pub parts: Vec<Part>,
-    /// One round; absent: 5 s of verification, of each figure of attestation and of shaping, 10 s of load, 60 s of the agent,
+    /// One round; absent: 5 s of verification, of each figure of attestation, of shaping and of the anomaly detector, 10 s of load, 60 s of the agent,
     /// of a transition and of the targets.
     pub round: Option<Duration>,
     /// Hosts of the load.
@@ -129,6 +133,9 @@ pub struct Report {
     /// The shaping controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shaping: Option<Shaping>,
+    /// The anomaly detector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<Anomaly>,
     /// A plan beside a cliff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transition: Option<Transition>,
@@ -157,6 +164,7 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         agent: None,
         prediction: None,
         shaping: None,
+        anomaly: None,
         transition: None,
         targets: None,
         gates: Vec::new(),
@@ -184,6 +192,9 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Shaping) {
         report.shaping = Some(shaping::measure(round(5)).context("shaping")?);
+    }
+    if has(Part::Anomaly) {
+        report.anomaly = Some(anomaly::measure(round(5)).context("the anomaly detector")?);
     }
     if has(Part::Transition) {
         report.transition = Some(transition::measure(round(60)).context("plan and cliff")?);
@@ -232,6 +243,7 @@ fn gates(report: &Report) -> Vec<Gate> {
     }
     gates.extend(report.prediction.iter().flat_map(Prediction::gates));
     gates.extend(report.shaping.iter().flat_map(Shaping::gates));
+    gates.extend(report.anomaly.iter().flat_map(Anomaly::gates));
     gates.extend(report.transition.iter().flat_map(Transition::gates));
     gates
 }
@@ -256,6 +268,7 @@ impl Report {
         lines.extend(self.agent.iter().flat_map(AgentCost::lines));
         lines.extend(self.prediction.iter().flat_map(Prediction::lines));
         lines.extend(self.shaping.iter().flat_map(Shaping::lines));
+        lines.extend(self.anomaly.iter().flat_map(Anomaly::lines));
         lines.extend(self.transition.iter().flat_map(Transition::lines));
         lines.extend(self.targets.iter().flat_map(Targets::lines));
         lines
@@ -419,6 +432,7 @@ mod tests {
             agent: None,
             prediction: None,
             shaping: None,
+            anomaly: None,
             transition: None,
             targets: None,
             gates: Vec::new(),

@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping), 10 s (durable) and 60 s (agent, transition, targets).
+    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping, anomaly), 10 s (durable) and 60 s (agent, transition, targets).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).

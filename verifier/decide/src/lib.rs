@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocate;
+pub mod anomaly;
 pub mod attest;
 pub mod audit;
 pub mod backtest;
