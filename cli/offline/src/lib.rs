@@ -8,6 +8,7 @@
 //! Must never: ask a verifier or an agent; decide what `quotary-decide` decides.
 #![forbid(unsafe_code)]
 
+mod anomalies;
 pub mod backtest;
 mod files;
 pub mod forecast;
@@ -17,7 +18,7 @@ mod recording;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quotary_cli::args::{BacktestArgs, ForecastArgs};
+use quotary_cli::args::{AnomaliesArgs, BacktestArgs, ForecastArgs};
 use quotary_cli::exit::{Code, Failure};
 use quotary_models::Model;
 
@@ -43,6 +44,8 @@ enum Verb {
     Forecast(ForecastArgs),
     /// Try the forecasts on recorded series, beside the field's simple rules
     Backtest(BacktestArgs),
+    /// Score how unusual each point of a recorded series is
+    Anomalies(AnomaliesArgs),
 }
 
 /// Reads the command line and does what it asks for; the exit code.
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Forecast(args) => forecast::forecast(&args, cli.json),
         Verb::Backtest(args) => backtest::backtest(&args, cli.json),
+        Verb::Anomalies(args) => anomalies::anomalies(&args, cli.json),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -247,6 +247,34 @@ pub fn guessed_resource(column: &str) -> ResourceKind {
 type Row = (Option<f64>, Option<f64>);
 
 fn read_rows(path: &Path, input: impl Read, column: &str) -> Result<Vec<Row>, Fault> {
+    let mut rows = Vec::new();
+    each_row(path, input, column, |row| rows.push((row.time_s, row.value)))?;
+    Ok(rows)
+}
+
+/// A row as it stands in the file, and what it says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowText<'a> {
+    /// The timestamp's text; empty in a file without that column.
+    pub(crate) time: &'a str,
+    /// Unix seconds, where there is a timestamp.
+    pub(crate) time_s: Option<f64>,
+    /// The value's text.
+    pub(crate) text: &'a str,
+    /// The value; `None` for a gap.
+    pub(crate) value: Option<f64>,
+}
+
+/// Reads a file row by row.
+///
+/// # Errors
+/// As [`Recording::read`]; rows before the fault were given.
+pub(crate) fn each_row(
+    path: &Path,
+    input: impl Read,
+    column: &str,
+    mut each: impl FnMut(RowText<'_>),
+) -> Result<(), Fault> {
     // One byte more than allowed tells a file that is too large from one that just fits.
     let mut limited = input.take(FILE_BYTES_MAX + 1);
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(&mut limited);
@@ -259,7 +287,6 @@ fn read_rows(path: &Path, input: impl Read, column: &str) -> Result<Vec<Row>, Fa
         return Err(Fault::Column { path: path.to_owned(), column: column.to_owned(), found });
     };
     let time_at = place("timestamp").filter(|at| *at != value_at);
-    let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -267,17 +294,18 @@ fn read_rows(path: &Path, input: impl Read, column: &str) -> Result<Vec<Row>, Fa
             let text = text.chars().take(40).collect();
             Fault::Row { path: path.to_owned(), line, what, text }
         };
-        let time = match time_at.map(|at| record.get(at).unwrap_or_default()) {
+        let time = time_at.and_then(|at| record.get(at)).unwrap_or_default();
+        let time_s = match time_at {
             None => None,
-            Some(text) => Some(unix_s(text).ok_or_else(|| fault("timestamp", text))?),
+            Some(_) => Some(unix_s(time).ok_or_else(|| fault("timestamp", time))?),
         };
         let text = record.get(value_at).unwrap_or_default();
-        rows.push((time, number(text).map_err(|()| fault("number", text))?));
+        each(RowText { time, time_s, text, value: number(text).map_err(|()| fault("number", text))? });
     }
     if limited.limit() == 0 {
         return Err(Fault::Size { path: path.to_owned() });
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// A number, or `None` for what says that there is none.

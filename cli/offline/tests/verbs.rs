@@ -155,3 +155,32 @@ fn what_cannot_be_read_is_told_with_its_place_and_leaves_no_file() {
     assert!(code == 2 && text.contains("no/such/out.jsonl"), "{text}");
     assert!(!directory.path().join("no").exists());
 }
+
+#[test]
+fn anomalies_are_scored_row_by_row_from_what_came_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let row = |at: usize| {
+        let value = if at == 1500 { 5000.0 } else { 100.0 + ((at * 7919) % 23) as f64 };
+        format!("{},{value:.1}\n", 1_790_000_000 + at * 300)
+    };
+    let text = |rows: usize| "timestamp,value\n".to_owned() + &(0..rows).map(row).collect::<String>();
+    std::fs::write(directory.path().join("long.csv"), text(1600)).unwrap();
+    std::fs::write(directory.path().join("short.csv"), text(1501)).unwrap();
+    let scored = |file: &str| {
+        let output = quotary(directory.path(), &["anomalies", "--input", file]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (long, short) = (scored("long.csv"), scored("short.csv"));
+    assert!(long.starts_with("timestamp,value,anomaly_score,kind\n"));
+    assert_eq!(long.lines().count(), 1601);
+    assert!(long.starts_with(&short), "what comes later changes no score");
+    let spike: Vec<&str> = long.lines().nth(1501).unwrap().split(',').collect();
+    assert_eq!((spike[1], spike[3]), ("5000.0", "spike"));
+    assert!(spike[2].parse::<f64>().unwrap() > 0.5);
+    let told = json(directory.path(), &["anomalies", "--input", "long.csv", "--json", "--out", "s.csv", "--plot", "s.svg"]);
+    assert_eq!((&told["rows"], &told["anomalies"][0]["row"]), (&1600.into(), &1500.into()));
+    assert!(told["anomalies"][0]["figures"]["came"].is_number());
+    assert_eq!(std::fs::read_to_string(directory.path().join("s.csv")).unwrap(), long);
+    assert!(directory.path().join("s.svg").is_file());
+}

@@ -11,11 +11,16 @@ const BOTTOM: f64 = 40.0;
 /// Columns that a line or band is drawn with at most.
 const COLUMNS: usize = 860;
 const TICKS: f64 = 5.0;
+/// How high a score of 1 is drawn.
+const SCORE_HEIGHT: f64 = 70.0;
+/// Marks at most.
+const MARKS: usize = 500;
 
 /// What the axes span.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
     steps: usize,
+    lowest: f64,
     highest: f64,
 }
 
@@ -23,7 +28,14 @@ impl Frame {
     /// From 0 to a little above the highest value.
     pub(crate) fn around(steps: usize, values: impl Iterator<Item = f64>) -> Self {
         let highest = values.filter(|value| value.is_finite()).fold(0.0_f64, f64::max);
-        Self { steps: steps.max(2), highest: if highest > 0.0 { highest * 1.05 } else { 1.0 } }
+        Self { steps: steps.max(2), lowest: 0.0, highest: if highest > 0.0 { (highest * 1.05).min(f64::MAX) } else { 1.0 } }
+    }
+
+    /// From a little below the lowest value, or 0 if none is below, to a little above the highest.
+    pub(crate) fn spanning(steps: usize, values: impl Iterator<Item = f64> + Clone) -> Self {
+        let frame = Self::around(steps, values.clone());
+        let lowest = values.fold(0.0_f64, f64::min);
+        Self { lowest: lowest + (lowest / 20.0).max(-f64::MAX / 20.0), ..frame }
     }
 
     #[expect(clippy::cast_precision_loss, reason = "steps of a grid")]
@@ -32,7 +44,9 @@ impl Frame {
     }
 
     fn y(&self, value: f64) -> f64 {
-        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - (value / self.highest).clamp(0.0, 1.0))
+        // Halves, so that no difference of two numbers overflows.
+        let share = (value / 2.0 - self.lowest / 2.0) / (self.highest / 2.0 - self.lowest / 2.0);
+        TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - share.clamp(0.0, 1.0))
     }
 
     /// Steps that share a column of the picture.
@@ -49,6 +63,7 @@ pub(crate) struct Canvas {
 }
 
 impl Canvas {
+    /// An empty picture; an `interval_s` of 0 means rows without a length.
     pub(crate) fn new(title: &str, frame: &Frame, interval_s: u64) -> Self {
         let mut text = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" \
@@ -97,6 +112,30 @@ impl Canvas {
         let _ = writeln!(self.text, "<path d=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.4\"/>");
     }
 
+    /// Scores in 0 to 1 as an area along the lower edge.
+    pub(crate) fn scores(&mut self, scores: impl Iterator<Item = f64>, colour: &str) {
+        let bottom = HEIGHT - BOTTOM;
+        let mut points = format!("{LEFT:.1},{bottom:.1} ");
+        let mut last = LEFT;
+        for (at, _, most) in columns(scores.map(Some).enumerate(), self.frame.stride()) {
+            last = self.frame.x(at);
+            let _ = write!(points, "{last:.1},{:.1} ", bottom - SCORE_HEIGHT * most);
+        }
+        let _ = writeln!(self.text, "<polygon points=\"{points}{last:.1},{bottom:.1}\" fill=\"{colour}\"/>");
+    }
+
+    /// Circles with a word each, at most so many that a picture can hold.
+    pub(crate) fn marks<'a>(&mut self, points: impl Iterator<Item = (usize, f64, &'a str)>, colour: &str) {
+        for (at, value, word) in points.take(MARKS) {
+            let (x, y) = (self.frame.x(at), self.frame.y(value));
+            let _ = writeln!(
+                self.text,
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"><title>row {at}: {}</title></circle>",
+                escaped(word)
+            );
+        }
+    }
+
     /// What each colour means.
     pub(crate) fn legend(&mut self, entries: &[(&str, &str)]) {
         let mut x = LEFT;
@@ -135,9 +174,9 @@ fn columns(points: impl Iterator<Item = (usize, Option<f64>)>, stride: usize) ->
 
 fn axes(text: &mut String, frame: &Frame, interval_s: u64) {
     let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
-    let step = pleasant(frame.highest / TICKS);
-    let mut value = 0.0;
-    while value <= frame.highest {
+    let step = pleasant(frame.highest / TICKS - frame.lowest / TICKS);
+    let mut value = (frame.lowest / step).ceil() * step;
+    while value <= frame.highest && step.is_finite() && step > 0.0 {
         let y = frame.y(value);
         let _ = writeln!(
             text,
@@ -152,10 +191,12 @@ fn axes(text: &mut String, frame: &Frame, interval_s: u64) {
     let _ = writeln!(
         text,
         "<path d=\"M{LEFT} {TOP}V{bottom}H{right}\" fill=\"none\" stroke=\"#333\"/>\
-         <text x=\"{right}\" y=\"{:.0}\" text-anchor=\"end\">{} steps of {interval_s} s, {}</text>",
+         <text x=\"{right}\" y=\"{:.0}\" text-anchor=\"end\">{}</text>",
         bottom + 26.0,
-        frame.steps,
-        quotary_cli::present::duration(whole_s.saturating_mul(1000))
+        match interval_s {
+            0 => format!("{} rows", frame.steps),
+            _ => format!("{} steps of {interval_s} s, {}", frame.steps, quotary_cli::present::duration(whole_s.saturating_mul(1000))),
+        }
     );
 }
 
@@ -168,7 +209,10 @@ fn pleasant(size: f64) -> f64 {
 /// An axis label: at most three letters beside the digits.
 fn short(value: f64) -> String {
     for (size, unit) in [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")] {
-        if value >= size {
+        if value.abs() >= size * 1e4 && unit == "T" {
+            return format!("{value:.1e}");
+        }
+        if value.abs() >= size {
             return format!("{}{unit}", trimmed(value / size));
         }
     }
@@ -176,7 +220,7 @@ fn short(value: f64) -> String {
 }
 
 fn trimmed(value: f64) -> String {
-    let text = if value >= 0.01 || value <= 0.0 { format!("{value:.3}") } else { return format!("{value:.1e}") };
+    let text = if value.abs() >= 0.01 || value.abs() <= 0.0 { format!("{value:.3}") } else { return format!("{value:.1e}") };
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

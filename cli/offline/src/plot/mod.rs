@@ -5,6 +5,7 @@
 
 mod canvas;
 
+use quotary_decide::anomaly::{JudgedRow, LINE_SCORE};
 use quotary_decide::forecast::Forecast;
 
 use canvas::{Canvas, Frame};
@@ -14,6 +15,7 @@ const BAND_OUTER: &str = "#f3c98b";
 const BAND_INNER: &str = "#e39b3a";
 const MEDIAN_COLOUR: &str = "#9c4a00";
 const PEAK_COLOUR: &str = "#b02a30";
+const SCORE_COLOUR: &str = "#c9b3d9";
 
 /// Steps of the past that are drawn before a forecast.
 const PAST_STEPS: usize = 288;
@@ -64,6 +66,19 @@ pub(crate) fn backtest(name: &str, values: &[Option<f64>], interval_s: u64, orig
     canvas.line(shown.iter().enumerate().map(|(at, value)| (at, *value)), PAST_COLOUR);
     canvas.line(column(4).map(|(at, value)| (at, Some(value))), MEDIAN_COLOUR);
     canvas.legend(&[("measured", PAST_COLOUR), ("median", MEDIAN_COLOUR), ("10 to 90 %", BAND_INNER), ("to 99 %", BAND_OUTER)]);
+    canvas.finish()
+}
+
+/// A series, its scores below it, and a mark at each point over the line.
+pub(crate) fn anomalies(name: &str, judged: &[JudgedRow]) -> String {
+    let values = || judged.iter().map(|row| row.row.value.filter(|value| value.is_finite()));
+    let frame = Frame::spanning(judged.len(), values().flatten());
+    let mut canvas = Canvas::new(&format!("{name}: what is unusual"), &frame, 0);
+    canvas.scores(judged.iter().map(|row| row.score), SCORE_COLOUR);
+    canvas.line(values().enumerate(), PAST_COLOUR);
+    let over = judged.iter().enumerate().filter(|(_, row)| row.score >= LINE_SCORE && row.kind.is_some());
+    canvas.marks(over.filter_map(|(at, row)| Some((at, row.row.value?, row.label))), PEAK_COLOUR);
+    canvas.legend(&[("measured", PAST_COLOUR), ("score, 0 to 1", SCORE_COLOUR), ("over the line", PEAK_COLOUR)]);
     canvas.finish()
 }
 

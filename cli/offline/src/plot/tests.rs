@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use quotary_common::units::ResourceKind;
+use quotary_decide::anomaly::{Row, judge_rows};
 use quotary_decide::forecast::{Calibration, Ladder, Past};
 
 use super::*;
@@ -55,4 +56,17 @@ fn idle_and_huge_series_are_drawn() {
         let picture = forecast("x", &values, &of(&values));
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{value}");
     }
+}
+
+#[test]
+fn anomalies_are_marked_with_their_kind() {
+    let rows = (0..1200_i64).map(|i| Row {
+        time_ms: i * 300_000,
+        value: Some(if i == 900 { 4000.0 } else { f64::from(i32::try_from((i * 31) % 17).unwrap()) - 8.0 }),
+    });
+    let judged: Vec<_> = judge_rows(rows).collect();
+    let picture = anomalies("x", &judged);
+    assert!(picture.contains("row 900: spike"), "{picture}");
+    assert!(picture.contains(">-"), "an axis below zero has labels");
+    assert!(!picture.contains("NaN") && !picture.contains("inf"));
 }
