@@ -140,9 +140,14 @@ pub(super) async fn forecasts(call: Call<wire::ListForecasts>) -> Result<Vec<For
     Ok(all
         .map(|(key, forecast, grant)| ForecastView {
             host: key.host,
-            cgroup: match key.subject {
-                Subject::Host => None,
-                Subject::Cgroup(cgroup) => Some(cgroup),
+            cgroup: key.subject.cgroup().map(str::to_owned),
+            tenant: match &key.subject {
+                Subject::Tenant(name) => Some(name.as_str().to_owned()),
+                _ => None,
+            },
+            pool: match &key.subject {
+                Subject::Pool(name) => Some(name.as_str().to_owned()),
+                _ => None,
             },
             grant,
             resource: key.resource.unit_name().to_owned(),

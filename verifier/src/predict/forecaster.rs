@@ -78,6 +78,7 @@ impl Forecaster {
             let settled = now_ms.saturating_sub(self.history.step_ms() / 2) / self.history.step_ms();
             if settled > self.forecast_step {
                 self.forecast_step = settled;
+                self.history.sum_until(settled.saturating_mul(self.history.step_ms()));
                 self.forecast_all(now_ms);
             }
         }
@@ -87,10 +88,8 @@ impl Forecaster {
         let mut fresh = BTreeMap::new();
         for (key, series) in self.history.iter() {
             if let Some(forecast) = self.forecast(key, series, now_ms) {
-                let grant = match &key.subject {
-                    quotary_decide::history::Subject::Cgroup(cgroup) => self.history.grant_of(&key.host, cgroup),
-                    quotary_decide::history::Subject::Host => None,
-                };
+                let of_group = key.host.zip(key.subject.cgroup());
+                let grant = of_group.and_then(|(host, cgroup)| self.history.grant_of(&host, cgroup));
                 fresh.insert(key.clone(), (Arc::new(forecast), grant));
             }
         }
@@ -104,9 +103,7 @@ impl Forecaster {
         let known = values.iter().flatten().count();
         let by_model = self.model.as_ref().filter(|_| known >= MODEL_KNOWN_MIN).and_then(|model| {
             predict(model, key.resource, &values, interval_s)
-                .inspect_err(
-                    |error| tracing::warn!(host = %key.host, %error, "the model gave no forecast: EWMA answers"),
-                )
+                .inspect_err(|error| tracing::warn!(series = ?key, %error, "the model gave no forecast: EWMA answers"))
                 .ok()
         });
         by_model.or_else(|| ewma_forecast(&values, interval_s))
