@@ -17,5 +17,7 @@ pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind,
 pub use local::*;
 pub use plan::*;
 pub use report::*;
-pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
+pub use route::{
+    Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_names, unescaped,
+};
 pub use verifier::*;

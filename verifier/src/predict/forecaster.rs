@@ -2,47 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use quotary_common::units::ResourceKind;
-use quotary_decide::history::{BoundedLoad, History, Point, Series, SeriesKey};
+use quotary_decide::history::{History, Point, Series, SeriesKey};
 use quotary_decide::profile::{Forecast, Method, ModelRef, STEPS, ewma_forecast};
 use quotary_models::Model;
 
+use super::feed::{Ends, Fed, Feed, answer};
+use super::keeping::Keeping;
 use super::published::Forecasts;
 use crate::clock::Clock;
+use crate::core::WeakQueue;
 
-/// Committed evidence that waits for the forecaster at most.
-const FEED_MAX: usize = 1024;
 /// Known points that the model wants at least: three say nothing of a course.
 const MODEL_KNOWN_MIN: usize = 6;
-
-/// Committed load, and when it was committed (Unix ms).
-struct Fed(BoundedLoad, u64);
-
-/// Where the load of committed evidence goes.
-#[derive(Debug, Clone)]
-pub struct Feed(SyncSender<Fed>);
-
-impl std::fmt::Debug for Fed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fed")
-    }
-}
-
-impl Feed {
-    /// Hands load over; when the forecaster is behind, it is left out (a gap in its history).
-    pub fn record(&self, load: BoundedLoad, committed_at_ms: u64) {
-        if self.0.try_send(Fed(load, committed_at_ms)).is_err() {
-            tracing::debug!("the forecaster is behind: a gap in its history");
-        }
-    }
-    /// Hands over load that was committed before a restart, waiting for room.
-    pub fn replay(&self, load: BoundedLoad, committed_at_ms: u64) {
-        let _stopped = self.0.send(Fed(load, committed_at_ms)).is_err();
-    }
-}
 
 /// Keeps the history and makes the forecasts.
 pub struct Forecaster {
@@ -51,6 +25,7 @@ pub struct Forecaster {
     forecasts: Forecasts,
     clock: Clock,
     fed: Receiver<Fed>,
+    keeping: Keeping,
     /// The last closed step that was forecast.
     forecast_step: u64,
 }
@@ -58,27 +33,38 @@ pub struct Forecaster {
 impl Forecaster {
     /// A forecaster with points of `step_ms`, its feed, and where it publishes.
     pub fn new(step_ms: u64, model: Option<Model>, clock: Clock) -> (Self, Feed, Forecasts) {
-        let (sender, fed) = sync_channel(FEED_MAX);
+        let (feed, Ends { fed, replayed }) = Feed::new();
         let forecasts = Forecasts::default();
-        let forecaster =
-            Self { history: History::new(step_ms), model, forecasts: forecasts.clone(), clock, fed, forecast_step: 0 };
-        (forecaster, Feed(sender), forecasts)
+        let (history, keeping) = (History::new(step_ms), Keeping::new(replayed));
+        let forecaster = Self { history, model, forecasts: forecasts.clone(), clock, fed, keeping, forecast_step: 0 };
+        (forecaster, feed, forecasts)
+    }
+
+    /// Chunks of the history go to this writer.
+    #[must_use]
+    pub fn keeping(mut self, queue: WeakQueue) -> Self {
+        self.keeping.to(queue);
+        self
     }
 
     /// Works until every feed is gone.
     pub fn run(mut self) {
         loop {
-            match self.fed.recv_timeout(Duration::from_millis(250)) {
-                Ok(Fed(load, at_ms)) => self.history.record(&load, at_ms),
-                Err(RecvTimeoutError::Timeout) => {}
+            match self.fed.recv_timeout(self.keeping.patience()) {
+                Ok(Fed::Load(load, at_ms)) => self.history.record(&load, at_ms),
+                Ok(Fed::Ask(host, to)) => answer(&self.history, host, to),
+                Err(RecvTimeoutError::Timeout) => self.keeping.take_replayed(&mut self.history, self.clock.now_ms()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now_ms = self.clock.now_ms();
+            self.keeping.keep_due(&mut self.history, now_ms);
             // Evidence of a step arrives a little after its end.
             let settled = now_ms.saturating_sub(self.history.step_ms() / 2) / self.history.step_ms();
             if settled > self.forecast_step {
                 self.forecast_step = settled;
-                self.history.sum_until(settled.saturating_mul(self.history.step_ms()));
+                if self.keeping.is_restored() {
+                    self.history.sum_until(settled.saturating_mul(self.history.step_ms()));
+                }
                 self.forecast_all(now_ms);
             }
         }

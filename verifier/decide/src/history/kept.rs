@@ -20,6 +20,8 @@ pub(super) struct Unkept {
     since_ms: Option<u64>,
     evidence: u64,
     watermark: Watermark,
+    /// Where the chunk before reached.
+    begins: Watermark,
     points: BTreeMap<(Subject, ResourceKind), BTreeMap<u64, Point>>,
     count: usize,
 }
@@ -27,6 +29,10 @@ pub(super) struct Unkept {
 impl Unkept {
     /// Adds what ended at `end_ms`.
     pub(super) fn add(&mut self, (subject, resource): (&Subject, ResourceKind), number: u64, point: &Point) {
+        if self.count >= 4 * CHUNK_POINTS_MAX {
+            // Nobody takes chunks away: the disk gets a gap, memory stays bounded.
+            return;
+        }
         let points = self.points.entry((subject.clone(), resource)).or_default();
         let before = points.len();
         points.entry(number).and_modify(|known| known.merge(point)).or_insert(*point);
@@ -64,7 +70,10 @@ impl History {
 
     fn chunk_of(&mut self, host: Option<HostId>) -> Option<Chunk> {
         let unkept = self.unkept.get_mut(&host)?;
-        let taken = std::mem::replace(unkept, Unkept { watermark: unkept.watermark, ..Unkept::default() });
+        let taken = std::mem::replace(
+            unkept,
+            Unkept { watermark: unkept.watermark, begins: unkept.watermark, ..Unkept::default() },
+        );
         let series = taken.points.into_iter().map(|((subject, resource), points)| {
             let key = SeriesKey { host, subject: subject.clone(), resource };
             let pressure = self.series.get(&key).map_or_else(Pressure::default, Series::pressure_kept);
@@ -77,7 +86,6 @@ impl History {
     /// the clock must have been ahead, is left out.
     pub fn restore(&mut self, host: Option<HostId>, chunk: &Chunk, now_ms: u64) {
         let step_ms = self.step_ms();
-        let mut free = usize::MAX / 2;
         for kept in &chunk.series {
             let is_sum = matches!(kept.subject, Subject::Tenant(_) | Subject::Pool(_));
             if is_sum != host.is_none() {
@@ -91,9 +99,16 @@ impl History {
             if points.is_empty() {
                 continue;
             }
-            let of_host = host.map_or(&mut free, |host| &mut self.hosts.entry(host).or_default().series);
             let key = SeriesKey { host, subject: kept.subject.clone(), resource: kept.resource };
-            let Some(series) = series_at(&mut self.series, of_host, key, step_ms) else { continue };
+            let series = match host {
+                Some(host) => {
+                    let of_host = &mut self.hosts.entry(host).or_default().series;
+                    series_at(&mut self.series, of_host, key, step_ms)
+                }
+                // Their number is that of tenants and pools.
+                None => Some(self.series.entry(key).or_insert_with(|| Series::new(step_ms))),
+            };
+            let Some(series) = series else { continue };
             for (end_ms, point) in &points {
                 series.fold(*end_ms, chunk.grain_ms, point);
             }
@@ -103,9 +118,12 @@ impl History {
             Some(_) => {
                 let unkept = self.unkept.entry(host).or_default();
                 unkept.watermark = unkept.watermark.max(chunk.watermark);
+                unkept.begins = unkept.begins.max(chunk.watermark);
             }
             None if chunk.grain_ms == self.grain_ms() => {
                 self.summed = self.summed.max(chunk.watermark.sequence.min(now_ms / chunk.grain_ms));
+                let unkept = self.unkept.entry(None).or_default();
+                unkept.begins = unkept.begins.max(chunk.watermark);
             }
             None => {}
         }
@@ -119,16 +137,17 @@ impl History {
         }
     }
 
-    /// Every point that no chunk holds yet, with its series, its start (Unix ms).
-    pub fn unkept(&self) -> impl Iterator<Item = (SeriesKey, u64, &Point)> {
-        let grain_ms = self.grain_ms();
-        self.unkept.iter().flat_map(move |(host, unkept)| {
-            unkept.points.iter().flat_map(move |((subject, resource), points)| {
-                points.iter().map(move |(number, point)| {
-                    let key = SeriesKey { host: *host, subject: subject.clone(), resource: *resource };
-                    (key, number.saturating_mul(grain_ms), point)
-                })
-            })
-        })
+    /// What no chunk of a host (none: of sums) holds yet, as one; and where the chunk before it reached.
+    pub fn unkept(&self, host: Option<&HostId>) -> (Watermark, Chunk) {
+        let empty = Unkept::default();
+        let unkept = self.unkept.get(&host.copied()).unwrap_or(&empty);
+        let series = unkept.points.iter().map(|((subject, resource), points)| ChunkSeries {
+            subject: subject.clone(),
+            resource: *resource,
+            pressure: Pressure::default(),
+            points: points.iter().map(|(number, point)| (*number, *point)).collect(),
+        });
+        let chunk = Chunk { watermark: unkept.watermark, grain_ms: self.grain_ms(), series: series.collect() };
+        (unkept.begins, chunk)
     }
 }

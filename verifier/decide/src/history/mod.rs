@@ -8,6 +8,8 @@
 //! Must never: take windows that are not from verified evidence, or as they were stated; read a clock.
 
 mod bounds;
+mod chunk;
+mod kept;
 mod limits;
 mod pressure;
 mod ring;
@@ -26,6 +28,8 @@ use quotary_common::limits::APPLICATIONS_MAX;
 use quotary_common::units::ResourceKind;
 
 pub use bounds::{BoundedLoad, Bounds, LoadFinding, Timeline};
+pub use chunk::{CHUNK_BYTES_MAX, Chunk, ChunkError, Watermark};
+pub use kept::CHUNK_EVIDENCE_MAX;
 pub use pressure::PRESSURE_HALF_LIFE_MS;
 pub use ring::{HOUR_MS, MINUTE_MS, Point, Resolution};
 pub use series::{Series, Window};
@@ -96,6 +100,7 @@ pub struct History {
     hosts: BTreeMap<HostId, HostNote>,
     /// The number of the first of the finest intervals that is not summed yet.
     summed: u64,
+    unkept: BTreeMap<Option<HostId>, kept::Unkept>,
 }
 
 /// Series per host at most: four resources for each application and the host.
@@ -104,7 +109,8 @@ const SERIES_PER_HOST_MAX: usize = 4 * (APPLICATIONS_MAX + 1);
 impl History {
     /// An empty history with forecast steps of `step_ms`.
     pub fn new(step_ms: u64) -> Self {
-        Self { step_ms: step_ms.max(1), series: BTreeMap::new(), hosts: BTreeMap::new(), summed: 0 }
+        let step_ms = step_ms.max(1);
+        Self { step_ms, series: BTreeMap::new(), hosts: BTreeMap::new(), summed: 0, unkept: BTreeMap::new() }
     }
 
     /// One forecast step's length, ms.
@@ -133,7 +139,25 @@ impl History {
             let shortages = shortages.get(&cgroup).map_or(&[][..], Vec::as_slice);
             self.fold(load, of_subject, (writes, shortages), committed_at_ms);
         }
+        let watermark = Watermark { enrolled_at_ms: load.known.enrolled_at_ms, sequence: load.sequence };
+        self.unkept.entry(Some(host)).or_default().reach(watermark, committed_at_ms);
         self.forget_stale(host, committed_at_ms);
+    }
+
+    /// Takes from load that chunks hold already whose it is, and nothing else.
+    pub fn place(&mut self, load: &BoundedLoad) {
+        let note = self.hosts.entry(load.host).or_default();
+        note.boot_id = Some(load.timeline().boot_id);
+        note.pool.clone_from(&load.known.pool);
+        for of_subject in &load.subjects {
+            let Some(cgroup) = of_subject.subject.cgroup() else { continue };
+            let key = |resource| SeriesKey { host: Some(load.host), subject: of_subject.subject.clone(), resource };
+            if ResourceKind::ALL.into_iter().any(|resource| self.series.contains_key(&key(resource))) {
+                let group = note.groups.entry(cgroup.to_owned()).or_default();
+                group.grant = of_subject.grant.or(group.grant);
+                group.tenant.clone_from(&of_subject.tenant);
+            }
+        }
     }
 
     fn fold(
@@ -144,10 +168,12 @@ impl History {
         committed_at_ms: u64,
     ) {
         let (host, subject) = (load.host, &of_subject.subject);
+        let grain_ms = self.grain_ms();
         let note = self.hosts.entry(host).or_default();
         let written = subject.cgroup().and_then(|cgroup| note.groups.get(cgroup)).map(|group| &group.written);
         let held = Held { written, writes, otherwise: of_subject.limits, shortages };
         let mut has_series = false;
+        let unkept = self.unkept.entry(Some(host)).or_default();
         for usage in &of_subject.usages {
             let is_censored = held.is_censored(usage);
             let Some(point) = Point::new((usage.mean, usage.max), usage.samples, is_censored) else { continue };
@@ -155,6 +181,7 @@ impl History {
             let end_ms = load.to_unix_ms(usage.start_ms.saturating_add(usage.duration_ms), committed_at_ms);
             let Some(series) = series_at(&mut self.series, &mut note.series, key, self.step_ms) else { continue };
             series.add(Window { end_ms, duration_ms: usage.duration_ms, point });
+            unkept.add((subject, usage.resource), end_ms.saturating_sub(1) / grain_ms, &point);
             has_series = true;
         }
         for shortage in shortages {

@@ -76,10 +76,15 @@ impl History {
             }
             let step_ms = self.step_ms();
             let series = self.series.entry(key.clone()).or_insert_with(|| Series::new(step_ms));
+            let unkept = self.unkept.entry(None).or_default();
             for (number, point) in points {
+                unkept.add((&key.subject, key.resource), number, &point);
                 let end_ms = number.saturating_add(1).saturating_mul(grain_ms);
                 series.add(Window { end_ms, duration_ms: grain_ms, point });
             }
+        }
+        if let Some(unkept) = self.unkept.get_mut(&None) {
+            unkept.reach(super::Watermark { enrolled_at_ms: 0, sequence: end }, until_ms);
         }
         self.series.retain(|key, series| key.host.is_some() || !series.is_stale(until_ms));
     }

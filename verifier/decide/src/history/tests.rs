@@ -314,5 +314,6 @@ proptest! {
 }
 
 mod censoring;
+mod chunks;
 mod rings;
 mod sums;

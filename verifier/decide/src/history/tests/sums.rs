@@ -29,6 +29,10 @@ fn rules() -> Rules {
 
 /// One minute of one host: what it uses, and its groups.
 fn record(history: &mut History, host: u8, minute: u64, of_host: u64, of_groups: &[(&str, u64)]) {
+    history.record(&load(host, of_host, of_groups), COMMIT_MS + minute * MINUTE_MS - 1);
+}
+
+fn load(host: u8, of_host: u64, of_groups: &[(&str, u64)]) -> BoundedLoad {
     let cpu = |mean| [window(Metric::CpuMillicores, mean)];
     let groups: Vec<_> = of_groups.iter().map(|(path, mean)| (*path, cpu(*mean))).collect();
     let groups: Vec<_> = groups.iter().map(|(path, windows)| (*path, &windows[..])).collect();
@@ -38,14 +42,13 @@ fn record(history: &mut History, host: u8, minute: u64, of_host: u64, of_groups:
     assert_eq!(load.findings(), []);
     let rules = rules();
     let pool = name("lab");
-    let load = load.placed(&Standing {
+    load.placed(&Standing {
         enrolled_at_ms: 1,
         pool: Some(&pool),
         capacity: Default::default(),
         grants: &[],
         rules: &rules,
-    });
-    history.record(&load, COMMIT_MS + minute * MINUTE_MS - 1);
+    })
 }
 
 fn key(subject: Subject) -> SeriesKey {
@@ -124,4 +127,30 @@ fn a_member_moves_a_sum_by_no_more_than_what_it_has() {
     history.record(&load.placed(&standing), COMMIT_MS + MINUTE_MS - 1);
     history.sum_until(COMMIT_MS + MINUTE_MS);
     assert_eq!(minutes(&history, Subject::Pool(name("lab")), 1), [Some(3_000)], "its inventory is two cores");
+}
+
+#[test]
+fn sums_go_on_after_a_restart_where_they_were() {
+    let mut running = History::new(STEP_MS);
+    for minute in 1..=90 {
+        record(&mut running, 1, minute, 1_000, &[("/blue/a", 300)]);
+        record(&mut running, 2, minute, 500, &[("/blue/b", 100)]);
+        running.sum_until(COMMIT_MS + minute * MINUTE_MS);
+    }
+    let chunks = running.take_due(COMMIT_MS + 90 * MINUTE_MS, 8);
+    assert_eq!(chunks.len(), 3, "two hosts and the sums");
+    let mut again = History::new(STEP_MS);
+    for (host, chunk) in &chunks {
+        again.restore(*host, chunk, COMMIT_MS + 90 * MINUTE_MS);
+    }
+    again.place(&load(1, 1_000, &[("/blue/a", 300)]));
+    again.place(&load(2, 500, &[("/blue/b", 100)]));
+    again.restored(COMMIT_MS + 90 * MINUTE_MS);
+    for history in [&mut running, &mut again] {
+        record(history, 1, 91, 1_000, &[("/blue/a", 300)]);
+        // The other is late.
+        history.sum_until(COMMIT_MS + 91 * MINUTE_MS);
+        assert_eq!(minutes(history, Subject::Tenant(name("blue")), 91).last(), Some(&None));
+        assert_eq!(minutes(history, Subject::Tenant(name("blue")), 90), [Some(400); 60]);
+    }
 }
