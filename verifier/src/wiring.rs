@@ -79,13 +79,12 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
     let zone_rules = Arc::new(config.zones);
-    let rules = config.rules.clone();
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
-        rules: config.rules,
+        rules: config.rules.clone(),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
@@ -125,6 +124,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         view: Arc::clone(&view),
         audit,
         forecasts,
+        feed: feed.clone(),
         events,
         streams: Streams::new(config.event_streams_max),
         webhooks: deliveries.iter().map(Delivery::state).collect(),
@@ -139,7 +139,8 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
     let stopped = stop.clone();
-    let replaying = Replaying { hosts: view.hosts(), rules, timing: config.timing, now_ms: clock.now_ms() };
+    let replaying =
+        Replaying { hosts: view.hosts(), rules: config.rules, timing: config.timing, now_ms: clock.now_ms() };
     let replaying = spawn("replay", move || replay(&replaying, replay_reader.as_ref(), &feed, &stopped))?;
     let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
@@ -161,16 +162,20 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     };
     stop.cancel();
     beside.wait().await;
-    tokio::task::spawn_blocking(move || {
-        for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
+    join([("writer", writing), ("replay", replaying), ("forecaster", forecasting)]).await?;
+    outcome
+}
+
+/// Waits for the threads to end.
+async fn join(threads: [(&'static str, std::thread::JoinHandle<()>); 3]) -> Result<(), RunError> {
+    let joining = move || {
+        for (name, thread) in threads {
             if thread.join().is_err() {
                 tracing::error!(name, "a thread ended in a panic");
             }
         }
-    })
-    .await
-    .map_err(|_| RunError::Thread("joining"))?;
-    outcome
+    };
+    tokio::task::spawn_blocking(joining).await.map_err(|_| RunError::Thread("joining"))
 }
 
 /// A listener, and where it listens.

@@ -7,6 +7,7 @@
 
 mod audit;
 mod events;
+mod history;
 mod inspect;
 mod plan;
 mod quantity;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use events::EventsArgs;
+pub(crate) use history::{HistoryCommand, HistoryExportArgs};
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub(crate) use plan::{PlanCommand, PlanDraftArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
@@ -105,6 +107,9 @@ pub(crate) enum Command {
     Report(ReportArgs),
     /// Show the current forecasts: peaks by quantile, and the median over the horizon
     Forecast(ForecastArgs),
+    /// What was used, as it is kept
+    #[command(subcommand)]
+    History(HistoryCommand),
     /// Make tokens that admit hosts and operators
     #[command(subcommand)]
     Token(TokenCommand),

@@ -6,6 +6,7 @@
 
 mod appraisal;
 mod event;
+mod history;
 mod local;
 mod plan;
 mod report;
@@ -14,6 +15,7 @@ mod verifier;
 
 pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
+pub use history::{HistoryPoint, HistorySeries, HistoryView};
 pub use local::*;
 pub use plan::*;
 pub use report::*;

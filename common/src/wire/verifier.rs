@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::event::{HostEvent, WebhookView};
+use super::history::HistoryView;
 use super::plan::{PlanRequest, PlanView};
 use super::report::ReportView;
 use super::route::{Base64, Nothing, Right, routes};
@@ -53,6 +54,8 @@ routes! { VERIFIER_ROUTES:
         "What plans and grants would have limited on hosts that only watch (`observe`, `dry-run`), by their windows; of one host or all.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application, and of the sums of tenants and pools.";
+    ShowHistory Get "/v1/history{?host,subject,resource,resolution,from,after}" Read (Nothing) -> (HistoryView)
+        "Metric history, page by page: points of one `minute` (default), `step` or `hour`, from Unix ms `from` on, of all or of one `host`, `subject` (`host`, a cgroup's path, `tenant:NAME`, `pool:NAME`) and `resource`; `after` is the page before's `next`.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
         "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)

@@ -14,6 +14,9 @@ use crate::store::{Partition, READ_ROWS_MAX, Reader, Scan};
 
 /// Evidence per host that is read back at most: as much as a chunk waits for, and what came while it was on its way.
 const REPLAY_PER_HOST: u64 = 2 * CHUNK_EVIDENCE_MAX;
+/// Rows of evidence that are read: one more, whose time bounds the first.
+const ROWS_MAX: usize = 481;
+const _: () = assert!(ROWS_MAX as u64 == REPLAY_PER_HOST + 1 && ROWS_MAX <= READ_ROWS_MAX);
 /// Rows of chunks that are read at once.
 const CHUNKS_AT_ONCE: usize = 64;
 
@@ -103,10 +106,8 @@ fn read_evidence(
     let held = if watermark.enrolled_at_ms == record.enrolled_at_ms { watermark.sequence } else { 0 };
     // One more than is handed over: its time bounds the next.
     let first = held.max(last.saturating_sub(REPLAY_PER_HOST)).saturating_sub(1);
-    let mut scan = Scan::all(tables::SEQUENCES)
-        .partition(partition)
-        .prefix(tables::sequence_prefix(record))
-        .limit(READ_ROWS_MAX.min(REPLAY_PER_HOST as usize + 1));
+    let mut scan =
+        Scan::all(tables::SEQUENCES).partition(partition).prefix(tables::sequence_prefix(record)).limit(ROWS_MAX);
     scan.after = Some((partition, tables::sequence_key(record, first)));
     let rows = reader.scan(&scan).unwrap_or_else(|error| {
         tracing::warn!(host = %record.host, %error, "the history starts with what chunks hold");

@@ -203,11 +203,14 @@ fn put_differences(out: &mut Vec<u8>, points: &[(u64, Point)], value: impl Fn(&P
 
 /// Unsigned LEB128.
 fn put(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value & 0x7f) as u8 | 0x80);
+    loop {
+        let [digits, ..] = value.to_le_bytes();
         value >>= 7;
+        if value == 0 {
+            return out.push(digits);
+        }
+        out.push(digits | 0x80);
     }
-    out.push(value as u8);
 }
 
 /// What is left to read.
@@ -217,7 +220,7 @@ impl Reader<'_> {
     /// A number in its shortest form.
     fn number(&mut self) -> Option<u64> {
         let mut value = 0_u64;
-        for shift in (0..NUMBER_BYTES_MAX as u32).map(|byte| byte * 7) {
+        for shift in (0..u64::BITS).step_by(7) {
             let (byte, rest) = self.0.split_first()?;
             self.0 = rest;
             let digits = u64::from(byte & 0x7f);

@@ -121,7 +121,8 @@ impl Point {
         self.sum
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
+    /// Adds what was used in another part of the same interval.
+    pub fn merge(&mut self, other: &Self) {
         self.sum = self.sum.saturating_add(other.sum);
         self.max = self.max.max(other.max);
         let samples = self.samples().saturating_add(other.samples()).min(!CENSORED);

@@ -56,7 +56,10 @@ impl Series {
     pub(super) fn fold(&mut self, end_ms: u64, duration_ms: u64, point: &Point) {
         self.since_ms = self.since_ms.min(end_ms.saturating_sub(duration_ms));
         for ring in &mut self.rings {
-            ring.add(end_ms, point);
+            // What lasted longer says nothing of so short an interval. (A window may last a little longer than it should.)
+            if duration_ms <= ring.span_ms().saturating_mul(2) {
+                ring.add(end_ms, point);
+            }
         }
     }
 

@@ -198,11 +198,12 @@ fn record(history: &mut History, number: u64) {
     history.record(&evidence(number), committed_at_ms(number));
 }
 
-fn held(history: &History) -> Vec<(SeriesKey, Vec<(u64, Point)>, Vec<(u64, Point)>, Vec<(u64, Point)>)> {
-    let all = |series: &Series, resolution| series.points(resolution).collect();
+/// A series' points at each resolution.
+type Held = [Vec<(u64, Point)>; 3];
+
+fn held(history: &History) -> Vec<(SeriesKey, Held)> {
     let of = |(key, series): (&SeriesKey, &Series)| {
-        let [minutes, steps, hours] = Resolution::ALL.map(|resolution| all(series, resolution));
-        (key.clone(), minutes, steps, hours)
+        (key.clone(), Resolution::ALL.map(|resolution| series.points(resolution).collect()))
     };
     history.iter().map(of).collect()
 }

@@ -154,3 +154,14 @@ fn sums_go_on_after_a_restart_where_they_were() {
         assert_eq!(minutes(history, Subject::Tenant(name("blue")), 90), [Some(400); 60]);
     }
 }
+
+#[test]
+fn sums_of_steps_under_a_minute_are_made_of_steps() {
+    let mut history = History::new(15_000);
+    record(&mut history, 1, 1, 1_000, &[("/blue/a", 300)]);
+    history.sum_until(COMMIT_MS + 2 * MINUTE_MS);
+    let series = history.get(&key(Subject::Pool(name("lab")))).unwrap();
+    assert_eq!(series.closed(COMMIT_MS + MINUTE_MS, 1)[0].map(|point| point.mean()), Some(1_000));
+    let (_, unkept) = history.unkept(None);
+    assert_eq!((unkept.grain_ms, unkept.len()), (15_000, 2), "a pool's, and a tenant's");
+}
