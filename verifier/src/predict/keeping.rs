@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use quotary_common::id::HostId;
-use quotary_decide::history::{Chunk, History};
+use quotary_decide::history::{Chunk, HOUR_MS, History};
 
 use super::feed::Replayed;
 use crate::core::{WeakQueue, tables};
@@ -58,7 +58,7 @@ impl Keeping {
                 Ok(Replayed::Place(load)) => history.place(&load),
                 Ok(Replayed::End) => {
                     self.is_restored = true;
-                    return history.restored(now_ms);
+                    return history.forget_silent(now_ms);
                 }
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
             }
@@ -69,6 +69,9 @@ impl Keeping {
     pub(super) fn keep_due(&mut self, history: &mut History, now_ms: u64) {
         if !self.is_restored || now_ms.abs_diff(self.looked_at_ms) < LOOK_EVERY_MS {
             return;
+        }
+        if now_ms / HOUR_MS != self.looked_at_ms / HOUR_MS {
+            history.forget_silent(now_ms);
         }
         self.looked_at_ms = now_ms;
         let Some(queue) = &self.queue else { return };

@@ -129,12 +129,17 @@ impl History {
         }
     }
 
-    /// Lets go of what restored chunks brought and what is silent for too long since.
-    pub fn restored(&mut self, now_ms: u64) {
+    /// Lets go of every series that is silent for too long, and of hosts of which nothing is left.
+    pub fn forget_silent(&mut self, now_ms: u64) {
         let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
         for host in hosts {
             self.forget_stale(host, now_ms);
         }
+        self.hosts.retain(|_, note| note.series > 0);
+        let (hosts, unkept) = (&self.hosts, &mut self.unkept);
+        unkept.retain(|host, unkept| {
+            unkept.evidence > 0 || unkept.count > 0 || host.as_ref().is_none_or(|host| hosts.contains_key(host))
+        });
     }
 
     /// What no chunk of a host (none: of sums) holds yet, as one; and where the chunk before it reached.

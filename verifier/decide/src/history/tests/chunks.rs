@@ -228,7 +228,7 @@ fn wherever_the_verifier_ends_a_restart_finds_each_window_once() {
             again.restore(*host, &chunk, committed_at_ms(number));
         }
         (watermark.sequence + 1..=number).for_each(|number| record(&mut again, number));
-        again.restored(committed_at_ms(number));
+        again.forget_silent(committed_at_ms(number));
         assert_eq!(held(&again), held(&running), "after {number}");
     }
     assert!(stored.len() >= 3);
@@ -286,4 +286,16 @@ fn a_host_that_names_ever_new_groups_holds_no_more_than_its_bound() {
         };
         assert!(history.get(&newest).is_some(), "round {round}");
     }
+}
+
+#[test]
+fn a_host_that_is_gone_leaves_nothing_behind() {
+    let mut history = History::new(STEP_MS);
+    (1..=3).for_each(|number| record(&mut history, number));
+    let now_ms = committed_at_ms(3);
+    history.forget_silent(now_ms + 20 * 3_600_000);
+    assert!(history.iter().count() > 0, "it may come back");
+    history.take_due(now_ms + 2 * 3_600_000, 8);
+    history.forget_silent(now_ms + 40 * 3_600_000);
+    assert_eq!((history.iter().count(), history.hosts.len(), history.unkept.len()), (0, 0, 0));
 }

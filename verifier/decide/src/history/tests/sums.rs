@@ -145,7 +145,7 @@ fn sums_go_on_after_a_restart_where_they_were() {
     }
     again.place(&load(1, 1_000, &[("/blue/a", 300)]));
     again.place(&load(2, 500, &[("/blue/b", 100)]));
-    again.restored(COMMIT_MS + 90 * MINUTE_MS);
+    again.forget_silent(COMMIT_MS + 90 * MINUTE_MS);
     for history in [&mut running, &mut again] {
         record(history, 1, 91, 1_000, &[("/blue/a", 300)]);
         // The other is late.
