@@ -112,11 +112,9 @@ pub(super) struct Shortage {
 
 impl Shortage {
     pub(super) fn of(event: &Event) -> Option<Self> {
-        let resource = match event.kind {
-            EventKind::OomKill | EventKind::MemoryHigh => ResourceKind::Memory,
-            EventKind::CpuThrottled => ResourceKind::Cpu,
-            _ => return None,
-        };
+        // Of throttling the windows say how much it was: a single period of hundreds is no shortage.
+        let (EventKind::OomKill | EventKind::MemoryHigh) = event.kind else { return None };
+        let resource = ResourceKind::Memory;
         let cgroup = event.cgroup.as_ref().map(|cgroup| cgroup.as_str().to_owned());
         Some(Self { cgroup, resource, weight: weight(event.kind), at_ms: event.at_ms })
     }

@@ -22,7 +22,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quotary_common::envelope::Name;
+use quotary_common::envelope::{EventKind, Name};
 use quotary_common::id::{BootId, GrantId, HostId};
 use quotary_common::limits::APPLICATIONS_MAX;
 use quotary_common::units::ResourceKind;
@@ -181,6 +181,9 @@ impl History {
             let end_ms = load.to_unix_ms(usage.start_ms.saturating_add(usage.duration_ms), committed_at_ms);
             let Some(series) = series_at(&mut self.series, &mut note.series, key, self.step_ms) else { continue };
             series.add(Window { end_ms, duration_ms: usage.duration_ms, point });
+            if usage.is_throttled {
+                series.pressure_mut().add(pressure::weight(EventKind::CpuThrottled), end_ms);
+            }
             unkept.add((subject, usage.resource), end_ms.saturating_sub(1) / grain_ms, &point);
             has_series = true;
         }

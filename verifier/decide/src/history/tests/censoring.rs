@@ -141,6 +141,9 @@ fn a_host_at_its_inventory_and_a_throttled_group_are_censored() {
         envelope
     };
     assert!(cpu_is_censored(&throttled(50_000), &[]) && !cpu_is_censored(&throttled(49_999), &[]));
+    recorded(&mut history, &throttled(50_000), &[]);
+    let key = SeriesKey { host: Some(host()), subject: group("/a"), resource: ResourceKind::Cpu };
+    assert_eq!(history.get(&key).unwrap().pressure(COMMITTED_AT_MS), 50);
 }
 
 #[test]

@@ -299,3 +299,32 @@ fn a_host_that_is_gone_leaves_nothing_behind() {
     history.forget_silent(now_ms + 40 * 3_600_000);
     assert_eq!((history.iter().count(), history.hosts.len(), history.unkept.len()), (0, 0, 0));
 }
+
+proptest! {
+    #[test]
+    fn whatever_one_host_states_moves_no_series_of_another(
+        amounts in prop::collection::vec((any::<u64>(), any::<u64>(), any::<u32>(), 0..200_000_u64), 0..12),
+        minutes in prop::collection::vec(0..2_000_u64, 1..6),
+    ) {
+        let (mut with, mut without) = (History::new(STEP_MS), History::new(STEP_MS));
+        for (at, minute) in minutes.iter().enumerate() {
+            let windows: Vec<MetricWindow> = amounts.iter().map(|(mean, max, samples, back_ms)| MetricWindow {
+                start_ms: BUILT_AT_MS - back_ms,
+                duration_ms: (*back_ms).min(15_000),
+                samples: *samples,
+                max: *max,
+                ..window(Metric::CpuMillicores, *mean)
+            }).collect();
+            let mut hostile = envelope(&windows, &[("/x", &windows)]);
+            hostile.host = HostId::of(&[b"another"]);
+            let load = BoundedLoad::bounded(&hostile, &bounds(Some(timeline(200_000)), 200_000));
+            with.record(&load, COMMIT_MS + minute * MINUTE_MS);
+            record(&mut with, at as u64 + 1);
+            record(&mut without, at as u64 + 1);
+        }
+        let of_one = |history: &History| {
+            held(history).into_iter().filter(|(key, _)| key.host == Some(super::host())).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(of_one(&with), of_one(&without));
+    }
+}
