@@ -74,6 +74,18 @@ fn each_resolution_reaches_back_as_far_as_it_says() {
 }
 
 #[test]
+fn what_is_older_than_a_ring_reaches_is_left_out_and_the_oldest_within_is_taken() {
+    let step = Resolution::Step;
+    let reach = step.points_max() as u64;
+    for (back, taken) in [(reach - 1, 2), (reach, 1)] {
+        let mut series = Series::new(STEP_MS);
+        series.add(window(BEGIN_MS, (1, 1), 1));
+        series.add(window(BEGIN_MS - back * STEP_MS, (2, 2), 1));
+        assert_eq!(series.points(step).count(), taken, "{back} steps before");
+    }
+}
+
+#[test]
 fn a_series_is_let_go_after_as_long_as_it_lasted_within_a_day_and_a_week() {
     let lasting = |hours: u64| {
         let mut series = Series::new(STEP_MS);

@@ -146,6 +146,13 @@ fn sums_go_on_after_a_restart_where_they_were() {
     again.place(&load(1, 1_000, &[("/blue/a", 300)]));
     again.place(&load(2, 500, &[("/blue/b", 100)]));
     again.forget_silent(COMMIT_MS + 90 * MINUTE_MS);
+    again.sum_until(COMMIT_MS + 90 * MINUTE_MS);
+    for subject in [Subject::Tenant(name("blue")), Subject::Pool(name("lab"))] {
+        let points = |history: &History| {
+            history.get(&key(subject.clone())).map(|series| series.points(Resolution::Minute).collect::<Vec<_>>())
+        };
+        assert_eq!(points(&again), points(&running), "no interval is summed twice");
+    }
     for history in [&mut running, &mut again] {
         record(history, 1, 91, 1_000, &[("/blue/a", 300)]);
         // The other is late.
