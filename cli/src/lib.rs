@@ -12,6 +12,7 @@ pub mod args;
 mod audit;
 mod credentials;
 pub mod exit;
+mod history;
 mod inspect;
 mod login;
 mod offline;
@@ -27,7 +28,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HostCommand, ZoneCommand};
+use args::{AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HistoryCommand, HostCommand, ZoneCommand};
 use exit::{Code, Failure};
 use session::{Session, block_on};
 
@@ -106,6 +107,7 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
         Command::Plan(command) => show::plans::plan(session, command, json).await,
         Command::Report(args) => show::report::report(session, args.host.as_deref(), json).await,
         Command::Forecast(args) => show::forecast::list(session, args.host.as_deref(), json).await,
+        Command::History(HistoryCommand::Export(args)) => history::export(session, &args, json).await,
         _ => show::status::status(session, json).await,
     }
 }

@@ -11,10 +11,12 @@ const PROGRAM: &str = "quotary-offline";
 
 /// Becomes the program of the offline verbs, with this program's own arguments: they were read here, so they are well-formed.
 pub(crate) fn hand_over() -> Result<u8, Failure> {
-    let own = std::env::current_exe().map_err(|e| Failure::new(Code::Unavailable, format!("cannot find this program: {e}")))?;
+    let own = std::env::current_exe()
+        .map_err(|e| Failure::new(Code::Unavailable, format!("cannot find this program: {e}")))?;
     let Some(program) = places(&own).into_iter().find(|place| place.is_file()) else {
         let places: Vec<String> = places(&own).iter().map(|place| place.display().to_string()).collect();
-        let message = format!("{PROGRAM} is not there (looked for {}): install the package quotary whole", places.join(" and "));
+        let message =
+            format!("{PROGRAM} is not there (looked for {}): install the package quotary whole", places.join(" and "));
         return Err(Failure::new(Code::Unavailable, message));
     };
     let error = Command::new(&program).args(std::env::args_os().skip(1)).exec();

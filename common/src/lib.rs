@@ -30,6 +30,7 @@ pub mod envelope;
 pub mod evidence;
 pub mod grant;
 pub mod id;
+pub mod instant;
 pub mod keys;
 pub mod leaf;
 pub mod lease;

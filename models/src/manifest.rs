@@ -221,7 +221,8 @@ fn checked_resources(resources: &[RawResource]) -> Result<Vec<ResourceKind>, Mod
             RawResource::Network => ResourceKind::Network,
         })
         .collect();
-    let repeated = kinds.iter().enumerate().any(|(index, kind)| kinds.iter().skip(index + 1).any(|other| other == kind));
+    let repeated =
+        kinds.iter().enumerate().any(|(index, kind)| kinds.iter().skip(index + 1).any(|other| other == kind));
     if kinds.is_empty() || repeated {
         return refuse("resources", "it must list at least one kind, each once".to_owned());
     }
@@ -240,10 +241,8 @@ fn check_levels(field: &'static str, levels: &[f64], expected: &[f64]) -> Result
 /// Inputs and outputs must be those that follow from the other fields, in this order.
 fn check_tensors(raw: &Raw, features: usize) -> Result<(), ModelError> {
     let inputs = [tensor("features", &[features])];
-    let outputs = [
-        tensor("steps", &[STEPS, QUANTILE_LEVELS.len()]),
-        tensor("peaks", &[PEAK_STEPS.len(), PEAK_LEVELS.len()]),
-    ];
+    let outputs =
+        [tensor("steps", &[STEPS, QUANTILE_LEVELS.len()]), tensor("peaks", &[PEAK_STEPS.len(), PEAK_LEVELS.len()])];
     if raw.inputs != inputs {
         return refuse("inputs", format!("from the other fields it must be {inputs:?}"));
     }
@@ -282,7 +281,10 @@ mod tests {
     #[test]
     fn the_shipped_manifest_is_accepted() {
         let manifest = Manifest::check(SHIPPED).unwrap();
-        assert_eq!(manifest.resources, [ResourceKind::Cpu, ResourceKind::Memory, ResourceKind::Disk, ResourceKind::Network]);
+        assert_eq!(
+            manifest.resources,
+            [ResourceKind::Cpu, ResourceKind::Memory, ResourceKind::Disk, ResourceKind::Network]
+        );
         assert!(manifest.held_out.wql_ratio_to_ewma < 0.95);
     }
 

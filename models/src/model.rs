@@ -118,7 +118,11 @@ impl Model {
     }
 
     /// A row that could not be prepared is run as zeros, and told as what it is.
-    fn run(&self, features: &mut Vec<f32>, mappings: Vec<Result<Mapping, ModelError>>) -> Vec<Result<Quantiles, ModelError>> {
+    fn run(
+        &self,
+        features: &mut Vec<f32>,
+        mappings: Vec<Result<Mapping, ModelError>>,
+    ) -> Vec<Result<Quantiles, ModelError>> {
         let name = &self.reference.name;
         let rows = mappings.len();
         match self.network.run(name, features, rows) {

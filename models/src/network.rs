@@ -138,7 +138,8 @@ fn values_of(
     let view = tensor.map(Tensor::to_plain_array_view::<f32>).transpose();
     let view = view.map_err(|source| ModelError::Run { name: name.to_owned(), source: source.into() })?;
     let wanted = rows * stated[1] * stated[2];
-    let values: Vec<f32> = view.into_iter().flat_map(|view| view.iter().take(wanted).copied().collect::<Vec<_>>()).collect();
+    let values: Vec<f32> =
+        view.into_iter().flat_map(|view| view.iter().take(wanted).copied().collect::<Vec<_>>()).collect();
     if values.iter().any(|value| !value.is_finite()) {
         return Err(ModelError::NotFinite { name: name.to_owned(), output });
     }

@@ -197,14 +197,15 @@ impl Whole {
             }
             (last, count) = (Some(value), count + 1);
         }
-        let (low, high, sum) = known(&self.values).fold(
-            (f64::INFINITY, f64::NEG_INFINITY, 0.0),
-            |(low, high, sum), value| (low.min(value), high.max(value), sum + value),
-        );
+        let (low, high, sum) = known(&self.values)
+            .fold((f64::INFINITY, f64::NEG_INFINITY, 0.0), |(low, high, sum), value| {
+                (low.min(value), high.max(value), sum + value)
+            });
         let mut peaks = Known::<PEAK_BLOCKS>::of(self.values.chunks_exact(PEAK_BLOCK).map(maximum_of));
         let [peak_median, peak_p75, peak_p90] = PEAK_QUANTILES.map(|quantile| peaks.at(quantile));
         let (end_level, mut rises) = self.rises();
-        let [rise_median, rise_p75, rise_p90, rise_maximum] = RISE_QUANTILES.map(|quantile| end_level + rises.at(quantile));
+        let [rise_median, rise_p75, rise_p90, rise_maximum] =
+            RISE_QUANTILES.map(|quantile| end_level + rises.at(quantile));
         [
             zero_level,
             last.unwrap_or(0.0),

@@ -8,7 +8,7 @@ use quotary_common::cbor::{Text, Version};
 use quotary_common::envelope::Name;
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::leaf::{Decision, Leaf, Started};
-use quotary_decide::history::{BoundedLoad, Bounds};
+use quotary_decide::history::HOUR_MS;
 use quotary_decide::registry::Admission;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,12 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
-use crate::config::{Config, Times};
-use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load, tables};
+use crate::config::Config;
+use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load};
 use crate::keyring::{self, KeyringError};
-use crate::predict::{Feed, Forecaster};
+use crate::predict::{Forecaster, Replaying, replay};
 use crate::service;
-use crate::store::{Partition, Reader, Scan, SqliteStore, Store as _, StoreError};
+use crate::store::{Reader, SqliteStore, Store as _, StoreError};
 use crate::tls;
 use crate::webhook::{Delivery, Webhook};
 
@@ -63,9 +63,6 @@ pub enum RunError {
     Serve(#[source] ServeError),
 }
 
-/// Recent evidence per host that fills the history after a restart.
-const REPLAY_PER_HOST: usize = 240;
-
 /// Runs the verifier until `stop` is cancelled. `listening` is told the address once it is bound.
 ///
 /// # Errors
@@ -87,9 +84,10 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
-        rules: config.rules,
+        rules: config.rules.clone(),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
+        history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
         forecasts: forecasts.clone(),
     });
     let state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
@@ -97,6 +95,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let events = EventLog::new(reader()?).map_err(RunError::Store)?;
     let view = Arc::new(View::default());
     let (queue, commands) = Queue::new();
+    let forecaster = forecaster.keeping(queue.weak());
     let (app_reader, replay_reader) = (reader()?, reader()?);
     let logs = (Arc::clone(&audit), Arc::clone(&events));
     let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), logs, clock, feed.clone());
@@ -125,6 +124,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         view: Arc::clone(&view),
         audit,
         forecasts,
+        feed: feed.clone(),
         events,
         streams: Streams::new(config.event_streams_max),
         webhooks: deliveries.iter().map(Delivery::state).collect(),
@@ -138,8 +138,10 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let tls = tls::server_config(keys.tls_chain, keys.tls_key).map_err(RunError::Tls)?;
 
     let forecasting = spawn("forecaster", move || forecaster.run())?;
-    let (stopped, timing) = (stop.clone(), config.timing);
-    let replaying = spawn("replay", move || replay(&view, replay_reader.as_ref(), (&feed, timing), &stopped))?;
+    let stopped = stop.clone();
+    let replaying =
+        Replaying { hosts: view.hosts(), rules: config.rules, timing: config.timing, now_ms: clock.now_ms() };
+    let replaying = spawn("replay", move || replay(&replaying, replay_reader.as_ref(), &feed, &stopped))?;
     let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
@@ -160,16 +162,20 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     };
     stop.cancel();
     beside.wait().await;
-    tokio::task::spawn_blocking(move || {
-        for (name, thread) in [("writer", writing), ("replay", replaying), ("forecaster", forecasting)] {
+    join([("writer", writing), ("replay", replaying), ("forecaster", forecasting)]).await?;
+    outcome
+}
+
+/// Waits for the threads to end.
+async fn join(threads: [(&'static str, std::thread::JoinHandle<()>); 3]) -> Result<(), RunError> {
+    let joining = move || {
+        for (name, thread) in threads {
             if thread.join().is_err() {
                 tracing::error!(name, "a thread ended in a panic");
             }
         }
-    })
-    .await
-    .map_err(|_| RunError::Thread("joining"))?;
-    outcome
+    };
+    tokio::task::spawn_blocking(joining).await.map_err(|_| RunError::Thread("joining"))
 }
 
 /// A listener, and where it listens.
@@ -257,47 +263,4 @@ fn deliveries(webhooks: Vec<Webhook>, writer: &mut Writer, told: &Told<'_>) -> R
     let deliver =
         |(webhook, place)| Delivery::new(webhook, place, *deployment, Arc::clone(log), (*queue).clone(), *clock);
     Ok(webhooks.into_iter().zip(places).map(deliver).collect())
-}
-
-/// Fills the history with the newest kept evidence of each host, oldest first, until `stop` is cancelled.
-fn replay(view: &View, reader: &dyn Reader, (feed, timing): (&Feed, Times), stop: &CancellationToken) {
-    for snapshot in view.hosts() {
-        let (record, last) = (&snapshot.host.record, snapshot.host.progress.sequence);
-        let partition = Partition::of_host(&record.host);
-        let first = last.saturating_sub(REPLAY_PER_HOST as u64);
-        let mut scan = Scan::all(tables::SEQUENCES)
-            .partition(partition)
-            .prefix(tables::sequence_prefix(record))
-            .limit(REPLAY_PER_HOST);
-        scan.after = Some((partition, tables::sequence_key(record, first)));
-        let rows = reader.scan(&scan).unwrap_or_else(|error| {
-            tracing::warn!(host = %record.host, %error, "the history starts empty");
-            Vec::new()
-        });
-        let mut before = None;
-        let mut since_ms = None;
-        for row in rows.iter().filter_map(|row| tables::SequenceRow::from_bytes(&row.value)) {
-            if stop.is_cancelled() {
-                return;
-            }
-            let now_ms = row.committed_at_ms;
-            let bounds = Bounds {
-                capacity: record.capacity,
-                before: before.take(),
-                since_ms: since_ms.replace(now_ms).unwrap_or(now_ms.saturating_sub(timing.evidence_ms)),
-                now_ms,
-                window_ms: timing.window_ms,
-                wait_ms: timing.lease_ms,
-            };
-            let kept = reader.get(tables::EVIDENCE, partition, row.evidence.as_bytes()).ok().flatten();
-            let load = kept.and_then(|bytes| BoundedLoad::kept(&bytes, &bounds));
-            match load.filter(|load| load.host() == record.host) {
-                Some(load) => {
-                    before = Some(load.timeline());
-                    feed.replay(load, now_ms);
-                }
-                None => tracing::warn!(host = %record.host, "kept evidence does not read: a gap in its history"),
-            }
-        }
-    }
 }

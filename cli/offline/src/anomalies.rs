@@ -17,7 +17,8 @@ const INTERVAL_MS: i64 = 300_000;
 /// Does it.
 pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure> {
     let unreadable = |fault: Fault| Failure::of(Code::Unreadable, &fault);
-    let file = File::open(&args.input).map_err(|source| unreadable(Fault::Read { path: args.input.clone(), source }))?;
+    let file =
+        File::open(&args.input).map_err(|source| unreadable(Fault::Read { path: args.input.clone(), source }))?;
     let (mut rows, mut texts): (Vec<Row>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     each_row(&args.input, file, &args.column, |row| {
         let index = i64::try_from(rows.len()).unwrap_or(i64::MAX);
@@ -72,9 +73,9 @@ fn alarms(judged: &[JudgedRow], texts: &[(String, String)]) -> Value {
     let found: Vec<Value> = rows
         .filter_map(|(index, (row, (time, _)))| {
             let kind = row.kind?;
-            let figures = row.figures.map(|figures| {
-                json!({"expected": figures.expected, "came": figures.came, "points": figures.points})
-            });
+            let figures = row
+                .figures
+                .map(|figures| json!({"expected": figures.expected, "came": figures.came, "points": figures.points}));
             Some(json!({
                 "row": index,
                 "timestamp": time,

@@ -43,12 +43,8 @@ pub(crate) fn backtest(args: &BacktestArgs, json: bool) -> Result<(), Failure> {
     let mut scores = Vec::new();
     for (index, (recording, column)) in recordings.iter().enumerate() {
         let resource = resource(&args.series, column);
-        let recorded = Recorded {
-            name: &recording.name,
-            resource,
-            interval_s: recording.interval_s,
-            values: &recording.values,
-        };
+        let recorded =
+            Recorded { name: &recording.name, resource, interval_s: recording.interval_s, values: &recording.values };
         let plan = Plan { from: from(recording, args), stride: args.stride as usize, lessons: LESSONS };
         scores.push(run(&ladder, &recorded, &plan, |step, forecast| {
             done += 1;
@@ -86,7 +82,10 @@ fn read(args: &BacktestArgs) -> Result<Vec<(Recording, String)>, Failure> {
             let recording =
                 Recording::read(path, column, interval_s).map_err(|fault| Failure::of(Code::Unreadable, &fault))?;
             if recording.left_out > 0 {
-                eprintln!("quotary: {}: {} rows left out: negative, not finite, or out of order", recording.name, recording.left_out);
+                eprintln!(
+                    "quotary: {}: {} rows left out: negative, not finite, or out of order",
+                    recording.name, recording.left_out
+                );
             }
             recordings.push((recording, column.clone()));
         }
@@ -94,7 +93,12 @@ fn read(args: &BacktestArgs) -> Result<Vec<(Recording, String)>, Failure> {
     Ok(recordings)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a length")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a length"
+)]
 fn from(recording: &Recording, args: &BacktestArgs) -> usize {
     match (args.from, args.from_share) {
         (Some(row), _) => recording.step_of_row(row),

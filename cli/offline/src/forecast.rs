@@ -109,7 +109,8 @@ pub(crate) fn forecast(args: &ForecastArgs, json: bool) -> Result<(), Failure> {
     let rungs = ladder.rungs(&[past]).pop().map(|(rungs, _)| rungs).unwrap_or_default();
     let answer = ladder.answer(&past, &rungs, (&calibration, &Calibration::NONE), &[], None);
     let Some(forecast) = answer else {
-        let message = format!("insufficient_history: no value of {column} lies before row {row} of {}", input.display());
+        let message =
+            format!("insufficient_history: no value of {column} lies before row {row} of {}", input.display());
         return Err(Failure::new(Code::Refused, message));
     };
     if let Some(path) = &args.plot {

@@ -161,11 +161,22 @@ impl Recording {
         Ok(recording)
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "checked: 0 ≤ x < 2^52")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "checked: 0 ≤ x < 2^52"
+    )]
     fn slot(&self, time_s: f64) -> Option<usize> {
         let steps = ((time_s - self.start_s) / self.interval_s as f64).round();
         // A row before the first belongs nowhere; it is left out as a late one.
-        if steps < 0.0 { Some(0) } else if steps < STEPS_MAX as f64 { Some(steps as usize) } else { None }
+        if steps < 0.0 {
+            Some(0)
+        } else if steps < STEPS_MAX as f64 {
+            Some(steps as usize)
+        } else {
+            None
+        }
     }
 
     /// `open` counts the values of the newest step.
@@ -207,7 +218,8 @@ impl Recording {
         let mut values = self.values.get(..known).unwrap_or_default().to_vec();
         // The newest step is made anew: rows of it may come after the origin.
         if let Some(newest) = values.last_mut() {
-            let of_step = self.rows[..row].iter().rev().take_while(|(slot, _)| slot + 1 == known).filter_map(|(_, value)| *value);
+            let of_step =
+                self.rows[..row].iter().rev().take_while(|(slot, _)| slot + 1 == known).filter_map(|(_, value)| *value);
             let (sum, count) = of_step.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
             *newest = (count > 0.0).then(|| sum / count);
         }
@@ -323,7 +335,9 @@ fn unix_s(text: &str) -> Option<f64> {
         return (seconds.is_finite() && seconds.abs() < 1e12).then_some(seconds);
     }
     let zoned = text.parse::<jiff::Timestamp>().ok();
-    let time = zoned.or_else(|| text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp()))?;
+    let time = zoned.or_else(|| {
+        text.parse::<jiff::civil::DateTime>().ok()?.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|z| z.timestamp())
+    })?;
     Some(time.as_millisecond() as f64 / 1000.0)
 }
 

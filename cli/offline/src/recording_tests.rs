@@ -52,7 +52,9 @@ fn faults_name_file_line_and_what_is_wrong() {
     assert!(told("timestamp,v\nyesterday,1\n", "v").contains("line 2: `yesterday` is no timestamp"));
     assert!(told("v\n\n,\n", "v").contains("holds no value"));
     assert!(told("timestamp,v\n0,1\n1,1\n2,1\n999999999,1\n", "v").contains("--interval"));
-    assert!(Recording::read(Path::new("/nowhere/x.csv"), "v", None).unwrap_err().to_string().contains("/nowhere/x.csv"));
+    assert!(
+        Recording::read(Path::new("/nowhere/x.csv"), "v", None).unwrap_err().to_string().contains("/nowhere/x.csv")
+    );
 }
 
 #[test]

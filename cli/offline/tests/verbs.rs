@@ -73,18 +73,33 @@ fn only_rows_before_the_origin_are_used() {
 fn a_backtest_emits_what_forecast_says_at_the_same_row() {
     let directory = directory(700);
     let out = directory.path().join("out.jsonl");
-    let arguments =
-        ["backtest", "--input", "web.csv", "--column", "cpu", "--stride", "100", "--emit-forecasts", "out.jsonl", "--json"];
+    let arguments = [
+        "backtest",
+        "--input",
+        "web.csv",
+        "--column",
+        "cpu",
+        "--stride",
+        "100",
+        "--emit-forecasts",
+        "out.jsonl",
+        "--json",
+    ];
     let report = json(directory.path(), &arguments);
     let text = std::fs::read_to_string(out).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(lines.iter().map(|line| line["origin_row"].as_u64().unwrap()).collect::<Vec<_>>(), [96, 196, 296, 396, 496, 596]);
+    assert_eq!(
+        lines.iter().map(|line| line["origin_row"].as_u64().unwrap()).collect::<Vec<_>>(),
+        [96, 196, 296, 396, 496, 596]
+    );
     for line in lines {
         let row = line["origin_row"].to_string();
-        let alone = json(directory.path(), &["forecast", "--input", "web.csv", "--column", "cpu", "--at", &row, "--json"]);
+        let alone =
+            json(directory.path(), &["forecast", "--input", "web.csv", "--column", "cpu", "--at", &row, "--json"]);
         // Rows that are run at once differ in the last bits.
         let pairs = line["steps"].as_array().unwrap().iter().zip(alone["steps"].as_array().unwrap());
-        for (one, other) in pairs.flat_map(|(one, other)| one.as_array().unwrap().iter().zip(other.as_array().unwrap())) {
+        for (one, other) in pairs.flat_map(|(one, other)| one.as_array().unwrap().iter().zip(other.as_array().unwrap()))
+        {
             let (one, other) = (one.as_f64().unwrap(), other.as_f64().unwrap());
             assert!((one - other).abs() <= 1e-4 * other.abs().max(1.0), "{row}: {one} {other}");
         }
@@ -99,7 +114,8 @@ fn a_backtest_emits_what_forecast_says_at_the_same_row() {
 #[test]
 fn several_columns_are_series_of_their_own_kind() {
     let directory = directory(400);
-    let report = json(directory.path(), &["backtest", "--input", "web.csv", "--column", "cpu", "--column", "mem", "--json"]);
+    let report =
+        json(directory.path(), &["backtest", "--input", "web.csv", "--column", "cpu", "--column", "mem", "--json"]);
     assert_eq!(report["all"]["series"], 2);
     assert_eq!((&report["cpu"]["series"], &report["memory"]["series"]), (&1.into(), &1.into()));
     assert!(report["memory"]["policies"]["vpa-p90"]["slack_at_5_percent_overrun"].as_f64().unwrap() > 0.0);
@@ -151,7 +167,8 @@ fn what_cannot_be_read_is_told_with_its_place_and_leaves_no_file() {
     assert!(code == 1 && text.contains("insufficient_history"), "{text}");
     let (code, _) = told(&["backtest", "--input", "web.csv", "--column", "cpu", "--stride", "0"]);
     assert_eq!(code, 64);
-    let (code, text) = told(&["backtest", "--input", "web.csv", "--column", "cpu", "--emit-forecasts", "no/such/out.jsonl"]);
+    let (code, text) =
+        told(&["backtest", "--input", "web.csv", "--column", "cpu", "--emit-forecasts", "no/such/out.jsonl"]);
     assert!(code == 2 && text.contains("no/such/out.jsonl"), "{text}");
     assert!(!directory.path().join("no").exists());
 }
@@ -178,7 +195,8 @@ fn anomalies_are_scored_row_by_row_from_what_came_before() {
     let spike: Vec<&str> = long.lines().nth(1501).unwrap().split(',').collect();
     assert_eq!((spike[1], spike[3]), ("5000.0", "spike"));
     assert!(spike[2].parse::<f64>().unwrap() > 0.5);
-    let told = json(directory.path(), &["anomalies", "--input", "long.csv", "--json", "--out", "s.csv", "--plot", "s.svg"]);
+    let told =
+        json(directory.path(), &["anomalies", "--input", "long.csv", "--json", "--out", "s.csv", "--plot", "s.svg"]);
     assert_eq!((&told["rows"], &told["anomalies"][0]["row"]), (&1600.into(), &1500.into()));
     assert!(told["anomalies"][0]["figures"]["came"].is_number());
     assert_eq!(std::fs::read_to_string(directory.path().join("s.csv")).unwrap(), long);

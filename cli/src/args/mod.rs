@@ -7,6 +7,7 @@
 
 mod audit;
 mod events;
+mod history;
 mod inspect;
 mod offline;
 mod plan;
@@ -21,6 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use events::EventsArgs;
+pub(crate) use history::{HistoryCommand, HistoryExportArgs};
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub use offline::{AnomaliesArgs, BacktestArgs, ForecastArgs, ResourceName, SeriesArgs};
 pub(crate) use plan::{PlanCommand, PlanDraftArgs};
@@ -111,6 +113,9 @@ pub(crate) enum Command {
     Backtest(BacktestArgs),
     /// Score how unusual each point of a recorded series is (offline)
     Anomalies(AnomaliesArgs),
+    /// What was used, as it is kept
+    #[command(subcommand)]
+    History(HistoryCommand),
     /// Make tokens that admit hosts and operators
     #[command(subcommand)]
     Token(TokenCommand),

@@ -1,5 +1,6 @@
 //! Amounts and times as people read them.
 
+use quotary_common::instant::rfc3339;
 use quotary_common::units::Resources;
 
 /// An amount in units of 1024, with one decimal where it is not whole: `256 MiB`, `1.5 GiB`.
@@ -89,19 +90,7 @@ pub fn age(at_ms: u64, now_ms: u64) -> String {
 
 /// An instant, Unix ms, as RFC 3339 in UTC: `2026-11-22T07:00:00Z`.
 pub fn time(at_ms: u64) -> String {
-    let seconds = at_ms / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Days to date, after Howard Hinnant's `civil_from_days`, for days since 1970 only.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+    rfc3339(at_ms - at_ms % 1000)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ pub(crate) async fn list(session: &Session, host: Option<&str>, json: bool) -> R
         None => None,
     };
     let mut forecasts = session.ask::<ListForecasts>(&[]).await?;
-    forecasts.retain(|forecast| host.is_none_or(|id| id == forecast.host));
+    forecasts.retain(|forecast| host.is_none_or(|id| Some(id) == forecast.host));
     if json { present::json(&forecasts) } else { present::print_table(&table(&forecasts)) }
 }
 
@@ -43,8 +43,8 @@ fn table(forecasts: &[ForecastView]) -> Table {
             None => forecast.method.clone(),
         };
         table.row([
-            forecast.host.to_string(),
-            forecast.cgroup.clone().unwrap_or_else(|| "host".to_owned()),
+            forecast.host.map_or_else(|| "-".to_owned(), |host| host.to_string()),
+            subject(forecast),
             forecast.resource.clone(),
             method,
             over.map_or_else(|| "-".to_owned(), |seconds| present::duration(seconds.saturating_mul(1000))),
@@ -56,6 +56,16 @@ fn table(forecasts: &[ForecastView]) -> Table {
         ]);
     }
     table
+}
+
+/// Whose demand it is: a cgroup's, the host's, or a sum's.
+fn subject(forecast: &ForecastView) -> String {
+    match (&forecast.cgroup, &forecast.tenant, &forecast.pool) {
+        (Some(cgroup), _, _) => cgroup.clone(),
+        (_, Some(tenant), _) => format!("tenant {tenant}"),
+        (_, _, Some(pool)) => format!("pool {pool}"),
+        _ => "host".to_owned(),
+    }
 }
 
 /// The peak over the longest time that there is one for: seconds, and its values by level.
@@ -96,8 +106,10 @@ mod tests {
 
     fn forecast() -> ForecastView {
         ForecastView {
-            host: HostId::of(&[b"h"]),
+            host: Some(HostId::of(&[b"h"])),
             cgroup: None,
+            tenant: None,
+            pool: None,
             grant: None,
             resource: "memory_bytes".to_owned(),
             method: "model".to_owned(),
@@ -132,6 +144,13 @@ mod tests {
         (none.model, none.steps, none.peaks) = (None, vec![], [].into());
         let text = table(&[none]).render(false);
         assert!(text.contains("insufficient_history") && text.contains(" - "), "{text}");
+    }
+
+    #[test]
+    fn a_sum_is_shown_by_its_name_and_without_a_host() {
+        let sum = ForecastView { host: None, tenant: Some("demo".to_owned()), ..forecast() };
+        let text = table(&[sum]).render(false);
+        assert!(text.lines().nth(1).is_some_and(|row| row.starts_with("- ") && row.contains("tenant demo")), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod appraisal;
 mod event;
+mod history;
 mod local;
 mod plan;
 mod report;
@@ -14,8 +15,11 @@ mod verifier;
 
 pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
+pub use history::{HistoryPoint, HistorySeries, HistoryView};
 pub use local::*;
 pub use plan::*;
 pub use report::*;
-pub use route::{Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_name};
+pub use route::{
+    Base64, Empty, Error, Method, Nothing, Right, Route, RouteInfo, path_alone, path_with, query_names, unescaped,
+};
 pub use verifier::*;

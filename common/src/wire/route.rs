@@ -64,7 +64,8 @@ impl Right {
 pub trait Route {
     /// Its method.
     const METHOD: Method;
-    /// Its path, with `{name}` for what varies, and `{?name}` at its end for a query parameter that may be left out.
+    /// Its path, with `{name}` for what varies, and `{?name,name}` at its end for query parameters that may be left out
+    /// (RFC 6570).
     const PATH: &'static str;
     /// What a caller must have.
     const RIGHT: Right;
@@ -133,18 +134,20 @@ macro_rules! routes {
 }
 pub(super) use routes;
 
-/// A path without its query parameter, as routers match it.
+/// A path without its query parameters, as routers match it.
 pub fn path_alone(pattern: &str) -> &str {
     pattern.split_once("{?").map_or(pattern, |(path, _)| path)
 }
 
-/// The name of a path's query parameter, if it has one.
-pub fn query_name(pattern: &str) -> Option<&str> {
-    pattern.split_once("{?").and_then(|(_, rest)| rest.strip_suffix('}'))
+/// The names of a path's query parameters.
+pub fn query_names(pattern: &str) -> impl Iterator<Item = &str> {
+    let list = pattern.split_once("{?").and_then(|(_, rest)| rest.strip_suffix('}'));
+    list.into_iter().flat_map(|list| list.split(','))
 }
 
-/// A path with its `{…}` parts filled in, in order; without a value a query parameter is left out. Values keep only
-/// what a path segment may have (`[A-Za-z0-9._~/-]`); anything else is left out, so that a value cannot change the path.
+/// A path with its `{…}` parts filled in, in order; query parameters follow, and are left out where they have no value
+/// or an empty one. Values in the path keep only what a segment may have (`[A-Za-z0-9._~/-]`); anything else is left out,
+/// so that a value cannot change the path. In a query all else is escaped (RFC 3986, percent-encoding).
 pub fn path_with(pattern: &str, values: &[&str]) -> String {
     let mut values = values.iter();
     let mut out = String::new();
@@ -158,15 +161,49 @@ pub fn path_with(pattern: &str, values: &[&str]) -> String {
         rest = tail;
     }
     out.push_str(rest);
-    if let (Some(name), Some(value)) = (query_name(pattern), values.next()) {
-        out.extend(["?", name, "="]);
-        fill(&mut out, value);
+    let mut sign = '?';
+    for (name, value) in query_names(pattern).zip(values).filter(|(_, value)| !value.is_empty()) {
+        out.push(sign);
+        out.extend([name, "="]);
+        value.bytes().for_each(|byte| escape(&mut out, byte));
+        sign = '&';
     }
     out
 }
 
+fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "._~/-".contains(c)
+}
+
 fn fill(out: &mut String, value: &str) {
-    out.extend(value.chars().filter(|c| c.is_ascii_alphanumeric() || "._~/-".contains(*c)));
+    out.extend(value.chars().filter(|c| is_plain(*c)));
+}
+
+fn escape(out: &mut String, byte: u8) {
+    if is_plain(char::from(byte)) {
+        out.push(char::from(byte));
+    } else {
+        out.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]);
+    }
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or('0').to_ascii_uppercase()
+}
+
+/// A query's value without its escapes; `None` where an escape is none, or the bytes are no UTF-8.
+pub fn unescaped(value: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        out.push(match byte {
+            b'%' => u8::try_from(digit(bytes.next())? << 4 | digit(bytes.next())?).ok()?,
+            b'+' => b' ',
+            plain => plain,
+        });
+    }
+    String::from_utf8(out).ok()
 }
 
 /// Bytes as base64 text in JSON.
@@ -225,9 +262,20 @@ mod tests {
     #[test]
     fn a_query_parameter_is_no_part_of_the_path_and_may_be_left_out() {
         let pattern = "/v1/a/{x}/b{?from}";
-        assert_eq!((path_alone(pattern), query_name(pattern)), ("/v1/a/{x}/b", Some("from")));
+        assert_eq!((path_alone(pattern), query_names(pattern).collect::<Vec<_>>()), ("/v1/a/{x}/b", vec!["from"]));
         assert_eq!(path_with(pattern, &["1"]), "/v1/a/1/b");
-        assert_eq!(path_with(pattern, &["1", "7&x=?#"]), "/v1/a/1/b?from=7x");
-        assert_eq!((path_alone("/v1/{x}"), query_name("/v1/{x}")), ("/v1/{x}", None));
+        assert_eq!(path_with(pattern, &["1", "7&x=?#"]), "/v1/a/1/b?from=7%26x%3D%3F%23");
+        assert_eq!((path_alone("/v1/{x}"), query_names("/v1/{x}").count()), ("/v1/{x}", 0));
+    }
+
+    #[test]
+    fn of_several_query_parameters_those_without_a_value_are_left_out() {
+        let pattern = "/v1/a{?b,c,d}";
+        assert_eq!(query_names(pattern).collect::<Vec<_>>(), ["b", "c", "d"]);
+        assert_eq!(path_with(pattern, &["", "x y", "/s.slice/é@1"]), "/v1/a?c=x%20y&d=/s.slice/%C3%A9%401");
+        assert_eq!(unescaped("/s.slice/%C3%A9%401").as_deref(), Some("/s.slice/é@1"));
+        for garbled in ["%", "%4", "%zz", "%ff", "%-1"] {
+            assert_eq!(unescaped(garbled), None, "{garbled}");
+        }
     }
 }

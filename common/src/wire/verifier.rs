@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::event::{HostEvent, WebhookView};
+use super::history::HistoryView;
 use super::plan::{PlanRequest, PlanView};
 use super::report::ReportView;
 use super::route::{Base64, Nothing, Right, routes};
@@ -52,7 +53,9 @@ routes! { VERIFIER_ROUTES:
     ShowReport Get "/v1/report{?host}" Read (Nothing) -> (ReportView)
         "What plans and grants would have limited on hosts that only watch (`observe`, `dry-run`), by their windows; of one host or all.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
-        "The current forecast of each host and application.";
+        "The current forecast of each host and application, and of the sums of tenants and pools.";
+    ShowHistory Get "/v1/history{?host,subject,resource,resolution,from,after}" Read (Nothing) -> (HistoryView)
+        "Metric history, page by page: points of one `minute` (default), `step` or `hour`, from Unix ms `from` on, of all or of one `host`, `subject` (`host`, a cgroup's path, `tenant:NAME`, `pool:NAME`) and `resource`; `after` is the page before's `next`.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
         "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
@@ -367,10 +370,17 @@ pub struct GrantView {
 /// A forecast of one series.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ForecastView {
-    /// The host.
-    pub host: HostId,
-    /// The application's cgroup; absent for the host.
+    /// The host; absent for the sum of a tenant or a pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
+    /// The application's cgroup; absent for the host, and for a sum.
     pub cgroup: Option<String>,
+    /// The tenant whose applications are summed, on whatever host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+    /// The pool whose hosts are summed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// The grant, if the application runs under one.
     pub grant: Option<GrantId>,
     /// What is forecast: `cpu_millicores`, `memory_bytes`, `disk_bytes_per_second`, `network_bits_per_second`.

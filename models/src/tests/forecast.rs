@@ -158,7 +158,8 @@ fn the_forecast_follows_the_level_of_its_context() {
 #[test]
 fn a_job_of_the_day_before_raises_what_is_expected_at_its_time() {
     // Idle, but for an hour's work each day; the next hour is that hour, and half a day later it is not.
-    let at = |row: usize| if row % 288 < 12 { 800.0 + ((row * 37) % 11) as f64 } else { 50.0 + ((row * 53) % 7) as f64 };
+    let at =
+        |row: usize| if row % 288 < 12 { 800.0 + ((row * 37) % 11) as f64 } else { 50.0 + ((row * 53) % 7) as f64 };
     let model = shipped().unwrap();
     let peak = |rows: usize| {
         let values: Vec<_> = (0..rows).map(|row| Some(at(row))).collect();

@@ -139,7 +139,8 @@ fn check(model: &Model, pasts: &[Past<'_>]) -> anyhow::Result<()> {
 
 fn onnxruntime(round: Duration) -> anyhow::Result<Yardstick> {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models");
-    let prepared = Command::new(models.join("train.sh")).arg("--prepare").output().context("models/train.sh --prepare")?;
+    let prepared =
+        Command::new(models.join("train.sh")).arg("--prepare").output().context("models/train.sh --prepare")?;
     ensure!(prepared.status.success(), "onnxruntime is not there: {}", String::from_utf8_lossy(&prepared.stderr));
     let python = String::from_utf8(prepared.stdout)?;
     let output = Command::new(python.trim())
@@ -161,7 +162,10 @@ impl Prediction {
                 format!("onnxruntime {}, network alone, one series", self.onnxruntime),
                 format!("{} µs", short(self.onnxruntime_single_us)),
             ),
-            Line::new("onnxruntime, network alone, a series among 32", format!("{} µs", short(self.onnxruntime_batched_us))),
+            Line::new(
+                "onnxruntime, network alone, a series among 32",
+                format!("{} µs", short(self.onnxruntime_batched_us)),
+            ),
             Line::new("calibration of a series", format!("{} bytes", self.calibration_bytes)),
         ]
     }

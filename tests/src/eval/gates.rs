@@ -65,7 +65,9 @@ pub fn judge(scores: &[SeriesScores]) -> Vec<Gate> {
         gates.push(Gate::at_most(what, beside_better(&part).unwrap_or(missing), 1.02));
     }
     let coverage = all.methods.get(&Method::Quotary).map_or([0.0; 3], |figures| figures.coverage);
-    for ((level, bounds), found) in [(".90", (0.88, 0.92)), (".95", (0.935, 0.965)), (".99", (0.98, 0.995))].into_iter().zip(coverage) {
+    for ((level, bounds), found) in
+        [(".90", (0.88, 0.92)), (".95", (0.935, 0.965)), (".99", (0.98, 0.995))].into_iter().zip(coverage)
+    {
         gates.push(Gate::within(format!("coverage of the {level} line, calibrated"), found, bounds));
     }
     let slack = |policy| all.policies.get(&policy).map_or(missing, |figures| figures.slack_at_overrun);

@@ -68,9 +68,15 @@ fn score(traces: &[Trace], model: &Model) -> Vec<SeriesScores> {
     let done: Mutex<BTreeMap<usize, SeriesScores>> = Mutex::new(BTreeMap::new());
     let work = || {
         let ladder = Ladder::new(Some(model));
-        while let Some((index, trace)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, traces.get(at)?))) {
-            let recorded =
-                Recorded { name: &trace.name, resource: trace.resource, interval_s: trace.interval_s, values: &trace.values };
+        while let Some((index, trace)) =
+            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, traces.get(at)?)))
+        {
+            let recorded = Recorded {
+                name: &trace.name,
+                resource: trace.resource,
+                interval_s: trace.interval_s,
+                values: &trace.values,
+            };
             let plan = Plan { from: trace.from, stride: STRIDE, lessons: quotary_offline::forecast::LESSONS };
             let scores = backtest(&ladder, &recorded, &plan, |_, _| {});
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

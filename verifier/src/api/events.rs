@@ -67,6 +67,7 @@ pub(super) async fn watch(call: Call<wire::WatchEvents>) -> Result<Body, Refusal
     let Caller::Operator(token) = caller else {
         return Err(Refusal::new(Reason::Forbidden, "events are for operators"));
     };
+    let query = query.into_iter().next().flatten();
     let next_leaf = begin(query.as_deref(), last_event_id.as_deref(), app.audit.checkpoint().size)?;
     let place = app.streams.enter()?;
     let (frames, received) = mpsc::channel(FRAMES_MAX);

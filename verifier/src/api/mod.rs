@@ -12,6 +12,7 @@ mod auth;
 mod enrolments;
 mod events;
 mod evidence;
+mod history;
 mod mount;
 mod openapi;
 mod places;
@@ -40,7 +41,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::Times;
 use crate::core::{AuditLog, Command, EventLog, Queue, View};
-use crate::predict::Forecasts;
+use crate::predict::{Feed, Forecasts};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
 
@@ -86,6 +87,8 @@ pub struct App {
     pub audit: Arc<AuditLog>,
     /// Forecasts.
     pub forecasts: Forecasts,
+    /// What no chunk of history holds yet.
+    pub feed: Feed,
     /// Kept evidence.
     pub reader: std::sync::Mutex<Box<dyn Reader>>,
     /// What is told of the log.
@@ -144,6 +147,7 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::CancelPlan, _, _>(plans::cancel);
     mount.route::<wire::ShowReport, _, _>(report::report);
     mount.route::<wire::ListForecasts, _, _>(views::forecasts);
+    mount.route::<wire::ShowHistory, _, _>(history::history);
     mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);
     mount.route::<wire::MakeJoinToken, _, _>(views::join_token);

@@ -34,8 +34,8 @@ pub(super) struct Call<R: Route> {
     pub(super) caller: Caller,
     /// The path's varying parts, in order.
     pub(super) path: Vec<String>,
-    /// The value of the route's query parameter.
-    pub(super) query: Option<String>,
+    /// The values of the route's query parameters, in their order.
+    pub(super) query: Vec<Option<String>>,
     /// Which event the caller heard of last, if it resumes a stream.
     pub(super) last_event_id: Option<String>,
     /// Ends the connection.
@@ -180,16 +180,17 @@ async fn admit<R: Route>(app: Arc<App>, path: Vec<String>, parts: &Parts, body: 
             return Err(app.refuse(host.as_ref(), "body", refusal, parts.uri.path().as_bytes()).await);
         }
     };
-    let query = wire::query_name(R::PATH).and_then(|name| query(parts.uri.query()?, name));
+    let query = wire::query_names(R::PATH).map(|name| query(parts.uri.query().unwrap_or_default(), name)).collect();
     let last_event_id =
         parts.headers.get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let cut = parts.extensions.get::<Cut>().cloned().unwrap_or_default();
     Ok(Call { app, caller, path, query, last_event_id, cut, body })
 }
 
-/// The value of one parameter of a query, as it stands there: what our routes take needs no escapes.
+/// The value of one parameter of a query. One whose escapes are garbled is taken as it stands: no handler knows it.
 fn query(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+    let value = query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
+    Some(wire::unescaped(value).unwrap_or_else(|| value.to_owned()))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The route table as an OpenAPI document.
 
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::wire::{Right, RouteInfo, ShowOpenApi, VERIFIER_ROUTES, path_alone, query_name};
+use quotary_common::wire::{Right, RouteInfo, ShowOpenApi, VERIFIER_ROUTES, path_alone, query_names};
 use serde_json::{Map, Value, json};
 
 use super::mount::Call;
@@ -41,7 +41,7 @@ fn operation(route: &RouteInfo, path: &str) -> Value {
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
     parameters.extend(
-        query_name(route.path)
+        query_names(route.path)
             .map(|name| json!({ "name": name, "in": "query", "required": false, "schema": { "type": "string" } })),
     );
     let mut done = json!({ "description": "Done." });

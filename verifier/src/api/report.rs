@@ -12,7 +12,7 @@ use crate::core::HostSnapshot;
 
 pub(super) async fn report(call: Call<wire::ShowReport>) -> Result<ReportView, Refusal> {
     let (app, now_ms) = (&call.app, call.app.clock.now_ms());
-    let hosts = match &call.query {
+    let hosts = match call.query.first().and_then(Option::as_ref) {
         None => app.view.hosts(),
         Some(name) => vec![app.view.host_named(name).ok_or_else(|| no_host(name))?],
     };

@@ -15,8 +15,8 @@ use quotary_common::wire::{
     StatusView, TokenReply,
 };
 use quotary_decide::allocate::Entry;
-use quotary_decide::history::Subject;
 use quotary_decide::forecast::{PEAK_LEVELS, QUANTILE_LEVELS};
+use quotary_decide::history::Subject;
 use quotary_decide::registry::{TokenRecord, TokenScope};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
@@ -140,9 +140,14 @@ pub(super) async fn forecasts(call: Call<wire::ListForecasts>) -> Result<Vec<For
     Ok(all
         .map(|(key, forecast, grant)| ForecastView {
             host: key.host,
-            cgroup: match key.subject {
-                Subject::Host => None,
-                Subject::Cgroup(cgroup) => Some(cgroup),
+            cgroup: key.subject.cgroup().map(str::to_owned),
+            tenant: match &key.subject {
+                Subject::Tenant(name) => Some(name.as_str().to_owned()),
+                _ => None,
+            },
+            pool: match &key.subject {
+                Subject::Pool(name) => Some(name.as_str().to_owned()),
+                _ => None,
             },
             grant,
             resource: key.resource.unit_name().to_owned(),

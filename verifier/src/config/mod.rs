@@ -50,6 +50,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Evidence kept per host.
     pub evidence_keep_per_host: u64,
+    /// Days that metric history is kept.
+    pub history_keep_days: u64,
     /// Event streams at once.
     pub event_streams_max: usize,
     /// Whom to tell of events.
@@ -206,6 +208,9 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     if raw.limits.evidence_keep_per_host < 2 {
         faults.add("limits.evidence_keep_per_host: must be at least 2");
     }
+    if !(1..=3650).contains(&raw.history.keep_days) {
+        faults.add(format!("history.keep_days: {} is not between 1 and 3650", raw.history.keep_days));
+    }
     let event_streams_max = webhooks::event_streams_max(&raw.limits, faults);
     let webhooks = webhooks::check(&raw.webhook, base, faults);
     Some(Config {
@@ -219,6 +224,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         rules: rules?,
         timing,
         connections_max: raw.limits.connections_max,
+        history_keep_days: raw.history.keep_days,
         evidence_keep_per_host: raw.limits.evidence_keep_per_host,
         event_streams_max,
         webhooks,

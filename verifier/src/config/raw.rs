@@ -37,6 +37,8 @@ pub(super) struct Raw {
     pub(super) timing: RawTiming,
     #[serde(default)]
     pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) history: RawHistory,
 }
 
 /// What a configuration says of zones; the rest of it does not count.
@@ -173,6 +175,19 @@ impl Default for RawTiming {
             forecast_step_ms: 300_000,
             resize_dwell_ms: 600_000,
         }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHistory {
+    /// Points of a minute, in chunks.
+    pub(super) keep_days: u64,
+}
+
+impl Default for RawHistory {
+    fn default() -> Self {
+        Self { keep_days: 30 }
     }
 }
 

@@ -26,7 +26,7 @@ fn faults(text: &str) -> String {
 fn a_small_configuration_is_enough() {
     let config = parse(GOOD, Path::new("/x"), Path::new("verifier.toml")).unwrap();
     assert_eq!(config.data_dir, Path::new("/x/data"));
-    assert_eq!(config.timing.lease_ms, 300_000);
+    assert_eq!((config.timing.lease_ms, config.history_keep_days), (300_000, 30));
 }
 
 #[test]
@@ -47,6 +47,16 @@ fn unknown_fields_and_double_selectors_are_refused() {
     assert!(faults(&format!("surprise = 1\n{GOOD}")).contains("surprise"));
     let double = format!("{GOOD}\n[[application]]\nname = \"b\"\ntenant = \"shop\"\nuid = 1000\n");
     assert!(faults(&double).contains("same selector"));
+}
+
+#[test]
+fn history_is_kept_for_a_day_to_ten_years() {
+    let kept = |days: u64| format!("{GOOD}\n[history]\nkeep_days = {days}\n");
+    for days in [0, 3651] {
+        assert!(faults(&kept(days)).contains("history.keep_days"), "{days}");
+    }
+    let config = parse(&kept(3650), Path::new("/x"), Path::new("verifier.toml")).unwrap();
+    assert_eq!(config.history_keep_days, 3650);
 }
 
 #[test]

@@ -11,6 +11,8 @@ use quotary_decide::registry::TokenRecord;
 use quotary_decide::shape::PlanRecord;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::store::Batch;
+
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Refusal>>;
 
@@ -118,6 +120,11 @@ pub enum Command {
         /// Answered when it is durable.
         answer: Answer<()>,
     },
+    /// Chunks of metric history.
+    KeepHistory {
+        /// Rows of them alone.
+        batch: Batch,
+    },
     /// Time has passed: expire what is over.
     Tick,
     /// Does the writer still work? Nothing is changed.
@@ -163,6 +170,29 @@ impl Queue {
     /// Sends a tick, if there is room: another one follows.
     pub fn tick(&self) {
         let _full = self.0.try_send(Command::Tick).is_err();
+    }
+}
+
+/// A way to the writer for a thread that the writer itself feeds: it keeps nobody waiting for its end.
+#[derive(Debug, Clone)]
+pub struct WeakQueue(mpsc::WeakSender<Command>);
+
+impl Queue {
+    /// The same for whom the writer must not wait.
+    pub fn weak(&self) -> WeakQueue {
+        WeakQueue(self.0.downgrade())
+    }
+}
+
+impl WeakQueue {
+    /// Sends chunks of history to be committed; gives them back when there is no room now.
+    pub fn keep_history(&self, batch: Batch) -> Result<(), Batch> {
+        // With the writer gone nothing is kept any more: it is read from evidence at the next start.
+        let Some(queue) = self.0.upgrade() else { return Ok(()) };
+        match queue.try_send(Command::KeepHistory { batch }) {
+            Err(mpsc::error::TrySendError::Full(Command::KeepHistory { batch })) => Err(batch),
+            _ => Ok(()),
+        }
     }
 }
 

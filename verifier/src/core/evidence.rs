@@ -13,7 +13,7 @@ use quotary_common::wire::{AppraisalView, FindingView};
 use quotary_decide::allocate::{self, Allocation, Asked};
 use quotary_decide::attest::{Appraisal, LogFinding, Measured, VerifiedEvidence, appraise};
 use quotary_decide::audit::COMMIT_GRACE_MS;
-use quotary_decide::history::{BoundedLoad, Bounds, SeriesKey, Subject};
+use quotary_decide::history::{BoundedLoad, Bounds, SeriesKey, Standing, Subject};
 use quotary_decide::registry::{Host, Promise};
 use quotary_decide::shape::PlanRecord;
 
@@ -96,11 +96,24 @@ impl State {
         self.note_writes(&mut step, &evidence, now_ms);
         self.record_reply(&mut step, &next, allocation, plans);
         self.prune(&mut step, &next, store);
+        step.history = Some(self.placed(load, &next));
         self.hosts.insert(id, next);
         step.hosts.push(id);
-        step.history = Some(load);
         step.pending = Some(Pending::Done(answer, Ok(())));
         step
+    }
+
+    /// The load with whose it is, and what limits it, as the host stands now.
+    fn placed(&self, load: BoundedLoad, next: &Host) -> BoundedLoad {
+        let entries = self.book.host(&next.record.host).into_iter().flat_map(|share| share.entries());
+        let grants: Vec<_> = entries.map(|entry| &entry.record).collect();
+        load.placed(&Standing {
+            enrolled_at_ms: next.record.enrolled_at_ms,
+            pool: next.progress.zone.as_ref(),
+            capacity: next.record.capacity,
+            grants: &grants,
+            rules: &self.settings.rules,
+        })
     }
 
     fn learn(&mut self, step: &mut Step, evidence: &VerifiedEvidence, appraisal: &Appraisal, now_ms: u64) {
@@ -125,7 +138,7 @@ impl State {
             let of_grant: BTreeMap<_, _> = quotary_common::units::ResourceKind::ALL
                 .into_iter()
                 .filter_map(|resource| {
-                    let key = SeriesKey { host: id, subject: subject.clone(), resource };
+                    let key = SeriesKey { host: Some(id), subject: subject.clone(), resource };
                     self.settings.forecasts.get(&key).map(|forecast| (resource, (*forecast).clone()))
                 })
                 .collect();

@@ -64,6 +64,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
+        history_swept: None,
         requests_refused: RefusalMeter::new(REQUEST_LEAF_INTERVAL_MS),
     };
     let mut progress = BTreeMap::new();

@@ -11,6 +11,7 @@ mod audit;
 mod command;
 mod events;
 mod evidence;
+mod history;
 mod host;
 mod load;
 mod observed;
@@ -22,7 +23,7 @@ mod writer;
 mod zone_check;
 
 pub use audit::{AuditLog, TileError};
-pub use command::{Command, Queue};
+pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;
 pub use events::{EventLog, Page};

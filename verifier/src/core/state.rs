@@ -41,6 +41,8 @@ pub struct Settings {
     pub timing: Times,
     /// Evidence kept per host.
     pub evidence_keep_per_host: u64,
+    /// How long chunks of metric history are kept, ms.
+    pub history_keep_ms: u64,
     /// The newest forecasts.
     pub forecasts: Forecasts,
 }
@@ -56,6 +58,8 @@ pub struct State {
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
+    /// The last row of history that was looked at for its age.
+    pub(super) history_swept: Option<(Partition, Vec<u8>)>,
     /// Refused requests are told once per host and reason in a while.
     pub(super) requests_refused: RefusalMeter,
 }

@@ -3,7 +3,7 @@
 use quotary_common::id::{Digest, GrantId, HostId, PlanId};
 use quotary_decide::registry::HostRecord;
 
-use crate::store::Table;
+use crate::store::{Partition, Table};
 
 /// Host id → `HostRecord`.
 pub(crate) const HOSTS: Table = Table::new("hosts");
@@ -21,6 +21,8 @@ pub(crate) const SEQUENCES: Table = Table::new("sequences");
 pub(crate) const PLANS: Table = Table::new("plans");
 /// Host id → what limits would have done on it.
 pub(crate) const OBSERVED: Table = Table::new("observed");
+/// Host id, or `sums` ‖ when it was made (Unix ms, big-endian) ‖ part (16 bits, big-endian) → a chunk of metric history.
+pub(crate) const HISTORY: Table = Table::new("history");
 /// Token id → `TokenRecord`.
 pub(crate) const TOKENS: Table = Table::new("tokens");
 /// Zone name → its learned values.
@@ -32,6 +34,25 @@ pub(crate) const WEBHOOKS: Table = Table::new("webhooks");
 /// Key in [`GRANTS`].
 pub(crate) fn grant_key(host: &HostId, grant: &GrantId) -> Vec<u8> {
     [host.as_bytes().as_slice(), grant.as_bytes()].concat()
+}
+
+/// What keys of a host (none: of sums) in [`HISTORY`] begin with, and the partition that they are in.
+pub(crate) fn history_prefix(host: Option<&HostId>) -> (Partition, Vec<u8>) {
+    match host {
+        Some(host) => (Partition::of_host(host), host.as_bytes().to_vec()),
+        None => (Partition::Deployment, b"sums".to_vec()),
+    }
+}
+
+/// Key in [`HISTORY`].
+pub(crate) fn history_key(host: Option<&HostId>, made_at_ms: u64, part: u16) -> Vec<u8> {
+    [history_prefix(host).1.as_slice(), &made_at_ms.to_be_bytes(), &part.to_be_bytes()].concat()
+}
+
+/// When the chunk under a key in [`HISTORY`] was made, Unix ms.
+pub(crate) fn history_made_at_ms(key: &[u8]) -> Option<u64> {
+    let (rest, _part) = key.split_last_chunk::<2>()?;
+    rest.split_last_chunk::<8>().map(|(_, made)| u64::from_be_bytes(*made))
 }
 
 /// Key in [`PLANS`].

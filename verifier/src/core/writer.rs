@@ -152,6 +152,11 @@ impl Writer {
                 let batch = acknowledged(&webhook, next_leaf);
                 Step { batch, pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() }
             }
+            Command::KeepHistory { batch } => {
+                let mut step = Step { batch, ..Step::default() };
+                self.state.sweep_history(&mut step, self.store.as_ref(), now_ms);
+                step
+            }
             Command::Answer { answer } => Step { pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() },
             Command::Tick => {
                 self.audit.append(&[], now_ms);

@@ -2,45 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 
 use quotary_decide::forecast::{Ladder, ModelFault, Past, QuantileModel, Shortfall};
-use quotary_decide::history::{BoundedLoad, History, Point, SeriesKey, Subject};
+use quotary_decide::history::{History, Point, SeriesKey};
 use quotary_models::Model;
 
+use super::feed::{Ends, Fed, Feed, answer};
+use super::keeping::Keeping;
 use super::learner::Learner;
 use super::published::Forecasts;
 use crate::clock::Clock;
-
-/// Committed evidence that waits for the forecaster at most.
-const FEED_MAX: usize = 1024;
-
-/// Committed load, and when it was committed (Unix ms).
-struct Fed(BoundedLoad, u64);
-
-/// Where the load of committed evidence goes.
-#[derive(Debug, Clone)]
-pub struct Feed(SyncSender<Fed>);
-
-impl std::fmt::Debug for Fed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fed")
-    }
-}
-
-impl Feed {
-    /// Hands load over; when the forecaster is behind, it is left out (a gap in its history).
-    pub fn record(&self, load: BoundedLoad, committed_at_ms: u64) {
-        if self.0.try_send(Fed(load, committed_at_ms)).is_err() {
-            tracing::debug!("the forecaster is behind: a gap in its history");
-        }
-    }
-    /// Hands over load that was committed before a restart, waiting for room.
-    pub fn replay(&self, load: BoundedLoad, committed_at_ms: u64) {
-        let _stopped = self.0.send(Fed(load, committed_at_ms)).is_err();
-    }
-}
+use crate::core::WeakQueue;
 
 /// Keeps the history and makes the forecasts.
 pub struct Forecaster {
@@ -50,6 +23,7 @@ pub struct Forecaster {
     forecasts: Forecasts,
     clock: Clock,
     fed: Receiver<Fed>,
+    keeping: Keeping,
     /// The last closed step that was forecast.
     forecast_step: u64,
 }
@@ -57,34 +31,39 @@ pub struct Forecaster {
 impl Forecaster {
     /// A forecaster with points of `step_ms`, its feed, and where it publishes.
     pub fn new(step_ms: u64, model: Option<Model>, clock: Clock) -> (Self, Feed, Forecasts) {
-        let (sender, fed) = sync_channel(FEED_MAX);
+        let (feed, Ends { fed, replayed }) = Feed::new();
         let forecasts = Forecasts::default();
-        let forecaster =
-            Self {
-            history: History::new(step_ms),
-            model,
-            learner: Learner::default(),
-            forecasts: forecasts.clone(),
-            clock,
-            fed,
-            forecast_step: 0,
-        };
-        (forecaster, Feed(sender), forecasts)
+        let (history, keeping) = (History::new(step_ms), Keeping::new(replayed));
+        let (learner, published) = (Learner::default(), forecasts.clone());
+        let forecaster = Self { history, model, learner, forecasts: published, clock, fed, keeping, forecast_step: 0 };
+        (forecaster, feed, forecasts)
+    }
+
+    /// Chunks of the history go to this writer.
+    #[must_use]
+    pub fn keeping(mut self, queue: WeakQueue) -> Self {
+        self.keeping.to(queue);
+        self
     }
 
     /// Works until every feed is gone.
     pub fn run(mut self) {
         loop {
-            match self.fed.recv_timeout(Duration::from_millis(250)) {
-                Ok(Fed(load, at_ms)) => self.history.record(&load, at_ms),
-                Err(RecvTimeoutError::Timeout) => {}
+            match self.fed.recv_timeout(self.keeping.patience()) {
+                Ok(Fed::Load(load, at_ms)) => self.history.record(&load, at_ms),
+                Ok(Fed::Ask(host, to)) => answer(&self.history, host, to),
+                Err(RecvTimeoutError::Timeout) => self.keeping.take_replayed(&mut self.history, self.clock.now_ms()),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let now_ms = self.clock.now_ms();
+            self.keeping.keep_due(&mut self.history, now_ms);
             // Evidence of a step arrives a little after its end.
             let settled = now_ms.saturating_sub(self.history.step_ms() / 2) / self.history.step_ms();
             if settled > self.forecast_step {
                 self.forecast_step = settled;
+                if self.keeping.is_restored() {
+                    self.history.sum_until(settled.saturating_mul(self.history.step_ms()));
+                }
                 self.forecast_all(now_ms);
             }
         }
@@ -105,14 +84,12 @@ impl Forecaster {
         let mut fresh = BTreeMap::new();
         for (((key, _), past), (rungs, why)) in closed.iter().zip(&pasts).zip(ladder.rungs(&pasts)) {
             if let Some(Shortfall::Model(ModelFault::Failed(error))) = why {
-                tracing::warn!(host = %key.host, %error, "the model gave no forecast: the rung below answers");
+                tracing::warn!(series = ?key, %error, "the model gave no forecast: the rung below answers");
             }
             let (calibration, pool) = self.learner.of(key);
             let Some(forecast) = ladder.answer(past, &rungs, (calibration, pool), &[], None) else { continue };
-            let grant = match &key.subject {
-                Subject::Cgroup(cgroup) => self.history.grant_of(&key.host, cgroup),
-                Subject::Host => None,
-            };
+            let of_group = key.host.zip(key.subject.cgroup());
+            let grant = of_group.and_then(|(host, cgroup)| self.history.grant_of(&host, cgroup));
             fresh.insert((*key).clone(), (Arc::new(forecast), grant));
         }
         self.forecasts.publish(fresh, |key| self.history.get(key).is_some());

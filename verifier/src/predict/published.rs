@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::id::GrantId;
-use quotary_decide::history::SeriesKey;
 use quotary_decide::forecast::Forecast;
+use quotary_decide::history::SeriesKey;
 
 type Map = BTreeMap<SeriesKey, (Arc<Forecast>, Option<GrantId>)>;
 

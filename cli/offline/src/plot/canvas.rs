@@ -28,7 +28,11 @@ impl Frame {
     /// From 0 to a little above the highest value.
     pub(crate) fn around(steps: usize, values: impl Iterator<Item = f64>) -> Self {
         let highest = values.filter(|value| value.is_finite()).fold(0.0_f64, f64::max);
-        Self { steps: steps.max(2), lowest: 0.0, highest: if highest > 0.0 { (highest * 1.05).min(f64::MAX) } else { 1.0 } }
+        Self {
+            steps: steps.max(2),
+            lowest: 0.0,
+            highest: if highest > 0.0 { (highest * 1.05).min(f64::MAX) } else { 1.0 },
+        }
     }
 
     /// From a little below the lowest value, or 0 if none is below, to a little above the highest.
@@ -92,7 +96,11 @@ impl Canvas {
             back.push(format!("{x:.1},{:.1}", self.frame.y(*low)));
         }
         back.reverse();
-        let _ = writeln!(self.text, "<polygon points=\"{there}{}\" fill=\"{colour}\" fill-opacity=\"0.7\"/>", back.join(" "));
+        let _ = writeln!(
+            self.text,
+            "<polygon points=\"{there}{}\" fill=\"{colour}\" fill-opacity=\"0.7\"/>",
+            back.join(" ")
+        );
     }
 
     /// A line that gaps interrupt.
@@ -195,7 +203,11 @@ fn axes(text: &mut String, frame: &Frame, interval_s: u64) {
         bottom + 26.0,
         match interval_s {
             0 => format!("{} rows", frame.steps),
-            _ => format!("{} steps of {interval_s} s, {}", frame.steps, quotary_cli::present::duration(whole_s.saturating_mul(1000))),
+            _ => format!(
+                "{} steps of {interval_s} s, {}",
+                frame.steps,
+                quotary_cli::present::duration(whole_s.saturating_mul(1000))
+            ),
         }
     );
 }
@@ -220,7 +232,8 @@ fn short(value: f64) -> String {
 }
 
 fn trimmed(value: f64) -> String {
-    let text = if value.abs() >= 0.01 || value.abs() <= 0.0 { format!("{value:.3}") } else { return format!("{value:.1e}") };
+    let text =
+        if value.abs() >= 0.01 || value.abs() <= 0.0 { format!("{value:.3}") } else { return format!("{value:.1e}") };
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 

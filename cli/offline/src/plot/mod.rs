@@ -28,7 +28,8 @@ pub(crate) fn forecast(name: &str, values: &[Option<f64>], forecast: &Forecast) 
     let peak = quantiles.longest_peak()[2];
     let ahead: Vec<f64> = steps.iter().map(|row| row[10]).chain([peak]).collect();
     let frame = Frame::around(shown.len() + steps.len(), shown.iter().flatten().chain(&ahead).copied());
-    let mut canvas = Canvas::new(&format!("{name}: the next hour, by {}", forecast.method.name()), &frame, forecast.interval_s);
+    let mut canvas =
+        Canvas::new(&format!("{name}: the next hour, by {}", forecast.method.name()), &frame, forecast.interval_s);
     let at = |step: usize| shown.len() + step;
     let column = |index: usize| steps.iter().enumerate().map(move |(step, row)| (at(step), row[index]));
     canvas.band(column(0), column(10), BAND_OUTER);
@@ -65,7 +66,12 @@ pub(crate) fn backtest(name: &str, values: &[Option<f64>], interval_s: u64, orig
     canvas.band(column(0), column(8), BAND_INNER);
     canvas.line(shown.iter().enumerate().map(|(at, value)| (at, *value)), PAST_COLOUR);
     canvas.line(column(4).map(|(at, value)| (at, Some(value))), MEDIAN_COLOUR);
-    canvas.legend(&[("measured", PAST_COLOUR), ("median", MEDIAN_COLOUR), ("10 to 90 %", BAND_INNER), ("to 99 %", BAND_OUTER)]);
+    canvas.legend(&[
+        ("measured", PAST_COLOUR),
+        ("median", MEDIAN_COLOUR),
+        ("10 to 90 %", BAND_INNER),
+        ("to 99 %", BAND_OUTER),
+    ]);
     canvas.finish()
 }
 

@@ -35,7 +35,8 @@ fn gaps_interrupt_the_line() {
     gap[200] = None;
     let breaks = |values: &[Option<f64>]| {
         let picture = forecast("x", values, &of(values));
-        let path = picture.lines().find(|line| line.contains(PAST_COLOUR) && line.starts_with("<path")).unwrap().to_owned();
+        let path =
+            picture.lines().find(|line| line.contains(PAST_COLOUR) && line.starts_with("<path")).unwrap().to_owned();
         path.matches('M').count()
     };
     assert_eq!(breaks(&gap), breaks(&whole) + 1);

@@ -154,7 +154,10 @@ impl Demo {
         let view = self.world.wait("a forecast by the model", 2 * PATIENCE, |world| {
             waiting();
             let is_wanted = |view: &ForecastView| {
-                view.method == "model" && view.resource == "cpu_millicores" && (!self.enforces || view.cgroup == cgroup)
+                view.method == "model"
+                    && view.host.is_some()
+                    && view.resource == "cpu_millicores"
+                    && (!self.enforces || view.cgroup == cgroup)
             };
             Ok(world.forecast_views()?.into_iter().find(is_wanted))
         })?;

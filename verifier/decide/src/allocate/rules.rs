@@ -17,10 +17,10 @@ pub struct Selector {
 }
 
 impl Selector {
-    fn holds(&self, request: &PendingRequest) -> bool {
-        self.uid.is_none_or(|uid| uid == request.uid)
-            && self.unit.as_deref().is_none_or(|unit| request.unit.as_ref().is_some_and(|u| u.as_str() == unit))
-            && self.cgroup_prefix.as_deref().is_none_or(|prefix| under(prefix, request.cgroup.as_str()))
+    fn holds(&self, cgroup: &str, of_unit: Option<&Name>, of_uid: Option<u32>) -> bool {
+        self.uid.is_none_or(|uid| Some(uid) == of_uid)
+            && self.unit.as_deref().is_none_or(|unit| of_unit.is_some_and(|u| u.as_str() == unit))
+            && self.cgroup_prefix.as_deref().is_none_or(|prefix| under(prefix, cgroup))
     }
 
     /// How specific it is: a unit before a cgroup before a uid before nothing.
@@ -83,12 +83,20 @@ impl Rules {
 
     /// Whose request it is.
     pub fn identify(&self, request: &PendingRequest) -> Option<Identity> {
-        self.rules.iter().find(|rule| rule.selector.holds(request)).map(|rule| Identity {
+        let holds =
+            |rule: &&Rule| rule.selector.holds(request.cgroup.as_str(), request.unit.as_ref(), Some(request.uid));
+        self.rules.iter().find(holds).map(|rule| Identity {
             application: rule.application.clone(),
             tenant: rule.tenant.clone(),
             class_best: rule.class_best,
             quota: rule.quota,
         })
+    }
+
+    /// Who pays for what runs in a cgroup, by what the kernel says of it; nobody where only a rule for everything fits.
+    pub fn tenant_of(&self, cgroup: &str, unit: Option<&Name>, uid: Option<u32>) -> Option<Name> {
+        let named = self.rules.iter().filter(|rule| rule.selector != Selector::default());
+        named.into_iter().find(|rule| rule.selector.holds(cgroup, unit, uid)).map(|rule| rule.tenant.clone())
     }
 
     /// What an application may hold over all hosts: the sum has one bound, whichever of its rules was used.

@@ -151,7 +151,12 @@ pub(super) fn seasonal_naive(past: &Past<'_>) -> Option<Quantiles> {
     Quantiles::from_raw(rows, [[0.0; 5]; 3])
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank in a slice")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a rank in a slice"
+)]
 fn at(sorted: &[f64], level: f64) -> f64 {
     sorted.get((level * (sorted.len().saturating_sub(1)) as f64).round() as usize).copied().unwrap_or_default()
 }

@@ -6,7 +6,9 @@ use quotary_common::units::ResourceKind;
 
 use super::Method;
 use super::rules::{Policy, day_steps, highest_p99, request as rule_request, seasonal_naive};
-use crate::forecast::{Calibration, Came, Forecast, LEARN_STEPS, Ladder, Past, QUANTILE_LEVELS, Quantiles, Rungs, STEPS, smoothed};
+use crate::forecast::{
+    Calibration, Came, Forecast, LEARN_STEPS, Ladder, Past, QUANTILE_LEVELS, Quantiles, Rungs, STEPS, smoothed,
+};
 use crate::profile::request;
 
 /// A recorded series.
@@ -188,11 +190,9 @@ impl SeriesScores {
             Policy::QuotaryPeak95 => peaks[2],
             Policy::QuotaryPeak99 => peaks[3],
             Policy::EwmaP99 => rungs.ewma.as_ref().map_or(0.0, highest_p99),
-            Policy::SeasonalNaiveP99 => naive
-                .as_ref()
-                .map(highest_p99)
-                .or_else(|| rule_request(Policy::MaximumOfDay, past))
-                .unwrap_or_default(),
+            Policy::SeasonalNaiveP99 => {
+                naive.as_ref().map(highest_p99).or_else(|| rule_request(Policy::MaximumOfDay, past)).unwrap_or_default()
+            }
             Policy::Oracle => peak,
             rule => rule_request(rule, past).unwrap_or_default(),
         });
@@ -264,4 +264,3 @@ impl Window {
         Policy::ALL.iter().position(|one| *one == policy).map_or(0.0, |at| self.requests[at])
     }
 }
-

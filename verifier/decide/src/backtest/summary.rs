@@ -93,8 +93,11 @@ fn figures(all: &[&SeriesScores], method: Method) -> Option<MethodFigures> {
         .filter_map(|(series, sums)| Some(sums.absolute_error / count(sums.steps) / series.scale?))
         .collect();
     let pinball = |column: usize| {
-        let losses: Vec<f64> =
-            with.iter().filter(|(_, sums)| sums.came > 0.0).map(|(_, sums)| sums.losses[8 + column] / sums.came).collect();
+        let losses: Vec<f64> = with
+            .iter()
+            .filter(|(_, sums)| sums.came > 0.0)
+            .map(|(_, sums)| sums.losses[8 + column] / sums.came)
+            .collect();
         losses.iter().sum::<f64>() / count(losses.len().max(1) as u64)
     };
     (steps > 0).then(|| MethodFigures {
@@ -127,7 +130,8 @@ fn decision(windows: &[&Window], policy: Policy) -> Option<PolicyFigures> {
         .zip(&requests)
         .map(|(window, request)| if window.peak > 0.0 { window.peak / request.max(f64::MIN_POSITIVE) } else { 0.0 })
         .collect();
-    let overrun = count(needs.iter().filter(|need| **need > 1.0 + 1e-12).count() as u64) / count(windows.len().max(1) as u64);
+    let overrun =
+        count(needs.iter().filter(|need| **need > 1.0 + 1e-12).count() as u64) / count(windows.len().max(1) as u64);
     needs.sort_unstable_by(f64::total_cmp);
     let factor = *needs.get(rank(needs.len(), 1.0 - OVERRUN))?;
     let slack = |factor: f64| {
@@ -141,7 +145,12 @@ fn decision(windows: &[&Window], policy: Policy) -> Option<PolicyFigures> {
 }
 
 /// The index at which a share of sorted values lies at or before it.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a rank in a slice")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a rank in a slice"
+)]
 fn rank(length: usize, share: f64) -> usize {
     ((share * length as f64).ceil() as usize).saturating_sub(1).min(length.saturating_sub(1))
 }

@@ -4,7 +4,7 @@ use quotary_common::units::ResourceKind;
 
 use super::super::{Plan, Recorded, run};
 use super::*;
-use crate::forecast::{Ladder, smoothed, Past};
+use crate::forecast::{Ladder, Past, smoothed};
 
 const PLAN: Plan = Plan { from: 96, stride: 12, lessons: 4 };
 
@@ -24,7 +24,8 @@ fn scores(values: &[Option<f64>]) -> SeriesScores {
 fn without_a_model_the_ladder_is_ewma_and_every_window_is_scored() {
     let values = noisy(300);
     let mut origins = Vec::new();
-    let scores = run(&Ladder::new(None), &recorded("one", &values), &Plan { lessons: 0, ..PLAN }, |row, _| origins.push(row));
+    let scores =
+        run(&Ladder::new(None), &recorded("one", &values), &Plan { lessons: 0, ..PLAN }, |row, _| origins.push(row));
     assert_eq!(origins, (96..=288).step_by(12).collect::<Vec<_>>());
     assert_eq!(scores.windows.len(), 17);
     assert_eq!(scores.methods[&Method::Quotary], scores.methods[&Method::Ewma]);
@@ -59,7 +60,8 @@ fn what_comes_after_an_origin_changes_nothing_before_it() {
     let (one, two) = (scores(&values), scores(&other));
     let requests = |scores: &SeriesScores| {
         let seen = scores.windows.iter().filter(|window| window.origin_row <= 300);
-        seen.map(|window| Policy::ALL[..10].iter().map(|policy| window.request(*policy)).collect()).collect::<Vec<Vec<f64>>>()
+        seen.map(|window| Policy::ALL[..10].iter().map(|policy| window.request(*policy)).collect())
+            .collect::<Vec<Vec<f64>>>()
     };
     assert_eq!(requests(&one), requests(&two));
     assert!(one.windows.last().unwrap().requests != two.windows.last().unwrap().requests);

@@ -80,7 +80,11 @@ impl Calibration {
             (Some(only), None) | (None, Some(only)) => only.clone(),
             (None, None) => return None,
         };
-        let own = if self.with_model == rungs.model.is_some() { f64::from(self.lessons.min(MATURE)) / f64::from(MATURE) } else { 0.0 };
+        let own = if self.with_model == rungs.model.is_some() {
+            f64::from(self.lessons.min(MATURE)) / f64::from(MATURE)
+        } else {
+            0.0
+        };
         let factor = |own_width: f32, pooled: f32| {
             let (own_width, pooled) = (f64::from(own_width), f64::from(pooled));
             (pooled + (own_width - pooled) * own).exp()
@@ -113,8 +117,15 @@ impl Calibration {
             return;
         }
         self.learn_widths(&told, came);
-        for ((loss, rung), peaks) in self.losses.iter_mut().zip([&rungs.model, &rungs.ewma, &rungs.model, &rungs.ewma]).zip([false, false, true, true]) {
-            let fresh = rung.as_ref().map_or(0.0, |rung| if peaks { came.peak_loss(rung) } else { came.losses(rung).iter().sum() });
+        for ((loss, rung), peaks) in self
+            .losses
+            .iter_mut()
+            .zip([&rungs.model, &rungs.ewma, &rungs.model, &rungs.ewma])
+            .zip([false, false, true, true])
+        {
+            let fresh = rung
+                .as_ref()
+                .map_or(0.0, |rung| if peaks { came.peak_loss(rung) } else { came.losses(rung).iter().sum() });
             *loss = narrow((f64::from(*loss) * DECAY + fresh).min(LOSS_MAX));
         }
         self.lessons = self.lessons.saturating_add(1);

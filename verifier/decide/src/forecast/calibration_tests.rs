@@ -52,7 +52,8 @@ fn the_rung_that_does_better_takes_the_larger_share() {
         let mut calibration = Calibration::default();
         assert_eq!(calibration.ewma_shares(), (0.0, 0.0));
         for hour in 0..12_u32 {
-            let came: Vec<_> = even_sequence(STEPS).map(|share| Some((share + f64::from(hour)).fract() * 100.0)).collect();
+            let came: Vec<_> =
+                even_sequence(STEPS).map(|share| Some((share + f64::from(hour)).fract() * 100.0)).collect();
             calibration.learn(&rungs, &Calibration::default(), &Came::from_steps(&came));
         }
         let (steps, peaks) = calibration.ewma_shares();

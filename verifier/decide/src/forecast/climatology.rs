@@ -64,7 +64,14 @@ mod tests {
     #[test]
     fn one_point_is_all_there_is_to_say() {
         let quantiles = climatology(&[7.0]).unwrap();
-        assert!(quantiles.steps().iter().flatten().chain(quantiles.peaks().iter().flatten()).all(|v| (v - 7.0).abs() < 1e-12));
+        assert!(
+            quantiles
+                .steps()
+                .iter()
+                .flatten()
+                .chain(quantiles.peaks().iter().flatten())
+                .all(|v| (v - 7.0).abs() < 1e-12)
+        );
         assert!(climatology(&[]).is_none());
         assert!(climatology(&[f64::NAN, -1.0, f64::INFINITY]).is_none());
     }

@@ -49,7 +49,10 @@ impl<'m> Ladder<'m> {
             None => Err(Shortfall::NoModel),
             Some(_) if past.known() < MODEL_KNOWN_MIN => Err(Shortfall::YoungSeries),
             // A model that gives fewer answers than it was asked for has failed.
-            Some(answers) => answers.next().unwrap_or_else(|| Err(ModelFault::Failed("it gave no answer".to_owned()))).map_err(Shortfall::Model),
+            Some(answers) => answers
+                .next()
+                .unwrap_or_else(|| Err(ModelFault::Failed("it gave no answer".to_owned())))
+                .map_err(Shortfall::Model),
         };
         let all = pasts.iter().map(|past| {
             let (model, why) = match of(past) {
@@ -97,8 +100,11 @@ impl<'m> Ladder<'m> {
     /// What a series' own past teaches: each hour of it is forecast from what was known before it and compared with what came, the
     /// oldest first, at most `lessons`. This is what the service learns hour by hour.
     pub fn learnt(&self, past: &Past<'_>, lessons: usize) -> Calibration {
-        let origins: Vec<Past<'_>> =
-            (1..=lessons).rev().filter_map(|back| past.earlier(back * LEARN_STEPS)).filter(|past| past.known() > 0).collect();
+        let origins: Vec<Past<'_>> = (1..=lessons)
+            .rev()
+            .filter_map(|back| past.earlier(back * LEARN_STEPS))
+            .filter(|past| past.known() > 0)
+            .collect();
         let mut calibration = Calibration::default();
         for (origin, (rungs, _)) in origins.iter().zip(self.rungs(&origins)) {
             let came = past.values.get(origin.values.len()..).unwrap_or_default();

@@ -43,7 +43,12 @@ fn past(values: &[Option<f64>]) -> Past<'_> {
     Past { resource: ResourceKind::Cpu, interval_s: 300, values }
 }
 
-fn answer(ladder: &Ladder<'_>, past: &Past<'_>, like: &[f64], declared: Option<f64>) -> (Option<Forecast>, Option<Shortfall>) {
+fn answer(
+    ladder: &Ladder<'_>,
+    past: &Past<'_>,
+    like: &[f64],
+    declared: Option<f64>,
+) -> (Option<Forecast>, Option<Shortfall>) {
     let (rungs, why) = ladder.rungs(std::slice::from_ref(past)).pop().unwrap();
     let none = Calibration::default();
     (ladder.answer(past, &rungs, (&none, &none), like, declared), why)

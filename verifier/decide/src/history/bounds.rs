@@ -5,13 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use quotary_common::envelope::{ClaimedEnvelope, Envelope, Name};
+use quotary_common::envelope::{BackendKind, ClaimedEnvelope, Envelope, Mode, Name};
 use quotary_common::evidence::Evidence;
 use quotary_common::id::{BootId, GrantId, HostId};
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::units::{ResourceKind, Resources};
 
 use super::Subject;
+use super::limits::{Ceiling, Shortage};
+use super::standing::Known;
 use crate::attest::VerifiedEvidence;
 
 /// What the load of a host may be.
@@ -47,7 +49,15 @@ pub struct Timeline {
 pub struct BoundedLoad {
     pub(super) host: HostId,
     pub(super) built_at_ms: u64,
+    pub(super) sequence: u64,
     pub(super) subjects: Vec<SubjectLoad>,
+    /// Limits that were written since the envelope before, in their order.
+    pub(super) writes: Vec<Ceiling>,
+    /// What says that somebody was short.
+    pub(super) shortages: Vec<Shortage>,
+    /// Whether the host acts on grants.
+    pub(super) is_enforced: bool,
+    pub(super) known: Known,
     findings: Vec<LoadFinding>,
     timeline: Timeline,
 }
@@ -57,7 +67,12 @@ pub struct BoundedLoad {
 pub(crate) struct SubjectLoad {
     pub(crate) subject: Subject,
     pub(crate) unit: Option<Name>,
+    pub(crate) uid: Option<u32>,
     pub(crate) grant: Option<GrantId>,
+    /// Who pays for it, where it counts into that tenant's sum.
+    pub(crate) tenant: Option<Name>,
+    /// What limits it where the host has written no limit.
+    pub(crate) limits: Resources,
     pub(crate) usages: Vec<Usage>,
 }
 
@@ -72,6 +87,15 @@ pub(crate) struct Usage {
     pub(crate) samples: u32,
     /// What of mean and max was read from disks; the rest was written.
     pub(crate) read: (u64, u64),
+    /// Of CPU: the group was throttled by its quota in it.
+    pub(crate) is_throttled: bool,
+}
+
+impl SubjectLoad {
+    fn new(subject: Subject, windows: &MetricWindows) -> Self {
+        let (unit, uid, grant, tenant) = (None, None, None, None);
+        Self { subject, unit, uid, grant, tenant, limits: Resources::default(), usages: usages(windows) }
+    }
 }
 
 /// What was beyond the bounds, and was taken back to them.
@@ -145,18 +169,22 @@ impl BoundedLoad {
 
     pub(crate) fn bounded(envelope: &Envelope, bounds: &Bounds) -> Self {
         let (reach_ms, began_ms) = reach(envelope, bounds);
-        let host =
-            SubjectLoad { subject: Subject::Host, unit: None, grant: None, usages: usages(&envelope.host_windows) };
+        let host = SubjectLoad::new(Subject::Host, &envelope.host_windows);
         let applications = envelope.applications.iter().map(|application| SubjectLoad {
-            subject: Subject::Cgroup(application.cgroup.as_str().to_owned()),
             unit: application.unit.clone(),
+            uid: application.uid,
             grant: application.grant,
-            usages: usages(&application.windows),
+            ..SubjectLoad::new(Subject::Cgroup(application.cgroup.as_str().to_owned()), &application.windows)
         });
         let mut load = Self {
             host: envelope.host,
             built_at_ms: envelope.built_at_ms,
+            sequence: envelope.sequence,
             subjects: std::iter::once(host).chain(applications).collect(),
+            writes: envelope.writes.iter().filter_map(Ceiling::of).collect(),
+            shortages: envelope.events.iter().filter_map(Shortage::of).collect(),
+            is_enforced: envelope.backend.mode == Mode::Enforce && envelope.backend.kind != BackendKind::None,
+            known: Known::default(),
             findings: Vec::new(),
             timeline: Timeline { boot_id: envelope.boot_id, built_at_ms: envelope.built_at_ms, began_ms },
         };
@@ -252,7 +280,7 @@ impl BoundedLoad {
             .iter()
             .filter_map(|load| match &load.subject {
                 Subject::Cgroup(path) => Some((path.trim_end_matches('/'), Total::of(&load.usages, resource))),
-                Subject::Host => None,
+                _ => None,
             })
             .collect();
         // By components, so that what lies in a group follows it at once.
@@ -346,6 +374,7 @@ fn usages(windows: &MetricWindows) -> Vec<Usage> {
             max: 0,
             samples: 0,
             read: (0, 0),
+            is_throttled: false,
         });
         if window.metric == Metric::DiskReadBytesPerSecond {
             sum.read = (window.mean, window.max);
@@ -354,8 +383,19 @@ fn usages(windows: &MetricWindows) -> Vec<Usage> {
         sum.max = sum.max.saturating_add(window.max);
         sum.samples = sum.samples.max(window.samples);
     }
+    let throttled = |window: &MetricWindow| {
+        window.metric == Metric::CpuThrottledPpm && window.label.is_none() && window.mean >= THROTTLED_PPM_MIN
+    };
+    for window in windows.iter().filter(throttled) {
+        if let Some(usage) = sums.get_mut(&(ResourceKind::Cpu, window.start_ms, window.duration_ms)) {
+            usage.is_throttled = true;
+        }
+    }
     sums.into_values().collect()
 }
+
+/// From this share of throttled periods on, parts per million, usage of CPU is what the quota left of the demand: 5 %.
+const THROTTLED_PPM_MIN: u64 = 50_000;
 
 fn resource_of(window: &MetricWindow) -> Option<ResourceKind> {
     match window.metric {

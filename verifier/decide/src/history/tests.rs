@@ -104,7 +104,7 @@ fn bounded(envelope: &Envelope) -> BoundedLoad {
 fn recorded(load: &BoundedLoad, subject: Subject, resource: ResourceKind) -> Option<u64> {
     let mut history = History::new(60_000);
     history.record(load, COMMITTED_AT_MS);
-    let series = history.get(&SeriesKey { host: host(), subject, resource })?;
+    let series = history.get(&SeriesKey { host: Some(host()), subject, resource })?;
     series.closed(COMMITTED_AT_MS + 60_000, 64).into_iter().flatten().last().map(|point| point.mean())
 }
 
@@ -312,3 +312,8 @@ proptest! {
         prop_assert!(amount(groups) <= most, "{} of {most}", amount(groups));
     }
 }
+
+mod censoring;
+mod chunks;
+mod rings;
+mod sums;

@@ -26,7 +26,10 @@ pub fn request(quantiles: &Quantiles, overrun_cost: f64) -> Request {
         let unused = if request.amount > 0.0 { (1.0 - usage / request.amount).max(0.0) } else { 0.0 };
         unused + overrun_cost * (1.0 - request.level)
     };
-    tried.into_iter().min_by(|one, other| cost(one).total_cmp(&cost(other))).unwrap_or(Request { amount: at(quantiles, 0.95), level: 0.95 })
+    tried
+        .into_iter()
+        .min_by(|one, other| cost(one).total_cmp(&cost(other)))
+        .unwrap_or(Request { amount: at(quantiles, 0.95), level: 0.95 })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "twelve")]
@@ -61,7 +64,8 @@ mod tests {
     #[test]
     fn the_dearer_an_overrun_the_larger_the_request() {
         let quantiles = with_peaks([110.0, 180.0, 240.0, 400.0, 700.0]);
-        let amounts: Vec<f64> = [0.1, 1.0, 5.0, 50.0, 1000.0].iter().map(|cost| request(&quantiles, *cost).amount).collect();
+        let amounts: Vec<f64> =
+            [0.1, 1.0, 5.0, 50.0, 1000.0].iter().map(|cost| request(&quantiles, *cost).amount).collect();
         assert!(amounts.is_sorted(), "{amounts:?}");
         assert!(amounts[0] < amounts[4]);
     }

@@ -103,8 +103,7 @@ mod tests {
 
     fn cpu(asked: u64, class: Class, used: Option<f64>) -> u64 {
         let requested = Resources { cpu_millicores: Some(asked), ..Resources::default() };
-        let forecasts =
-            used.map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40]))).into_iter().collect();
+        let forecasts = used.map(|used| (ResourceKind::Cpu, ewma_forecast(&[Some(used); 40]))).into_iter().collect();
         size(&requested, class, &forecasts).resources.cpu_millicores.unwrap()
     }
 
