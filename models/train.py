@@ -46,7 +46,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", type=Path, required=True, help="directory with the trace files of traces/README.md")
     parser.add_argument("--out", type=Path, default=HERE, help="where the four files go (default: beside this script)")
-    parser.add_argument("--steps", type=int, default=8000, help="training steps")
+    parser.add_argument("--steps", type=int, default=12000, help="training steps")
     parser.add_argument("--windows", type=int, default=WINDOWS, help="training windows")
     parser.add_argument("--synthetic", type=int, default=SYNTHETIC_SERIES, help="synthetic series")
     return parser.parse_args()

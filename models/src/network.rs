@@ -15,14 +15,15 @@ use crate::manifest::Manifest;
 
 const INPUT: &str = "features";
 const OUTPUTS: [&str; 2] = ["steps", "peaks"];
-/// Rows that run at once, where so many are asked for.
+/// Rows that run at once at most.
 pub(crate) const BATCH: usize = 128;
+/// Numbers of rows that there are plans for: tract optimises for fixed sizes.
+const SIZES: [usize; 3] = [1, 32, BATCH];
 
 /// A loaded network. Running it changes nothing in it, so threads may share it.
 pub(crate) struct Network {
-    /// Plans for one row and for [`BATCH`] rows: tract optimises for fixed sizes.
-    single: Arc<TypedRunnableModel>,
-    batch: Arc<TypedRunnableModel>,
+    /// By the rows that each takes, fewest first.
+    plans: Vec<(usize, Arc<TypedRunnableModel>)>,
     width: usize,
 }
 
@@ -80,15 +81,20 @@ impl Network {
             })
             .map_err(fail("optimising it for the manifest's shapes"))
         };
-        Ok(Self { single: plan(1)?, batch: plan(BATCH)?, width })
+        let plans = SIZES.into_iter().map(|rows| Ok((rows, plan(rows)?))).collect::<Result<_, ModelError>>()?;
+        Ok(Self { plans, width })
     }
 
-    /// Runs `rows` rows of `features`, at most [`BATCH`]; more than one are filled up to a whole batch.
+    /// Runs `rows` rows of `features`, at most [`BATCH`]; they are filled up to the next size that there is a plan for.
     ///
     /// # Errors
     /// The engine fails, an output has another shape than the manifest says, or holds a value that is not finite.
     pub(crate) fn run(&self, name: &str, features: &mut Vec<f32>, rows: usize) -> Result<Outputs, ModelError> {
-        let (plan, size) = if rows == 1 { (&self.single, 1) } else { (&self.batch, BATCH) };
+        let fits = self.plans.iter().find(|(size, _)| *size >= rows);
+        let Some((size, plan)) = fits.map(|(size, plan)| (*size, plan)) else {
+            let source = format!("{rows} rows at once, more than {BATCH}").into();
+            return Err(ModelError::Run { name: name.to_owned(), source });
+        };
         features.resize(size * self.width, 0.0);
         let outputs = contained(|| {
             let tensor = Tensor::from_shape(&[size, self.width], features)?;

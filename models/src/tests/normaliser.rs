@@ -113,6 +113,15 @@ fn one_absurd_value_leaves_the_others_where_they_were() {
     assert!(far < 12, "{far}");
 }
 
+#[test]
+fn the_fast_logarithm_is_the_librarys() {
+    for step in 0..100_000_u32 {
+        let x = 1.0 + f32::from_bits(step.wrapping_mul(21_000)).abs().min(9.99e5);
+        let room = 3e-7 * (1.0 + x.ln());
+        assert!((ln(x) - x.ln()).abs() <= room, "{x}: {} {}", ln(x), x.ln());
+    }
+}
+
 proptest! {
     #[test]
     fn what_was_mapped_comes_back(values in prop::collection::vec(1e7..1e12_f64, 1..20)) {
