@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval fuzz model clean
+.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval fuzz model model-test clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,19 +55,26 @@ vm-bench: packages-needed ## What the agent costs in a virtual machine while pla
 bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"
 	@cargo build --release --workspace --locked
+	@QUOTARY_TRAIN=1 tools/install-packages
 	@$(TARGET_DIR)/release/quotary-bench --out target/bench
 
 eval: packages-needed ## Tries the forecasts on the public traces beside the field's rules, and the anomaly detector on its benchmark.
 	@cargo build --release --workspace --locked
 	@$(TARGET_DIR)/release/quotary-eval --out target/eval
+	@echo "== anomalies, by the rules of their benchmark"
+	@models/nab/eval.sh $(TARGET_DIR)/release/quotary-offline target/eval/nab --gate
 
 fuzz: ## Fuzzes the parsers of hostile bytes, each SECONDS (600) long; keeps the corpus in fuzz/corpus.
 	@QUOTARY_FUZZ=1 tools/install-packages
 	@SECONDS_EACH="$(SECONDS)" tools/run-fuzz
 
-model: ## Trains the forecast model anew from models/traces.
+model: ## Trains the forecast model anew from models/traces, twice with one seed, and compares.
 	@QUOTARY_TRAIN=1 tools/install-packages
-	@models/train.sh
+	@models/train-twice.sh
+
+model-test: ## The same in short: two runs of one seed agree, another seed gives others.
+	@QUOTARY_TRAIN=1 tools/install-packages
+	@models/train-twice.sh --short
 
 clean: ## Removes what was built.
 	@cargo clean

@@ -49,6 +49,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=12000, help="training steps")
     parser.add_argument("--windows", type=int, default=WINDOWS, help="training windows")
     parser.add_argument("--synthetic", type=int, default=SYNTHETIC_SERIES, help="synthetic series")
+    parser.add_argument("--origins", type=int, help="held-out windows to score at most (default: all)")
+    parser.add_argument("--seed", type=int, default=SEED)
     return parser.parse_args()
 
 
@@ -73,7 +75,7 @@ def _manifest(onnx_bytes: bytes, parameters: dict, arguments, trace_digests: dic
         "peak_steps": list(form.PEAK_STEPS),
         "peak_levels": list(form.PEAK_LEVELS),
         "normaliser": normaliser.VERSION,
-        "seed": SEED,
+        "seed": arguments.seed,
         "training": {
             "steps": arguments.steps,
             "batch": BATCH,
@@ -93,12 +95,14 @@ def main() -> None:
     """Reads, trains, scores, writes."""
     arguments = _arguments()
     traces = series.read_traces(arguments.traces)
-    everything = traces + synthetic.synthetic_series(arguments.synthetic, SEED)
-    train = windows.training_windows(everything, arguments.windows, SEED)
+    everything = traces + synthetic.synthetic_series(arguments.synthetic, arguments.seed)
+    train = windows.training_windows(everything, arguments.windows, arguments.seed)
     print(f"{len(traces)} traces, {len(train.features)} training windows", flush=True)
-    parameters = network.train(train, arguments.steps, BATCH, SEED)
+    parameters = network.train(train, arguments.steps, BATCH, arguments.seed)
 
     origins = windows.validation_origins(traces)
+    if arguments.origins:  # every n-th, so that every kind of series is among them
+        origins = origins[:: max(1, len(origins) // arguments.origins)]
     print(f"scoring {len(origins)} held-out windows", flush=True)
     metrics = evaluate(parameters, origins)
     onnx_bytes = export.onnx_model(parameters).SerializeToString(deterministic=True)

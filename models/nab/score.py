@@ -267,13 +267,18 @@ def text(figures: dict) -> str:
     return "\n".join(lines)
 
 
+GATE_STANDARD = 60
+GATE_SPLIT_HALF = 55
+
+
 def main() -> int:
-    """Exit codes: 0 scored, 1 refused, 2 usage."""
+    """Exit codes: 0 scored, 1 refused or below the gate, 2 usage."""
     parser = argparse.ArgumentParser(description="Scores result files by the rules of the Numenta Anomaly Benchmark.")
     parser.add_argument("results", type=Path, help="directory of result files, laid out as the labels name them")
     parser.add_argument("--labels", type=Path, default=Path("labels/combined_windows.json"), help="combined_windows.json")
     parser.add_argument("--threshold", type=float, default=0.5, help="for the field figures (default 0.5)")
     parser.add_argument("--json", action="store_true", help="prints one JSON object")
+    parser.add_argument("--gate", action="store_true", help=f"exit 1 below {GATE_STANDARD} standard or {GATE_SPLIT_HALF} split-half")
     arguments = parser.parse_args()
     try:
         figures = report(read(arguments.results, arguments.labels), arguments.threshold)
@@ -281,7 +286,10 @@ def main() -> int:
         print(f"score.py: {refused}", file=sys.stderr)
         return 1
     print(json.dumps(figures, indent=2) if arguments.json else text(figures))
-    return 0
+    held = figures["profiles"]["standard"]["score"] >= GATE_STANDARD and figures["split_half"]["mean"] >= GATE_SPLIT_HALF
+    if arguments.gate:
+        print(f"{'held' if held else 'MISSED'}: at least {GATE_STANDARD} standard and {GATE_SPLIT_HALF} split-half")
+    return 0 if held or not arguments.gate else 1
 
 
 if __name__ == "__main__":

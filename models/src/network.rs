@@ -144,8 +144,8 @@ fn values_of(
     let view = tensor.map(Tensor::to_plain_array_view::<f32>).transpose();
     let view = view.map_err(|source| ModelError::Run { name: name.to_owned(), source: source.into() })?;
     let wanted = rows * stated[1] * stated[2];
-    let values: Vec<f32> =
-        view.into_iter().flat_map(|view| view.iter().take(wanted).copied().collect::<Vec<_>>()).collect();
+    let whole = view.as_ref().and_then(|view| view.as_slice()).unwrap_or_default();
+    let values = whole.get(..wanted).unwrap_or_default().to_vec();
     if values.iter().any(|value| !value.is_finite()) {
         return Err(ModelError::NotFinite { name: name.to_owned(), output });
     }

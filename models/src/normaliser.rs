@@ -69,8 +69,7 @@ const LONG_DEVIATION_SHARE: f64 = 0.3;
 const MEDIAN_SHARE: f64 = 0.01;
 const LEVEL_FACTOR: f32 = 0.3;
 /// What is mapped and what comes out is cut here (sinh(10) = 11,013 scales), so that neither can run away.
-const MAPPED_LIMIT: f64 = 10.0;
-const MAPPED_LIMIT_F32: f32 = 10.0;
+const MAPPED_LIMIT: f32 = 10.0;
 
 /// The sections as a manifest must list them.
 pub(crate) fn sections(resources: usize) -> impl Iterator<Item = (&'static str, usize)> {
@@ -112,14 +111,16 @@ impl Mapping {
     }
 
     fn of(values: &[f64; HISTORY]) -> Result<Self, ContextFault> {
-        let mut near = Ordered::<CONTEXT>::of(&values[PAST..]);
+        let mut near = Ordered::<CONTEXT>::of(&values[PAST..], |value| !value.is_nan());
         let median = near.median().ok_or(ContextFault::Empty)?;
-        let deviations = values.map(|value| (value - median).abs());
-        let mut near = Ordered::<CONTEXT>::of(&deviations[PAST..]);
+        let mut deviations = [0.0; HISTORY];
+        for (deviation, value) in deviations.iter_mut().zip(values) {
+            *deviation = (value - median).abs();
+        }
+        let mut near = Ordered::<CONTEXT>::of(&deviations[PAST..], |deviation| !deviation.is_nan());
         let (mean, mad) = (near.mean(), near.median().ok_or(ContextFault::Empty)?);
         // What did not move is left out as gaps are.
-        let moved = deviations.map(|deviation| if deviation > 0.0 { deviation } else { f64::NAN });
-        let long = Ordered::<HISTORY>::of(&moved).median().unwrap_or_default();
+        let long = Ordered::<HISTORY>::of(&deviations, |deviation| deviation > 0.0).median().unwrap_or_default();
         let scale = (MAD_TO_DEVIATION * mad)
             .max(MEAN_DEVIATION_SHARE * mean)
             .max(LONG_DEVIATION_SHARE * long)
@@ -134,21 +135,26 @@ impl Mapping {
 
     /// asinh by its logarithm, to the network's precision: absolute precision is what it needs. NaN stays NaN.
     fn mapped<const N: usize>(&self, values: &[f64; N]) -> [f32; N] {
-        // Beyond 1e5 scales all is cut anyway.
-        let scaled = values.map(|value| single(((value - self.median) * self.per_scale).clamp(-1e5, 1e5)));
-        scaled.map(|x| {
-            let size = ln(x.abs() + (x * x + 1.0).sqrt());
-            let cut = if size > MAPPED_LIMIT_F32 { MAPPED_LIMIT_F32 } else { size };
-            if x.is_nan() { x } else { cut.copysign(x) }
-        })
+        let mut mapped = [0.0; N];
+        // Loops over slices: compilers do several steps at once, which they do not for `map` of long arrays.
+        for (place, value) in mapped.iter_mut().zip(values) {
+            // Beyond 1e5 scales all is cut anyway.
+            *place = single(((value - self.median) * self.per_scale).clamp(-1e5, 1e5));
+        }
+        for place in &mut mapped {
+            let x = *place;
+            let size = ln(x.abs() + (x * x + 1.0).sqrt()).min(MAPPED_LIMIT).copysign(x);
+            *place = if x.is_nan() { x } else { size };
+        }
+        mapped
     }
 
     /// Maps one output back to the caller's unit. NaN stays NaN, for the caller to refuse.
     pub(crate) fn restore(&self, output: f32) -> f64 {
-        let bounded = f64::from(output).clamp(-MAPPED_LIMIT, MAPPED_LIMIT);
-        // sinh, by one exponential.
+        let bounded = output.clamp(-MAPPED_LIMIT, MAPPED_LIMIT);
+        // sinh, by one exponential, to the network's precision.
         let grown = bounded.exp();
-        self.median + self.scale * 0.5 * (grown - 1.0 / grown)
+        self.median + self.scale * f64::from(0.5 * (grown - 1.0 / grown))
     }
 }
 
@@ -190,15 +196,18 @@ struct Whole {
     known: [f32; HISTORY],
     /// Minus infinity in gaps.
     for_maxima: [f32; HISTORY],
+    /// Infinity in gaps.
+    for_minima: [f32; HISTORY],
 }
 
 impl Whole {
     /// From mapped values with NaN in gaps.
     fn new(values: [f32; HISTORY]) -> Self {
         Self {
-            values: values.map(|value| if value.is_nan() { 0.0 } else { value }),
-            known: values.map(|value| if value.is_nan() { 0.0 } else { 1.0 }),
-            for_maxima: values.map(|value| if value.is_nan() { f32::NEG_INFINITY } else { value }),
+            values: filled(&values, 0.0),
+            known: std::array::from_fn(|at| if values[at].is_nan() { 0.0 } else { 1.0 }),
+            for_maxima: filled(&values, f32::NEG_INFINITY),
+            for_minima: filled(&values, f32::INFINITY),
         }
     }
 
@@ -220,20 +229,21 @@ impl Whole {
             last = Some(value);
         }
         let (near_count, count) = (sum(&self.known[PAST..]), sum(&self.known));
-        let maxima = |block: &[f32]| maximum(block);
-        let peaks: [f32; PEAK_BLOCKS] = std::array::from_fn(|at| maxima(&self.for_maxima[at * PEAK_BLOCK..][..PEAK_BLOCK]));
+        let peaks: [f32; PEAK_BLOCKS] =
+            std::array::from_fn(|at| maximum(&self.for_maxima[at * PEAK_BLOCK..][..PEAK_BLOCK]));
         let (end_level, rises) = self.rises(&peaks);
         let [peak_median, peak_p75, peak_p90] = quantiles(peaks, PEAK_QUANTILES);
-        let [rise_median, rise_p75, rise_p90, rise_maximum] = quantiles(rises, RISE_QUANTILES).map(|rise| end_level + rise);
+        let [rise_median, rise_p75, rise_p90, rise_maximum] =
+            quantiles(rises, RISE_QUANTILES).map(|rise| end_level + rise);
         [
             zero_level,
             last.unwrap_or_default(),
-            self.minimum(PAST),
+            minimum(&self.for_minima[PAST..]),
             maximum(&self.for_maxima[PAST..]),
             level,
             change / (near_count - 1.0).max(1.0),
             near_count / count_of(CONTEXT),
-            self.minimum(0),
+            minimum(&self.for_minima),
             maximum(&self.for_maxima),
             sum(&self.values) / count.max(1.0),
             count / count_of(HISTORY),
@@ -245,10 +255,6 @@ impl Whole {
             rise_p90,
             rise_maximum,
         ]
-    }
-
-    fn minimum(&self, from: usize) -> f32 {
-        self.pairs(from).fold(f32::INFINITY, |least, value| if value < least { value } else { least })
     }
 
     fn blocks(&self, means: &mut [f32], maxima: &mut [f32], mask: &mut [f32]) {
@@ -280,7 +286,14 @@ impl Whole {
         for (at, (rise, peak)) in rises.iter_mut().zip(peaks).enumerate() {
             *rise = peak - level;
             let block = at * PEAK_BLOCK..(at + 1) * PEAK_BLOCK;
-            for (value, known) in self.values[block.clone()].iter().zip(&self.known[block]) {
+            let (values, known) = (&self.values[block.clone()], &self.known[block]);
+            if !level.is_nan() && known.iter().all(|known| *known > 0.0) {
+                // The same as step by step, but no step waits for the one before.
+                let added: f32 = values.iter().zip(BLOCK_WEIGHTS).map(|(value, weight)| value * weight).sum();
+                level = level * BLOCK_FADE + added;
+                continue;
+            }
+            for (value, known) in values.iter().zip(known) {
                 if *known > 0.0 {
                     level = if level.is_nan() { *value } else { level + LEVEL_FACTOR * (value - level) };
                 }
@@ -290,13 +303,30 @@ impl Whole {
     }
 }
 
+/// What a block's values count in the level after it, and what is left of the level before it.
+const BLOCK_WEIGHTS: [f32; PEAK_BLOCK] = {
+    let mut weights = [LEVEL_FACTOR; PEAK_BLOCK];
+    let mut at = PEAK_BLOCK - 1;
+    while at > 0 {
+        weights[at - 1] = weights[at] * (1.0 - LEVEL_FACTOR);
+        at -= 1;
+    }
+    weights
+};
+const BLOCK_FADE: f32 = BLOCK_WEIGHTS[0] / LEVEL_FACTOR * (1.0 - LEVEL_FACTOR);
+
 /// Values at rank floor(quantile (n - 1)) of those that are finite; 0 without any.
 fn quantiles<const N: usize>(mut values: [f32; PEAK_BLOCKS], at: [f64; N]) -> [f32; N] {
     // What is not known goes to the end.
     values.iter_mut().filter(|value| !value.is_finite()).for_each(|value| *value = f32::INFINITY);
     values.sort_unstable_by(f32::total_cmp);
     let count = values.iter().filter(|value| value.is_finite()).count();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "few values")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "few values"
+    )]
     let rank = |quantile: f64| (quantile * count.saturating_sub(1) as f64).floor() as usize;
     at.map(|quantile| if count > 0 { values[rank(quantile)] } else { 0.0 })
 }
@@ -308,11 +338,12 @@ struct Ordered<const N: usize> {
 }
 
 impl<const N: usize> Ordered<N> {
-    fn of(values: &[f64]) -> Self {
+    fn of(values: &[f64], keep: impl Fn(f64) -> bool) -> Self {
         let mut ordered = Self { bits: [0; N], count: 0 };
         for value in values.iter().take(N) {
+            // Without a branch: what is not kept is written over.
             ordered.bits[ordered.count.min(N - 1)] = (value + 0.0).to_bits();
-            ordered.count += usize::from(!value.is_nan());
+            ordered.count += usize::from(keep(*value));
         }
         ordered
     }
@@ -348,6 +379,18 @@ fn sum(values: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + rest
+}
+
+fn filled(values: &[f32; HISTORY], gap: f32) -> [f32; HISTORY] {
+    let mut filled = *values;
+    for value in &mut filled {
+        *value = if value.is_nan() { gap } else { *value };
+    }
+    filled
+}
+
+fn minimum(values: &[f32]) -> f32 {
+    values.iter().fold(f32::INFINITY, |least, value| if *value < least { *value } else { least })
 }
 
 fn maximum(values: &[f32]) -> f32 {

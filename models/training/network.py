@@ -12,7 +12,7 @@ from .windows import Windows
 STEP_OUTPUTS = HORIZON_STEPS * len(QUANTILE_LEVELS)
 PEAK_OUTPUTS = len(PEAK_STEPS) * len(PEAK_LEVELS)
 WIDTH = 128
-BLOCKS = 3
+BLOCKS = 2
 NORM_EPSILON = 1e-5
 PEAK_WEIGHT = 2.0
 LAST = sum(list(SECTIONS.values())[: list(SECTIONS).index("statistics")]) + STATISTICS.index("last")

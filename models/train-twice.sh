@@ -1,0 +1,39 @@
+#!/bin/sh
+# Trains twice with one seed and compares: two runs must give the same metrics, and the same file. Then the files are put in place.
+# Usage: train-twice.sh             the whole training (twice some five minutes); writes model, manifest, card and parity vectors here
+#        train-twice.sh --short     a training of seconds, which also shows that another seed gives other metrics; writes nothing here
+# Environment: as train.sh
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+metrics() { # DIRECTORY
+    python3 -c 'import json, sys; m = json.load(open(sys.argv[1])); print(m["sha256"], json.dumps(m["metrics"], sort_keys=True))' \
+        "$1/demand.manifest.json"
+}
+short="--steps 40 --windows 3000 --synthetic 60 --origins 400"
+[ "${1:-}" = "--short" ] || short=
+for run in one two; do
+    # shellcheck disable=SC2086
+    "$here/train.sh" $short --out "$out/$run" >"$out/$run.log" 2>&1 || { cat "$out/$run.log" >&2; exit 1; }
+done
+tail -n 1 "$out/one.log"
+if [ "$(metrics "$out/one")" != "$(metrics "$out/two")" ]; then
+    echo "train-twice.sh: two runs with one seed differ:" >&2
+    diff "$out/one/demand.manifest.json" "$out/two/demand.manifest.json" >&2 || true
+    exit 1
+fi
+echo "two runs with one seed give the same metrics and the same file"
+if [ -n "$short" ]; then
+    # shellcheck disable=SC2086
+    "$here/train.sh" $short --seed 7 --out "$out/other" >"$out/other.log" 2>&1
+    if [ "$(metrics "$out/one")" = "$(metrics "$out/other")" ]; then
+        echo "train-twice.sh: another seed gives the same metrics: the comparison shows nothing" >&2
+        exit 1
+    fi
+    echo "another seed gives others"
+else
+    cp "$out"/one/demand.onnx "$out"/one/demand.manifest.json "$out"/one/MODEL_CARD.md "$out"/one/parity.json "$here/"
+    echo "written to $here"
+fi
