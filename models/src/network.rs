@@ -16,9 +16,9 @@ use crate::manifest::Manifest;
 const INPUT: &str = "features";
 const OUTPUTS: [&str; 2] = ["steps", "peaks"];
 /// Rows that run at once at most.
-pub(crate) const BATCH: usize = 128;
+pub(crate) const BATCH: usize = 256;
 /// Numbers of rows that there are plans for: tract optimises for fixed sizes.
-const SIZES: [usize; 3] = [1, 32, BATCH];
+const SIZES: [usize; 4] = [1, 8, 64, BATCH];
 
 /// A loaded network. Running it changes nothing in it, so threads may share it.
 pub(crate) struct Network {

@@ -141,10 +141,16 @@ impl Mapping {
             // Beyond 1e5 scales all is cut anyway.
             *place = single(((value - self.median) * self.per_scale).clamp(-1e5, 1e5));
         }
-        for place in &mut mapped {
-            let x = *place;
-            let size = ln(x.abs() + (x * x + 1.0).sqrt()).min(MAPPED_LIMIT).copysign(x);
-            *place = if x.is_nan() { x } else { size };
+        let mut sizes = mapped;
+        for size in &mut sizes {
+            *size = size.abs() + (*size * *size + 1.0).sqrt();
+        }
+        for size in &mut sizes {
+            *size = ln(*size);
+        }
+        for (place, size) in mapped.iter_mut().zip(sizes) {
+            let cut = if size > MAPPED_LIMIT { MAPPED_LIMIT } else { size };
+            *place = if place.is_nan() { *place } else { cut.copysign(*place) };
         }
         mapped
     }
@@ -161,10 +167,10 @@ impl Mapping {
 /// The natural logarithm of a number from 1 to 1e6, to some 1e-7. In steps that a compiler can do for many numbers at once: the library's
 /// took a third of the normaliser's time. Halving to the mantissa, then the series of (1 + z) / (1 - z) (Abramowitz and Stegun 4.1.27).
 fn ln(x: f32) -> f32 {
-    let bits = x.to_bits();
-    // The exponent relative to a mantissa in sqrt(1/2) to sqrt(2).
+    let bits = x.to_bits().cast_signed();
+    // The exponent relative to a mantissa in sqrt(1/2) to sqrt(2). Signed, since processors turn signed numbers into floats at once.
     let exponent = bits.wrapping_sub(0x3f35_04f3) >> 23;
-    let mantissa = f32::from_bits(bits.wrapping_sub(exponent << 23));
+    let mantissa = f32::from_bits(bits.wrapping_sub(exponent << 23).cast_unsigned());
     let z = (mantissa - 1.0) / (mantissa + 1.0);
     let square = z * z;
     let series = square * (square * (square * (square / 9.0 + 1.0 / 7.0) + 1.0 / 5.0) + 1.0 / 3.0);
@@ -287,10 +293,11 @@ impl Whole {
             *rise = peak - level;
             let block = at * PEAK_BLOCK..(at + 1) * PEAK_BLOCK;
             let (values, known) = (&self.values[block.clone()], &self.known[block]);
-            if !level.is_nan() && known.iter().all(|known| *known > 0.0) {
+            if !level.is_nan() && sum(known) >= count_of(PEAK_BLOCK) {
                 // The same as step by step, but no step waits for the one before.
-                let added: f32 = values.iter().zip(BLOCK_WEIGHTS).map(|(value, weight)| value * weight).sum();
-                level = level * BLOCK_FADE + added;
+                let mut weighed = BLOCK_WEIGHTS;
+                weighed.iter_mut().zip(values).for_each(|(weight, value)| *weight *= value);
+                level = level * BLOCK_FADE + sum(&weighed);
                 continue;
             }
             for (value, known) in values.iter().zip(known) {
@@ -369,16 +376,20 @@ impl<const N: usize> Ordered<N> {
 }
 
 fn sum(values: &[f32]) -> f32 {
-    // Four sums side by side: one would wait for each addition.
-    let mut sums = [0.0; 4];
+    side_by_side(values, 0.0, |sum, value| sum + value)
+}
+
+/// Folds four chains side by side: one would wait for each step before.
+fn side_by_side(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut chains = [start; 4];
     let chunks = values.chunks_exact(4);
-    let rest: f32 = chunks.remainder().iter().sum();
+    let rest = chunks.remainder().iter().fold(start, |chain, value| step(chain, *value));
     for chunk in chunks {
-        for (sum, value) in sums.iter_mut().zip(chunk) {
-            *sum += value;
+        for (chain, value) in chains.iter_mut().zip(chunk) {
+            *chain = step(*chain, *value);
         }
     }
-    sums.iter().sum::<f32>() + rest
+    chains.into_iter().fold(rest, step)
 }
 
 fn filled(values: &[f32; HISTORY], gap: f32) -> [f32; HISTORY] {
@@ -390,11 +401,11 @@ fn filled(values: &[f32; HISTORY], gap: f32) -> [f32; HISTORY] {
 }
 
 fn minimum(values: &[f32]) -> f32 {
-    values.iter().fold(f32::INFINITY, |least, value| if *value < least { *value } else { least })
+    side_by_side(values, f32::INFINITY, |least, value| if value < least { value } else { least })
 }
 
 fn maximum(values: &[f32]) -> f32 {
-    values.iter().fold(f32::NEG_INFINITY, |most, value| if *value > most { *value } else { most })
+    side_by_side(values, f32::NEG_INFINITY, |most, value| if value > most { value } else { most })
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count of steps is far below 2^24")]

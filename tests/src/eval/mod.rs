@@ -81,7 +81,7 @@ fn score(traces: &[Trace], model: &Model) -> Vec<SeriesScores> {
             let scores = backtest(&ladder, &recorded, &plan, |_, _| {});
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             done.insert(index, scores);
-            if done.len() % 100 == 0 {
+            if done.len().is_multiple_of(100) {
                 eprintln!("{} of {} series", done.len(), traces.len());
             }
         }
