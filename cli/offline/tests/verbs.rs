@@ -177,7 +177,9 @@ fn what_cannot_be_read_is_told_with_its_place_and_leaves_no_file() {
 fn anomalies_are_scored_row_by_row_from_what_came_before() {
     let directory = tempfile::tempdir().unwrap();
     let row = |at: usize| {
-        let value = if at == 1500 { 5000.0 } else { 100.0 + ((at * 7919) % 23) as f64 };
+        let noise =
+            (at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40;
+        let value = if at == 1500 { 5000.0 } else { 100.0 + (noise % 23) as f64 };
         format!("{},{value:.1}\n", 1_790_000_000 + at * 300)
     };
     let text = |rows: usize| "timestamp,value\n".to_owned() + &(0..rows).map(row).collect::<String>();
