@@ -4,7 +4,7 @@
 //! A value is mapped by asinh((x - median) / scale), with median and MAD over the known values of the context (the newest 96 steps)
 //! and scale = max(1.4826 MAD, 0.5 mean absolute deviation, 0.3 median of the deviations in all 312 steps that are not 0, 0.01 |median|).
 //! Multiplying a series multiplies median and scale and leaves mapped values as they are. Mapped values are cut at 10, so that one absurd
-//! value blinds the model to nothing but itself. A past of zeros has scale 0: all is mapped to zero.
+//! value before the context blinds the model to nothing but itself; within the context it does for as long as it is there. A past of zeros has scale 0: all is mapped to zero.
 
 use quotary_decide::forecast::Past;
 

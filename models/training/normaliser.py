@@ -2,7 +2,8 @@
 
 A history is mapped by asinh((x - median) / scale), with median and MAD over the valid values of the context (the newest
 steps) and scale = max(1.4826 * MAD, 0.5 * mean absolute deviation, 0.3 * median of the deviations in the whole history that
-are not 0, 0.01 * |median|). Mapped values are cut at 10: one absurd value blinds the model to nothing but itself.
+are not 0, 0.01 * |median|). Mapped values are cut at 10: one absurd value before
+the context blinds the model to nothing but itself; within the context it does for as long as it is there.
 Multiplying a series by c > 0 multiplies median and scale by c and leaves the mapped values as they are: the model never sees
 a unit. The second term keeps zero-inflated series (MAD = 0) usable, the third those that rest before the next burst, the
 fourth constant ones. A history of zeros has scale 0: it maps to zeros and its forecast is zero.

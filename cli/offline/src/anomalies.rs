@@ -4,7 +4,7 @@ use std::fs::File;
 
 use quotary_cli::args::AnomaliesArgs;
 use quotary_cli::exit::{Code, Failure};
-use quotary_cli::present;
+use quotary_cli::present::{self, Progress};
 use quotary_decide::anomaly::{JudgedRow, LINE_SCORE, Row, judge_rows};
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure>
     let file =
         File::open(&args.input).map_err(|source| unreadable(Fault::Read { path: args.input.clone(), source }))?;
     let (mut rows, mut texts): (Vec<Row>, Vec<(String, String)>) = (Vec::new(), Vec::new());
+    let mut progress = Progress::new("rows read");
     each_row(&args.input, file, &args.column, |row| {
         let index = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let time_ms = row.time_s.map_or_else(|| index.saturating_mul(INTERVAL_MS), ms);
@@ -27,8 +28,13 @@ pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure>
         let time = if row.time_s.is_some() { row.time.to_owned() } else { index.to_string() };
         rows.push(Row { time_ms, value: row.value });
         texts.push((time, row.text.to_owned()));
+        if rows.len().is_multiple_of(10_000) {
+            progress.tell_so_far(rows.len() as u64);
+        }
+        true
     })
     .map_err(unreadable)?;
+    drop(progress);
     if rows.is_empty() {
         return Err(unreadable(Fault::Empty { path: args.input.clone(), column: args.column.clone() }));
     }

@@ -49,8 +49,9 @@ pub(crate) fn backtest(args: &BacktestArgs, json: bool) -> Result<(), Failure> {
         scores.push(run(&ladder, &recorded, &plan, |step, forecast| {
             done += 1;
             progress.tell(done, total);
-            if let Some(out) = &mut out {
-                let told = Told::new(forecast, resource, recording.row_of_step(step));
+            // An origin in whose step no row lies has no row to be told by.
+            if let (Some(out), Some(row)) = (&mut out, recording.row_of_step(step)) {
+                let told = Told::new(forecast, resource, row);
                 let line = Line { series: &recording.name, told };
                 // Writing into memory cannot fail.
                 if serde_json::to_writer(&mut *out, &line).is_ok() {

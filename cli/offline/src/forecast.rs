@@ -97,7 +97,8 @@ pub(crate) fn forecast(args: &ForecastArgs, json: bool) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, "--input and --column are needed offline"));
     };
     let unreadable = |fault: &dyn std::error::Error| Failure::of(Code::Unreadable, fault);
-    let recording = Recording::read(input, column, interval_s(&args.series)?).map_err(|fault| unreadable(&fault))?;
+    let interval_s = interval_s(&args.series)?;
+    let recording = Recording::read_until(input, column, interval_s, args.at).map_err(|fault| unreadable(&fault))?;
     let resource = resource(&args.series, column);
     let row = args.at.unwrap_or_else(|| recording.row_count());
     let (_, values) = recording.before(row).map_err(|fault| unreadable(&fault))?;

@@ -125,8 +125,17 @@ impl Recording {
     /// # Errors
     /// The file cannot be read, is no CSV, has no such column, or holds what is neither a number nor a gap.
     pub fn read(path: &Path, column: &str, interval_s: Option<u64>) -> Result<Self, Fault> {
+        Self::read_until(path, column, interval_s, None)
+    }
+
+    /// The same of the rows before `until` alone, and of the time of row `until`: what comes after them is read by nobody.
+    ///
+    /// # Errors
+    /// As [`Recording::read`], and there is no such row; `until` may be the one after the last.
+    pub fn read_until(path: &Path, column: &str, interval_s: Option<u64>, until: Option<usize>) -> Result<Self, Fault> {
         let file = std::fs::File::open(path).map_err(|source| Fault::Read { path: path.to_owned(), source })?;
-        Self::from_reader(path, file, column, interval_s)
+        let rows = read_rows(path, file, column, until)?;
+        Self::from_rows(path, rows, column, interval_s, until)
     }
 
     /// The same from anything that can be read; `path` names it.
@@ -134,8 +143,28 @@ impl Recording {
     /// # Errors
     /// As [`Recording::read`].
     pub fn from_reader(path: &Path, input: impl Read, column: &str, interval_s: Option<u64>) -> Result<Self, Fault> {
-        let rows = read_rows(path, input, column)?;
-        let interval_s = interval_s.or_else(|| usual_distance(&rows)).unwrap_or(INTERVAL_S).max(1);
+        let rows = read_rows(path, input, column, None)?;
+        Self::from_rows(path, rows, column, interval_s, None)
+    }
+
+    fn from_rows(
+        path: &Path,
+        mut rows: Vec<Row>,
+        column: &str,
+        interval_s: Option<u64>,
+        until: Option<usize>,
+    ) -> Result<Self, Fault> {
+        if let Some(row) = until
+            && row > rows.len()
+        {
+            return Err(Fault::At { row, rows: rows.len() });
+        }
+        let seen = until.unwrap_or(rows.len());
+        let interval_s = interval_s.or_else(|| usual_distance(&rows[..seen])).unwrap_or(INTERVAL_S).max(1);
+        // Of the row that is forecast the time is known and the value is not.
+        if let Some(row) = rows.get_mut(seen) {
+            row.1 = None;
+        }
         let mut recording = Self {
             name: format!("{}:{column}", path.file_name().unwrap_or_default().to_string_lossy()),
             interval_s,
@@ -146,16 +175,20 @@ impl Recording {
         };
         let mut open = 0.0;
         for (index, (time_s, value)) in rows.into_iter().enumerate() {
+            if time_s.is_some_and(|time_s| time_s < recording.start_s) {
+                recording.put(None, value, &mut open);
+                continue;
+            }
             let slot = match time_s {
                 Some(time_s) => recording.slot(time_s),
-                None => Some(recording.values.len().max(index)),
+                None => Some(index),
             };
             let Some(slot) = slot.filter(|slot| *slot < STEPS_MAX) else {
                 return Err(Fault::Span { path: path.to_owned(), interval_s });
             };
-            recording.put(slot, value, &mut open);
+            recording.put(Some(slot), value, &mut open);
         }
-        if recording.values.iter().all(Option::is_none) {
+        if until.is_none() && recording.values.iter().all(Option::is_none) {
             return Err(Fault::Empty { path: path.to_owned(), column: column.to_owned() });
         }
         Ok(recording)
@@ -169,25 +202,19 @@ impl Recording {
     )]
     fn slot(&self, time_s: f64) -> Option<usize> {
         let steps = ((time_s - self.start_s) / self.interval_s as f64).round();
-        // A row before the first belongs nowhere; it is left out as a late one.
-        if steps < 0.0 {
-            Some(0)
-        } else if steps < STEPS_MAX as f64 {
-            Some(steps as usize)
-        } else {
-            None
-        }
+        (steps < STEPS_MAX as f64).then_some(steps as usize)
     }
 
-    /// `open` counts the values of the newest step.
-    fn put(&mut self, slot: usize, value: Option<f64>, open: &mut f64) {
-        let newest = self.values.len();
-        let is_new = slot >= newest;
+    /// `open` counts the values of the newest step; a row before the first has no step.
+    fn put(&mut self, slot: Option<usize>, value: Option<f64>, open: &mut f64) {
+        let is_before = slot.is_none();
+        let slot = slot.unwrap_or_default();
+        let is_new = slot >= self.values.len();
         if is_new {
             self.values.resize(slot + 1, None);
             *open = 0.0;
         }
-        let late = slot + 1 < self.values.len();
+        let late = is_before || slot + 1 < self.values.len();
         let counts = value.filter(|value| !late && is_demand(*value));
         self.left_out += u64::from(value.is_some() && counts.is_none());
         self.rows.push((if late { self.values.len() - 1 } else { slot }, counts));
@@ -227,9 +254,10 @@ impl Recording {
         Ok((origin, values))
     }
 
-    /// The first row that lies in or after a step.
-    pub fn row_of_step(&self, step: usize) -> usize {
-        self.rows.partition_point(|(slot, _)| *slot < step)
+    /// The first row that lies in a step; `None` where none does.
+    pub fn row_of_step(&self, step: usize) -> Option<usize> {
+        let row = self.rows.partition_point(|(slot, _)| *slot < step);
+        self.rows.get(row).filter(|(slot, _)| *slot == step).map(|_| row)
     }
 
     /// The step that a row lies in, or the one after the last.
@@ -238,18 +266,19 @@ impl Recording {
     }
 }
 
-/// What a column measures, by its name: `mem` is memory; `disk`, `io`, `read`, `write` disk; `net`, `rx`, `tx`, `bytes_in`, `bytes_out`
-/// network; all else CPU.
+/// What a column measures, by the words of its name: `cpu` is CPU; `memory`, `mem`, `ram` memory; `disk`, `io`, `read`, `write` disk; `network`,
+/// `net`, `rx`, `tx` network; all else CPU. The verifier's own names (`disk_bytes_per_second`) are among them.
 pub fn guessed_resource(column: &str) -> ResourceKind {
     let column = column.to_ascii_lowercase();
-    let has = |words: &[&str]| words.iter().any(|word| column.contains(word));
     let words: Vec<&str> = column.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     let is = |names: &[&str]| words.iter().any(|word| names.contains(word));
-    if has(&["mem"]) || is(&["ram", "rss"]) {
+    if is(&["cpu", "cpus", "millicores"]) {
+        ResourceKind::Cpu
+    } else if is(&["memory", "mem", "ram", "rss"]) {
         ResourceKind::Memory
-    } else if has(&["disk", "read", "write"]) || is(&["io", "iops"]) {
+    } else if is(&["disk", "disks", "io", "iops", "read", "write", "reads", "writes"]) {
         ResourceKind::Disk
-    } else if has(&["net", "received", "transmitted", "traffic"]) || is(&["rx", "tx", "in", "out"]) {
+    } else if is(&["network", "net", "received", "transmitted", "traffic", "rx", "tx", "in", "out"]) {
         ResourceKind::Network
     } else {
         ResourceKind::Cpu
@@ -258,9 +287,13 @@ pub fn guessed_resource(column: &str) -> ResourceKind {
 
 type Row = (Option<f64>, Option<f64>);
 
-fn read_rows(path: &Path, input: impl Read, column: &str) -> Result<Vec<Row>, Fault> {
+/// All rows, or those up to and with row `until`.
+fn read_rows(path: &Path, input: impl Read, column: &str, until: Option<usize>) -> Result<Vec<Row>, Fault> {
     let mut rows = Vec::new();
-    each_row(path, input, column, |row| rows.push((row.time_s, row.value)))?;
+    each_row(path, input, column, |row| {
+        rows.push((row.time_s, row.value));
+        until.is_none_or(|until| rows.len() <= until)
+    })?;
     Ok(rows)
 }
 
@@ -277,7 +310,7 @@ pub(crate) struct RowText<'a> {
     pub(crate) value: Option<f64>,
 }
 
-/// Reads a file row by row.
+/// Reads a file row by row, as long as `each` wants more.
 ///
 /// # Errors
 /// As [`Recording::read`]; rows before the fault were given.
@@ -285,7 +318,7 @@ pub(crate) fn each_row(
     path: &Path,
     input: impl Read,
     column: &str,
-    mut each: impl FnMut(RowText<'_>),
+    mut each: impl FnMut(RowText<'_>) -> bool,
 ) -> Result<(), Fault> {
     // One byte more than allowed tells a file that is too large from one that just fits.
     let mut limited = input.take(FILE_BYTES_MAX + 1);
@@ -312,7 +345,9 @@ pub(crate) fn each_row(
             Some(_) => Some(unix_s(time).ok_or_else(|| fault("timestamp", time))?),
         };
         let text = record.get(value_at).unwrap_or_default();
-        each(RowText { time, time_s, text, value: number(text).map_err(|()| fault("number", text))? });
+        if !each(RowText { time, time_s, text, value: number(text).map_err(|()| fault("number", text))? }) {
+            return Ok(());
+        }
     }
     if limited.limit() == 0 {
         return Err(Fault::Size { path: path.to_owned() });

@@ -83,6 +83,10 @@ fn a_row_that_shares_its_step_with_the_origin_is_not_read_ahead() {
 fn kinds_are_guessed_from_names() {
     let cases = [
         ("cpu_percent", ResourceKind::Cpu),
+        ("cpu_in_use", ResourceKind::Cpu),
+        ("thread_time", ResourceKind::Cpu),
+        ("cabinet", ResourceKind::Cpu),
+        ("network_bits_per_second", ResourceKind::Network),
         ("value", ResourceKind::Cpu),
         ("mem_util", ResourceKind::Memory),
         ("Memory usage [KB]", ResourceKind::Memory),
@@ -94,6 +98,29 @@ fn kinds_are_guessed_from_names() {
     for (column, kind) in cases {
         assert_eq!(guessed_resource(column), kind, "{column}");
     }
+}
+
+#[test]
+fn what_comes_after_the_row_that_is_forecast_is_read_by_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.csv");
+    let head = "timestamp,v\n0,1\n60,2\n120,3\n";
+    std::fs::write(&path, format!("{head}180,4\n1000,x\n")).unwrap();
+    let early = Recording::read_until(&path, "v", None, Some(3)).unwrap();
+    let known = (3, vec![Some(1.0), Some(2.0), Some(3.0)]);
+    assert_eq!((early.interval_s, early.before(3).unwrap()), (60, known.clone()));
+    // The interval follows from rows before it: five rows an hour apart come after.
+    std::fs::write(&path, format!("{head}180,9\n3780,1\n7380,1\n10980,1\n14580,1\n18180,1\n")).unwrap();
+    assert_eq!(Recording::read_until(&path, "v", None, Some(3)).unwrap().before(3).unwrap(), known);
+    assert!(matches!(Recording::read_until(&path, "v", None, Some(10)), Err(Fault::At { row: 10, rows: 9 })));
+}
+
+#[test]
+fn a_row_before_the_first_is_left_out() {
+    let recording =
+        Recording::from_reader(Path::new("a.csv"), "timestamp,v\n1000,1\n0,99\n1300,2\n".as_bytes(), "v", Some(300))
+            .unwrap();
+    assert_eq!((recording.values, recording.left_out), (vec![Some(1.0), Some(2.0)], 1));
 }
 
 proptest! {

@@ -85,7 +85,7 @@ pub struct BacktestArgs {
     /// The column that holds the series; several are series of their own
     #[arg(long, value_name = "NAME", required = true)]
     pub column: Vec<String>,
-    /// Rows between origins
+    /// Steps between origins: rows, where each row is one interval apart
     #[arg(long, value_name = "ROWS", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub stride: u32,
     /// The first origin [default: row 96, eight hours at 300 s]

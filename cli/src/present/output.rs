@@ -85,8 +85,17 @@ impl Progress {
         Self { what, started: Instant::now(), told: None }
     }
 
+    /// Tells that `done` are done of nobody knows how many, if it is time.
+    pub fn tell_so_far(&mut self, done: u64) {
+        self.say(&format!("{}: {done}", self.what));
+    }
+
     /// Tells that `done` of `total` are done, if it is time.
     pub fn tell(&mut self, done: u64, total: u64) {
+        self.say(&format!("{}: {done} of {total}", self.what));
+    }
+
+    fn say(&mut self, text: &str) {
         let between = if is_terminal() { REDRAW } else { LINE };
         let due = match self.told {
             None => self.started.elapsed() >= FIRST,
@@ -97,9 +106,9 @@ impl Progress {
         }
         self.told = Some(self.started + self.started.elapsed());
         if is_terminal() {
-            eprint!("\u{1b}[2K{}: {done} of {total}\r", self.what);
+            eprint!("\u{1b}[2K{text}\r");
         } else {
-            eprintln!("{}: {done} of {total}", self.what);
+            eprintln!("{text}");
         }
     }
 }

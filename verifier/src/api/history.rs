@@ -65,7 +65,7 @@ pub(super) async fn history(call: Call<wire::ShowHistory>) -> Result<HistoryView
         },
     };
     let mut gathered = Gathered::default();
-    let is_whole = read(&app, &wanted, &mut place, &mut gathered, None).await?.0;
+    let (is_whole, reached) = read(&app, &wanted, &mut place, &mut gathered, None).await?;
     if !is_whole {
         let next = place.to_text();
         return Ok(view(&wanted, place.host, gathered, Some(next)));
@@ -75,8 +75,8 @@ pub(super) async fn history(call: Call<wire::ShowHistory>) -> Result<HistoryView
         return Err(Refusal::new(Reason::Busy, "the forecaster is behind: come back in a while"));
     };
     // A chunk that was made in between: its points are no longer among what none holds, or they still are.
-    let (_, reached) = read(&app, &wanted, &mut place, &mut gathered, Some(begins)).await?;
-    if reached < begins {
+    let (_, newer) = read(&app, &wanted, &mut place, &mut gathered, Some(begins)).await?;
+    if reached.max(newer) < begins {
         tokio::time::sleep(ON_ITS_WAY).await;
         read(&app, &wanted, &mut place, &mut gathered, Some(begins)).await?;
     }

@@ -34,13 +34,12 @@ pub struct Replaying {
 
 /// Reads the history back until `stop` is cancelled.
 pub fn replay(replaying: &Replaying, reader: &dyn Reader, feed: &Feed, stop: &CancellationToken) {
-    let mut chunks = read_chunks(None, replaying, reader, feed, stop).is_some();
+    let (_, mut chunks) = read_chunks(None, replaying, reader, feed, stop);
     for snapshot in &replaying.hosts {
         let host = snapshot.host.record.host;
-        let watermark = read_chunks(Some(host), replaying, reader, feed, stop);
-        chunks &= watermark.is_some();
-        if stop.is_cancelled() || !read_evidence(snapshot, watermark.unwrap_or_default(), replaying, reader, feed, stop)
-        {
+        let (watermark, has_read) = read_chunks(Some(host), replaying, reader, feed, stop);
+        chunks &= has_read;
+        if stop.is_cancelled() || !read_evidence(snapshot, watermark, replaying, reader, feed, stop) {
             return;
         }
     }
@@ -50,15 +49,15 @@ pub fn replay(replaying: &Replaying, reader: &dyn Reader, feed: &Feed, stop: &Ca
     feed.replay(Replayed::End);
 }
 
-/// Hands over a host's chunks (none: those of sums) as far back as the rings reach; up to where they reach. `None` when
-/// some did not read.
+/// Hands over a host's chunks (none: those of sums) as far back as the rings reach; up to where those that read reach, and whether
+/// all of them read. What one that did not read held is a gap: read again from evidence, others would count twice.
 fn read_chunks(
     host: Option<HostId>,
     replaying: &Replaying,
     reader: &dyn Reader,
     feed: &Feed,
     stop: &CancellationToken,
-) -> Option<Watermark> {
+) -> (Watermark, bool) {
     let (partition, prefix) = tables::history_prefix(host.as_ref());
     let reach_ms = HOUR_MS.saturating_mul(Resolution::Hour.points_max() as u64);
     let oldest = tables::history_key(host.as_ref(), replaying.now_ms.saturating_sub(reach_ms), 0);
@@ -70,17 +69,17 @@ fn read_chunks(
             Ok(rows) => rows,
             Err(error) => {
                 tracing::warn!(host = ?host, %error, "chunks of history cannot be read");
-                return None;
+                return (watermark, false);
             }
         };
-        let Some(last) = rows.last() else { return has_read.then_some(watermark) };
+        let Some(last) = rows.last() else { return (watermark, has_read) };
         scan = scan.after(last);
         for row in rows {
             match Chunk::from_bytes(&row.value) {
                 Ok(chunk) => {
                     watermark = watermark.max(chunk.watermark);
                     if stop.is_cancelled() || !feed.replay(Replayed::Chunk(host, chunk)) {
-                        return None;
+                        return (watermark, false);
                     }
                 }
                 Err(error) => {

@@ -9,7 +9,8 @@
 //!
 //! Measures: weighted quantile loss (WQL) is the mean over the levels .1 to .9 of twice the pinball loss, over the mean of what came; ratios of WQL
 //! are geometric means over series (as BOOM and GIFT-Eval do). MASE divides the median's absolute error by the in-sample error of the
-//! seasonal naive rule, or of the last value where a series has no three days (Hyndman and Koehler 2006).
+//! seasonal naive rule, or of the last value where there are no three days before the first origin (Hyndman and Koehler 2006). Slack is
+//! 1 - mean / request, never below 0: a request below the mean has no room to leave unused.
 
 mod rules;
 mod run;

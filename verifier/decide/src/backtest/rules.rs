@@ -1,6 +1,6 @@
 //! The rules that operators use today, re-implemented from their published parameters.
 
-use crate::forecast::{Past, QUANTILE_LEVELS, Quantiles, STEPS, StepRow, is_demand};
+use crate::forecast::{Past, QUANTILE_LEVELS, Quantiles, STEPS, StepRow, between, is_demand};
 
 /// A way to size an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,7 +140,7 @@ pub(super) fn seasonal_naive(past: &Past<'_>) -> Option<Quantiles> {
         return None;
     }
     errors.sort_unstable_by(f64::total_cmp);
-    let spread = QUANTILE_LEVELS.map(|level| at(&errors, level));
+    let spread = QUANTILE_LEVELS.map(|level| between(&errors, level));
     let before = past.newest(day);
     let mut rows: [StepRow; STEPS] = [[0.0; QUANTILE_LEVELS.len()]; STEPS];
     let mut last = before.iter().find_map(|value| known(*value))?;
@@ -149,16 +149,6 @@ pub(super) fn seasonal_naive(past: &Past<'_>) -> Option<Quantiles> {
         *row = spread.map(|error| last + error);
     }
     Quantiles::from_raw(rows, [[0.0; 5]; 3])
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a rank in a slice"
-)]
-fn at(sorted: &[f64], level: f64) -> f64 {
-    sorted.get((level * (sorted.len().saturating_sub(1)) as f64).round() as usize).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use quotary_common::units::ResourceKind;
 use super::Method;
 use super::rules::{Policy, day_steps, highest_p99, request as rule_request, seasonal_naive};
 use crate::forecast::{
-    Calibration, Came, Forecast, LEARN_STEPS, Ladder, Past, QUANTILE_LEVELS, Quantiles, Rungs, STEPS, smoothed,
+    Calibration, Came, Forecast, LEARN_STEPS, Ladder, Past, QUANTILE_LEVELS, Quantiles, Rungs, STEPS, is_demand,
+    smoothed,
 };
 use crate::profile::request;
 
@@ -35,9 +36,10 @@ pub struct Plan {
     pub lessons: usize,
 }
 
-/// What an hour beyond its request costs beside one that leaves all of it unused, in the decision measure.
+/// What an hour beyond its request costs beside one that leaves all of it unused, in the decision measure: at this cost some 5 % of hours
+/// overrun, at which all are compared. The service asks with the class's cost, which is higher, and headroom; the rule is the same.
 const OVERRUN_COST: f64 = 1.25;
-/// A series shorter than this many days is scaled by the last value's error.
+/// A series with fewer days than this before the first origin is scaled by the last value's error.
 const SEASONAL_DAYS_MIN: usize = 3;
 
 /// One window: what came, and what each policy would have asked for.
@@ -134,7 +136,8 @@ pub fn run(
         gaps: 0,
         constant,
     };
-    let mut rungs = Remembered { ladder, recorded, rows: BTreeMap::new() };
+    let first_known = recorded.values.iter().position(|value| value.is_some_and(is_demand)).unwrap_or(usize::MAX);
+    let mut rungs = Remembered { ladder, recorded, rows: BTreeMap::new(), first_known };
     let mut origin = plan.from.max(1);
     while origin + STEPS <= recorded.values.len() {
         let calibration = rungs.learnt(origin, plan.lessons);
@@ -174,7 +177,8 @@ impl SeriesScores {
             };
             match (quantiles, self.methods.get_mut(&method)) {
                 (Some(quantiles), Some(sums)) => sums.add(quantiles, &came),
-                // All methods are compared on the same windows, or not at all.
+                // All methods are compared on the same windows, or not at all; the seasonal rule alone may begin once there is a day.
+                (None, Some(sums)) if method == Method::SeasonalNaive && sums.steps == 0 => {}
                 (None, _) => drop(self.methods.remove(&method)),
                 (Some(_), None) => {}
             }
@@ -205,6 +209,8 @@ struct Remembered<'a, 'm> {
     ladder: &'a Ladder<'m>,
     recorded: &'a Recorded<'a>,
     rows: BTreeMap<usize, Rungs>,
+    /// The first row that holds a demand.
+    first_known: usize,
 }
 
 impl<'a> Remembered<'a, '_> {
@@ -230,7 +236,7 @@ impl<'a> Remembered<'a, '_> {
         self.rows.extend(missing.into_iter().zip(fresh));
         let mut calibration = Calibration::default();
         for row in rows {
-            if self.past(row).known() == 0 {
+            if row <= self.first_known {
                 continue;
             }
             let came = Came::from_steps(self.recorded.values.get(row..).unwrap_or_default());
@@ -250,7 +256,7 @@ fn scale(recorded: &Recorded<'_>, from: usize) -> (Option<f64>, bool) {
     let values = recorded.values.get(..from).unwrap_or(recorded.values);
     let past = Past { resource: recorded.resource, interval_s: recorded.interval_s, values };
     let day = day_steps(&past);
-    let seasonal = recorded.values.len() >= SEASONAL_DAYS_MIN * day;
+    let seasonal = values.len() >= SEASONAL_DAYS_MIN * day;
     let lag = if seasonal { day } else { 1 };
     let later = values.get(lag..).unwrap_or_default();
     let errors = later.iter().zip(values).filter_map(|(later, before)| Some(((*later)? - (*before)?).abs()));

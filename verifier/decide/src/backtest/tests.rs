@@ -99,6 +99,10 @@ fn policies_are_compared_at_five_percent_of_overruns() {
 
 #[test]
 fn mase_divides_by_the_seasonal_error_or_by_the_last_values() {
+    // From the first day on nothing is seasonal yet: the last value's error is there all the same.
+    let young = run(&Ladder::new(None), &recorded("young", &noisy(4 * 288)), &PLAN, |_, _| {});
+    assert!(!young.seasonal && young.scale.is_some());
+    assert!(young.methods.contains_key(&Method::SeasonalNaive));
     let day: Vec<_> = (0..4 * 288).map(|i| Some(f64::from((i / 288) % 2) * 10.0 + 1.0)).collect();
     let long = run(&Ladder::new(None), &recorded("long", &day), &Plan { from: 3 * 288, ..PLAN }, |_, _| {});
     assert!(long.seasonal);

@@ -65,7 +65,7 @@ impl Calibration {
 
     /// The share of the EWMA rung in an answer's steps and in its peaks, where both rungs answer.
     pub fn ewma_shares(&self) -> (f64, f64) {
-        if self.lessons < SHARED_FROM {
+        if self.lessons < SHARED_FROM || self.losses.iter().all(|loss| *loss <= 0.0) {
             return (0.0, 0.0);
         }
         let [model, ewma, model_peaks, ewma_peaks] = self.losses.map(f64::from);
@@ -80,15 +80,12 @@ impl Calibration {
             (Some(only), None) | (None, Some(only)) => only.clone(),
             (None, None) => return None,
         };
-        let own = if self.with_model == rungs.model.is_some() {
-            f64::from(self.lessons.min(MATURE)) / f64::from(MATURE)
-        } else {
-            0.0
-        };
-        let factor = |own_width: f32, pooled: f32| {
-            let (own_width, pooled) = (f64::from(own_width), f64::from(pooled));
-            (pooled + (own_width - pooled) * own).exp()
-        };
+        // Widths learnt with the model say nothing of what the rung below says alone, a series' own or a pool's.
+        let with_model = rungs.model.is_some();
+        let own =
+            if self.with_model == with_model { f64::from(self.lessons.min(MATURE)) / f64::from(MATURE) } else { 0.0 };
+        let leans = if pool.with_model == with_model { 1.0 - own } else { 0.0 };
+        let factor = |own_width: f32, pooled: f32| (f64::from(own_width) * own + f64::from(pooled) * leans).exp();
         let mut steps = *mixed.steps();
         for row in &mut steps {
             let median = row[MEDIAN];
@@ -109,14 +106,20 @@ impl Calibration {
     /// Learns from what came of an answer that these rungs and this calibration gave. Nothing is learnt where nothing came.
     pub fn learn(&mut self, rungs: &Rungs, pool: &Self, came: &Came) {
         let with_model = rungs.model.is_some();
+        if came.known().next().is_none() || (self.with_model && !with_model) {
+            // Nothing came; or the model is away for a while: what is known of it is kept for when it is back.
+            return;
+        }
         if with_model != self.with_model {
             *self = Self { with_model, ..Self::default() };
         }
         let Some(told) = self.apply(rungs, pool) else { return };
-        if came.known().next().is_none() {
+        self.learn_widths(&told, came);
+        self.lessons = self.lessons.saturating_add(1);
+        // Losses are compared: an hour that only one of both was asked about says nothing.
+        if rungs.model.is_none() || rungs.ewma.is_none() {
             return;
         }
-        self.learn_widths(&told, came);
         for ((loss, rung), peaks) in self
             .losses
             .iter_mut()
@@ -128,7 +131,6 @@ impl Calibration {
                 .map_or(0.0, |rung| if peaks { came.peak_loss(rung) } else { came.losses(rung).iter().sum() });
             *loss = narrow((f64::from(*loss) * DECAY + fresh).min(LOSS_MAX));
         }
-        self.lessons = self.lessons.saturating_add(1);
     }
 
     fn learn_widths(&mut self, told: &Quantiles, came: &Came) {
@@ -153,7 +155,7 @@ impl Calibration {
         }
     }
 
-    /// The pool of a resource: the median of each width over its mature series that were learnt with the same rungs as most.
+    /// The pool of a resource: the median of each width over its mature series that were learnt with the model.
     pub fn pooled<'a>(series: impl Iterator<Item = &'a Self>) -> Self {
         let mature: Vec<&Self> = series.filter(|one| one.lessons >= MATURE && one.with_model).collect();
         if mature.len() < POOL_MIN {

@@ -73,14 +73,32 @@ fn hours_of_which_nothing_is_known_teach_nothing() {
 
 #[test]
 fn what_was_learnt_of_the_model_is_not_applied_to_the_rung_below() {
-    let mut calibration = Calibration::default();
-    for _ in 0..40 {
-        calibration.learn(&model_alone(even(10.0)), &Calibration::default(), &Came::from_steps(&[Some(500.0); 12]));
-    }
+    let learnt = || {
+        let mut calibration = Calibration::default();
+        for _ in 0..40 {
+            calibration.learn(&model_alone(even(10.0)), &Calibration::default(), &Came::from_steps(&[Some(500.0); 12]));
+        }
+        calibration
+    };
+    let calibration = learnt();
+    let pool = Calibration::pooled([(); 6].map(|()| learnt()).iter());
+    assert_ne!(pool, Calibration::default());
     let below = Rungs { model: None, ewma: Some(even(10.0)) };
-    assert_eq!(calibration.apply(&below, &Calibration::default()), Some(even(10.0)));
-    calibration.learn(&below, &Calibration::default(), &Came::from_steps(&[Some(1.0); 12]));
-    assert_eq!(calibration.lessons(), 1);
+    assert_eq!(calibration.apply(&below, &pool), Some(even(10.0)));
+    // The model was away for an hour, or nothing came: what is known of it stays.
+    let (mut away, before) = (calibration.clone(), calibration);
+    away.learn(&below, &pool, &Came::from_steps(&[Some(1.0); 12]));
+    away.learn(&model_alone(even(10.0)), &pool, &Came::from_steps(&[None; 12]));
+    assert_eq!(away, before);
+}
+
+#[test]
+fn a_rung_that_never_answered_takes_no_share() {
+    let mut calibration = Calibration::default();
+    for _ in 0..20 {
+        calibration.learn(&model_alone(even(10.0)), &Calibration::default(), &Came::from_steps(&[Some(5.0); 12]));
+    }
+    assert_eq!(calibration.ewma_shares(), (0.0, 0.0));
 }
 
 #[test]

@@ -10,10 +10,10 @@ use super::quantiles::{PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, Quantiles, STEP
 const LEVEL_FACTOR: f64 = 0.3;
 /// Steps of history that errors are taken from: a day of five minutes.
 const HISTORY_STEPS: usize = 288;
-/// Fewest known points: one horizon's worth of errors.
-const KNOWN_MIN: usize = 12;
+/// Fewest known points: two horizons, so that the farthest step has a horizon's worth of errors.
+const KNOWN_MIN: usize = 24;
 
-/// The rung's answer, or `None` where fewer than 12 points are known.
+/// The rung's answer, or `None` where fewer than 24 points are known.
 pub fn ewma(past: &Past<'_>) -> Option<Quantiles> {
     smoothed(past, LEVEL_FACTOR)
 }
@@ -82,7 +82,7 @@ fn fill(row: &mut [f64], level: f64, errors: &mut [f64], at: &[f64]) {
 /// The quantile of sorted values, linear between neighbours; 0 without values.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a position within a slice, 0 ≤ q ≤ 1")]
 #[expect(clippy::cast_precision_loss, reason = "a length far below 2^53")]
-pub(super) fn between(sorted: &[f64], quantile: f64) -> f64 {
+pub(crate) fn between(sorted: &[f64], quantile: f64) -> f64 {
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
     let position = quantile.clamp(0.0, 1.0) * last as f64;
     let below = position.floor() as usize;
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_short_or_empty_history_gets_no_forecast() {
-        assert!(of(&[Some(1.0); 11]).is_none());
+        assert!(of(&[Some(1.0); 23]).is_none());
         assert!(of(&[None; 60]).is_none());
         assert!(of(&[]).is_none());
     }

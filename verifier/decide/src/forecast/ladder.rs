@@ -11,6 +11,8 @@ use super::score::Came;
 
 /// Known points that the model wants at least: fewer say nothing of a course.
 const MODEL_KNOWN_MIN: usize = 6;
+/// Steps that a model may look at: a day of five minutes, and two hours.
+const SEEN_MAX: usize = 312;
 
 /// Why a forecast is not the model's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +45,11 @@ impl<'m> Ladder<'m> {
 
     /// What the upper rungs say of each past, and why the model is not among them.
     pub fn rungs(&self, pasts: &[Past<'_>]) -> Vec<(Rungs, Option<Shortfall>)> {
-        let asked: Vec<Past<'_>> = pasts.iter().copied().filter(|past| past.known() >= MODEL_KNOWN_MIN).collect();
+        let asked: Vec<Past<'_>> = pasts.iter().copied().filter(suffices).collect();
         let mut answers = self.model.map(|model| model.quantiles(&asked).into_iter());
         let mut of = |past: &Past<'_>| match &mut answers {
             None => Err(Shortfall::NoModel),
-            Some(_) if past.known() < MODEL_KNOWN_MIN => Err(Shortfall::YoungSeries),
+            Some(_) if !suffices(past) => Err(Shortfall::YoungSeries),
             // A model that gives fewer answers than it was asked for has failed.
             Some(answers) => answers
                 .next()
@@ -112,6 +114,12 @@ impl<'m> Ladder<'m> {
         }
         calibration
     }
+}
+
+/// Whether enough of what a model may look at is known.
+fn suffices(past: &Past<'_>) -> bool {
+    let seen = Past { values: past.newest(SEEN_MAX), ..*past };
+    seen.known() >= MODEL_KNOWN_MIN
 }
 
 /// The rungs for want of history: what is known of it or of its like, then the declared request.

@@ -51,7 +51,7 @@ pub fn size(requested: &Resources, class: Class, forecasts: &BTreeMap<ResourceKi
         let (amount, why) = match forecasts.get(&kind) {
             _ if class == Class::Guaranteed => (asked, "guaranteed: as requested".to_owned()),
             None => (asked, "insufficient_history: as requested".to_owned()),
-            Some(forecast) if forecast.method == Method::Declared => {
+            Some(forecast) if matches!(forecast.method, Method::Climatology | Method::Declared) => {
                 (asked, "insufficient_history: as requested".to_owned())
             }
             Some(forecast) => {
@@ -111,6 +111,15 @@ mod tests {
     fn the_request_stands_without_a_forecast_and_for_the_guaranteed_class() {
         assert_eq!(cpu(800, Class::Burstable, None), 800);
         assert_eq!(cpu(800, Class::Guaranteed, Some(10.0)), 800);
+    }
+
+    #[test]
+    fn some_idle_minutes_take_nothing_from_a_fresh_application() {
+        let requested = Resources { cpu_millicores: Some(800), ..Resources::default() };
+        let forecasts = [(ResourceKind::Cpu, ewma_forecast(&[Some(1.0); 3]))].into_iter().collect();
+        let profile = size(&requested, Class::BestEffort, &forecasts);
+        assert_eq!(profile.resources.cpu_millicores, Some(800));
+        assert!(profile.why[0].1.starts_with("insufficient_history"), "{:?}", profile.why);
     }
 
     #[test]
