@@ -33,6 +33,21 @@ if [ -n "$short" ]; then
         exit 1
     fi
     echo "another seed gives others"
+    python="$("$here/train.sh" --prepare)"
+    (cd "$here" && "$python" -B -m unittest discover --start-directory . --pattern 'test_*.py') >"$out/unit.log" 2>&1 || { cat "$out/unit.log" >&2; exit 1; }
+    "$python" - >"$out/site.csv" <<'HISTORY'
+from datetime import datetime, timedelta, timezone
+print("timestamp,host,subject,resource,mean,max,samples,censored")
+for step in range(600):
+    at = (datetime(2026, 11, 1, tzinfo=timezone.utc) + timedelta(minutes=5 * step)).isoformat()
+    print(f"{at},h-1,host,cpu_millicores,{500 + (step * 37) % 91 + 3 * (step % 12)},600,10,0")
+HISTORY
+    # shellcheck disable=SC2086
+    "$here/train.sh" $short --history "$out/site.csv" --name site-1 --out "$out/site" >"$out/site.log" 2>&1 || { cat "$out/site.log" >&2; exit 1; }
+    case "$(metrics "$out/site")" in
+    *'"site"'*) echo "a site's own history trains a model of its own" ;;
+    *) echo "train-twice.sh: the site's series are in no metrics" >&2; exit 1 ;;
+    esac
 else
     cp "$out"/one/demand.onnx "$out"/one/demand.manifest.json "$out"/one/MODEL_CARD.md "$out"/one/parity.json "$here/"
     echo "written to $here"

@@ -1,6 +1,6 @@
 """Trains the demand model and writes model, manifest, model card and parity vectors.
 
-    python train.py --traces DIR [--out DIR] [--steps N]
+    python train.py --traces DIR [--history FILE.csv ... --name NAME] [--out DIR] [--steps N]
 
 Deterministic for one machine type: one thread, fixed seed, pinned libraries (`requirements.txt`).
 """
@@ -19,7 +19,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[_name] = "1"
 
-from training import export, form, network, normaliser, parity, series, synthetic, windows  # noqa: E402
+from training import export, form, network, normaliser, parity, series, site, synthetic, windows  # noqa: E402
 from training.card import model_card  # noqa: E402
 from training.evaluate import evaluate  # noqa: E402
 
@@ -45,13 +45,25 @@ LICENCES = [
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--traces", type=Path, required=True, help="directory with the trace files of traces/README.md")
+    parser.add_argument(
+        "--history", type=Path, action="append", default=[], help="a site's own series: `quotary history export --resolution step`; again for more"
+    )
+    parser.add_argument("--name", default=form.NAME, help="the model's name in its manifest (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=HERE, help="where the four files go (default: beside this script)")
     parser.add_argument("--steps", type=int, default=12000, help="training steps")
     parser.add_argument("--windows", type=int, default=WINDOWS, help="training windows")
     parser.add_argument("--synthetic", type=int, default=SYNTHETIC_SERIES, help="synthetic series")
     parser.add_argument("--origins", type=int, help="held-out windows to score at most (default: all)")
     parser.add_argument("--seed", type=int, default=SEED)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.history and arguments.name == form.NAME:
+        parser.error("--history makes another model than the shipped one: give it a --name, such as site-1")
+    if arguments.history and arguments.out.resolve() == HERE:
+        parser.error("--history makes another model than the shipped one: say where it goes with --out")
+    names = [path.name for path in arguments.history]
+    if len(set(names) | set(series.FILES)) < len(names) + len(series.FILES):
+        parser.error("files of --history need names of their own: the manifest lists their digests by name")
+    return arguments
 
 
 def _manifest(onnx_bytes: bytes, parameters: dict, arguments, trace_digests: dict, metrics: dict) -> dict:
@@ -60,7 +72,7 @@ def _manifest(onnx_bytes: bytes, parameters: dict, arguments, trace_digests: dic
 
     return {
         "form": 2,
-        "name": form.NAME,
+        "name": arguments.name,
         "file": "demand.onnx",
         "sha256": hashlib.sha256(onnx_bytes).hexdigest(),
         "opset": form.OPSET,
@@ -87,14 +99,23 @@ def _manifest(onnx_bytes: bytes, parameters: dict, arguments, trace_digests: dic
         "training_data": trace_digests,
         "libraries": {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES},
         "metrics": metrics,
-        "licences": LICENCES,
+        "licences": LICENCES + (["A site's own history: for that site alone."] if arguments.history else []),
     }
+
+
+def _digests(arguments) -> dict[str, str]:
+    own = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in arguments.history}
+    return series.file_digests(arguments.traces) | own
 
 
 def main() -> None:
     """Reads, trains, scores, writes."""
     arguments = _arguments()
     traces = series.read_traces(arguments.traces)
+    try:
+        traces += [one for path in arguments.history for one in site.read_history(path)]
+    except (OSError, UnicodeError, site.HistoryFault) as fault:
+        raise SystemExit(f"train.py: {fault}") from fault
     everything = traces + synthetic.synthetic_series(arguments.synthetic, arguments.seed)
     train = windows.training_windows(everything, arguments.windows, arguments.seed)
     print(f"{len(traces)} traces, {len(train.features)} training windows", flush=True)
@@ -106,7 +127,7 @@ def main() -> None:
     print(f"scoring {len(origins)} held-out windows", flush=True)
     metrics = evaluate(parameters, origins)
     onnx_bytes = export.onnx_model(parameters).SerializeToString(deterministic=True)
-    manifest = _manifest(onnx_bytes, parameters, arguments, series.file_digests(arguments.traces), metrics)
+    manifest = _manifest(onnx_bytes, parameters, arguments, _digests(arguments), metrics)
     vectors = parity.parity_vectors(onnx_bytes, origins)
 
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Trains the demand model again: makes a Python environment, installs pinned packages, runs train.py.
 # Usage: train.sh [OPTIONS OF train.py]     as --traces DIR (default: traces/ beside this script), --out DIR, --steps N
+#        train.sh --history FILE.csv --name site-1 --out DIR    with a site's own history (`quotary history export --resolution step`)
 #        train.sh --prepare                 makes the environment alone, and prints its Python
 # Environment: QUOTARY_TRAIN_VENV  where the environment is kept (default: target/train-venv in the repository)
 set -eu

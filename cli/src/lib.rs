@@ -12,7 +12,9 @@ pub mod args;
 mod audit;
 mod credentials;
 pub mod exit;
+mod gauge;
 mod history;
+pub mod input;
 mod inspect;
 mod login;
 mod offline;
@@ -28,7 +30,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use args::{AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HistoryCommand, HostCommand, ZoneCommand};
+use args::{
+    AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HistoryCommand, HostCommand, ModelCommand, ZoneCommand,
+};
 use exit::{Code, Failure};
 use session::{Session, block_on};
 
@@ -65,8 +69,10 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
     match cli.command {
         Command::Run(args) => return run::run(args),
         Command::Forecast(args) if args.input.is_some() => return offline::hand_over(),
-        Command::Backtest(_) | Command::Anomalies(_) => return offline::hand_over(),
+        Command::Anomalies(args) if args.input.is_some() => return offline::hand_over(),
+        Command::Backtest(_) | Command::Model(ModelCommand::Verify(_)) => return offline::hand_over(),
         Command::Enter(args) => return run::enter(args),
+        Command::Gauge(args) => block_on(gauge::gauge(&args, json))?,
         Command::Login(args) => login::login(&args, credentials)?,
         Command::Agent(command) => block_on(agent::agent(&command, json))?,
         Command::Zone(ZoneCommand::Allow(args)) => zone::allow(&args, json)?,
@@ -106,7 +112,12 @@ async fn ask(session: &Session, command: Command, json: bool) -> Result<(), Fail
         Command::Grant(GrantCommand::List) => show::grants::list(session, json).await,
         Command::Plan(command) => show::plans::plan(session, command, json).await,
         Command::Report(args) => show::report::report(session, args.host.as_deref(), json).await,
-        Command::Forecast(args) => show::forecast::list(session, args.host.as_deref(), json).await,
+        Command::Forecast(args) => match args.hours {
+            Some(hours) => show::hours::list(session, args.host.as_deref(), hours, json).await,
+            None => show::forecast::list(session, args.host.as_deref(), json).await,
+        },
+        Command::Anomalies(args) => show::anomalies::list(session, &args, json).await,
+        Command::Model(command) => show::models::model(session, command, json).await,
         Command::History(HistoryCommand::Export(args)) => history::export(session, &args, json).await,
         _ => show::status::status(session, json).await,
     }

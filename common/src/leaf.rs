@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+use crate::anomaly::Anomaly;
 use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::envelope::{Name, WitnessedCheckpoint};
 use crate::evidence::PcrValue;
@@ -81,6 +82,12 @@ pub enum Decision {
     /// A shaping plan was made, or is over.
     #[n(11)]
     Planned(#[n(0)] Planned),
+    /// Series of a host, or of a sum, behaved oddly.
+    #[n(12)]
+    Anomaly(#[n(0)] Anomaly),
+    /// Another model forecasts, or is tried.
+    #[n(13)]
+    ModelChanged(#[n(0)] ModelChanged),
 }
 
 /// Leaf 0.
@@ -354,6 +361,65 @@ impl PlanChange {
             Self::Replaced => "replaced",
             Self::Voided => "voided",
             Self::Ended => "ended",
+        }
+    }
+}
+
+/// A change among the models that forecast.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ModelChanged {
+    /// What happened.
+    #[n(0)]
+    pub change: ModelChange,
+    /// The model that it happened to: SHA-256 of its ONNX file.
+    #[n(1)]
+    pub model: Digest,
+    /// Its name, by its manifest.
+    #[n(2)]
+    pub name: Text<64>,
+    /// The model that forecasts from now on; absent where none does.
+    #[n(3)]
+    pub champion: Option<Digest>,
+    /// SHA-256 of what it was decided on: of a trial the manifest, of a promotion the contest's record; absent where an operator's word or the
+    /// figures in `why` are all that there is.
+    #[n(4)]
+    pub input: Option<Digest>,
+    /// Why, with the figures.
+    #[n(5)]
+    pub why: Text<512>,
+}
+
+/// What happened to a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum ModelChange {
+    /// It is tried beside the champion.
+    #[n(1)]
+    Shadowed,
+    /// It is tried no longer.
+    #[n(2)]
+    Withdrawn,
+    /// It took the champion's place.
+    #[n(3)]
+    Promoted,
+    /// An operator took its place back.
+    #[n(4)]
+    RolledBack,
+    /// Its lines no longer held: the model before it forecasts again.
+    #[n(5)]
+    Returned,
+}
+
+impl ModelChange {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shadowed => "shadowed",
+            Self::Withdrawn => "withdrawn",
+            Self::Promoted => "promoted",
+            Self::RolledBack => "rolled-back",
+            Self::Returned => "returned",
         }
     }
 }

@@ -23,6 +23,7 @@
 //! | [`wire`] | the routes and their JSON bodies |
 #![forbid(unsafe_code)]
 
+pub mod anomaly;
 pub mod cbor;
 pub mod checkpoint;
 pub mod consistency;

@@ -71,8 +71,21 @@ pub const REASONS_MAX: usize = 32;
 pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
 /// Largest body of a dry run of zones, which brings its allow-lists along, in bytes.
 pub const ZONE_CHECK_BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A model's ONNX file, bytes; it comes as base64, with its manifest.
+pub const MODEL_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// A model's manifest, bytes.
+pub const MANIFEST_BYTES_MAX: usize = 256 * 1024;
+/// The body that brings a model, bytes.
+pub const MODEL_BODY_BYTES_MAX: usize = (MODEL_BYTES_MAX + MANIFEST_BYTES_MAX) * 4 / 3 + 4 * 1024;
 /// Largest request body on the local socket, in bytes.
 pub const SOCKET_BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// How long a gauge that an application states stands, ms: one default window. Then it is a gap.
+pub const GAUGE_HOLD_MS: u64 = 15_000;
+/// An application's statements of gauges may follow each other at this pace in the long run, ms: one each sample.
+pub const GAUGE_PACE_MS: u64 = 1_000;
+/// So many of them may come at once.
+pub const GAUGE_BURST: u64 = 5;
 
 /// Longest lease, ms: a day. A verifier that is gone, or lies, holds a limit no longer.
 pub const LEASE_MS_MAX: u64 = 24 * 3_600 * 1_000;
@@ -99,6 +112,7 @@ pub mod defaults {
     const _: () = assert!(LEASE_MARGIN_MS < LEASE_MS && LEASE_MS <= super::LEASE_MS_MAX);
 }
 
+const _: () = assert!(GAUGE_PACE_MS * GAUGE_BURST < GAUGE_HOLD_MS);
 const _: () = assert!(BATCH_VERDICTS_MAX * 120 < LEAF_BYTES_MAX);
 const _: () = assert!(ENVELOPE_BYTES_MAX < EVIDENCE_BYTES_MAX && EVIDENCE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
 const _: () = assert!(REQUESTS_MAX <= GRANTS_MAX);

@@ -90,6 +90,7 @@ reasons! {
     35 Ima "ima" 403 false true false "The IMA list does not replay to the quoted PCR 10, or what ran is not what the zone allows.";
     36 Revoked "revoked" 403 false true false "The host was revoked: enrol it again with a new join token when it is sound.";
     37 Plan "plan" 409 false false false "The plan does not hold together, or its host does not take it.";
+    38 Model "model" 409 false false false "The models do not allow it: the one that is tried is not proven better, or there is none to go back to.";
 }
 
 impl std::fmt::Display for Reason {

@@ -1,6 +1,6 @@
 //! What can be wrong with a model, its manifest or a context.
 
-use quotary_common::units::ResourceKind;
+use quotary_decide::history::Measure;
 use thiserror::Error;
 
 /// A cause whose type is the inference engine's own and stays hidden.
@@ -83,13 +83,13 @@ pub enum ModelError {
         /// Shape of what the model gave.
         found: Vec<usize>,
     },
-    /// The model was not trained for this kind of resource.
-    #[error("model {name} knows nothing of {}", .resource.unit_name())]
-    Resource {
+    /// The model was not trained for what this series measures.
+    #[error("model {name} knows nothing of {}", .measure.unit_name())]
+    Measure {
         /// The model's name.
         name: String,
-        /// The kind asked for.
-        resource: ResourceKind,
+        /// What was asked for.
+        measure: Measure,
     },
     /// The context cannot be forecast from.
     #[error("no forecast from this context: {0}")]

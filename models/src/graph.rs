@@ -8,6 +8,10 @@ use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorPr
 use crate::error::{Cause, ModelError};
 use crate::manifest::{MAX_MODEL_BYTES, Manifest};
 
+/// The longest dimension of a stored tensor: two of them make no more than tract can fold when it loads a file.
+const MAX_LENGTH: i64 = 4096;
+/// Places where tensors are joined, and how many at once: each makes one larger than a file says.
+const MAX_JOINS: usize = 4;
 const OPERATORS: [&str; 13] = [
     "Add",
     "Concat",
@@ -67,6 +71,10 @@ fn check_graph(graph: &GraphProto) -> Result<(), Cause> {
     if !graph.sparse_initializer.is_empty() {
         return Err("it holds sparse tensors".into());
     }
+    let joins = graph.node.iter().filter(|node| node.op_type == "Concat");
+    if joins.clone().count() > MAX_JOINS || joins.clone().any(|node| node.input.len() > MAX_JOINS) {
+        return Err(format!("more than {MAX_JOINS} joins, or one of more than {MAX_JOINS} tensors").into());
+    }
     graph.node.iter().try_for_each(check_node)?;
     graph.initializer.iter().try_for_each(check_tensor)
 }
@@ -103,7 +111,8 @@ fn check_tensor(tensor: &TensorProto) -> Result<(), Cause> {
         .iter()
         .try_fold(1_usize, |elements, dimension| elements.checked_mul(usize::try_from(*dimension).ok()?));
     let fits = elements.is_some_and(|elements| elements <= MAX_MODEL_BYTES / BYTES_PER_ELEMENT);
-    if fits && tensor.dims.len() <= MAX_DIMENSIONS && tensor.external_data.is_empty() {
+    let is_narrow = tensor.dims.iter().all(|dimension| *dimension <= MAX_LENGTH);
+    if fits && is_narrow && tensor.dims.len() <= MAX_DIMENSIONS && tensor.external_data.is_empty() {
         return Ok(());
     }
     Err(format!("tensor {:?} has an impossible shape or lies outside the file", tensor.name).into())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quotary_common::limits;
 use quotary_common::units::ResourceKind;
 use quotary_decide::forecast::{PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, STEPS};
 use serde::Deserialize;
@@ -11,9 +12,9 @@ use crate::error::ModelError;
 use crate::normaliser;
 
 /// Largest manifest read.
-pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
+pub const MAX_MANIFEST_BYTES: usize = limits::MANIFEST_BYTES_MAX;
 /// Largest ONNX file read: design §6 wants small models.
-pub const MAX_MODEL_BYTES: usize = 5 * 1024 * 1024;
+pub const MAX_MODEL_BYTES: usize = limits::MODEL_BYTES_MAX;
 
 const FORM: u32 = 2;
 const MAX_NAME_BYTES: usize = 64;

@@ -60,7 +60,7 @@ impl Model {
         let model = Self { reference, resources: manifest.resources, held_out: manifest.held_out, network };
         for resource in &model.resources {
             let values = [Some(1.0), None, Some(2.0), Some(3.0)];
-            model.forecast(&Past { resource: *resource, interval_s: 300, values: &values })?;
+            model.forecast(&Past { measure: (*resource).into(), interval_s: 300, values: &values })?;
         }
         Ok(model)
     }
@@ -108,8 +108,9 @@ impl Model {
     }
 
     fn prepare(&self, past: &Past<'_>, features: &mut [f32]) -> Result<Mapping, ModelError> {
-        let unknown = || ModelError::Resource { name: self.reference.name.clone(), resource: past.resource };
-        let kind = self.resources.iter().position(|kind| *kind == past.resource).ok_or_else(unknown)?;
+        let unknown = || ModelError::Measure { name: self.reference.name.clone(), measure: past.measure };
+        let known = |kind: &ResourceKind| Some(*kind) == past.measure.resource();
+        let kind = self.resources.iter().position(known).ok_or_else(unknown)?;
         let mapping = Mapping::write(past, features)?;
         if let Some(place) = features.get_mut(FEATURES + kind) {
             *place = 1.0;
@@ -144,11 +145,7 @@ impl Model {
     fn restore(&self, mapping: &Mapping, outputs: &Outputs, row: usize) -> Result<Quantiles, ModelError> {
         let fail = |output| ModelError::NotFinite { name: self.reference.name.clone(), output };
         let (steps, peaks) = outputs.row(row).ok_or_else(|| fail("steps"))?;
-        Quantiles::from_raw(
-            steps.map(|step| step.map(|value| mapping.restore(value))),
-            peaks.map(|peak| peak.map(|value| mapping.restore(value))),
-        )
-        .ok_or_else(|| fail("steps or peaks"))
+        Quantiles::from_raw(mapping.restore(steps), mapping.restore(peaks)).ok_or_else(|| fail("steps or peaks"))
     }
 }
 
@@ -160,7 +157,7 @@ impl QuantileModel for Model {
     fn quantiles(&self, pasts: &[Past<'_>]) -> Vec<Result<Quantiles, ModelFault>> {
         let told = |error: ModelError| match error {
             ModelError::Context(fault) => ModelFault::Past(fault.to_string()),
-            ModelError::Resource { .. } => ModelFault::Resource,
+            ModelError::Measure { .. } => ModelFault::Measure,
             other => ModelFault::Failed(other.to_string()),
         };
         self.forecast_all(pasts).into_iter().map(|answer| answer.map_err(told)).collect()

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use quotary_decide::forecast::{PEAK_LEVELS, PEAK_STEPS, QUANTILE_LEVELS, STEPS};
 use tract_onnx::prelude::{
-    Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TractResult, TypedRunnableModel, tvec,
+    Datum, Framework, InferenceFact, InferenceModelExt, IntoRunnable, Tensor, TractError, TractResult, TypedFact,
+    TypedModel, TypedRunnableModel, tvec,
 };
 
 use crate::error::{Cause, ModelError};
@@ -77,7 +78,9 @@ impl Network {
             let named = named.clone();
             contained(move || {
                 let fact = InferenceFact::dt_shape(f32::datum_type(), tvec!(rows, width));
-                named.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
+                let typed = named.with_input_fact(0, fact)?.into_typed()?;
+                check_cost(&typed)?;
+                typed.into_optimized()?.into_runnable()
             })
             .map_err(fail("optimising it for the manifest's shapes"))
         };
@@ -109,6 +112,32 @@ impl Network {
             peaks: next(OUTPUTS[1], [size, PEAK_STEPS.len(), PEAK_LEVELS.len()])?,
         })
     }
+}
+
+/// Values that all steps of a batch make together: a gigabyte. The shipped model makes a four hundredth of it.
+const VALUES_MAX: f64 = 2.56e8;
+/// What a batch may cost: about thirty times the shipped model, by the estimate below.
+const COST_MAX: f64 = 1e10;
+
+/// Before anything runs: a graph of few small numbers can still ask for more memory than there is, which nothing survives, or for hours.
+/// A product of matrices costs the root of the product of all three sizes; anything else with two inputs costs no more.
+#[expect(clippy::cast_precision_loss, reason = "an estimate")]
+fn check_cost(model: &TypedModel) -> TractResult<()> {
+    let size =
+        |fact: &TypedFact| fact.shape.as_concrete().map(|shape| shape.iter().map(|one| *one as f64).product::<f64>());
+    let (mut values, mut cost) = (0.0, 0.0);
+    for node in &model.nodes {
+        let unknown = || TractError::msg(format!("node {:?} has no fixed shape", node.name));
+        let made = node.outputs.iter().map(|output| size(&output.fact)).sum::<Option<f64>>().ok_or_else(unknown)?;
+        let taken = node.inputs.iter().map(|inlet| size(model.outlet_fact(*inlet).ok()?)).product::<Option<f64>>();
+        values += made;
+        cost += if node.inputs.len() == 2 { (made * taken.ok_or_else(unknown)?).sqrt() } else { made };
+    }
+    if values <= VALUES_MAX && cost <= COST_MAX {
+        return Ok(());
+    }
+    let most = format!("at most {VALUES_MAX:.0} and {COST_MAX:.0} are allowed");
+    Err(TractError::msg(format!("a batch would make {values:.0} values and cost {cost:.0}: {most}")))
 }
 
 /// Runs a step of the engine. tract panics on some malformed files (a graph that names a missing tensor); a bad model must not

@@ -6,7 +6,7 @@
 //! Multiplying a series multiplies median and scale and leaves mapped values as they are. Mapped values are cut at 10, so that one absurd
 //! value before the context blinds the model to nothing but itself; within the context it does for as long as it is there. A past of zeros has scale 0: all is mapped to zero.
 
-use quotary_decide::forecast::Past;
+use quotary_decide::forecast::{Past, is_demand};
 
 use crate::error::ContextFault;
 
@@ -91,6 +91,11 @@ impl Mapping {
     /// # Errors
     /// No value in the context; a value among the newest [`HISTORY`] that is not finite or negative; values too large to calculate with.
     pub(crate) fn write(past: &Past<'_>, features: &mut [f32]) -> Result<Self, ContextFault> {
+        write(past, features)
+    }
+
+    #[inline(always)]
+    fn write_here(past: &Past<'_>, features: &mut [f32]) -> Result<Self, ContextFault> {
         let values = newest(past)?;
         let mapping = Self::of(&values)?;
         let whole = Whole::new(mapping.mapped(&values));
@@ -110,6 +115,7 @@ impl Mapping {
         Ok(mapping)
     }
 
+    #[inline(always)]
     fn of(values: &[f64; HISTORY]) -> Result<Self, ContextFault> {
         let mut near = Ordered::<CONTEXT>::of(&values[PAST..], |value| !value.is_nan());
         let median = near.median().ok_or(ContextFault::Empty)?;
@@ -134,6 +140,7 @@ impl Mapping {
     }
 
     /// asinh by its logarithm, to the network's precision: absolute precision is what it needs. NaN stays NaN.
+    #[inline(always)]
     fn mapped<const N: usize>(&self, values: &[f64; N]) -> [f32; N] {
         let mut mapped = [0.0; N];
         // Loops over slices: compilers do several steps at once, which they do not for `map` of long arrays.
@@ -155,17 +162,58 @@ impl Mapping {
         mapped
     }
 
-    /// Maps one output back to the caller's unit. NaN stays NaN, for the caller to refuse.
-    pub(crate) fn restore(&self, output: f32) -> f64 {
-        let bounded = output.clamp(-MAPPED_LIMIT, MAPPED_LIMIT);
-        // sinh, by one exponential, to the network's precision.
-        let grown = bounded.exp();
-        self.median + self.scale * f64::from(0.5 * (grown - 1.0 / grown))
+    /// Maps outputs back to the caller's unit. NaN stays NaN, for the caller to refuse.
+    pub(crate) fn restore<const LEVELS: usize, const ROWS: usize>(
+        &self,
+        mut outputs: [[f32; LEVELS]; ROWS],
+    ) -> [[f64; LEVELS]; ROWS] {
+        let mut restored = [[0.0; LEVELS]; ROWS];
+        restore(self, outputs.as_flattened_mut(), restored.as_flattened_mut());
+        restored
     }
+}
+
+// Both are compiled once more for the wide registers of newer processors; the numbers are the same. It is not for width alone: tract's kernels
+// leave the upper halves of those registers in use, and narrow instructions after them take three times as long as else (measured: 1.6 µs in
+// place of 0.5 to put a forecast back).
+
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn write<'a>(past: &Past<'a>, features: &mut [f32]) -> Result<Mapping, ContextFault> {
+    Mapping::write_here(past, features)
+}
+
+#[multiversion::multiversion(targets("x86_64+avx2"))]
+fn restore(mapping: &Mapping, outputs: &mut [f32], restored: &mut [f64]) {
+    for value in outputs.iter_mut() {
+        *value = exp(value.clamp(-MAPPED_LIMIT, MAPPED_LIMIT));
+    }
+    for (place, grown) in restored.iter_mut().zip(outputs.iter()) {
+        // sinh, by one exponential, to the network's precision.
+        *place = mapping.median + mapping.scale * f64::from(0.5 * (grown - 1.0 / grown));
+    }
+}
+
+/// e to the power of a number from -10 to 10, to some 2e-7 of it; NaN stays NaN. In steps that a compiler can do for many numbers at once, as
+/// [`ln`]: whole powers of two by the exponent's bits, the rest by the series.
+#[inline(always)]
+fn exp(x: f32) -> f32 {
+    // Added and taken away again, it rounds to a whole number.
+    const ROUND: f32 = 12_582_912.0;
+    /// ln 2 in two parts, so that the rest is exact (Cody and Waite 1980).
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let doublings = shifted - ROUND;
+    let rest = x - doublings * LN_2_HIGH - doublings * LN_2_LOW;
+    let series = 1.0 / 120.0 + rest * (1.0 / 720.0 + rest / 5040.0);
+    let series = 1.0 + rest * (1.0 + rest * (0.5 + rest * (1.0 / 6.0 + rest * (1.0 / 24.0 + rest * series))));
+    // The low bits of what was rounded are the whole number.
+    series * f32::from_bits((shifted.to_bits() << 23).wrapping_add(0x3f80_0000))
 }
 
 /// The natural logarithm of a number from 1 to 1e6, to some 1e-7. In steps that a compiler can do for many numbers at once: the library's
 /// took a third of the normaliser's time. Halving to the mantissa, then the series of (1 + z) / (1 - z) (Abramowitz and Stegun 4.1.27).
+#[inline(always)]
 fn ln(x: f32) -> f32 {
     let bits = x.to_bits().cast_signed();
     // The exponent relative to a mantissa in sqrt(1/2) to sqrt(2). Signed, since processors turn signed numbers into floats at once.
@@ -180,18 +228,24 @@ fn ln(x: f32) -> f32 {
 }
 
 /// The newest steps with NaN in gaps.
+#[inline(always)]
 fn newest(past: &Past<'_>) -> Result<[f64; HISTORY], ContextFault> {
     let seen = past.newest(HISTORY);
     let mut values = [f64::NAN; HISTORY];
-    let first = past.values.len() - seen.len();
-    for (index, (place, value)) in values.iter_mut().skip(HISTORY - seen.len()).zip(seen).enumerate() {
-        let Some(value) = *value else { continue };
-        if !quotary_decide::forecast::is_demand(value) {
-            return Err(ContextFault::Value { index: first + index, value });
-        }
-        *place = value;
+    let mut is_sound = true;
+    for (place, value) in values[HISTORY - seen.len()..].iter_mut().zip(seen) {
+        // Without a branch: a gap is NaN, and only a value that is there can be unsound.
+        *place = value.unwrap_or(f64::NAN);
+        is_sound &= value.is_none() | is_demand(*place);
     }
-    Ok(values)
+    if is_sound {
+        return Ok(values);
+    }
+    let first = past.values.len() - seen.len();
+    let unsound =
+        seen.iter().enumerate().find_map(|(at, value)| value.filter(|value| !is_demand(*value)).map(|v| (at, v)));
+    let (at, value) = unsound.unwrap_or_default();
+    Err(ContextFault::Value { index: first + at, value })
 }
 
 /// A whole history, mapped.
@@ -208,6 +262,7 @@ struct Whole {
 
 impl Whole {
     /// From mapped values with NaN in gaps.
+    #[inline(always)]
     fn new(values: [f32; HISTORY]) -> Self {
         Self {
             values: filled(&values, 0.0),
@@ -222,6 +277,7 @@ impl Whole {
         pairs.filter(|(_, known)| **known > 0.0).map(|(value, _)| *value)
     }
 
+    #[inline(always)]
     fn statistics(&self, zero_level: f32) -> [f32; STATISTICS.len()] {
         let (mut last, mut level, mut change) = (None, 0.0, 0.0);
         for value in self.pairs(PAST) {
@@ -263,6 +319,7 @@ impl Whole {
         ]
     }
 
+    #[inline(always)]
     fn blocks(&self, means: &mut [f32], maxima: &mut [f32], mask: &mut [f32]) {
         for (at, ((mean, most), share)) in means.iter_mut().zip(maxima).zip(mask).enumerate() {
             let block = at * BLOCK..(at + 1) * BLOCK;
@@ -276,6 +333,7 @@ impl Whole {
     }
 
     /// The day before, around the hour that is forecast.
+    #[inline(always)]
     fn day(&self, day_steps: Option<usize>, day: &mut [f32], mask: &mut [f32]) {
         for (index, (place, mask)) in day.iter_mut().zip(mask).enumerate() {
             let at = day_steps.and_then(|steps| (HISTORY + index).checked_sub(steps + DAY_BEFORE));
@@ -286,6 +344,7 @@ impl Whole {
     }
 
     /// The level now, and by how much each block's peak lay above the level before that block; NaN where either is not known.
+    #[inline(always)]
     fn rises(&self, peaks: &[f32; PEAK_BLOCKS]) -> (f32, [f32; PEAK_BLOCKS]) {
         let mut level = f32::NAN;
         let mut rises = [f32::NAN; PEAK_BLOCKS];
@@ -323,6 +382,7 @@ const BLOCK_WEIGHTS: [f32; PEAK_BLOCK] = {
 const BLOCK_FADE: f32 = BLOCK_WEIGHTS[0] / LEVEL_FACTOR * (1.0 - LEVEL_FACTOR);
 
 /// Values at rank floor(quantile (n - 1)) of those that are finite; 0 without any.
+#[inline(always)]
 fn quantiles<const N: usize>(mut values: [f32; PEAK_BLOCKS], at: [f64; N]) -> [f32; N] {
     // What is not known goes to the end.
     values.iter_mut().filter(|value| !value.is_finite()).for_each(|value| *value = f32::INFINITY);
@@ -345,6 +405,7 @@ struct Ordered<const N: usize> {
 }
 
 impl<const N: usize> Ordered<N> {
+    #[inline(always)]
     fn of(values: &[f64], keep: impl Fn(f64) -> bool) -> Self {
         let mut ordered = Self { bits: [0; N], count: 0 };
         for value in values.iter().take(N) {
@@ -356,6 +417,7 @@ impl<const N: usize> Ordered<N> {
     }
 
     /// The mean; divides before adding, so that it cannot overflow.
+    #[inline(always)]
     fn mean(&self) -> f64 {
         let share = 1.0 / f64::from(count_of(self.count.max(1)));
         self.bits[..self.count].iter().map(|bits| f64::from_bits(*bits) * share).sum()
@@ -375,11 +437,13 @@ impl<const N: usize> Ordered<N> {
     }
 }
 
+#[inline(always)]
 fn sum(values: &[f32]) -> f32 {
     side_by_side(values, 0.0, |sum, value| sum + value)
 }
 
 /// Folds four chains side by side: one would wait for each step before.
+#[inline(always)]
 fn side_by_side(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> f32 {
     let mut chains = [start; 4];
     let chunks = values.chunks_exact(4);
@@ -392,6 +456,7 @@ fn side_by_side(values: &[f32], start: f32, step: impl Fn(f32, f32) -> f32) -> f
     chains.into_iter().fold(rest, step)
 }
 
+#[inline(always)]
 fn filled(values: &[f32; HISTORY], gap: f32) -> [f32; HISTORY] {
     let mut filled = *values;
     for value in &mut filled {
@@ -400,10 +465,12 @@ fn filled(values: &[f32; HISTORY], gap: f32) -> [f32; HISTORY] {
     filled
 }
 
+#[inline(always)]
 fn minimum(values: &[f32]) -> f32 {
     side_by_side(values, f32::INFINITY, |least, value| if value < least { value } else { least })
 }
 
+#[inline(always)]
 fn maximum(values: &[f32]) -> f32 {
     side_by_side(values, f32::NEG_INFINITY, |most, value| if value > most { value } else { most })
 }

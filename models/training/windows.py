@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import site
 from .form import CONTEXT_STEPS, HISTORY_STEPS, HORIZON_STEPS, PAST_STEPS, RESOURCES
 from .normaliser import map_targets, normalise, with_resource
 from .series import GRID_S, Series
@@ -17,6 +18,8 @@ GROUP_SHARE = {
     "nab_aws": 0.18,
     "synthetic": 0.40,
 }
+SITE_SHARE = 0.4
+"""Of the windows, where there is a site's own history; the other groups share the rest as before."""
 COARSENING = (1, 1, 1, 1, 2, 3, 4, 6)
 MIX_SHARE = 0.15
 OTHER_KIND_SHARE = 0.15
@@ -69,10 +72,13 @@ def _thin(rng: np.random.Generator, span: np.ndarray) -> None:
 
 
 def training_windows(series: list[Series], count: int, seed: int) -> Windows:
-    """`count` augmented windows, groups by GROUP_SHARE, none reading past `train_until`."""
+    """`count` augmented windows, groups by GROUP_SHARE (and SITE_SHARE), none reading past `train_until`."""
     rng = np.random.default_rng(seed)
-    groups = {g: [s for s in series if s.group == g and s.train_until > 0] for g in GROUP_SHARE}
-    names, shares = list(GROUP_SHARE), np.array(list(GROUP_SHARE.values()))
+    share = dict(GROUP_SHARE)
+    if any(s.group == site.GROUP for s in series):
+        share = {g: (1 - SITE_SHARE) * part for g, part in share.items()} | {site.GROUP: SITE_SHARE}
+    groups = {g: [s for s in series if s.group == g and s.train_until > 0] for g in share}
+    names, shares = list(share), np.array(list(share.values()))
     spans, kinds, days = np.empty((count, SPAN)), [], np.zeros(count, int)
     filled = 0
     while filled < count:

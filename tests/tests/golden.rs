@@ -7,6 +7,7 @@
 
 use std::path::PathBuf;
 
+use quotary_common::anomaly::{Anomaly, AnomalyFinding, AnomalyKind};
 use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version, from_bytes, to_bytes};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
 use quotary_common::envelope::*;
@@ -191,6 +192,17 @@ fn envelope_v2() {
         bytes[2] = version;
         assert!(ClaimedEnvelope::parse(&bytes[..]).is_err(), "version {version}");
     }
+}
+
+/// The list grows at its end; a number never comes to mean anything else, one of no use any more included.
+#[test]
+fn metrics_have_their_numbers_and_names() {
+    let of_each: Vec<MetricWindow> =
+        Metric::ALL.into_iter().map(|metric| MetricWindow { metric, ..window(None) }).collect();
+    golden("metrics-v1.hex", &to_bytes(&MetricWindows::new(&of_each).unwrap()));
+    let names: String =
+        Metric::ALL.iter().zip(1..).map(|(metric, number)| format!("{number} {}\n", metric.name())).collect();
+    golden("metrics-v1.txt", names.as_bytes());
 }
 
 #[test]
@@ -423,6 +435,32 @@ fn decisions() -> Vec<Decision> {
             target: Target::Unit(name("web.service")),
             input: Digest::new([31; 32]),
             what: Some(Text::new("cpu-weight 50 weight").unwrap()),
+        }),
+        Decision::Anomaly(Anomaly {
+            host: Some(HostId::new([2; 32])),
+            sum: None,
+            at_ms: 1_699_999_800_000,
+            continues: true,
+            findings: many(vec![AnomalyFinding {
+                subject: Text::new("/quotary/run-a").unwrap(),
+                resource: Text::new("cpu_millicores").unwrap(),
+                kind: AnomalyKind::LevelShift,
+                at_ms: 1_699_999_800_000,
+                score_permille: 640,
+                expected_milli: 500_000,
+                came_milli: -2_000_500,
+                points: 24,
+            }]),
+            beyond: 3,
+            input: Digest::new([32; 32]),
+        }),
+        Decision::ModelChanged(ModelChanged {
+            change: ModelChange::Promoted,
+            model: Digest::new([33; 32]),
+            name: Text::new("site-1").unwrap(),
+            champion: Some(Digest::new([33; 32])),
+            input: Some(Digest::new([34; 32])),
+            why: Text::new("its loss is 0.950 of the champion's").unwrap(),
         }),
     ]
 }

@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::core::{AuditLog, EventLog, LoadError, Queue, Settings, View, Writer, WriterError, load};
+use crate::config::{AlarmRules, Config, Times};
+use crate::core::{
+    AuditLog, EventLog, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
+};
 use crate::keyring::{self, KeyringError};
-use crate::predict::{Forecaster, Replaying, replay};
+use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
 use crate::tls;
@@ -74,8 +76,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         keyring::load(&config.data_dir, service::credentials().as_deref(), clock.now_ms()).map_err(RunError::Keys)?;
     let ca = keys.tls_chain.last().and_then(|ca| tls::spki_of(ca)).ok_or(RunError::Chain)?;
     let reader = || store.reader().map_err(RunError::Store);
-    let (model, model_name) = load_model();
-    let (forecaster, feed, forecasts) = Forecaster::new(config.timing.forecast_step_ms, model, clock);
+    let (contest, forecasts) = (Contest::default(), Forecasts::default());
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
     let zone_rules = Arc::new(config.zones);
@@ -89,18 +90,20 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
         forecasts: forecasts.clone(),
+        contest: contest.clone(),
     });
-    let state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
+    let mut state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
+    let trial = trial(&store, &mut state, &contest).map_err(RunError::Load)?;
+    let (queue, commands) = Queue::new();
+    let alarms = (&config.alarms, state.told_before());
+    let (forecaster, feed, judged) = forecaster(config.timing, trial, alarms, (&forecasts, &queue), clock);
     let audit = Arc::new(AuditLog::rebuild(&keys.deployment, keys.log, reader()?).map_err(RunError::Store)?);
     let events = EventLog::new(reader()?).map_err(RunError::Store)?;
     let view = Arc::new(View::default());
-    let (queue, commands) = Queue::new();
-    let forecaster = forecaster.keeping(queue.weak());
     let (app_reader, replay_reader) = (reader()?, reader()?);
     let logs = (Arc::clone(&audit), Arc::clone(&events));
     let mut writer = Writer::new(state, Box::new(store), Arc::clone(&view), logs, clock, feed.clone());
-    let started = started_leaf(&view, clock, config.digest);
-    writer.commit_leaf(started).map_err(RunError::Writer)?;
+    writer.commit_leaf(started_leaf(&view, clock, config.digest)).map_err(RunError::Writer)?;
     let told = Told { deployment: keys.deployment, log: &events, queue: &queue, clock };
     let deliveries = deliveries(config.webhooks, &mut writer, &told)?;
     let app = Arc::new(App {
@@ -119,11 +122,13 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         selection,
         timing: config.timing,
         clock,
-        model: model_name,
+        contest,
         queue: queue.clone(),
         view: Arc::clone(&view),
         audit,
         forecasts,
+        alarm_rules: config.alarms,
+        judged,
         feed: feed.clone(),
         events,
         streams: Streams::new(config.event_streams_max),
@@ -186,6 +191,28 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError
     Ok((listener, bound))
 }
 
+/// The models in force and their contest, as they are kept.
+fn trial(store: &SqliteStore, state: &mut State, contest: &Contest) -> Result<Trial, LoadError> {
+    let models = load_models(store, built_in())?;
+    let record = load_record(store, &models)?;
+    state.use_models(models);
+    Ok(Trial::new(contest.clone(), record))
+}
+
+/// The forecaster with its feed, and what readers see of its alarms.
+fn forecaster(
+    timing: Times,
+    trial: Trial,
+    (rules, before): (&AlarmRules, ToldBefore),
+    (forecasts, queue): (&Forecasts, &Queue),
+    clock: Clock,
+) -> (Forecaster, Feed, Judged) {
+    let alarms = Alarms::new(timing.forecast_step_ms, rules, before);
+    let judged = alarms.judged();
+    let (forecaster, feed) = Forecaster::new(timing.forecast_step_ms, trial, (alarms, forecasts.clone()), clock);
+    (forecaster.keeping(queue.weak()), feed, judged)
+}
+
 /// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
 fn run_beside(deliveries: Vec<Delivery>, queue: Queue, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
@@ -227,15 +254,13 @@ async fn tick(queue: Queue, stop: CancellationToken) {
     }
 }
 
-fn load_model() -> (Option<quotary_models::Model>, String) {
+/// The model that this program was built with.
+fn built_in() -> Option<Arc<quotary_models::Model>> {
     match quotary_models::shipped() {
-        Ok(model) => {
-            let name = format!("{} {}", model.reference().name, model.reference().sha256);
-            (Some(model), name)
-        }
+        Ok(model) => Some(Arc::new(model)),
         Err(error) => {
             tracing::error!(error = &error as &dyn std::error::Error, "the model cannot be used: EWMA answers");
-            (None, format!("none: {error}"))
+            None
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use super::RunError;
 use super::enforcement::{Done, Enforcement, Enrolment, Facts, Holding, Opened, Order, Report};
+use super::gauges::Gauges;
 use super::grants::{GRANTS_BYTES_MAX, GRANTS_FILE, Grants};
 use super::linking::Linking;
 use super::requests::{Requests, Waiting};
@@ -54,6 +55,8 @@ pub(super) struct Agent {
     pub(super) enforcement_facts: Facts,
     pub(super) holding: Holding,
     pub(super) grants: Grants,
+    /// What applications state of themselves.
+    pub(super) gauges: Gauges,
     pub(super) requests: Requests,
     pub(super) figures: Figures,
     pub(super) fold: Fold,
@@ -107,6 +110,7 @@ impl Agent {
             enforcement: opened.enforcement,
             enforcement_facts: opened.facts,
             holding: Holding::default(),
+            gauges: Gauges::default(),
             requests: Requests::default(),
             figures: Figures::default(),
             events: Vec::new(),
@@ -206,6 +210,7 @@ impl Agent {
         if let Some(last) = &self.last_sample {
             self.fold.add(&Rates::between(last, &sample));
         }
+        self.gauges.sample(&sample, &mut self.fold);
         self.last_sample = Some(sample);
     }
 
@@ -243,6 +248,7 @@ impl Agent {
             })
             .chain(holding.shaped.targets.iter().map(shaped))
             .collect();
+        self.gauges.keep(|grant| self.grants.knows(grant));
         self.holding = holding;
     }
 

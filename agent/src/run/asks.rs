@@ -1,7 +1,7 @@
 //! What the sockets ask, answered or passed on.
 
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::wire::AgentView;
+use quotary_common::wire::{AgentView, GaugeStatement, GaugesHeld};
 
 use super::agent::Agent;
 use super::enforcement::Order;
@@ -47,6 +47,9 @@ impl Agent {
                 Err(refusal) => drop(reply.send(Err(refusal))),
             },
             Ask::Enter { peer, grant, reply } => self.enter(&peer, &grant, reply),
+            Ask::StateGauges { peer, grant, gauges, reply } => {
+                let _ = reply.send(self.state_gauges(&peer, &grant, &gauges, now_ms));
+            }
             Ask::ShowAgent { reply } => self.show_agent(reply, now_ms),
             Ask::RestoreAll { reply } => match self.enforcement.order(Order::RestoreAll { reply }) {
                 Ok(()) => {
@@ -65,6 +68,30 @@ impl Agent {
     /// The grant of that name, if it is the peer's. Another's is as unknown as one that is not there.
     fn own(&self, peer: &Peer, name: &GrantName) -> Result<quotary_common::id::GrantId, Refusal> {
         self.grants.find(name.as_str(), peer.uid).ok_or_else(unknown)
+    }
+
+    /// Takes what the peer states of itself. It must run in the cgroup of its own grant: of two applications of one user
+    /// neither speaks for the other.
+    fn state_gauges(
+        &mut self,
+        peer: &Peer,
+        name: &GrantName,
+        gauges: &GaugeStatement,
+        now_ms: u64,
+    ) -> Result<GaugesHeld, Refusal> {
+        let grant = self.own(peer, name)?;
+        let Some(group) = self.grants.cgroup(&grant) else {
+            let detail = "the grant has no cgroup, since nothing is enforced here: its gauges would be nobody's series";
+            return Err(Refusal::new(Reason::Unavailable, detail));
+        };
+        if !is_within(peer.cgroup.as_str(), group.as_str()) {
+            let detail = format!("gauges are stated from within the grant's cgroup {group}, not from {}", peer.cgroup);
+            return Err(Refusal::new(Reason::NotOwner, detail));
+        }
+        self.gauges.state(grant, gauges, now_ms).map_err(|wait_ms| {
+            let detail = format!("gauges are sampled once a second: state them again in {wait_ms} ms");
+            Refusal::new(Reason::Busy, detail)
+        })
     }
 
     fn enter(&mut self, peer: &Peer, name: &GrantName, reply: Reply<quotary_common::wire::LocalGrant>) {
@@ -129,6 +156,28 @@ impl Agent {
     }
 }
 
+/// Whether a cgroup is the group, or lies below it.
+fn is_within(cgroup: &str, group: &str) -> bool {
+    let group = group.trim_end_matches('/');
+    !group.is_empty() && cgroup.strip_prefix(group).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn unknown() -> Refusal {
     Refusal::new(Reason::NotFound, "you hold no such grant")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_holds_what_is_in_it_or_below_it_and_nothing_beside_it() {
+        for inside in ["/quotary/run-a", "/quotary/run-a/worker", "/quotary/run-a/b/c"] {
+            assert!(is_within(inside, "/quotary/run-a"), "{inside}");
+        }
+        for outside in ["/", "/quotary", "/quotary/run-ab", "/quotary/run-b", "/x/quotary/run-a", ""] {
+            assert!(!is_within(outside, "/quotary/run-a"), "{outside}");
+        }
+        assert!(!is_within("/quotary/run-a", "/") && !is_within("/a", ""), "the root is no grant's group");
+    }
 }

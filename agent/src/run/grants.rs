@@ -263,6 +263,11 @@ impl Grants {
         self.entries.get(grant).and_then(|entry| entry.kept.uid)
     }
 
+    /// The cgroup that carries a grant's limits.
+    pub(super) fn cgroup(&self, grant: &GrantId) -> Option<&CgroupPath> {
+        self.entries.get(grant).and_then(|entry| entry.cgroup.as_ref())
+    }
+
     /// Grants under which nothing ran for long, and that nobody watches: whoever asked is gone.
     pub(super) fn unused(&self, now_ms: u64) -> Vec<GrantId> {
         let is_unused = |entry: &&Entry| {

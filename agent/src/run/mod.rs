@@ -12,6 +12,7 @@ mod agent;
 mod asks;
 mod enforcement;
 mod exchanging;
+mod gauges;
 mod grants;
 mod linking;
 mod requests;

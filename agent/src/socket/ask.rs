@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use quotary_common::id::RequestId;
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::wire::{AgentView, GrantRequest, LocalGrant, RequestReply, RestoreReply};
+use quotary_common::wire::{
+    AgentView, GaugeStatement, GaugesHeld, GrantRequest, LocalGrant, RequestReply, RestoreReply,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Peer;
@@ -84,6 +86,17 @@ pub enum Ask {
         grant: GrantName,
         /// The answer, once it was moved.
         reply: Reply<LocalGrant>,
+    },
+    /// To state the peer's own gauges.
+    StateGauges {
+        /// Who.
+        peer: Arc<Peer>,
+        /// Under which grant.
+        grant: GrantName,
+        /// What; within bounds.
+        gauges: GaugeStatement,
+        /// The answer.
+        reply: Reply<GaugesHeld>,
     },
     /// Root: what the agent is.
     ShowAgent {

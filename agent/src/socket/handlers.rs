@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use quotary_common::id::RequestId;
-use quotary_common::limits::SOCKET_BODY_BYTES_MAX;
+use quotary_common::limits::{GAUGE_PACE_MS, SOCKET_BODY_BYTES_MAX};
 use quotary_common::reason::Reason;
 use quotary_common::wire::{
-    AgentView, AskGrant, Empty, EnterGrant, GrantRequest, LocalGrant, Method, Nothing, ReleaseGrant, RequestReply,
-    RestoreAll, RestoreReply, Route, ShowAgent, ShowGrant, WatchGrant,
+    AgentView, AskGrant, Empty, EnterGrant, GaugeStatement, GaugesHeld, GrantRequest, LocalGrant, Method, Nothing,
+    ReleaseGrant, RequestReply, RestoreAll, RestoreReply, Route, ShowAgent, ShowGrant, StateGauges, WatchGrant,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::de::DeserializeOwned;
@@ -58,6 +58,7 @@ pub(super) fn application_routes() -> Router<Connected> {
     let router = at::<ReleaseGrant, _, _>(router, release_grant);
     let router = at::<WatchGrant, _, _>(router, watch_grant);
     let router = at::<EnterGrant, _, _>(router, enter_grant);
+    let router = at::<StateGauges, _, _>(router, state_gauges);
     with_fallbacks(router)
 }
 
@@ -207,6 +208,33 @@ async fn enter_grant(
     read_nothing(&headers, body).await?;
     let (grant, peer) = (named(&grant)?, connected.peer()?);
     Ok(Json(connected.asks.ask(|reply| Ask::Enter { peer, grant, reply }).await?))
+}
+
+fn check_gauges(gauges: &GaugeStatement) -> Result<(), Refused> {
+    if gauges.stated().next().is_none() {
+        let detail = "nothing is stated: name requests_per_minute, errors_per_minute, request_latency_microseconds";
+        return Err(Refused::new(Reason::Malformed, detail));
+    }
+    match gauges.stated().find(|(gauge, value)| *value > gauge.greatest()) {
+        Some((gauge, _)) => {
+            let detail = format!("{} may be at most {}", gauge.name(), gauge.greatest());
+            Err(Refused::new(Reason::Malformed, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn state_gauges(
+    State(connected): State<Connected>,
+    Path(grant): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<GaugesHeld>, Refused> {
+    let gauges: GaugeStatement = read(&headers, body).await?;
+    check_gauges(&gauges)?;
+    let (grant, peer) = (named(&grant)?, connected.peer()?);
+    let asked = connected.asks.ask(|reply| Ask::StateGauges { peer, grant, gauges, reply }).await;
+    asked.map(Json).map_err(|refusal| Refused::from(refusal).retry_after(GAUGE_PACE_MS))
 }
 
 async fn show_agent(State(connected): State<Connected>) -> Result<Json<AgentView>, Refused> {

@@ -1,7 +1,7 @@
 //! Answers that are no success: always JSON, always with a reason.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire;
@@ -11,29 +11,41 @@ use quotary_common::wire;
 pub(super) struct Refused {
     status: StatusCode,
     refusal: Refusal,
+    /// What to wait before the next try, ms.
+    retry_after_ms: Option<u64>,
 }
 
 impl Refused {
     /// With a status other than its reason's.
     pub(super) fn with(status: StatusCode, reason: Reason, detail: impl AsRef<str>) -> Self {
-        Self { status, refusal: Refusal::new(reason, detail) }
+        Self { status, refusal: Refusal::new(reason, detail), retry_after_ms: None }
     }
     /// With its reason's status.
     pub(super) fn new(reason: Reason, detail: impl AsRef<str>) -> Self {
         Refusal::new(reason, detail).into()
+    }
+    /// With the wait (`Retry-After`, RFC 9110 §10.2.3) where too much was asked at once.
+    #[must_use]
+    pub(super) fn retry_after(mut self, wait_ms: u64) -> Self {
+        self.retry_after_ms = (self.refusal.reason == Reason::Busy).then_some(wait_ms);
+        self
     }
 }
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let status = StatusCode::from_u16(refusal.reason.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, refusal }
+        Self { status, refusal, retry_after_ms: None }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(wire::Error::from(&self.refusal))).into_response()
+        let answer = (self.status, Json(wire::Error::from(&self.refusal)));
+        match self.retry_after_ms {
+            Some(wait_ms) => ([(header::RETRY_AFTER, wait_ms.div_ceil(1000).to_string())], answer).into_response(),
+            None => answer.into_response(),
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use quotary_common::id::GrantId;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::units::{Class, Resources};
 use quotary_common::wire::{
-    AskGrant, EnterGrant, GrantRequest, GrantState, LocalGrant, Nothing, ReleaseGrant, RequestReply, ShowGrant,
-    WatchGrant,
+    AskGrant, EnterGrant, GaugeStatement, GaugesHeld, GrantRequest, GrantState, LocalGrant, Nothing, ReleaseGrant,
+    RequestReply, ShowGrant, StateGauges, WatchGrant,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -126,6 +126,12 @@ fn answer(ask: Ask, states: &watch::Sender<LocalGrant>, waiting: &mut Vec<super:
         Ask::Watch { peer, grant, reply } => {
             drop(reply.send(owned(&peer, &grant).map(|_| states.subscribe())));
         }
+        Ask::StateGauges { gauges: GaugeStatement { errors_per_minute: Some(7), .. }, reply, .. } => {
+            drop(reply.send(Err(Refusal::new(Reason::Busy, "wait"))));
+        }
+        Ask::StateGauges { peer, grant, reply, .. } => {
+            drop(reply.send(owned(&peer, &grant).map(|_| GaugesHeld { held_for_ms: 15_000 })));
+        }
         Ask::ShowAgent { reply } => drop(reply.send(Err(Refusal::new(Reason::Unavailable, "asked")))),
         Ask::RestoreAll { reply } => {
             drop(reply.send(Ok(quotary_common::wire::RestoreReply { grants: 0, targets: 0, left: vec![] })))
@@ -169,6 +175,8 @@ async fn every_route_answers_its_caller() {
     assert_eq!(client.call::<ShowGrant>(&[&id], &Nothing {}).await.unwrap(), grant());
     let mut connection = LocalConnection::open(served.socket()).await.unwrap();
     assert_eq!(connection.call::<EnterGrant>(&[&grant().grant.hex()], &Nothing {}).await.unwrap(), grant());
+    let fine = GaugeStatement { requests_per_minute: Some(60), ..GaugeStatement::default() };
+    assert_eq!(client.call::<StateGauges>(&[&id], &fine).await.unwrap().held_for_ms, 15_000);
     client.call::<ReleaseGrant>(&[&id], &Nothing {}).await.unwrap();
     let (status, _) = served.raw(served.admin(), http("GET", "/v1/agent", "").into_bytes()).await;
     assert_eq!(status, 503, "the admin socket reaches the loop");
@@ -252,6 +260,38 @@ async fn malformed_and_oversized_input_is_refused_and_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn a_statement_of_gauges_is_bounded_and_too_many_are_told_to_wait() {
+    let served = Served::start(64);
+    let path = format!("/v1/grants/{}/gauges", grant().grant.hex());
+    for body in [
+        "",
+        "{}",
+        r#"{"requests_per_minute":null}"#,
+        r#"{"requests_per_minute":-1}"#,
+        r#"{"requests_per_minute":1.5}"#,
+        r#"{"requests_per_minute":"60"}"#,
+        r#"{"requests_per_minute":1000000000001}"#,
+        r#"{"errors_per_minute":18446744073709551615}"#,
+        r#"{"errors_per_minute":1e3}"#,
+        r#"{"request_latency_microseconds":86400000001}"#,
+        r#"{"requests_per_minute":1,"requests_per_minute":2}"#,
+        r#"{"requests_per_minute":1,"uid":0}"#,
+        r#"{"requests_per_minute":1,"cgroup":"/other"}"#,
+    ] {
+        assert_eq!(served.refused(http("POST", &path, body)).await, (400, Reason::Malformed), "{body}");
+    }
+    assert_eq!(served.asked(), 0, "nothing of it reached the loop");
+    let most = r#"{"requests_per_minute":1000000000000,"request_latency_microseconds":86400000000}"#;
+    assert_eq!(served.raw(served.socket(), http("POST", &path, most).into_bytes()).await.0, 200);
+    let (status, text) =
+        served.raw(served.socket(), http("POST", &path, r#"{"errors_per_minute":7}"#).into_bytes()).await;
+    assert_eq!((status, reason(&text)), (429, Reason::Busy));
+    assert!(text.to_ascii_lowercase().contains("\r\nretry-after: 1\r\n"), "{text}");
+    let none = http("POST", "/v1/grants/7777/gauges", r#"{"requests_per_minute":1}"#);
+    assert_eq!(served.refused(none).await, (404, Reason::NotFound));
+}
+
+#[tokio::test]
 async fn one_uid_has_so_many_connections_and_no_more() {
     let served = Served::start(2);
     let held = [UnixStream::connect(served.socket()).unwrap(), UnixStream::connect(served.socket()).unwrap()];
@@ -329,8 +369,10 @@ async fn another_uid_sees_no_grant_but_its_own_and_never_the_admin_routes() {
         ("DELETE", format!("/v1/grants/{}", grant().id)),
         ("GET", format!("/v1/grants/{}/events", grant().id)),
         ("POST", format!("/v1/grants/{}/enter", grant().id)),
+        ("POST", format!("/v1/grants/{}/gauges", grant().id)),
     ] {
-        let (status, text) = as_another_uid(&served, &served.socket(), &http(method, &path, ""));
+        let body = if path.ends_with("gauges") { r#"{"requests_per_minute":1}"# } else { "" };
+        let (status, text) = as_another_uid(&served, &served.socket(), &http(method, &path, body));
         assert_eq!(status, 404, "{method} {path}");
         assert!(!text.contains("/quotary/run-x"), "nothing of it shows");
     }

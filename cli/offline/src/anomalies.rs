@@ -17,11 +17,17 @@ const INTERVAL_MS: i64 = 300_000;
 /// Does it.
 pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure> {
     let unreadable = |fault: Fault| Failure::of(Code::Unreadable, &fault);
-    let file =
-        File::open(&args.input).map_err(|source| unreadable(Fault::Read { path: args.input.clone(), source }))?;
+    let input = args.input.as_ref().ok_or_else(|| {
+        Failure::new(Code::Usage, "--input FILE.csv names the recorded series; without it, `quotary` asks the verifier")
+    })?;
+    let is_input = |path: &std::path::PathBuf| std::fs::canonicalize(path).ok() == std::fs::canonicalize(input).ok();
+    if let Some(path) = args.out.iter().chain(&args.plot).find(|path| path.exists() && is_input(path)) {
+        return Err(Failure::new(Code::Usage, format!("{} is the input: say another file", path.display())));
+    }
+    let file = File::open(input).map_err(|source| unreadable(Fault::Read { path: input.clone(), source }))?;
     let (mut rows, mut texts): (Vec<Row>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     let mut progress = Progress::new("rows read");
-    each_row(&args.input, file, &args.column, |row| {
+    each_row(input, file, &args.column, |row| {
         let index = i64::try_from(rows.len()).unwrap_or(i64::MAX);
         let time_ms = row.time_s.map_or_else(|| index.saturating_mul(INTERVAL_MS), ms);
         // Without timestamps, rows are told apart by their number.
@@ -36,12 +42,12 @@ pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure>
     .map_err(unreadable)?;
     drop(progress);
     if rows.is_empty() {
-        return Err(unreadable(Fault::Empty { path: args.input.clone(), column: args.column.clone() }));
+        return Err(unreadable(Fault::Empty { path: input.clone(), column: args.column.clone() }));
     }
     let judged: Vec<JudgedRow> = judge_rows(rows).collect();
 
     if let Some(path) = &args.plot {
-        let name = format!("{}:{}", args.input.file_name().unwrap_or_default().to_string_lossy(), args.column);
+        let name = format!("{}:{}", input.file_name().unwrap_or_default().to_string_lossy(), args.column);
         files::write(path, plot::anomalies(&name, &judged).as_bytes())?;
     }
     let scored = csv(&judged, &texts)?;

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use quotary_cli::args::BacktestArgs;
 use quotary_cli::exit::{Code, Failure};
 use quotary_cli::present::{self, Align, Progress, Table};
-use quotary_decide::backtest::{Method, Plan, Policy, Recorded, SeriesScores, Summary, run, summarise};
+use quotary_decide::backtest::{Method, Origins, Recorded, SeriesScores, SizingRule, Summary, run, summarise};
 use quotary_decide::forecast::{Forecast, Ladder, STEPS};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -42,11 +42,11 @@ pub(crate) fn backtest(args: &BacktestArgs, json: bool) -> Result<(), Failure> {
     let (mut done, total) = (0_u64, recordings.iter().map(|(recording, _)| origins(recording, args)).sum());
     let mut scores = Vec::new();
     for (index, (recording, column)) in recordings.iter().enumerate() {
-        let resource = resource(&args.series, column);
+        let resource = resource(&args.series, recording, column)?;
         let recorded =
             Recorded { name: &recording.name, resource, interval_s: recording.interval_s, values: &recording.values };
-        let plan = Plan { from: from(recording, args), stride: args.stride as usize, lessons: LESSONS };
-        scores.push(run(&ladder, &recorded, &plan, |step, forecast| {
+        let origins = Origins { from: from(recording, args), stride: args.stride as usize, lessons: LESSONS };
+        scores.push(run(&ladder, &recorded, &origins, |step, forecast| {
             done += 1;
             progress.tell(done, total);
             // An origin in whose step no row lies has no row to be told by.
@@ -146,7 +146,7 @@ impl Report {
                 "{name}: {} series ({} constant and {} too short left out), {} hours ({} more with gaps)\n",
                 part.series, part.constant, part.unscored, part.windows, part.gaps
             );
-            let _ = writeln!(text, "{}\n{}", methods(part).render(false), policies(part).render(false));
+            let _ = writeln!(text, "{}\n{}", methods(part).render(false), sizing(part).render(false));
         }
         String::from_utf8(text).unwrap_or_default()
     }
@@ -157,6 +157,7 @@ fn methods(part: &Summary) -> Table {
         ("METHOD", Align::Left),
         ("SERIES", Align::Right),
         ("MASE", Align::Right),
+        ("WQL", Align::Right),
         ("WQL/LAST", Align::Right),
         ("WQL/EWMA", Align::Right),
         ("WQL/SEASONAL", Align::Right),
@@ -176,6 +177,7 @@ fn methods(part: &Summary) -> Table {
             method.name().to_owned(),
             figures.series.to_string(),
             ratio(figures.mase_median),
+            ratio(figures.wql_mean),
             ratio(figures.wql_ratio_to_last_value),
             ratio(figures.wql_ratio_to_ewma),
             ratio(figures.wql_ratio_to_seasonal_naive),
@@ -190,7 +192,7 @@ fn methods(part: &Summary) -> Table {
     table
 }
 
-fn policies(part: &Summary) -> Table {
+fn sizing(part: &Summary) -> Table {
     let columns = [
         ("SIZED BY", Align::Left),
         ("OVERRUN", Align::Right),
@@ -199,10 +201,10 @@ fn policies(part: &Summary) -> Table {
         ("FACTOR", Align::Right),
     ];
     let mut table = Table::new(&columns, "nothing was sized");
-    for (policy, figures) in &part.policies {
+    for (rule, figures) in &part.sizing {
         let share = |value: f64| format!("{value:.3}");
         table.row([
-            policy.name().to_owned(),
+            rule.name().to_owned(),
             share(figures.overrun),
             share(figures.slack),
             share(figures.slack_at_overrun),
@@ -220,6 +222,7 @@ fn summary(part: &Summary) -> Value {
             let value = json!({
                 "series": figures.series,
                 "mase": figures.mase_median,
+                "wql": figures.wql_mean,
                 "wql_ratio_to_last_value": figures.wql_ratio_to_last_value,
                 "wql_ratio_to_ewma": figures.wql_ratio_to_ewma,
                 "wql_ratio_to_seasonal_naive": figures.wql_ratio_to_seasonal_naive,
@@ -229,17 +232,17 @@ fn summary(part: &Summary) -> Value {
             Some((method.name().to_owned(), value))
         })
         .collect();
-    let policies: serde_json::Map<String, Value> = Policy::ALL
+    let sizing: serde_json::Map<String, Value> = SizingRule::ALL
         .into_iter()
-        .filter_map(|policy| {
-            let figures = part.policies.get(&policy)?;
+        .filter_map(|rule| {
+            let figures = part.sizing.get(&rule)?;
             let value = json!({
                 "overrun": figures.overrun,
                 "slack": figures.slack,
                 "slack_at_5_percent_overrun": figures.slack_at_overrun,
                 "factor": figures.factor,
             });
-            Some((policy.name().to_owned(), value))
+            Some((rule.name().to_owned(), value))
         })
         .collect();
     json!({
@@ -249,6 +252,6 @@ fn summary(part: &Summary) -> Value {
         "windows": part.windows,
         "gap_windows": part.gaps,
         "methods": methods,
-        "policies": policies,
+        "sizing": sizing,
     })
 }

@@ -6,7 +6,7 @@ use quotary_cli::args::{ForecastArgs, ResourceName, SeriesArgs};
 use quotary_cli::exit::{Code, Failure};
 use quotary_cli::present::{self, Align, Table};
 use quotary_common::units::ResourceKind;
-use quotary_decide::forecast::{Calibration, Forecast, Ladder, PEAK_LEVELS, Past, QUANTILE_LEVELS, STEPS};
+use quotary_decide::forecast::{Calibration, Forecast, Ladder, Method, PEAK_LEVELS, Past, QUANTILE_LEVELS, STEPS};
 use serde::Serialize;
 
 use crate::recording::{Recording, guessed_resource};
@@ -70,15 +70,25 @@ pub(crate) fn word(resource: ResourceKind) -> &'static str {
     }
 }
 
-/// What a column measures: as told, or as its name suggests.
-pub(crate) fn resource(args: &SeriesArgs, column: &str) -> ResourceKind {
-    match args.resource {
+/// What a recording measures: as told, as the file says, or as the column's name suggests.
+///
+/// # Errors
+/// The file says what no resource is.
+pub(crate) fn resource(args: &SeriesArgs, recording: &Recording, column: &str) -> Result<ResourceKind, Failure> {
+    Ok(match args.resource {
         Some(ResourceName::Cpu) => ResourceKind::Cpu,
         Some(ResourceName::Memory) => ResourceKind::Memory,
         Some(ResourceName::Disk) => ResourceKind::Disk,
         Some(ResourceName::Network) => ResourceKind::Network,
-        None => guessed_resource(column),
-    }
+        None => match &recording.resource {
+            None => guessed_resource(column),
+            Some(told) => ResourceKind::ALL.into_iter().find(|kind| kind.unit_name() == told).ok_or_else(|| {
+                let text =
+                    format!("{}: `{told}` is no resource: say as what it is forecast (--resource)", recording.name);
+                Failure::new(Code::Refused, text)
+            })?,
+        },
+    })
 }
 
 /// The interval in seconds, if one is given.
@@ -99,10 +109,10 @@ pub(crate) fn forecast(args: &ForecastArgs, json: bool) -> Result<(), Failure> {
     let unreadable = |fault: &dyn std::error::Error| Failure::of(Code::Unreadable, fault);
     let interval_s = interval_s(&args.series)?;
     let recording = Recording::read_until(input, column, interval_s, args.at).map_err(|fault| unreadable(&fault))?;
-    let resource = resource(&args.series, column);
+    let resource = resource(&args.series, &recording, column)?;
     let row = args.at.unwrap_or_else(|| recording.row_count());
     let (_, values) = recording.before(row).map_err(|fault| unreadable(&fault))?;
-    let past = Past { resource, interval_s: recording.interval_s, values: &values };
+    let past = Past { measure: resource.into(), interval_s: recording.interval_s, values: &values };
 
     let model = model()?;
     let ladder = Ladder::new(Some(&model));
@@ -126,7 +136,8 @@ pub(crate) fn forecast(args: &ForecastArgs, json: bool) -> Result<(), Failure> {
 
 fn print(forecast: &Forecast, row: usize) -> Result<(), Failure> {
     let method = match &forecast.model {
-        Some(model) => format!("{} {}", forecast.method.name(), model.name),
+        Some(model) if forecast.method == Method::Model => format!("model {}", model.name),
+        Some(model) => format!("{}, in part {}", forecast.method.name(), model.name),
         None => forecast.method.name().to_owned(),
     };
     let age = present::duration(forecast.history_age_s.saturating_mul(1000));

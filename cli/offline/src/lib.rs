@@ -12,13 +12,14 @@ mod anomalies;
 pub mod backtest;
 mod files;
 pub mod forecast;
+mod model;
 mod plot;
 mod recording;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use quotary_cli::args::{AnomaliesArgs, BacktestArgs, ForecastArgs};
+use quotary_cli::args::{AnomaliesArgs, BacktestArgs, ForecastArgs, ModelCommand};
 use quotary_cli::exit::{Code, Failure};
 use quotary_models::Model;
 
@@ -44,6 +45,9 @@ enum Verb {
     Forecast(ForecastArgs),
     /// Try the forecasts on recorded series, beside the field's simple rules
     Backtest(BacktestArgs),
+    /// Load a model as the verifier would
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Score how unusual each point of a recorded series is
     Anomalies(AnomaliesArgs),
 }
@@ -61,6 +65,8 @@ pub fn main() -> ExitCode {
         Verb::Forecast(args) => forecast::forecast(&args, cli.json),
         Verb::Backtest(args) => backtest::backtest(&args, cli.json),
         Verb::Anomalies(args) => anomalies::anomalies(&args, cli.json),
+        Verb::Model(ModelCommand::Verify(files)) => model::verify(&files, cli.json),
+        Verb::Model(_) => Err(Failure::new(Code::Usage, "only `model verify` is done offline: ask `quotary`")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

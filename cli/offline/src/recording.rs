@@ -2,7 +2,8 @@
 //!
 //! The column `timestamp` is RFC 3339, `YYYY-MM-DD HH:MM:SS` (taken as UTC) or Unix seconds; without it rows are one interval apart.
 //! Missing values, numbers that are no demand and steps without a row are gaps; several rows of one step are averaged; a row whose
-//! time lies before the row above it counts where it belongs, if the step is still open, and is left out otherwise.
+//! time lies before the row above it counts where it belongs, if the step is still open, and is left out otherwise. A file that
+//! `quotary history export` wrote says itself whose series it is and of what; one of several series is none.
 
 use std::fmt;
 use std::io::Read;
@@ -70,6 +71,18 @@ pub enum Fault {
         /// What is there.
         text: String,
     },
+    /// It is an export of several series.
+    #[error("{}, line {line}: `{now}` after `{before}`: a file of several series: export one (--host, --subject, --resource), or each to a file of its own (--out DIR/)", path.display())]
+    Several {
+        /// The file.
+        path: PathBuf,
+        /// The line, 1 being the header.
+        line: u64,
+        /// Host, subject and resource of the first series.
+        before: String,
+        /// Of the next.
+        now: String,
+    },
     /// There is no row, or no value.
     #[error("{}: column `{column}` holds no value", path.display())]
     Empty {
@@ -105,6 +118,8 @@ pub struct Recording {
     pub interval_s: u64,
     /// Mean per step, oldest first; gaps are `None`.
     pub values: Vec<Option<f64>>,
+    /// What it measures, where the file says so.
+    pub resource: Option<String>,
     /// Unix seconds of the first step's begin; 0 for a file without timestamps.
     pub start_s: f64,
     /// For each row of the file the step that it lies in, and what it adds to it.
@@ -134,8 +149,8 @@ impl Recording {
     /// As [`Recording::read`], and there is no such row; `until` may be the one after the last.
     pub fn read_until(path: &Path, column: &str, interval_s: Option<u64>, until: Option<usize>) -> Result<Self, Fault> {
         let file = std::fs::File::open(path).map_err(|source| Fault::Read { path: path.to_owned(), source })?;
-        let rows = read_rows(path, file, column, until)?;
-        Self::from_rows(path, rows, column, interval_s, until)
+        let (rows, resource) = read_rows(path, file, column, until)?;
+        Self::from_rows(path, (rows, resource), column, interval_s, until)
     }
 
     /// The same from anything that can be read; `path` names it.
@@ -143,13 +158,13 @@ impl Recording {
     /// # Errors
     /// As [`Recording::read`].
     pub fn from_reader(path: &Path, input: impl Read, column: &str, interval_s: Option<u64>) -> Result<Self, Fault> {
-        let rows = read_rows(path, input, column, None)?;
-        Self::from_rows(path, rows, column, interval_s, None)
+        let (rows, resource) = read_rows(path, input, column, None)?;
+        Self::from_rows(path, (rows, resource), column, interval_s, None)
     }
 
     fn from_rows(
         path: &Path,
-        mut rows: Vec<Row>,
+        (mut rows, resource): (Vec<Row>, Option<String>),
         column: &str,
         interval_s: Option<u64>,
         until: Option<usize>,
@@ -169,6 +184,7 @@ impl Recording {
             name: format!("{}:{column}", path.file_name().unwrap_or_default().to_string_lossy()),
             interval_s,
             values: Vec::new(),
+            resource,
             start_s: rows.iter().find_map(|row| row.0).unwrap_or_default(),
             rows: Vec::with_capacity(rows.len()),
             left_out: 0,
@@ -287,14 +303,22 @@ pub fn guessed_resource(column: &str) -> ResourceKind {
 
 type Row = (Option<f64>, Option<f64>);
 
-/// All rows, or those up to and with row `until`.
-fn read_rows(path: &Path, input: impl Read, column: &str, until: Option<usize>) -> Result<Vec<Row>, Fault> {
-    let mut rows = Vec::new();
+/// All rows, or those up to and with row `until`; and what they measure, where the file says so.
+fn read_rows(
+    path: &Path,
+    input: impl Read,
+    column: &str,
+    until: Option<usize>,
+) -> Result<(Vec<Row>, Option<String>), Fault> {
+    let (mut rows, mut resource) = (Vec::new(), None);
     each_row(path, input, column, |row| {
+        if resource.is_none() {
+            resource = row.resource.map(str::to_owned);
+        }
         rows.push((row.time_s, row.value));
         until.is_none_or(|until| rows.len() <= until)
     })?;
-    Ok(rows)
+    Ok((rows, resource))
 }
 
 /// A row as it stands in the file, and what it says.
@@ -308,6 +332,8 @@ pub(crate) struct RowText<'a> {
     pub(crate) text: &'a str,
     /// The value; `None` for a gap.
     pub(crate) value: Option<f64>,
+    /// What it measures, where the file says so.
+    pub(crate) resource: Option<&'a str>,
 }
 
 /// Reads a file row by row, as long as `each` wants more.
@@ -332,6 +358,9 @@ pub(crate) fn each_row(
         return Err(Fault::Column { path: path.to_owned(), column: column.to_owned(), found });
     };
     let time_at = place("timestamp").filter(|at| *at != value_at);
+    // The three columns by which an export tells its series apart.
+    let series_at = place("host").zip(place("subject")).zip(place("resource"));
+    let mut series: Option<String> = None;
     for record in reader.records() {
         let record = record.map_err(broken)?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -345,7 +374,16 @@ pub(crate) fn each_row(
             Some(_) => Some(unix_s(time).ok_or_else(|| fault("timestamp", time))?),
         };
         let text = record.get(value_at).unwrap_or_default();
-        if !each(RowText { time, time_s, text, value: number(text).map_err(|()| fault("number", text))? }) {
+        let resource = series_at.and_then(|(_, at)| record.get(at));
+        if let Some(((host, subject), resource)) = series_at {
+            let cells = [host, subject, resource].map(|at| record.get(at).unwrap_or_default());
+            let now = cells.join(" ");
+            let before = series.get_or_insert_with(|| now.clone());
+            if *before != now {
+                return Err(Fault::Several { path: path.to_owned(), line, before: before.clone(), now });
+            }
+        }
+        if !each(RowText { time, time_s, text, resource, value: number(text).map_err(|()| fault("number", text))? }) {
             return Ok(());
         }
     }

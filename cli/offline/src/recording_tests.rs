@@ -45,6 +45,18 @@ fn rows_of_one_step_are_averaged_and_late_ones_left_out() {
 }
 
 #[test]
+fn an_export_says_what_it_is_of_and_one_of_several_series_is_refused() {
+    let header = "timestamp,host,subject,resource,mean\n";
+    let one = format!("{header}0,h,host,memory_bytes,5\n300,h,host,memory_bytes,6\n");
+    assert_eq!(read(&one, "mean").unwrap().resource.as_deref(), Some("memory_bytes"));
+    assert_eq!(read("timestamp,host,mean\n0,a,5\n300,b,6\n", "mean").unwrap().resource, None, "no export");
+    for other in ["300,i,host,memory_bytes,6", "300,h,/a,memory_bytes,6", "300,h,host,cpu_millicores,6"] {
+        let told = read(&format!("{header}0,h,host,memory_bytes,5\n{other}\n"), "mean").unwrap_err().to_string();
+        assert!(told.contains("line 3") && told.contains("several series"), "{told}");
+    }
+}
+
+#[test]
 fn faults_name_file_line_and_what_is_wrong() {
     let told = |text, column| read(text, column).unwrap_err().to_string();
     assert!(told("a,b\n1,2\n", "v").contains("no column `v`; its header has a, b"));

@@ -118,7 +118,7 @@ fn several_columns_are_series_of_their_own_kind() {
         json(directory.path(), &["backtest", "--input", "web.csv", "--column", "cpu", "--column", "mem", "--json"]);
     assert_eq!(report["all"]["series"], 2);
     assert_eq!((&report["cpu"]["series"], &report["memory"]["series"]), (&1.into(), &1.into()));
-    assert!(report["memory"]["policies"]["vpa-p90"]["slack_at_5_percent_overrun"].as_f64().unwrap() > 0.0);
+    assert!(report["memory"]["sizing"]["vpa-p90"]["slack_at_5_percent_overrun"].as_f64().unwrap() > 0.0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ Examples:
   quotary events --follow                       what happens from now on, until Ctrl-C
   quotary events --follow --from 0 --json       everything and what comes, one JSON object a line
 
-Kinds: enrolled, ak-replaced, verdict-changed, zone-changed, epoch-raised, revoked. A stream that breaks is resumed \
+Kinds: enrolled, ak-replaced, verdict-changed, zone-changed, epoch-raised, revoked, anomaly. A stream that breaks is resumed \
 after the last event that was shown, so that nothing is missed.")]
 pub(crate) struct EventsArgs {
     /// Begin at this leaf of the audit log (default: the first; with --follow: the next)

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 /// `quotary history …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum HistoryCommand {
-    /// Write metric history as CSV: what hosts, applications, tenants and pools used
+    /// Write metric history as CSV: what hosts, applications, tenants and pools used, and what applications stated
     Export(HistoryExportArgs),
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct HistoryExportArgs {
     /// Only this subject's: `host`, a cgroup's path, `tenant:NAME` or `pool:NAME`
     #[arg(long, value_name = "SUBJECT")]
     pub(crate) subject: Option<String>,
-    /// Only this resource: cpu, memory, disk or network
+    /// Only this resource: cpu, memory, storage, disk or network; or of what applications state: requests, errors or latency
     #[arg(long, value_name = "RESOURCE")]
     pub(crate) resource: Option<String>,
     /// How long an interval is

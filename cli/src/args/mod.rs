@@ -7,8 +7,10 @@
 
 mod audit;
 mod events;
+mod gauge;
 mod history;
 mod inspect;
+mod model;
 mod offline;
 mod plan;
 mod quantity;
@@ -22,8 +24,10 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
 pub(crate) use events::EventsArgs;
+pub(crate) use gauge::GaugeArgs;
 pub(crate) use history::{HistoryCommand, HistoryExportArgs};
 pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
+pub use model::{ModelCommand, ModelFiles};
 pub use offline::{AnomaliesArgs, BacktestArgs, ForecastArgs, ResourceName, SeriesArgs};
 pub(crate) use plan::{PlanCommand, PlanDraftArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
@@ -37,6 +41,7 @@ Examples:
   quotary host list                             all hosts with their verdicts
   quotary host show h-3k7q                      one host, by the beginning of its id
   quotary events --follow                       hear of revocations, findings and changes of zone
+  quotary anomalies --since 1d                  series that behaved oddly, with the figures behind it
   quotary token join --zone lab --cpu 4 --memory 8G --out join.token
                                                 admit one host, with what it has
   quotary run --cpu 500m --memory 256M -- make  run a command under a grant
@@ -58,7 +63,8 @@ Exit codes:
 
 Environment:
   QUOTARY_CREDENTIALS  the file with verifier and token (default: ~/.config/quotary/credentials.toml)
-  QUOTARY_SOCKET       the agent's socket, for `quotary run` (default: /run/quotary/agent.sock)
+  QUOTARY_SOCKET       the agent's socket, for `quotary run` and `quotary gauge` (default: /run/quotary/agent.sock)
+  QUOTARY_GRANT        the grant's id, for `quotary gauge`: `quotary run` sets it for its command
   NO_COLOR             never print in bold";
 
 /// Quotary: resources granted on attested load, moved along plans, changed by quorum, kept in a log.
@@ -111,8 +117,11 @@ pub(crate) enum Command {
     Forecast(ForecastArgs),
     /// Try the forecasts on recorded series, beside the field's simple rules (offline)
     Backtest(BacktestArgs),
-    /// Score how unusual each point of a recorded series is (offline)
+    /// Show series that behaved oddly, or score a recorded series offline
     Anomalies(AnomaliesArgs),
+    /// Models that forecast: shown, verified, tried beside the one that forecasts, promoted on proof, rolled back
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// What was used, as it is kept
     #[command(subcommand)]
     History(HistoryCommand),
@@ -133,6 +142,8 @@ pub(crate) enum Command {
     Agent(AgentCommand),
     /// Run a command under a grant, inside a cgroup of its own
     Run(RunArgs),
+    /// State how the application fares (requests, errors, latency), from within `quotary run`
+    Gauge(GaugeArgs),
     /// The second half of `run`: enters the grant's cgroup and becomes the command
     #[command(name = "__enter", hide = true)]
     Enter(EnterArgs),

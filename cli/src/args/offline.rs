@@ -23,6 +23,7 @@ pub enum ResourceName {
 Examples:
   quotary forecast                    what the verifier forecasts now
   quotary forecast --host h-3k7q      of one host
+  quotary forecast --hours 168        the next week, hour by hour
   quotary forecast --input web.csv --column cpu --plot web.svg
                                       the next hour of a recorded series
   quotary forecast --input web.csv --column cpu --at 2016 --json
@@ -37,6 +38,14 @@ pub struct ForecastArgs {
     /// Only this host's: h-…, hexadecimal, or a beginning of either
     #[arg(long, value_name = "HOST", conflicts_with_all = ["input", "column", "at", "interval", "resource", "plot"])]
     pub host: Option<String>,
+    /// Hour by hour, so many hours from the one that is not over yet: by what was used in the same hours of the days before
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=168),
+        conflicts_with_all = ["input", "column", "at", "interval", "resource", "plot"]
+    )]
+    pub hours: Option<u16>,
     /// Forecast this recorded series, offline, in place of asking the verifier
     #[arg(long, value_name = "FILE.csv", requires = "column", help_heading = "Offline")]
     pub input: Option<PathBuf>,
@@ -75,9 +84,9 @@ Examples:
 
 Each origin is forecast from the rows before it alone, by the ladder that the
 verifier uses, beside last value, EWMA and seasonal naive. Told per method:
-MASE, weighted quantile loss (WQL) beside last value and EWMA, pinball loss and
-coverage at .90, .95 and .99; per way to size an hour: how much of the request
-stays unused (slack) when 5 % of hours overrun it.")]
+MASE, weighted quantile loss (WQL) and its ratio to that of last value and EWMA,
+pinball loss and coverage at .90, .95 and .99; per way to size an hour: how much
+of the request stays unused (slack) when 5 % of hours overrun it.")]
 pub struct BacktestArgs {
     /// Recorded series, as for `quotary forecast`
     #[arg(long, value_name = "FILE.csv", required = true, num_args = 1..)]
@@ -109,23 +118,35 @@ pub struct BacktestArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  quotary anomalies                   alarms of the verifier's series, newest first
+  quotary anomalies --since 1d --host h-3k7q
+                                      of the last day, of one host
   quotary anomalies --input cpu.csv > scored.csv
+                                      score a recorded series, offline
   quotary anomalies --input cpu.csv --out scored.csv --plot cpu.svg
 
-Reads `timestamp,value`; writes `timestamp,value,anomaly_score,kind`, one line
+Without --input the verifier is asked: each alarm names the place, the series
+that were odd at about the same time, what came and what was to be expected.
+With --input: reads `timestamp,value`; writes `timestamp,value,anomaly_score,kind`, one line
 for each row, each score from that row and the rows before it alone, in 0 to 1.
 Kinds: spike, level-shift, flatline, leak, unusual-density, unusual-shape.")]
 pub struct AnomaliesArgs {
-    /// The recorded series
-    #[arg(long, value_name = "FILE.csv")]
-    pub input: PathBuf,
+    /// Only this host's: h-…, hexadecimal, or a beginning of either
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["input", "column", "out", "plot"])]
+    pub host: Option<String>,
+    /// Only what was told in this time, as 30m, 12h or 7d
+    #[arg(long, value_name = "TIME", value_parser = super::quantity::duration_ms, conflicts_with_all = ["input", "column", "out", "plot"])]
+    pub since: Option<u64>,
+    /// Score this recorded series, offline, in place of asking the verifier
+    #[arg(long, value_name = "FILE.csv", help_heading = "Offline")]
+    pub input: Option<PathBuf>,
     /// The column that holds it
-    #[arg(long, value_name = "NAME", default_value = "value")]
+    #[arg(long, value_name = "NAME", default_value = "value", requires = "input", help_heading = "Offline")]
     pub column: String,
     /// Write here in place of standard output
-    #[arg(long, value_name = "OUT.csv")]
+    #[arg(long, value_name = "OUT.csv", requires = "input", help_heading = "Offline")]
     pub out: Option<PathBuf>,
     /// Draw the series and its scores into this file
-    #[arg(long, value_name = "FILE.svg")]
+    #[arg(long, value_name = "FILE.svg", requires = "input", help_heading = "Offline")]
     pub plot: Option<PathBuf>,
 }

@@ -1,6 +1,7 @@
 //! Amounts, times and labels as people type them.
 
 use clap::Args;
+use quotary_common::metric::Gauge;
 use quotary_common::units::{Class, Resources, parse_bytes, parse_cpu_millicores};
 use quotary_common::wire::Right;
 
@@ -74,6 +75,13 @@ const WAIT_MS_MAX: u64 = 300_000;
 pub(crate) fn wait_ms(text: &str) -> Result<u64, String> {
     let wait = duration_ms(text)?;
     if wait > WAIT_MS_MAX { Err("the agent waits five minutes at most: use 300s or less".to_owned()) } else { Ok(wait) }
+}
+
+/// Reads a gauge's value: a whole number in its unit.
+pub(crate) fn gauge(gauge: Gauge, text: &str) -> Result<u64, String> {
+    let greatest = gauge.greatest();
+    let value = text.parse::<u64>().ok().filter(|value| *value <= greatest);
+    value.ok_or_else(|| format!("`{text}` is no value of {}: use a whole number from 0 to {greatest}", gauge.name()))
 }
 
 /// Reads `key=value`.

@@ -45,7 +45,7 @@ pipes, job control and keys work as usual. quotary stays beside it, passes on th
 QUIT, TERM, USR1, USR2, CONT, TSTP, WINCH), ends with its exit code, and gives the grant back.
 While they are in the terminal's foreground, INT and QUIT are taken to come from the keyboard, which sends them to \
 both: to interrupt the command from another process then, send TERM.
-The command finds its grant's id in QUOTARY_GRANT.
+The command finds its grant's id in QUOTARY_GRANT; with it, `quotary gauge` states how the application fares.
 
 Exit codes: the command's own; 128 and the signal's number if a signal ended it; 126 if it cannot be executed; 127 \
 if there is none of that name; 64 if quotary's own arguments are wrong; 69 or 77 if there is no grant and \

@@ -206,6 +206,8 @@ pub(super) fn verdicts(decision: &Decision) -> &[Verdict] {
         | Decision::EpochRaised(_)
         | Decision::TokenMade(_)
         | Decision::Planned(_)
+        | Decision::Anomaly(_)
+        | Decision::ModelChanged(_)
         | Decision::Started(_) => &[],
     }
 }

@@ -7,7 +7,6 @@
 //! only where there is no reason and no problem, 1 where there is one, 2 where a file is not what it should be.
 //! Must never: decide by itself, or read more of a file than its kind can have.
 
-mod files;
 mod text;
 
 use quotary_decide::eventlog::{EventLog, EventLogReport, LOG_BYTES_MAX};
@@ -20,8 +19,8 @@ use quotary_common::limits::{ATTEST_BYTES_MAX, ENVELOPE_BYTES_MAX, SIGNATURE_BYT
 
 use crate::args::{EkArgs, InspectCommand, QuoteArgs};
 use crate::exit::{Code, Failure};
+use crate::input::{read, unreadable};
 use crate::{now_ms, present, show};
-use files::{read, unreadable};
 
 /// Largest file of an attestation key, in bytes: a PEM text with what its tool wrote around it.
 const AK_BYTES_MAX: usize = 16 * 1024;

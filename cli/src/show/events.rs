@@ -122,6 +122,10 @@ fn what(event: &HostEvent) -> String {
         parts.push(format!("zone {before} → {now}"));
     }
     parts.extend(event.epoch.map(|epoch| format!("epoch {epoch}")));
+    if let Some(told) = &event.anomaly {
+        let more = if told.more > 0 { format!(" and {} more", told.more) } else { String::new() };
+        parts.push(format!("{} of {} {}{more}", told.kind.code(), told.subject, told.resource));
+    }
     if !event.reasons.is_empty() {
         let codes: Vec<&str> = event.reasons.iter().map(|reason| reason.code()).collect();
         parts.push(format!("({})", codes.join(", ")));
@@ -145,6 +149,7 @@ mod tests {
             zone_before: Some("mea\u{1b}sured".to_owned()),
             zone: Some("joined".to_owned()),
             epoch: None,
+            anomaly: None,
         }
     }
 

@@ -38,15 +38,11 @@ fn table(forecasts: &[ForecastView]) -> Table {
         let (over, peaks) = longest_peak(forecast);
         let peak =
             |level| at_level(&forecast.peak_levels, peaks, level).map_or("-".to_owned(), |v| rounded(forecast, v));
-        let method = match &forecast.model {
-            Some(model) => format!("{} ({model})", forecast.method),
-            None => forecast.method.clone(),
-        };
         table.row([
             forecast.host.map_or_else(|| "-".to_owned(), |host| host.to_string()),
             subject(forecast),
             forecast.resource.clone(),
-            method,
+            method(forecast),
             over.map_or_else(|| "-".to_owned(), |seconds| present::duration(seconds.saturating_mul(1000))),
             peak(0.5),
             peak(0.9),
@@ -58,12 +54,23 @@ fn table(forecasts: &[ForecastView]) -> Table {
     table
 }
 
-/// Whose demand it is: a cgroup's, the host's, or a sum's.
+/// By what it was forecast: the rung, and the model where that has a share.
+fn method(forecast: &ForecastView) -> String {
+    match &forecast.model {
+        Some(model) if forecast.method == "model" => format!("model ({model})"),
+        Some(model) => format!("{}, in part {model}", forecast.method),
+        None if forecast.insufficient_history => format!("{} (insufficient_history)", forecast.method),
+        None => forecast.method.clone(),
+    }
+}
+
+/// Whose demand it is: a cgroup's, the host's, a sum's, or that of a grant of which nothing was seen yet.
 fn subject(forecast: &ForecastView) -> String {
-    match (&forecast.cgroup, &forecast.tenant, &forecast.pool) {
-        (Some(cgroup), _, _) => cgroup.clone(),
-        (_, Some(tenant), _) => format!("tenant {tenant}"),
-        (_, _, Some(pool)) => format!("pool {pool}"),
+    match (&forecast.cgroup, &forecast.tenant, &forecast.pool, &forecast.grant) {
+        (Some(cgroup), ..) => cgroup.clone(),
+        (_, Some(tenant), ..) => format!("tenant {tenant}"),
+        (_, _, Some(pool), _) => format!("pool {pool}"),
+        (.., Some(grant)) => format!("grant {grant}"),
         _ => "host".to_owned(),
     }
 }
@@ -89,12 +96,17 @@ fn medians(forecast: &ForecastView) -> Vec<f64> {
 
 /// A forecast value with its resource's unit.
 fn rounded(forecast: &ForecastView, value: f64) -> String {
+    amount(&forecast.resource, value)
+}
+
+/// The same of a resource by its name.
+pub(super) fn amount(resource: &str, value: f64) -> String {
     if !value.is_finite() {
         return "-".to_owned();
     }
     // Text is the only way from a float to an integer that cannot truncate or wrap unseen.
     match format!("{:.0}", value.max(0.0)).parse::<u64>() {
-        Ok(whole) => present::amount(&forecast.resource, whole),
+        Ok(whole) => present::amount(resource, whole),
         Err(_) => "-".to_owned(),
     }
 }
@@ -113,6 +125,7 @@ mod tests {
             grant: None,
             resource: "memory_bytes".to_owned(),
             method: "model".to_owned(),
+            insufficient_history: false,
             model: Some("demand-1".to_owned()),
             model_sha256: None,
             interval_s: 5,
@@ -140,10 +153,18 @@ mod tests {
     #[test]
     fn a_forecast_of_no_history_shows_dashes() {
         let mut none = forecast();
-        none.method = "insufficient_history".to_owned();
+        (none.method, none.insufficient_history) = ("declared".to_owned(), true);
+        none.grant = Some(quotary_common::id::GrantId::new([7; 32]));
         (none.model, none.steps, none.peaks) = (None, vec![], [].into());
         let text = table(&[none]).render(false);
-        assert!(text.contains("insufficient_history") && text.contains(" - "), "{text}");
+        assert!(text.contains("declared (insufficient_history)") && text.contains(" - "), "{text}");
+        assert!(text.contains("grant g-"), "{text}");
+    }
+
+    #[test]
+    fn a_model_with_the_lesser_share_is_told_as_such() {
+        let mixed = ForecastView { method: "ewma".to_owned(), ..forecast() };
+        assert_eq!(method(&mixed), "ewma, in part demand-1");
     }
 
     #[test]

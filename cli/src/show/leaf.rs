@@ -2,6 +2,7 @@
 
 use quotary_common::envelope::WitnessedCheckpoint;
 use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, Verdict};
+use quotary_common::wire::AnomalyFindingView;
 use quotary_decide::audit::kind_of;
 use serde_json::{Value, json};
 
@@ -35,6 +36,8 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
             let what = planned.what.as_ref().map(|what| format!(": {what}")).unwrap_or_default();
             format!("{} {}, {} of {}{what}", planned.plan, planned.change.name(), planned.target, planned.host)
         }
+        Decision::Anomaly(anomaly) => super::anomalies::leaf(anomaly),
+        Decision::ModelChanged(m) => format!("model {} {}: {}", m.name, m.change.name(), m.why),
     }
 }
 
@@ -109,6 +112,13 @@ fn decision(decision: &Decision) -> Value {
         }),
         Decision::Planned(p) => json!({
             "host": p.host, "plan": p.plan, "change": p.change, "target": p.target, "input": p.input, "what": p.what,
+        }),
+        Decision::Anomaly(a) => json!({
+            "host": a.host, "sum": a.sum, "at_ms": a.at_ms, "continues": a.continues, "beyond": a.beyond, "input": a.input,
+            "findings": a.findings.iter().map(AnomalyFindingView::from).collect::<Vec<_>>(),
+        }),
+        Decision::ModelChanged(m) => json!({
+            "change": m.change.name(), "model": m.model, "name": m.name, "champion": m.champion, "input": m.input, "why": m.why,
         }),
     }
 }

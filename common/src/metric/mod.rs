@@ -7,6 +7,7 @@
 //! Must never: make a window before somebody looks at it. They are most of an envelope, so [`MetricWindows`] keeps the
 //! canonical bytes that they came in, which are checked in one pass.
 
+mod gauge;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::cbor::Text;
 use crate::limits::NAME_BYTES_MAX;
 
+pub use gauge::Gauge;
 pub use windows::{MetricWindows, WindowForm};
 
 /// What a window measures; the unit stands in the name. The numbers are those of the forms.
@@ -52,11 +54,17 @@ pub enum Metric {
     CpuThrottledPpm = 13,
     /// Round trip to a peer (label), microseconds.
     LatencyMicroseconds = 14,
+    /// Requests that an application says it took, per minute (docs/decisions/0016).
+    RequestsPerMinute = 15,
+    /// Failures that an application states, per minute.
+    ErrorsPerMinute = 16,
+    /// What an application says that one of its requests takes, microseconds.
+    RequestLatencyMicroseconds = 17,
 }
 
 impl Metric {
     /// Every metric, in the order of their numbers, which begin at 1.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::CpuMillicores,
         Self::MemoryBytes,
         Self::StorageBytes,
@@ -71,10 +79,13 @@ impl Metric {
         Self::IoPressureFullPpm,
         Self::CpuThrottledPpm,
         Self::LatencyMicroseconds,
+        Self::RequestsPerMinute,
+        Self::ErrorsPerMinute,
+        Self::RequestLatencyMicroseconds,
     ];
 
     /// The greatest number.
-    const NUMBER_MAX: u8 = Self::LatencyMicroseconds as u8;
+    const NUMBER_MAX: u8 = Self::RequestLatencyMicroseconds as u8;
 
     const fn number(self) -> u8 {
         self as u8

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::anomaly::AnomalyTold;
 use crate::id::DeploymentId;
 use crate::reason::Reason;
 
@@ -39,6 +40,7 @@ kinds! {
     ZoneChanged "zone-changed" "A trusted host went from one trust zone to another.";
     EpochRaised "epoch-raised" "A finding ended a host's trust and its grants at once: the reasons say which.";
     Revoked "revoked" "An operator revoked a host: its trust and its grants have ended until it enrols anew.";
+    Anomaly "anomaly" "Series of a host, or of a tenant or pool, behaved oddly: what, is told with it. It ends no trust.";
 }
 
 /// A text that names no kind of event.
@@ -69,7 +71,7 @@ pub struct HostEvent {
     pub time_ms: u64,
     /// What happened.
     pub kind: EventKind,
-    /// The host, in its shown form (`h-…`).
+    /// The host, in its shown form (`h-…`); of an anomaly in a sum, `tenant:NAME` or `pool:NAME`.
     pub host: String,
     /// Findings behind it.
     pub reasons: Vec<Reason>,
@@ -82,6 +84,9 @@ pub struct HostEvent {
     /// The host's epoch from now on, where the event says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// What is odd, of an anomaly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anomaly: Option<AnomalyTold>,
 }
 
 /// The body of a webhook: at least one event, in the order of their leaves.
@@ -120,7 +125,8 @@ mod tests {
 
     #[test]
     fn a_kind_keeps_its_code_in_every_form() {
-        let codes = ["enrolled", "ak-replaced", "verdict-changed", "zone-changed", "epoch-raised", "revoked"];
+        let codes =
+            ["enrolled", "ak-replaced", "verdict-changed", "zone-changed", "epoch-raised", "revoked", "anomaly"];
         assert_eq!(EventKind::ALL.iter().map(|kind| kind.code()).collect::<Vec<_>>(), codes);
         for kind in EventKind::ALL {
             assert_eq!(kind.code().parse(), Ok(*kind));
@@ -128,7 +134,7 @@ mod tests {
             assert!(kind.meaning().ends_with('.'));
         }
         let error = "revokd".parse::<EventKind>().unwrap_err().to_string();
-        assert!(error.contains("`revokd`") && error.ends_with("epoch-raised, revoked"), "{error}");
+        assert!(error.contains("`revokd`") && error.ends_with("revoked, anomaly"), "{error}");
     }
 
     #[test]
@@ -142,6 +148,7 @@ mod tests {
             zone_before: None,
             zone: None,
             epoch: Some(2),
+            anomaly: None,
         };
         let json = serde_json::to_string(&event).unwrap();
         let expected = r#"{"leaf_index":7,"time_ms":1,"kind":"revoked","host":"h-a","reasons":["revoked"],"epoch":2}"#;

@@ -26,8 +26,9 @@ pub struct HistorySeries {
     pub host: Option<HostId>,
     /// `host`, a cgroup's path, `tenant:NAME` or `pool:NAME`.
     pub subject: String,
-    /// What is measured, with its unit: `cpu_millicores`, `memory_bytes`, `disk_bytes_per_second`,
-    /// `network_bits_per_second`.
+    /// What is measured, with its unit: `cpu_millicores`, `memory_bytes`, `storage_bytes`, `disk_bytes_per_second`,
+    /// `network_bits_per_second`; or what an application states: `requests_per_minute`, `errors_per_minute`,
+    /// `request_latency_microseconds`.
     pub resource: String,
     /// Its points, oldest first.
     pub points: Vec<HistoryPoint>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::route::{Empty, Nothing, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, Name};
 use crate::id::{GrantId, HostId, PlanId, RequestId};
+use crate::metric::Gauge;
 use crate::plan::{ShapedControl, Target};
 use crate::units::{Class, Resources};
 
@@ -21,6 +22,8 @@ routes! { LOCAL_ROUTES:
         "The caller's own grant each time it changes, one JSON object a line, until it ends.";
     EnterGrant Post "/v1/grants/{id}/enter" Peer (Nothing) -> (LocalGrant)
         "Moves the connected peer itself into the grant's cgroup.";
+    StateGauges Post "/v1/grants/{id}/gauges" Peer (GaugeStatement) -> (GaugesHeld)
+        "States the caller's own gauges, from within the cgroup of its own grant; each stands for 15 s, then it is a gap.";
 }
 
 routes! { ADMIN_ROUTES:
@@ -122,6 +125,46 @@ pub struct ControlView {
     pub actual: Option<String>,
     /// Whether the kernel acts on it.
     pub effective: bool,
+}
+
+/// What an application says of itself now: only what it names is stated, and what it stated before stands its time.
+///
+/// It is the application's own word: it is signed with the host's evidence and recorded, and never sizes a grant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GaugeStatement {
+    /// Requests that it takes, per minute (at most 10^12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// What fails of what it does, per minute (at most 10^12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errors_per_minute: Option<u64>,
+    /// What one request takes, microseconds (at most a day): a mean or a percentile, always the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_latency_microseconds: Option<u64>,
+}
+
+impl GaugeStatement {
+    /// What it says of one gauge.
+    pub const fn get(&self, gauge: Gauge) -> Option<u64> {
+        match gauge {
+            Gauge::RequestsPerMinute => self.requests_per_minute,
+            Gauge::ErrorsPerMinute => self.errors_per_minute,
+            Gauge::RequestLatencyMicroseconds => self.request_latency_microseconds,
+        }
+    }
+
+    /// Each gauge that it states, with its value.
+    pub fn stated(&self) -> impl Iterator<Item = (Gauge, u64)> {
+        Gauge::ALL.into_iter().filter_map(|gauge| Some((gauge, self.get(gauge)?)))
+    }
+}
+
+/// What became of a statement of gauges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GaugesHeld {
+    /// How long the values stand from now on, ms, unless they are stated again.
+    pub held_for_ms: u64,
 }
 
 /// The agent, for root on its host.

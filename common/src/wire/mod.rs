@@ -4,19 +4,25 @@
 //! right does not compile, and a client cannot send another body than the router takes. Bodies refuse
 //! unknown fields in requests; replies may grow.
 
+mod anomaly;
 mod appraisal;
 mod event;
+mod forecast;
 mod history;
 mod local;
+mod model;
 mod plan;
 mod report;
 mod route;
 mod verifier;
 
+pub use anomaly::*;
 pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
+pub use forecast::{HourlyForecasts, HourlySeries};
 pub use history::{HistoryPoint, HistorySeries, HistoryView};
 pub use local::*;
+pub use model::*;
 pub use plan::*;
 pub use report::*;
 pub use route::{

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::anomaly::AnomaliesView;
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::event::{HostEvent, WebhookView};
+use super::forecast::HourlyForecasts;
 use super::history::HistoryView;
+use super::model::{ModelRequest, ModelsView, PromotionRequest, RollbackRequest};
 use super::plan::{PlanRequest, PlanView};
 use super::report::ReportView;
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, EnrolmentId, GrantId, HostId, TokenId};
-use crate::limits::ZONE_CHECK_BODY_BYTES_MAX;
+use crate::limits::{MODEL_BODY_BYTES_MAX, ZONE_CHECK_BODY_BYTES_MAX};
 use crate::units::{Class, Resources};
 
 routes! { VERIFIER_ROUTES:
@@ -54,8 +57,22 @@ routes! { VERIFIER_ROUTES:
         "What plans and grants would have limited on hosts that only watch (`observe`, `dry-run`), by their windows; of one host or all.";
     ListForecasts Get "/v1/forecasts" Read (Nothing) -> (Vec<ForecastView>)
         "The current forecast of each host and application, and of the sums of tenants and pools.";
+    ListHourlyForecasts Get "/v1/forecasts/hourly{?host,subject,resource,hours,after}" Read (Nothing) -> (HourlyForecasts)
+        "Forecasts of the next `hours` (24; at most 168), hour by hour, page by page: of all or of one `host`, `subject` (as in history) and `resource`; `after` is the page before's `next`.";
     ShowHistory Get "/v1/history{?host,subject,resource,resolution,from,after}" Read (Nothing) -> (HistoryView)
         "Metric history, page by page: points of one `minute` (default), `step` or `hour`, from Unix ms `from` on, of all or of one `host`, `subject` (`host`, a cgroup's path, `tenant:NAME`, `pool:NAME`) and `resource`; `after` is the page before's `next`.";
+    ListAnomalies Get "/v1/anomalies{?host,since}" Read (Nothing) -> (AnomaliesView)
+        "Alarms of series that behaved oddly, the newest first, at most 1,000; of one `host`, told from Unix ms `since` on; and how many series are judged or still warming up.";
+    ListModels Get "/v1/models" Read (Nothing) -> (ModelsView)
+        "The models that forecast and are tried, how good their forecasts were, and what the contest between them comes to.";
+    ShadowModel Post "/v1/models/challenger" Admin (ModelRequest) -> (ModelsView)
+        "Tries a model beside the one that forecasts, on the same series; nothing else changes." at most MODEL_BODY_BYTES_MAX;
+    WithdrawModel Delete "/v1/models/challenger" Admin (Nothing) -> (ModelsView)
+        "Ends the trial of a model.";
+    PromoteModel Post "/v1/models/promotion" Admin (PromotionRequest) -> (ModelsView)
+        "Lets the model that is tried forecast, if it is proven better.";
+    RollBackModel Post "/v1/models/rollback" Admin (RollbackRequest) -> (ModelsView)
+        "Lets the model forecast again that did before.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
         "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
@@ -373,7 +390,7 @@ pub struct ForecastView {
     /// The host; absent for the sum of a tenant or a pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<HostId>,
-    /// The application's cgroup; absent for the host, and for a sum.
+    /// The application's cgroup; absent for the host, for a sum, and for a grant that nothing was seen of yet.
     pub cgroup: Option<String>,
     /// The tenant whose applications are summed, on whatever host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -383,13 +400,19 @@ pub struct ForecastView {
     pub pool: Option<String>,
     /// The grant, if the application runs under one.
     pub grant: Option<GrantId>,
-    /// What is forecast: `cpu_millicores`, `memory_bytes`, `disk_bytes_per_second`, `network_bits_per_second`.
+    /// What is forecast: `cpu_millicores`, `memory_bytes`, `storage_bytes`, `disk_bytes_per_second`,
+    /// `network_bits_per_second`; or what an application states: `requests_per_minute`, `errors_per_minute`,
+    /// `request_latency_microseconds`.
     pub resource: String,
-    /// `model` or `ewma`; a series that is too young for both has no forecast yet.
+    /// `model` or `ewma`, whichever has the greater share; `climatology` (of what little is known, and of series like this one) or
+    /// `declared` (the request) for a series that is too young for both.
     pub method: String,
-    /// Name of the model, where one answered.
+    /// Whether the series has too little history of its own: `climatology` and `declared`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insufficient_history: bool,
+    /// Name of the model, where one has a share in the answer.
     pub model: Option<String>,
-    /// SHA-256 of the model, where one answered.
+    /// SHA-256 of the model, where one has a share in the answer.
     pub model_sha256: Option<String>,
     /// One step, seconds.
     pub interval_s: u64,
@@ -401,7 +424,7 @@ pub struct ForecastView {
     pub peak_levels: Vec<f64>,
     /// Peak over so many seconds from now, one value for each level.
     pub peaks: BTreeMap<String, Vec<f64>>,
-    /// Points of history it rests on.
+    /// Points of the series' own history it rests on.
     pub history_rows: u64,
     /// Age of the oldest, seconds.
     pub history_age_s: u64,

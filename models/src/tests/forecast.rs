@@ -29,7 +29,7 @@ impl Vector {
             "network" => ResourceKind::Network,
             other => unreachable!("{other}"),
         };
-        Past { resource, interval_s: self.interval_s, values: &self.values }
+        Past { measure: resource.into(), interval_s: self.interval_s, values: &self.values }
     }
 }
 
@@ -183,7 +183,7 @@ fn a_context_that_is_no_demand_is_an_error() {
 #[test]
 fn a_model_is_not_asked_about_resources_it_does_not_know() {
     let error = shipped().unwrap().forecast(&of(ResourceKind::Storage, &[Some(1.0)])).unwrap_err();
-    assert!(matches!(error, ModelError::Resource { resource: ResourceKind::Storage, .. }), "{error}");
+    assert!(matches!(error, ModelError::Measure { measure, .. } if measure == ResourceKind::Storage.into()), "{error}");
 }
 
 proptest! {

@@ -24,7 +24,7 @@ fn assert_near<'a>(
 }
 
 fn of(resource: ResourceKind, values: &[Option<f64>]) -> Past<'_> {
-    Past { resource, interval_s: 300, values }
+    Past { measure: resource.into(), interval_s: 300, values }
 }
 
 fn some(values: &[f64]) -> Vec<Option<f64>> {

@@ -63,6 +63,40 @@ fn a_graph_with_an_unknown_operator_or_a_large_attribute_is_refused() {
 }
 
 #[test]
+fn a_graph_that_would_grow_without_end_is_refused_before_anything_runs() {
+    use tract_onnx::pb::{ModelProto, NodeProto};
+    use tract_onnx::prelude::Framework as _;
+
+    let framework = tract_onnx::onnx();
+    let grown = |joins: usize, width: usize| {
+        let mut proto: ModelProto = framework.proto_model_for_read(&mut &*SHIPPED_ONNX).unwrap();
+        let graph = proto.graph.as_mut().unwrap();
+        let mut name = "features".to_owned();
+        let mut nodes = Vec::new();
+        for at in 0..joins {
+            let next = format!("grown_{at}");
+            let mut join = NodeProto { op_type: "Concat".to_owned(), ..NodeProto::default() };
+            join.input = vec![name; width];
+            join.output = vec![next.clone()];
+            let axis = graph.node.iter().flat_map(|node| &node.attribute).find(|one| one.name == "axis").unwrap();
+            let mut axis = axis.clone();
+            axis.i = 0;
+            join.attribute = vec![axis];
+            nodes.push(join);
+            name = next;
+        }
+        nodes.append(&mut graph.node);
+        graph.node = nodes;
+        proto
+    };
+    for (joins, width) in [(30, 2), (1, 30)] {
+        let manifest = crate::manifest::Manifest::check(SHIPPED_MANIFEST).unwrap();
+        let refused = format!("{:?}", crate::graph::check(&manifest, &grown(joins, width)).unwrap_err());
+        assert!(refused.contains("joins"), "{refused}");
+    }
+}
+
+#[test]
 fn an_oversized_file_is_refused() {
     let large = vec![0; MAX_MODEL_BYTES + 1];
     assert!(matches!(Model::load(&manifest_pinning(&large), &large), Err(ModelError::ModelTooLarge { .. })));

@@ -71,7 +71,7 @@ pub(super) fn measure(round: Duration) -> anyhow::Result<Prediction> {
     let pasts: Vec<Past<'_>> = series
         .iter()
         .zip(RESOURCES.into_iter().cycle())
-        .map(|(values, resource)| Past { resource, interval_s: 300, values })
+        .map(|(values, resource)| Past { measure: resource.into(), interval_s: 300, values })
         .collect();
     progress("prediction, one forecast and many at once, onnxruntime beside them");
     let (mut rounds, mut version) = (Vec::new(), String::new());

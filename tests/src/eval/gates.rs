@@ -3,7 +3,7 @@
 use std::fmt;
 
 use quotary_common::units::ResourceKind;
-use quotary_decide::backtest::{Method, Policy, SeriesScores, Summary, summarise};
+use quotary_decide::backtest::{Method, SeriesScores, SizingRule, Summary, summarise};
 use serde_json::{Value, json};
 
 /// One figure and its bounds.
@@ -70,10 +70,10 @@ pub fn judge(scores: &[SeriesScores]) -> Vec<Gate> {
     {
         gates.push(Gate::within(format!("coverage of the {level} line, calibrated"), found, bounds));
     }
-    let slack = |policy| all.policies.get(&policy).map_or(missing, |figures| figures.slack_at_overrun);
-    let ours = slack(Policy::Quotary);
-    for policy in Policy::ALL.into_iter().filter(|policy| policy.is_rule()) {
-        gates.push(Gate::at_most(format!("slack at 5 % overrun, beside {}", policy.name()), ours, slack(policy)));
+    let slack = |rule| all.sizing.get(&rule).map_or(missing, |figures| figures.slack_at_overrun);
+    let ours = slack(SizingRule::Quotary);
+    for rule in SizingRule::ALL.into_iter().filter(|rule| rule.is_simple()) {
+        gates.push(Gate::at_most(format!("slack at 5 % overrun, beside {}", rule.name()), ours, slack(rule)));
     }
     gates
 }

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
-use quotary_decide::backtest::{Plan, Recorded, SeriesScores, run as backtest};
+use quotary_decide::backtest::{Origins, Recorded, SeriesScores, run as backtest};
 use quotary_decide::forecast::Ladder;
 use quotary_models::Model;
 use quotary_offline::backtest::Report;
@@ -77,8 +77,8 @@ fn score(traces: &[Trace], model: &Model) -> Vec<SeriesScores> {
                 interval_s: trace.interval_s,
                 values: &trace.values,
             };
-            let plan = Plan { from: trace.from, stride: STRIDE, lessons: quotary_offline::forecast::LESSONS };
-            let scores = backtest(&ladder, &recorded, &plan, |_, _| {});
+            let origins = Origins { from: trace.from, stride: STRIDE, lessons: quotary_offline::forecast::LESSONS };
+            let scores = backtest(&ladder, &recorded, &origins, |_, _| {});
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             done.insert(index, scores);
             if done.len().is_multiple_of(100) {

@@ -1,6 +1,6 @@
 //! Every deciding part of the verifier, without I/O: given state, input and the time, what follows and why.
 //!
-//! Does: attest (quotes, EK chains, credentials), eventlog (boot logs), ima (measurement lists), inspect (the offline
+//! Does: alarm (which anomalies are told), attest (quotes, EK chains, credentials), eventlog (boot logs), ima (measurement lists), inspect (the offline
 //! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), observe (what limits
 //! would have done), audit (the Merkle tree, its offline check).
 //! May assume: that `common` bounded what it decoded; nothing else about its input.
@@ -8,11 +8,13 @@
 //! Must never: read a clock, a file, a socket or a random source; import a crate of this workspace but `common`.
 #![forbid(unsafe_code)]
 
+pub mod alarm;
 pub mod allocate;
 pub mod anomaly;
 pub mod attest;
 pub mod audit;
 pub mod backtest;
+pub mod contest;
 pub mod eventlog;
 pub mod forecast;
 pub mod history;

@@ -31,7 +31,9 @@ pub struct Issuer<'a> {
 
 /// The claims of a host's result. Its end is the end of the host's trust; a host that is not trusted has one that ends at
 /// once.
-pub fn ear_claims(host: &Host, issuer: Issuer<'_>) -> Value {
+///
+/// `warnings` are names of what was noticed of it since its last evidence: they make a trusted host's status a warning, and nothing else.
+pub fn ear_claims(host: &Host, warnings: &[&str], issuer: Issuer<'_>) -> Value {
     let progress = &host.progress;
     let trusted = host.is_trusted(issuer.now_ms);
     let end_ms = if trusted { progress.valid_until_ms } else { issuer.now_ms };
@@ -41,21 +43,21 @@ pub fn ear_claims(host: &Host, issuer: Issuer<'_>) -> Value {
         "exp": end_ms / 1000,
         "ear.verifier-id": { "developer": "Quotary", "build": format!("{} {}", issuer.verifier, issuer.version) },
         "submods": { "host": {
-            "ear.status": status(host, trusted),
+            "ear.status": status(host, warnings, trusted),
             "ear.trustworthiness-vector": vector(host, trusted),
             "ear.appraisal-policy-id": progress.zone.as_ref().filter(|_| trusted).map(|zone| format!("zone:{}", zone.as_str())),
             "quotary.host": host.record.host.hex(),
             "quotary.evidence": progress.evidence.map(|evidence| evidence.hex()),
-            "quotary.findings": progress.findings.iter().map(|finding| finding.as_str()).collect::<Vec<_>>(),
+            "quotary.findings": progress.findings.iter().map(|finding| finding.as_str()).chain(warnings.iter().copied()).collect::<Vec<_>>(),
         }},
     })
 }
 
-fn status(host: &Host, trusted: bool) -> &'static str {
+fn status(host: &Host, warnings: &[&str], trusted: bool) -> &'static str {
     match (host.progress.revoked.is_some(), trusted) {
         (true, _) => "contraindicated",
         // What it states of its load is no part of what booted and runs there.
-        (_, true) if host.progress.findings.iter().all(LoadFinding::is_named) => "affirming",
+        (_, true) if warnings.is_empty() && host.progress.findings.iter().all(LoadFinding::is_named) => "affirming",
         (_, true) => "warning",
         // Evidence came, and no zone holds any more; or none came yet.
         (_, false) if host.progress.sequence > 0 => "contraindicated",

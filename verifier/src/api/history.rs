@@ -7,9 +7,8 @@ use std::time::Duration;
 use quotary_common::id::HostId;
 use quotary_common::instant::rfc3339;
 use quotary_common::reason::{Reason, Refusal};
-use quotary_common::units::ResourceKind;
 use quotary_common::wire::{self, HistoryPoint, HistorySeries, HistoryView};
-use quotary_decide::history::{Chunk, Point, Resolution, Subject, Watermark};
+use quotary_decide::history::{Chunk, Measure, Point, Resolution, Subject, Watermark};
 
 use super::App;
 use super::mount::Call;
@@ -22,6 +21,8 @@ use crate::store::Scan;
 const POINTS_MAX: usize = 20_000;
 /// Chunks that are read for one page at most.
 const CHUNKS_MAX: usize = 48;
+/// What may be asked for.
+pub(super) const MEASURES: &str = "resource must be cpu, memory, storage, disk, network, requests, errors or latency";
 /// How long the forecaster may take to tell what no chunk holds.
 const LIVE_WITHIN: Duration = Duration::from_secs(20);
 /// How long a chunk may be on its way to the store.
@@ -31,7 +32,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(200);
 struct Wanted {
     host: Option<HostId>,
     subject: Option<Subject>,
-    resource: Option<ResourceKind>,
+    measure: Option<Measure>,
     resolution: Resolution,
     span_ms: u64,
     from_ms: u64,
@@ -47,7 +48,7 @@ struct Place {
 /// Points of one page by series and interval.
 #[derive(Default)]
 struct Gathered {
-    series: BTreeMap<(Subject, ResourceKind), BTreeMap<u64, Point>>,
+    series: BTreeMap<(Subject, Measure), BTreeMap<u64, Point>>,
     count: usize,
 }
 
@@ -91,7 +92,7 @@ pub(super) async fn history(call: Call<wire::ShowHistory>) -> Result<HistoryView
     Ok(view(&wanted, place.host, gathered, next))
 }
 
-fn malformed(detail: &str) -> Refusal {
+pub(super) fn malformed(detail: &str) -> Refusal {
     Refusal::new(Reason::Malformed, detail)
 }
 
@@ -110,10 +111,8 @@ fn wanted(call: &Call<wire::ShowHistory>) -> Result<(Wanted, Option<String>), Re
         })?),
         None => None,
     };
-    let resource = match resource {
-        Some(text) => {
-            Some(resource_named(text).ok_or_else(|| malformed("resource must be cpu, memory, disk or network"))?)
-        }
+    let measure = match resource {
+        Some(text) => Some(Measure::named(text).ok_or_else(|| malformed(MEASURES))?),
         None => None,
     };
     let resolution = resolution.map_or(Some(Resolution::Minute), Resolution::named);
@@ -121,10 +120,11 @@ fn wanted(call: &Call<wire::ShowHistory>) -> Result<(Wanted, Option<String>), Re
     let from_ms =
         from.map_or(Ok(0), |text| text.parse().map_err(|_| malformed("from must be an instant in Unix ms")))?;
     let span_ms = resolution.span_ms(call.app.timing.forecast_step_ms);
-    Ok((Wanted { host, subject, resource, resolution, span_ms, from_ms }, after.map(str::to_owned)))
+    Ok((Wanted { host, subject, measure, resolution, span_ms, from_ms }, after.map(str::to_owned)))
 }
 
-fn named(text: &str) -> Option<Subject> {
+/// The subject of that name.
+pub(super) fn named(text: &str) -> Option<Subject> {
     match text.split_once(':') {
         _ if text == "host" => Some(Subject::Host),
         _ if text.starts_with('/') => Some(Subject::Cgroup(text.to_owned())),
@@ -134,18 +134,13 @@ fn named(text: &str) -> Option<Subject> {
     }
 }
 
-fn subject_name(subject: &Subject) -> String {
+pub(super) fn subject_name(subject: &Subject) -> String {
     match subject {
         Subject::Host => "host".to_owned(),
         Subject::Cgroup(path) => path.clone(),
         Subject::Tenant(name) => format!("tenant:{name}"),
         Subject::Pool(name) => format!("pool:{name}"),
     }
-}
-
-fn resource_named(text: &str) -> Option<ResourceKind> {
-    let short = |kind: ResourceKind| kind.unit_name().split('_').next() == Some(text);
-    ResourceKind::ALL.into_iter().find(|kind| kind.unit_name() == text || short(*kind))
 }
 
 /// The hosts whose series are wanted, by id; then none, for the sums, if those are.
@@ -258,14 +253,14 @@ impl Gathered {
         if chunk.grain_ms > wanted.span_ms {
             return;
         }
-        for (subject, resource, start_ms, point) in chunk.points() {
+        for (subject, measure, start_ms, point) in chunk.points() {
             let is_wanted = wanted.subject.as_ref().is_none_or(|wanted| wanted == subject)
-                && wanted.resource.is_none_or(|wanted| wanted == resource)
+                && wanted.measure.is_none_or(|wanted| wanted == measure)
                 && start_ms >= wanted.from_ms;
             if !is_wanted {
                 continue;
             }
-            let points = self.series.entry((subject.clone(), resource)).or_default();
+            let points = self.series.entry((subject.clone(), measure)).or_default();
             let before = points.len();
             let number = start_ms / wanted.span_ms;
             points.entry(number).and_modify(|known| known.merge(point)).or_insert(*point);
@@ -286,10 +281,10 @@ fn view(wanted: &Wanted, host: Option<HostId>, gathered: Gathered, next: Option<
             censored: point.is_censored(),
         }
     };
-    let series = gathered.series.into_iter().map(|((subject, resource), points)| HistorySeries {
+    let series = gathered.series.into_iter().map(|((subject, measure), points)| HistorySeries {
         host,
         subject: subject_name(&subject),
-        resource: resource.unit_name().to_owned(),
+        resource: measure.unit_name().to_owned(),
         points: points.into_iter().map(point).collect(),
     });
     HistoryView {
@@ -321,13 +316,10 @@ mod tests {
     }
 
     #[test]
-    fn subjects_and_resources_have_names() {
+    fn subjects_have_names() {
         for text in ["host", "/system.slice/a@b:1.service", "tenant:blue", "pool:lab"] {
             assert_eq!(subject_name(&named(text).unwrap()), text);
         }
         assert!(named("blue").is_none() && named("zone:lab").is_none());
-        assert_eq!(resource_named("cpu"), Some(ResourceKind::Cpu));
-        assert_eq!(resource_named("disk_bytes_per_second"), Some(ResourceKind::Disk));
-        assert_eq!(resource_named("gpu"), None);
     }
 }

@@ -8,11 +8,14 @@
 //! what is committed only, and who reads it slowly loses it, not memory of ours.
 //! Must never: hold a caller's bytes beyond the bound; tell one caller about another's secrets.
 
+mod anomalies;
 mod auth;
 mod enrolments;
 mod events;
 mod evidence;
+mod forecasts;
 mod history;
+mod models;
 mod mount;
 mod openapi;
 mod places;
@@ -39,9 +42,9 @@ pub use mount::routes_mounted;
 pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
-use crate::config::Times;
+use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Queue, View};
-use crate::predict::{Feed, Forecasts};
+use crate::predict::{Contest, Feed, Forecasts, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
 
@@ -77,8 +80,8 @@ pub struct App {
     pub timing: Times,
     /// The clock.
     pub clock: Clock,
-    /// Which model forecasts.
-    pub model: String,
+    /// Which models forecast and are tried, and how they fare.
+    pub contest: Contest,
     /// To the writer.
     pub queue: Queue,
     /// What was committed.
@@ -87,6 +90,10 @@ pub struct App {
     pub audit: Arc<AuditLog>,
     /// Forecasts.
     pub forecasts: Forecasts,
+    /// How often anomalies alarm, and how long they warn.
+    pub alarm_rules: AlarmRules,
+    /// How many series are judged.
+    pub judged: Judged,
     /// What no chunk of history holds yet.
     pub feed: Feed,
     /// Kept evidence.
@@ -146,8 +153,15 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::DraftPlan, _, _>(plans::draft);
     mount.route::<wire::CancelPlan, _, _>(plans::cancel);
     mount.route::<wire::ShowReport, _, _>(report::report);
-    mount.route::<wire::ListForecasts, _, _>(views::forecasts);
+    mount.route::<wire::ListForecasts, _, _>(forecasts::list);
+    mount.route::<wire::ListHourlyForecasts, _, _>(forecasts::by_hour);
     mount.route::<wire::ShowHistory, _, _>(history::history);
+    mount.route::<wire::ListAnomalies, _, _>(anomalies::list);
+    mount.route::<wire::ListModels, _, _>(models::list);
+    mount.route::<wire::ShadowModel, _, _>(models::shadow);
+    mount.route::<wire::WithdrawModel, _, _>(models::withdraw);
+    mount.route::<wire::PromoteModel, _, _>(models::promote);
+    mount.route::<wire::RollBackModel, _, _>(models::roll_back);
     mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);
     mount.route::<wire::MakeJoinToken, _, _>(views::join_token);

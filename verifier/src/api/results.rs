@@ -21,7 +21,9 @@ pub(super) async fn appraisal(call: Call<wire::ShowAppraisal>) -> Result<Apprais
         return Ok(revoked(&snapshot.host, *at_ms, why.as_str()));
     }
     let none = "no evidence of this host was appraised since the verifier started: wait for its next";
-    snapshot.tally.appraisal().ok_or_else(|| Refusal::new(Reason::NotFound, none))
+    let view = snapshot.tally.appraisal().ok_or_else(|| Refusal::new(Reason::NotFound, none))?;
+    let warning = super::anomalies::warning(&call.app, &snapshot.host.record.host, call.app.clock.now_ms());
+    Ok(AppraisalView { findings: view.findings.into_iter().chain(warning).collect(), ..view })
 }
 
 /// What is to be said of a host that an operator revoked, whatever its last evidence showed.
@@ -48,7 +50,9 @@ pub(super) async fn result(call: Call<wire::ShowResult>) -> Result<ResultReply, 
     let name = call.path.first().map(String::as_str).unwrap_or_default();
     let (app, snapshot) = (&call.app, call.app.view.host_named(name).ok_or_else(|| no_host(name))?);
     let issuer = Issuer { verifier: &app.name, version: env!("CARGO_PKG_VERSION"), now_ms: app.clock.now_ms() };
-    Ok(ResultReply { ear: signed_jwt(app, &ear_claims(&snapshot.host, issuer)) })
+    let warning = super::anomalies::warning(app, &snapshot.host.record.host, issuer.now_ms);
+    let warnings: Vec<&str> = warning.iter().map(|warning| warning.code.as_str()).collect();
+    Ok(ResultReply { ear: signed_jwt(app, &ear_claims(&snapshot.host, &warnings, issuer)) })
 }
 
 /// A JWT in compact serialisation (RFC 7519, RFC 8037).

@@ -11,12 +11,9 @@ use quotary_common::sign::PublicKey;
 use quotary_common::token::{JoinToken, operator, token_id};
 use quotary_common::units::{ResourceKind, Resources};
 use quotary_common::wire::{
-    self, Base64, CheckpointView, EvidenceView, ForecastView, GrantView, HostView, Inventory, LeafView, Right,
-    StatusView, TokenReply,
+    self, Base64, CheckpointView, EvidenceView, GrantView, HostView, Inventory, LeafView, Right, StatusView, TokenReply,
 };
 use quotary_decide::allocate::Entry;
-use quotary_decide::forecast::{PEAK_LEVELS, QUANTILE_LEVELS};
-use quotary_decide::history::Subject;
 use quotary_decide::registry::{TokenRecord, TokenScope};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
@@ -45,6 +42,7 @@ fn host_view(app: &App, snapshot: &HostSnapshot) -> HostView {
     let (record, progress) = (&snapshot.host.record, &snapshot.host.progress);
     let trusted = snapshot.host.is_trusted(app.clock.now_ms());
     let seen = progress.seen.as_ref();
+    let warning = super::anomalies::warning(app, &record.host, app.clock.now_ms()).map(|warning| warning.code);
     let mut granted = Resources::default();
     for kind in ResourceKind::ALL {
         let amounts: Vec<u64> =
@@ -66,7 +64,7 @@ fn host_view(app: &App, snapshot: &HostSnapshot) -> HostView {
         epoch: progress.epoch,
         boot_id: seen.map(|seen| seen.boot_id),
         last_refusal: snapshot.tally.last_refusal(),
-        findings: progress.findings.iter().map(|finding| finding.as_str().to_owned()).collect(),
+        findings: progress.findings.iter().map(|finding| finding.as_str().to_owned()).chain(warning).collect(),
         mode: seen.map(|seen| seen.mode),
         backend: seen.map(|seen| seen.backend),
         hierarchy: seen.map(|seen| seen.hierarchy),
@@ -135,36 +133,6 @@ pub(super) async fn grants(call: Call<wire::ListGrants>) -> Result<Vec<GrantView
     Ok(views.collect())
 }
 
-pub(super) async fn forecasts(call: Call<wire::ListForecasts>) -> Result<Vec<ForecastView>, Refusal> {
-    let all = call.app.forecasts.all().into_iter();
-    Ok(all
-        .map(|(key, forecast, grant)| ForecastView {
-            host: key.host,
-            cgroup: key.subject.cgroup().map(str::to_owned),
-            tenant: match &key.subject {
-                Subject::Tenant(name) => Some(name.as_str().to_owned()),
-                _ => None,
-            },
-            pool: match &key.subject {
-                Subject::Pool(name) => Some(name.as_str().to_owned()),
-                _ => None,
-            },
-            grant,
-            resource: key.resource.unit_name().to_owned(),
-            method: forecast.method.name().to_owned(),
-            model: forecast.model.as_ref().map(|model| model.name.clone()),
-            model_sha256: forecast.model.as_ref().map(|model| model.sha256.clone()),
-            interval_s: forecast.interval_s,
-            quantile_levels: QUANTILE_LEVELS.to_vec(),
-            steps: forecast.quantiles.steps().iter().map(|row| row.to_vec()).collect(),
-            peak_levels: PEAK_LEVELS.to_vec(),
-            peaks: forecast.peaks().map(|(length_s, values)| (length_s.to_string(), values.to_vec())).collect(),
-            history_rows: forecast.history_rows,
-            history_age_s: forecast.history_age_s,
-        })
-        .collect())
-}
-
 pub(super) async fn status(call: Call<wire::ShowStatus>) -> Result<StatusView, Refusal> {
     let app = &call.app;
     let (now_ms, hosts, (accepted, refused)) = (app.clock.now_ms(), app.view.hosts(), app.view.counts());
@@ -182,7 +150,7 @@ pub(super) async fn status(call: Call<wire::ShowStatus>) -> Result<StatusView, R
         refused,
         audit: app.audit.checkpoint(),
         witnessed: app.view.witnessed(),
-        model: app.model.clone(),
+        model: super::models::forecasting(app),
         holds_until_ms: app.clock.started_ms().saturating_add(hold_ms),
         event_streams: app.streams.open() as u64,
         webhooks: app.webhooks.iter().map(|webhook| webhook.view(now_ms)).collect(),

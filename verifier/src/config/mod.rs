@@ -1,5 +1,6 @@
 //! Configuration: raw TOML to checked values, all faults told at once.
 
+mod anomalies;
 mod logs;
 mod raw;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
 use quotary_decide::attest::{Authority, EkAllowList, ManufacturerRoots, Reference, TpmKind, TrustRoots, Zone, Zones};
 use quotary_decide::ima;
 
+pub use anomalies::AlarmRules;
 use raw::{Raw, RawAuthority, RawCandidate, RawTiming, RawZone};
 
 use crate::webhook::Webhook;
@@ -52,6 +54,8 @@ pub struct Config {
     pub evidence_keep_per_host: u64,
     /// Days that metric history is kept.
     pub history_keep_days: u64,
+    /// How often anomalies alarm, and how long they warn.
+    pub alarms: AlarmRules,
     /// Event streams at once.
     pub event_streams_max: usize,
     /// Whom to tell of events.
@@ -211,6 +215,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     if !(1..=3650).contains(&raw.history.keep_days) {
         faults.add(format!("history.keep_days: {} is not between 1 and 3650", raw.history.keep_days));
     }
+    let alarms = anomalies::check(&raw.anomalies, faults);
     let event_streams_max = webhooks::event_streams_max(&raw.limits, faults);
     let webhooks = webhooks::check(&raw.webhook, base, faults);
     Some(Config {
@@ -225,6 +230,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         timing,
         connections_max: raw.limits.connections_max,
         history_keep_days: raw.history.keep_days,
+        alarms,
         evidence_keep_per_host: raw.limits.evidence_keep_per_host,
         event_streams_max,
         webhooks,

@@ -7,6 +7,8 @@ use quotary_common::limits::defaults;
 use quotary_common::units::{Class, Resources};
 use serde::Deserialize;
 
+use super::anomalies::RawAnomalies;
+
 /// What the file says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +41,8 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) history: RawHistory,
+    #[serde(default)]
+    pub(super) anomalies: RawAnomalies,
 }
 
 /// What a configuration says of zones; the rest of it does not count.

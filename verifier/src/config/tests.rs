@@ -60,6 +60,30 @@ fn history_is_kept_for_a_day_to_ten_years() {
 }
 
 #[test]
+fn alarms_have_a_rate_and_silences_that_name_something() {
+    let config = |text: &str| parse(&format!("{GOOD}\n{text}"), Path::new("/x"), Path::new("verifier.toml")).unwrap();
+    let shipped = config("").alarms;
+    assert!((shipped.per_series_and_month - 1.0).abs() < 1e-9 && shipped.warning_ms == 3_600_000);
+    assert_eq!(shipped.silence, vec![]);
+    for (text, part) in [
+        ("[anomalies]\nper_series_and_month = 0.0\n", "per_series_and_month: 0 is not between"),
+        ("[anomalies]\nper_series_and_month = nan\n", "per_series_and_month"),
+        ("[anomalies]\nwarning_ms = 2678400001\n", "warning_ms"),
+        ("[[anomalies.silence]]\n", "silence 1: names no host"),
+        ("[[anomalies.silence]]\nsubject = \"web\"\n", "silence 1: subject `web`"),
+        ("[[anomalies.silence]]\nhost = \"h-3k7q\"\n", "silence 1: host must be"),
+        ("[[anomalies.silence]]\nresource = \"gpu\"\n", "silence 1: resource `gpu`"),
+    ] {
+        let told = faults(&format!("{GOOD}\n{text}"));
+        assert!(told.contains(part), "{part} is missing in: {told}");
+    }
+    let host = "ab".repeat(32);
+    let some =
+        config(&format!("[[anomalies.silence]]\nhost = \"{host}\"\nsubject = \"/batch/*\"\nresource = \"cpu\"\n"));
+    assert_eq!(some.alarms.silence[0].host.unwrap().hex(), host);
+}
+
+#[test]
 fn reference_values_must_be_those_of_the_selection() {
     let zone = "[[zone]]\nname = \"z\"\npcrs = \"sha256:0,1\"\nreference = { \"sha256:0\" = \"00\" }\n";
     assert!(faults(&format!("{GOOD}\n{zone}")).contains("reference"));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quotary_common::anomaly::Anomaly;
 use quotary_common::cbor::Text;
 use quotary_common::id::{Digest, HostId, PlanId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
@@ -11,6 +12,7 @@ use quotary_decide::registry::TokenRecord;
 use quotary_decide::shape::PlanRecord;
 use tokio::sync::{mpsc, oneshot};
 
+use super::models::ModelsChange;
 use crate::store::Batch;
 
 /// Where an answer goes.
@@ -125,6 +127,29 @@ pub enum Command {
         /// Rows of them alone.
         batch: Batch,
     },
+    /// Every step that ended before `until_ms` (Unix time) was judged.
+    Judged {
+        /// What is odd in them.
+        alarms: Vec<Anomaly>,
+        /// When they ended.
+        until_ms: u64,
+    },
+    /// Another model is tried, or forecasts.
+    ChangeModels {
+        /// What is to change.
+        change: ModelsChange,
+        /// By whom.
+        actor: String,
+        /// Answered when it is durable.
+        answer: Answer<()>,
+    },
+    /// The champion drifts: the model before it takes its place.
+    ReturnModel {
+        /// The champion.
+        champion: Digest,
+        /// What its 95 % line covered over the last day.
+        covered: f64,
+    },
     /// Time has passed: expire what is over.
     Tick,
     /// Does the writer still work? Nothing is changed.
@@ -192,6 +217,25 @@ impl WeakQueue {
         match queue.try_send(Command::KeepHistory { batch }) {
             Err(mpsc::error::TrySendError::Full(Command::KeepHistory { batch })) => Err(batch),
             _ => Ok(()),
+        }
+    }
+
+    /// Sends alarms to be committed, and that every step that ended before `until_ms` was judged; gives them back when there is no room now.
+    pub fn judged(&self, alarms: Vec<Anomaly>, until_ms: u64) -> Result<(), (Vec<Anomaly>, u64)> {
+        // With the writer gone nothing is told any more: it is judged again at the next start.
+        let Some(queue) = self.0.upgrade() else { return Ok(()) };
+        match queue.try_send(Command::Judged { alarms, until_ms }) {
+            Err(mpsc::error::TrySendError::Full(Command::Judged { alarms, until_ms })) => Err((alarms, until_ms)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl WeakQueue {
+    /// Asks that the model before this champion takes its place. With no room now it is asked again after the next step.
+    pub fn return_model(&self, champion: Digest, covered: f64) {
+        if let Some(queue) = self.0.upgrade() {
+            let _full = queue.try_send(Command::ReturnModel { champion, covered }).is_err();
         }
     }
 }

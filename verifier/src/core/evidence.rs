@@ -131,24 +131,24 @@ impl State {
     fn allocate(&mut self, evidence: &VerifiedEvidence, next: &Host, now_ms: u64) -> Allocation {
         let id = next.record.host;
         let timing = self.settings.timing;
-        let mut forecasts = BTreeMap::new();
+        let mut outlooks = BTreeMap::new();
         for application in evidence.claims().applications.iter() {
             let Some(grant) = application.grant else { continue };
             let subject = Subject::Cgroup(application.cgroup.as_str().to_owned());
             let of_grant: BTreeMap<_, _> = quotary_common::units::ResourceKind::ALL
                 .into_iter()
                 .filter_map(|resource| {
-                    let key = SeriesKey { host: Some(id), subject: subject.clone(), resource };
-                    self.settings.forecasts.get(&key).map(|forecast| (resource, (*forecast).clone()))
+                    let key = SeriesKey { host: Some(id), subject: subject.clone(), measure: resource.into() };
+                    self.settings.forecasts.outlook(&key).map(|outlook| (resource, outlook))
                 })
                 .collect();
-            forecasts.insert(grant, of_grant);
+            outlooks.insert(grant, of_grant);
         }
         let asked = Asked {
             envelope: evidence.claims(),
             epoch: next.progress.epoch,
             trusted: next.is_trusted(now_ms),
-            forecasts: &forecasts,
+            outlooks: &outlooks,
             dwell_ms: timing.resize_dwell_ms,
             now_ms,
         };

@@ -9,6 +9,7 @@ use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::id::HostId;
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
+use quotary_decide::alarm::AlarmRecord;
 use quotary_decide::allocate::{Book, GrantRecord};
 use quotary_decide::attest::LearnedReferences;
 use quotary_decide::observe::Observed;
@@ -18,6 +19,7 @@ use quotary_decide::shape::{PlanBook, PlanRecord};
 use super::plans::Reply;
 use super::state::{Settings, State};
 use super::tables;
+use crate::predict::ModelSet;
 use crate::store::{READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
 
 /// A refused request is told once per host and reason in so many ms.
@@ -64,6 +66,9 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
+        alarms: BTreeMap::new(),
+        judged_until_ms: None,
+        models: ModelSet::default(),
         history_swept: None,
         requests_refused: RefusalMeter::new(REQUEST_LEAF_INTERVAL_MS),
     };
@@ -103,6 +108,16 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
     each(store, tables::TOKENS, |row| {
         let record: TokenRecord = decode(tables::TOKENS, &row.value)?;
         state.tokens.insert(record.id, record);
+        Ok(())
+    })?;
+    each(store, tables::ANOMALIES, |row| {
+        let record: AlarmRecord = decode(tables::ANOMALIES, &row.value)?;
+        state.alarms.insert(row.key, Arc::new(record));
+        Ok(())
+    })?;
+    each(store, tables::JUDGED, |row| {
+        let until_ms = row.value.as_slice().try_into().map_err(|_| key(tables::JUDGED))?;
+        state.judged_until_ms = Some(u64::from_be_bytes(until_ms));
         Ok(())
     })?;
     state.learned = learned(store)?;

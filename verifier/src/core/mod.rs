@@ -7,6 +7,7 @@
 //! state and store never drift apart.
 //! Must never: verify signatures or run models (others do, in parallel); block a reader.
 
+mod anomalies;
 mod audit;
 mod command;
 mod events;
@@ -14,6 +15,7 @@ mod evidence;
 mod history;
 mod host;
 mod load;
+mod models;
 mod observed;
 mod plans;
 mod state;
@@ -22,12 +24,14 @@ mod view;
 mod writer;
 mod zone_check;
 
+pub use anomalies::AlarmList;
 pub use audit::{AuditLog, TileError};
 pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;
 pub use events::{EventLog, Page};
 pub use load::{LoadError, learned, load};
+pub use models::{ModelsChange, load_models, load_record};
 pub use plans::Reply;
 pub(crate) use plans::no_plan;
 pub use state::{Settings, State};

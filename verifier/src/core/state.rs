@@ -11,17 +11,19 @@ use quotary_common::leaf::{
 use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
 use quotary_common::wire::AppraisalView;
+use quotary_decide::alarm::AlarmRecord;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
 use quotary_decide::observe::Observed;
 use quotary_decide::registry::{Admission, Host, RefusalMeter, TokenRecord, TokenScope};
 use quotary_decide::shape::{PlanBook, PlanRecord};
 
+use super::anomalies::AlarmChange;
 use super::command::Answer;
 use super::plans::Reply;
 use super::tables::{self, grant_key};
 use crate::config::Times;
-use crate::predict::Forecasts;
+use crate::predict::{Contest, Forecasts, ModelSet};
 use crate::store::{Batch, Partition};
 
 /// What does not change while the writer runs.
@@ -45,6 +47,8 @@ pub struct Settings {
     pub history_keep_ms: u64,
     /// The newest forecasts.
     pub forecasts: Forecasts,
+    /// The models as they were committed.
+    pub contest: Contest,
 }
 
 /// The working state: ahead of the store by the group in hand, never seen from outside.
@@ -58,6 +62,12 @@ pub struct State {
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
+    /// Alarms that are kept, by their keys.
+    pub(super) alarms: BTreeMap<Vec<u8>, Arc<AlarmRecord>>,
+    /// Every step that ended before was judged, Unix ms.
+    pub(super) judged_until_ms: Option<u64>,
+    /// Which models forecast and are tried.
+    pub(super) models: ModelSet,
     /// The last row of history that was looked at for its age.
     pub(super) history_swept: Option<(Partition, Vec<u8>)>,
     /// Refused requests are told once per host and reason in a while.
@@ -103,6 +113,10 @@ pub(super) struct Step {
     pub(super) history: Option<quotary_decide::history::BoundedLoad>,
     /// How a host stands in each zone, for who asks why.
     pub(super) explained: Option<(HostId, AppraisalView)>,
+    /// Alarms that are new or changed, or let go of.
+    pub(super) alarms: Vec<AlarmChange>,
+    /// Which models forecast and are tried from now on.
+    pub(super) models: Option<ModelSet>,
     /// The answer.
     pub(super) pending: Option<Pending>,
 }

@@ -28,6 +28,17 @@ pub(crate) const TOKENS: Table = Table::new("tokens");
 /// Zone name → its learned values.
 pub(crate) const ZONES: Table = Table::new("zones");
 
+/// Where an alarm began (Unix ms, big-endian) ‖ host id, or the sum's name → `AlarmRecord`.
+pub(crate) const ANOMALIES: Table = Table::new("anomalies");
+/// [`JUDGED_UNTIL`] → Unix ms, big-endian: every step that ended before was judged, and its alarms are kept.
+pub(crate) const JUDGED: Table = Table::new("judged");
+/// The key in [`JUDGED`].
+pub(crate) const JUDGED_UNTIL: &[u8] = b"until";
+
+/// `set` → which models are in force; `manifest` ‖ digest, `onnx` ‖ digest ‖ part → a model's files; `record` ‖ digests of both → what is
+/// kept of a contest.
+pub(crate) const MODELS: Table = Table::new("models");
+
 /// SHA-256 of a webhook's url → the first leaf that its receiver has not acknowledged, big-endian.
 pub(crate) const WEBHOOKS: Table = Table::new("webhooks");
 

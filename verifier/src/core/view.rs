@@ -13,6 +13,7 @@ use quotary_decide::observe::Observed;
 use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
 use quotary_decide::shape::PlanRecord;
 
+use super::anomalies::AlarmList;
 use super::plans::Reply;
 
 /// A host as it was committed.
@@ -97,6 +98,8 @@ pub struct View {
     /// Enrolled TLS keys.
     keys: RwLock<HashSet<Digest>>,
     tokens: RwLock<HashMap<TokenId, TokenRecord>>,
+    /// Alarms.
+    pub alarms: AlarmList,
     meter: Mutex<RefusalMeter>,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -111,6 +114,7 @@ impl Default for View {
             hosts: RwLock::default(),
             keys: RwLock::default(),
             tokens: RwLock::default(),
+            alarms: AlarmList::default(),
             meter: Mutex::new(RefusalMeter::new(REFUSAL_LEAF_INTERVAL_MS)),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),

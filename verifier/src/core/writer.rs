@@ -56,6 +56,8 @@ impl Writer {
         for id in hosts {
             writer.publish_host(&id);
         }
+        let alarms = writer.state.alarms.iter().map(|(key, alarm)| (key.clone(), Some(Arc::clone(alarm))));
+        writer.view.alarms.publish(alarms.collect());
         for (id, record) in &writer.state.tokens {
             writer.view.publish_token(*id, Some(record.clone()));
         }
@@ -157,6 +159,11 @@ impl Writer {
                 self.state.sweep_history(&mut step, self.store.as_ref(), now_ms);
                 step
             }
+            Command::ChangeModels { change, actor, answer } => {
+                self.state.change_models(&change, &actor, answer, now_ms)
+            }
+            Command::ReturnModel { champion, covered } => self.state.return_model(&champion, covered, now_ms),
+            Command::Judged { alarms, until_ms } => self.state.judged(alarms, until_ms, now_ms),
             Command::Answer { answer } => Step { pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() },
             Command::Tick => {
                 self.audit.append(&[], now_ms);
@@ -200,6 +207,10 @@ impl Writer {
         }
         for id in &step.tokens {
             self.view.publish_token(*id, self.state.tokens.get(id).cloned());
+        }
+        self.view.alarms.publish(step.alarms);
+        if let Some(models) = step.models {
+            self.state.settings.contest.set_models(models);
         }
         if let Some((id, explained)) = step.explained {
             self.view.explain(&id, explained);

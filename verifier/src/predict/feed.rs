@@ -1,13 +1,18 @@
 //! What reaches the forecaster: committed load as it comes, what a restart reads back, and questions.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use quotary_common::id::HostId;
 use quotary_decide::history::{BoundedLoad, Chunk, History, Watermark};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::hours::{Hours, HoursWanted};
 
 /// Committed evidence and questions that wait for the forecaster at most.
 const FEED_MAX: usize = 1024;
+/// Questions that wait at most.
+const QUESTIONS_MAX: usize = 16;
 /// What was read back and waits at most: whoever reads waits.
 const REPLAYED_MAX: usize = 16;
 
@@ -16,7 +21,9 @@ pub(super) enum Fed {
     /// Committed load, and when it was committed (Unix ms).
     Load(BoundedLoad, u64),
     /// What does no chunk hold yet?
-    Ask(Option<HostId>, oneshot::Sender<Live>),
+    Ask(Option<HostId>, oneshot::Sender<Live>, OwnedSemaphorePermit),
+    /// What was used hour by hour?
+    AskHours(HoursWanted, oneshot::Sender<Hours>, OwnedSemaphorePermit),
 }
 
 /// What a restart reads back.
@@ -43,6 +50,8 @@ pub struct Live {
 /// Where the load of committed evidence goes.
 #[derive(Debug, Clone)]
 pub struct Feed {
+    /// Places for questions: readers must not take the places of committed load.
+    questions: Arc<Semaphore>,
     fed: SyncSender<Fed>,
     replayed: SyncSender<Replayed>,
 }
@@ -57,7 +66,10 @@ impl Feed {
     pub(super) fn new() -> (Self, Ends) {
         let (fed_sender, fed) = sync_channel(FEED_MAX);
         let (replayed_sender, replayed) = sync_channel(REPLAYED_MAX);
-        (Self { fed: fed_sender, replayed: replayed_sender }, Ends { fed, replayed })
+        (
+            Self { questions: Arc::new(Semaphore::new(QUESTIONS_MAX)), fed: fed_sender, replayed: replayed_sender },
+            Ends { fed, replayed },
+        )
     }
 
     /// Hands load over; when the forecaster is behind, it is left out (a gap in its history).
@@ -69,8 +81,17 @@ impl Feed {
 
     /// Asks for what no chunk of a host (none: of sums) holds yet; `None` when the forecaster is behind or gone.
     pub async fn live(&self, host: Option<HostId>) -> Option<Live> {
+        let permit = Arc::clone(&self.questions).try_acquire_owned().ok()?;
         let (answer, answered) = oneshot::channel();
-        self.fed.try_send(Fed::Ask(host, answer)).ok()?;
+        self.fed.try_send(Fed::Ask(host, answer, permit)).ok()?;
+        answered.await.ok()
+    }
+
+    /// Asks for a page of series with their hours; `None` when the forecaster is behind or gone.
+    pub async fn hours(&self, wanted: HoursWanted) -> Option<Hours> {
+        let permit = Arc::clone(&self.questions).try_acquire_owned().ok()?;
+        let (answer, answered) = oneshot::channel();
+        self.fed.try_send(Fed::AskHours(wanted, answer, permit)).ok()?;
         answered.await.ok()
     }
 

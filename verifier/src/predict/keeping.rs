@@ -7,6 +7,7 @@ use std::time::Duration;
 use quotary_common::id::HostId;
 use quotary_decide::history::{Chunk, HOUR_MS, History};
 
+use super::anomalies::Alarms;
 use super::feed::Replayed;
 use crate::core::{WeakQueue, tables};
 use crate::store::Batch;
@@ -50,10 +51,13 @@ impl Keeping {
     }
 
     /// Takes of what is read back, while nothing newer waits.
-    pub(super) fn take_replayed(&mut self, history: &mut History, now_ms: u64) {
+    pub(super) fn take_replayed(&mut self, history: &mut History, alarms: &mut Alarms, now_ms: u64) {
         for _ in 0..REPLAYED_AT_ONCE {
             match self.replayed.try_recv() {
-                Ok(Replayed::Chunk(host, chunk)) => history.restore(host, &chunk, now_ms),
+                Ok(Replayed::Chunk(host, chunk)) => {
+                    history.restore(host, &chunk, now_ms);
+                    alarms.relive(history, host, &chunk, now_ms);
+                }
                 Ok(Replayed::Load(load, at_ms)) => history.record(&load, at_ms),
                 Ok(Replayed::Place(load)) => history.place(&load),
                 Ok(Replayed::End) => {

@@ -7,7 +7,7 @@ use quotary_decide::forecast::{Calibration, Ladder, Past};
 use super::*;
 
 fn of(values: &[Option<f64>]) -> Forecast {
-    let past = Past { resource: ResourceKind::Cpu, interval_s: 300, values };
+    let past = Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values };
     let ladder = Ladder::new(None);
     let (rungs, _) = ladder.rungs(&[past]).pop().unwrap();
     ladder.answer(&past, &rungs, (&Calibration::NONE, &Calibration::NONE), &[], None).unwrap()

@@ -13,8 +13,7 @@ use quotary_common::units::{ResourceKind, Resources};
 
 use super::book::{Book, GrantRecord, HostShare};
 use super::rules::{Identity, Rules};
-use crate::forecast::Forecast;
-use crate::profile::{Profile, size};
+use crate::profile::{Outlook, Profile, size};
 
 /// What the decision rests on, beside the book.
 #[derive(Debug)]
@@ -25,8 +24,8 @@ pub struct Asked<'a> {
     pub epoch: u64,
     /// The zone that it is in may be granted to.
     pub trusted: bool,
-    /// Forecasts per grant.
-    pub forecasts: &'a BTreeMap<GrantId, BTreeMap<ResourceKind, Forecast>>,
+    /// What is expected of each grant's application, by resource.
+    pub outlooks: &'a BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>,
     /// A grant's size moves at most once in so many ms.
     pub dwell_ms: u64,
     /// Now, Unix ms.
@@ -115,11 +114,11 @@ impl Work<'_> {
 
     fn renew(&mut self, record: &GrantRecord, asked: &Asked<'_>) {
         let none = BTreeMap::new();
-        let forecasts = asked.forecasts.get(&record.grant.id).unwrap_or(&none);
+        let outlooks = asked.outlooks.get(&record.grant.id).unwrap_or(&none);
         let dwelt = asked.now_ms.saturating_sub(record.sized_at_ms) >= asked.dwell_ms;
         let mut next = record.clone();
-        if dwelt && !forecasts.is_empty() {
-            let profile = size(&record.requested, record.grant.class, forecasts);
+        if dwelt && !outlooks.is_empty() {
+            let profile = size(&record.requested, record.grant.class, outlooks);
             if moved(&record.grant.resources, &profile.resources) {
                 next.grant.resources = self.within(&record.grant, &profile.resources);
                 next.why = why(&profile);

@@ -93,10 +93,10 @@ impl Rules {
         })
     }
 
-    /// Who pays for what runs in a cgroup, by what the kernel says of it; nobody where only a rule for everything fits.
-    pub fn tenant_of(&self, cgroup: &str, unit: Option<&Name>, uid: Option<u32>) -> Option<Name> {
+    /// The rule for what runs in a cgroup, by what the kernel says of it; none where only a rule for everything fits.
+    pub fn owner_of(&self, cgroup: &str, unit: Option<&Name>, uid: Option<u32>) -> Option<&Rule> {
         let named = self.rules.iter().filter(|rule| rule.selector != Selector::default());
-        named.into_iter().find(|rule| rule.selector.holds(cgroup, unit, uid)).map(|rule| rule.tenant.clone())
+        named.into_iter().find(|rule| rule.selector.holds(cgroup, unit, uid))
     }
 
     /// What an application may hold over all hosts: the sum has one bound, whichever of its rules was used.

@@ -10,6 +10,7 @@ use quotary_common::units::Class;
 use super::*;
 use crate::allocate::{Rule, Selector};
 use crate::forecast::testing::ewma_forecast;
+use crate::profile::Outlook;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
@@ -91,9 +92,9 @@ fn step_with(
     rules: &Rules,
     envelope: &Envelope,
     now_ms: u64,
-    forecasts: &BTreeMap<GrantId, BTreeMap<ResourceKind, Forecast>>,
+    outlooks: &BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>,
 ) -> Allocation {
-    let asked = Asked { envelope, epoch: 1, trusted: true, forecasts, dwell_ms: 10, now_ms };
+    let asked = Asked { envelope, epoch: 1, trusted: true, outlooks, dwell_ms: 10, now_ms };
     let allocation = decide(book, rules, &asked);
     for (record, _) in &allocation.changed {
         book.put(record.clone());
@@ -174,7 +175,7 @@ fn a_renewal_shrinks_to_the_profile_and_grows_back_within_what_is_left() {
     let id = given.grants[0].id;
     let at = |used: f64| {
         let forecast = ewma_forecast(&[Some(used); 40]);
-        BTreeMap::from([(id, BTreeMap::from([(ResourceKind::Cpu, forecast)]))])
+        BTreeMap::from([(id, BTreeMap::from([(ResourceKind::Cpu, forecast.into())]))])
     };
     let early = step_with(&mut book, &rules, &envelope(1, 2, vec![], vec![id]), 5, &at(10.0));
     assert!(early.changed.is_empty(), "it dwells");
@@ -198,7 +199,7 @@ fn an_untrusted_host_keeps_what_it_has_and_gets_nothing_new() {
     let (book, rules) = (book(1000), rules(10_000));
     let envelope = envelope(1, 1, vec![request(1, 100)], vec![]);
     let asked =
-        Asked { envelope: &envelope, epoch: 1, trusted: false, forecasts: &BTreeMap::new(), dwell_ms: 0, now_ms: 0 };
+        Asked { envelope: &envelope, epoch: 1, trusted: false, outlooks: &BTreeMap::new(), dwell_ms: 0, now_ms: 0 };
     assert_eq!(decide(&book, &rules, &asked).refused[0].refusal.reason, Reason::Zone);
 }
 
@@ -225,7 +226,7 @@ proptest! {
                 book.remove(&record.host, &record.grant.id);
             }
             let forecasts = ids.iter().map(|id| {
-                (*id, BTreeMap::from([(ResourceKind::Cpu, ewma_forecast(&[Some(used); 20]))]))
+                (*id, BTreeMap::from([(ResourceKind::Cpu, ewma_forecast(&[Some(used); 20]).into())]))
             }).collect();
             let envelope = envelope(who, sequence[who as usize], vec![request(id, cpu)], held);
             step_with(&mut book, &rules, &envelope, now_ms, &forecasts);

@@ -118,6 +118,12 @@ impl Detector {
     /// The same, beside a forecast: `tail` is the probability, 0 to 1, that the forecast gave to values as extreme as this one. What the
     /// forecast expected is no spike and no shift: of both surprises the lesser counts.
     pub fn judge_beside(&mut self, time_ms: i64, value: Option<f64>, tail: Option<f64>) -> Judgement {
+        self.judge_over(LINE_SCORE, time_ms, value, tail)
+    }
+
+    /// The same with another line than [`LINE_SCORE`]: the score of a stated alarm rate, see [`threshold`]. The scores are the same; a kind is
+    /// named from that line on.
+    pub fn judge_over(&mut self, line: f64, time_ms: i64, value: Option<f64>, tail: Option<f64>) -> Judgement {
         let Some(value) = value.filter(|value| value.is_finite()) else {
             self.state.flat.end();
             return Judgement { is_warming_up: self.is_warming_up(), ..Judgement::NOTHING };
@@ -137,7 +143,7 @@ impl Detector {
             Some(of_mean) if of_mean.nats > of_point.nats => of_mean,
             _ => of_point,
         };
-        self.conclude(oddest)
+        self.conclude(oddest, line)
     }
 
     fn is_warming_up(&self) -> bool {
@@ -153,11 +159,11 @@ impl Detector {
         self.context.points.begin_again();
     }
 
-    fn conclude(&mut self, finding: Finding) -> Judgement {
+    fn conclude(&mut self, finding: Finding, line: f64) -> Judgement {
         let is_warming_up = self.is_warming_up();
         let weighed = self.state.line.weigh(finding.nats, finding.is_apart);
         let score = if is_warming_up || weighed.is_old { 0.0 } else { score(weighed.nats) };
-        let is_odd = score >= LINE_SCORE;
+        let is_odd = score > 0.0 && score >= line;
         Judgement {
             score,
             nats: weighed.nats,

@@ -4,7 +4,7 @@ use minicbor::Decoder;
 use quotary_common::id::HostId;
 use quotary_common::leaf::{Decision, Enrolled, EpochRaised, Leaf, VerdictChanged};
 use quotary_common::reason::Reason;
-use quotary_common::wire::{EventKind, HostEvent};
+use quotary_common::wire::{AnomalyTold, EventKind, HostEvent};
 
 /// The event that the leaf of this index and these canonical bytes tells, if it tells one.
 ///
@@ -16,9 +16,9 @@ pub fn event_of(leaf_index: u64, bytes: &[u8]) -> Option<HostEvent> {
     told_by(leaf_index, &Leaf::from_bytes(bytes).ok()?)
 }
 
-/// Enrolments (2), changes of verdict (4), raised epochs (7).
+/// Enrolments (2), changes of verdict (4), raised epochs (7), anomalies (12).
 const fn tells(kind: u32) -> bool {
-    matches!(kind, 2 | 4 | 7)
+    matches!(kind, 2 | 4 | 7 | 12)
 }
 
 /// The number of a leaf's kind: the first element of its entry 3.
@@ -44,6 +44,7 @@ fn told_by(leaf_index: u64, leaf: &Leaf) -> Option<HostEvent> {
         zone_before: None,
         zone: None,
         epoch: None,
+        anomaly: None,
     };
     match &leaf.decision {
         Decision::Enrolled(Enrolled { host, replaced, epoch, .. }) => {
@@ -59,7 +60,18 @@ fn told_by(leaf_index: u64, leaf: &Leaf) -> Option<HostEvent> {
             let kind = if refusal.reason == Reason::Revoked { EventKind::Revoked } else { EventKind::EpochRaised };
             Some(HostEvent { reasons: vec![refusal.reason], epoch: Some(*epoch), ..event(host, kind) })
         }
-        Decision::Genesis(_)
+        // What continues an alarm was told with it.
+        Decision::Anomaly(anomaly) if !anomaly.continues => {
+            let host = match (&anomaly.host, &anomaly.sum) {
+                (Some(host), _) => host.to_string(),
+                (None, sum) => sum.as_ref().map(|sum| sum.as_str().to_owned())?,
+            };
+            let told = AnomalyTold::of(anomaly);
+            Some(HostEvent { host, anomaly: told, ..event(&HostId::new([0; 32]), EventKind::Anomaly) })
+        }
+        Decision::Anomaly(_)
+        | Decision::ModelChanged(_)
+        | Decision::Genesis(_)
         | Decision::Refused(_)
         | Decision::Verdicts(_)
         | Decision::Granted(_)

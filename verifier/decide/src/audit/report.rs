@@ -121,5 +121,7 @@ pub const fn kind_of(decision: &Decision) -> &'static str {
         Decision::ZoneLearned(_) => "zone-learned",
         Decision::Started(_) => "started",
         Decision::Planned(_) => "planned",
+        Decision::Anomaly(_) => "anomaly",
+        Decision::ModelChanged(_) => "model-changed",
     }
 }

@@ -224,7 +224,9 @@ impl<F: AuditFiles> Audit<'_, F> {
             | Decision::Refused(_)
             | Decision::Granted(_)
             | Decision::TokenMade(_)
-            | Decision::Planned(_) => Ok(()),
+            | Decision::Planned(_)
+            | Decision::Anomaly(_)
+            | Decision::ModelChanged(_) => Ok(()),
         };
         if let Err(what) = checked {
             self.report.fault(Some(number), what);

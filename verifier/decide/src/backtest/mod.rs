@@ -16,9 +16,9 @@ mod rules;
 mod run;
 mod summary;
 
-pub use rules::Policy;
-pub use run::{Plan, Recorded, SeriesScores, Window, run};
-pub use summary::{MethodFigures, PolicyFigures, Summary, summarise};
+pub use rules::SizingRule;
+pub use run::{Origins, Recorded, SeriesScores, Window, run};
+pub use summary::{MethodFigures, SizingFigures, Summary, summarise};
 
 /// A way to forecast that is scored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@ use crate::forecast::{Past, QUANTILE_LEVELS, Quantiles, STEPS, StepRow, between,
 
 /// A way to size an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Policy {
+pub enum SizingRule {
     /// The request of least expected cost from the calibrated forecast.
     Quotary,
     /// The 95 % line of the calibrated forecast's peak over the hour.
@@ -23,13 +23,15 @@ pub enum Policy {
     MaximumOfHour,
     /// The highest 99 % line of EWMA's steps.
     EwmaP99,
-    /// The highest 99 % line of the seasonal naive steps.
+    /// The highest 99 % line of the seasonal naive steps: the value of a day before and the 99 % line of the errors which that made
+    /// on the days before. A series that is too young for such errors (a day and an hour) has no season yet: its last
+    /// value and the errors of that stand, the naive rule of no season; and with fewer than 24 points the highest of them.
     SeasonalNaiveP99,
     /// The hour's own peak: nobody can do better without overruns.
     Oracle,
 }
 
-impl Policy {
+impl SizingRule {
     /// All of them, in the order of reports.
     pub const ALL: [Self; 11] = [
         Self::Quotary,
@@ -63,7 +65,7 @@ impl Policy {
     }
 
     /// Whether it is a simple rule: one that is neither ours nor sees the future.
-    pub const fn is_rule(self) -> bool {
+    pub const fn is_simple(self) -> bool {
         !matches!(self, Self::Quotary | Self::QuotaryPeak95 | Self::QuotaryPeak99 | Self::Oracle)
     }
 }
@@ -79,14 +81,14 @@ const SEASONAL_DAYS: usize = 4;
 struct Decaying(f64, f64, f64);
 
 /// The rules that look at the past alone; `None` where nothing is known.
-pub(super) fn request(policy: Policy, past: &Past<'_>) -> Option<f64> {
+pub(super) fn request(rule: SizingRule, past: &Past<'_>) -> Option<f64> {
     let day = day_steps(past);
-    match policy {
-        Policy::Vpa => decaying(past, day, &Decaying(0.90, 1.15, 1.0)),
-        Policy::Koordinator => decaying(past, day, &Decaying(0.95, 1.10, 0.5)),
-        Policy::AutopilotLike => decaying(past, day, &Decaying(0.98, 1.10, 0.5)),
-        Policy::MaximumOfDay => highest(past.newest(day)),
-        Policy::MaximumOfHour => highest(past.newest(STEPS)).or_else(|| highest(past.newest(day))),
+    match rule {
+        SizingRule::Vpa => decaying(past, day, &Decaying(0.90, 1.15, 1.0)),
+        SizingRule::Koordinator => decaying(past, day, &Decaying(0.95, 1.10, 0.5)),
+        SizingRule::AutopilotLike => decaying(past, day, &Decaying(0.98, 1.10, 0.5)),
+        SizingRule::MaximumOfDay => highest(past.newest(day)),
+        SizingRule::MaximumOfHour => highest(past.newest(STEPS)).or_else(|| highest(past.newest(day))),
         _ => None,
     }
 }
@@ -159,16 +161,16 @@ mod tests {
     use super::*;
 
     fn past(values: &[Option<f64>]) -> Past<'_> {
-        Past { resource: ResourceKind::Cpu, interval_s: 300, values }
+        Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values }
     }
 
     #[test]
     fn maxima_look_back_an_hour_or_a_day() {
         let mut values = vec![Some(10.0); 600];
         (values[100], values[400], values[595]) = (Some(900.0), Some(500.0), Some(70.0));
-        let of = |policy| request(policy, &past(&values)).unwrap();
-        assert!((of(Policy::MaximumOfDay) - 500.0).abs() < 1e-9);
-        assert!((of(Policy::MaximumOfHour) - 70.0).abs() < 1e-9);
+        let of = |rule| request(rule, &past(&values)).unwrap();
+        assert!((of(SizingRule::MaximumOfDay) - 500.0).abs() < 1e-9);
+        assert!((of(SizingRule::MaximumOfHour) - 70.0).abs() < 1e-9);
     }
 
     #[test]
@@ -176,13 +178,13 @@ mod tests {
         // A day at 100 and then a day at 10: with a half-life of a day the first weighs a third.
         let mut values = vec![Some(100.0); 288];
         values.extend([Some(10.0); 288]);
-        let vpa = request(Policy::Vpa, &past(&values)).unwrap();
+        let vpa = request(SizingRule::Vpa, &past(&values)).unwrap();
         assert!((vpa - 115.0).abs() < 1e-9, "{vpa}");
         // Four days later it weighs less than a tenth.
         values.extend([Some(10.0); 3 * 288]);
-        let vpa = request(Policy::Vpa, &past(&values)).unwrap();
+        let vpa = request(SizingRule::Vpa, &past(&values)).unwrap();
         assert!((vpa - 11.5).abs() < 1e-9, "{vpa}");
-        assert!(request(Policy::Vpa, &past(&[None; 20])).is_none());
+        assert!(request(SizingRule::Vpa, &past(&[None; 20])).is_none());
     }
 
     #[test]

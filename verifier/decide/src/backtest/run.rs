@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quotary_common::units::ResourceKind;
 
 use super::Method;
-use super::rules::{Policy, day_steps, highest_p99, request as rule_request, seasonal_naive};
+use super::rules::{SizingRule, day_steps, highest_p99, request as rule_request, seasonal_naive};
 use crate::forecast::{
     Calibration, Came, Forecast, LEARN_STEPS, Ladder, Past, QUANTILE_LEVELS, Quantiles, Rungs, STEPS, is_demand,
     smoothed,
@@ -27,7 +27,7 @@ pub struct Recorded<'a> {
 
 /// Where the origin goes.
 #[derive(Debug, Clone, Copy)]
-pub struct Plan {
+pub struct Origins {
     /// The first origin: the first row that is forecast, at least 1.
     pub from: usize,
     /// Rows between origins, at least 1.
@@ -42,7 +42,7 @@ const OVERRUN_COST: f64 = 1.25;
 /// A series with fewer days than this before the first origin is scaled by the last value's error.
 const SEASONAL_DAYS_MIN: usize = 3;
 
-/// One window: what came, and what each policy would have asked for.
+/// One window: what came, and what each sizing rule would have asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
     /// The row of the origin.
@@ -51,8 +51,8 @@ pub struct Window {
     pub peak: f64,
     /// The mean of all steps.
     pub mean: f64,
-    /// By [`Policy::ALL`].
-    pub requests: [f64; Policy::ALL.len()],
+    /// By [`SizingRule::ALL`].
+    pub requests: [f64; SizingRule::ALL.len()],
 }
 
 /// Sums of one method over one series' windows.
@@ -119,13 +119,13 @@ pub struct SeriesScores {
 pub fn run(
     ladder: &Ladder<'_>,
     recorded: &Recorded<'_>,
-    plan: &Plan,
+    origins: &Origins,
     mut each: impl FnMut(usize, &Forecast),
 ) -> SeriesScores {
     let mut known = recorded.values.iter().flatten();
     let first = known.next();
     let constant = known.all(|value| Some(value) == first);
-    let (scale, seasonal) = scale(recorded, plan.from);
+    let (scale, seasonal) = scale(recorded, origins.from);
     let mut scores = SeriesScores {
         name: recorded.name.to_owned(),
         resource: recorded.resource,
@@ -138,17 +138,17 @@ pub fn run(
     };
     let first_known = recorded.values.iter().position(|value| value.is_some_and(is_demand)).unwrap_or(usize::MAX);
     let mut rungs = Remembered { ladder, recorded, rows: BTreeMap::new(), first_known };
-    let mut origin = plan.from.max(1);
+    let mut origin = origins.from.max(1);
     while origin + STEPS <= recorded.values.len() {
-        let calibration = rungs.learnt(origin, plan.lessons);
+        let calibration = rungs.learnt(origin, origins.lessons);
         let past = rungs.past(origin);
         let found = rungs.at(origin).clone();
         if let Some(forecast) = ladder.answer(&past, &found, (&calibration, &Calibration::default()), &[], None) {
             each(origin, &forecast);
             scores.score(origin, &past, &found, &forecast, &recorded.values[origin..origin + STEPS]);
         }
-        rungs.forget_before(origin.saturating_sub(plan.lessons * LEARN_STEPS));
-        origin += plan.stride.max(1);
+        rungs.forget_before(origin.saturating_sub(origins.lessons * LEARN_STEPS));
+        origin += origins.stride.max(1);
     }
     scores
 }
@@ -189,15 +189,17 @@ impl SeriesScores {
             return;
         };
         let peaks = forecast.quantiles.longest_peak();
-        let requests = Policy::ALL.map(|policy| match policy {
-            Policy::Quotary => request(&forecast.quantiles, OVERRUN_COST).amount,
-            Policy::QuotaryPeak95 => peaks[2],
-            Policy::QuotaryPeak99 => peaks[3],
-            Policy::EwmaP99 => rungs.ewma.as_ref().map_or(0.0, highest_p99),
-            Policy::SeasonalNaiveP99 => {
-                naive.as_ref().map(highest_p99).or_else(|| rule_request(Policy::MaximumOfDay, past)).unwrap_or_default()
+        let requests = SizingRule::ALL.map(|rule| match rule {
+            SizingRule::Quotary => request(&forecast.quantiles, OVERRUN_COST).amount,
+            SizingRule::QuotaryPeak95 => peaks[2],
+            SizingRule::QuotaryPeak99 => peaks[3],
+            SizingRule::EwmaP99 => rungs.ewma.as_ref().map_or(0.0, highest_p99),
+            // Without a day before, the rule has no season: the naive one is what is left of it.
+            SizingRule::SeasonalNaiveP99 => {
+                let naive = naive.as_ref().or(last_value.as_ref()).map(highest_p99);
+                naive.or_else(|| rule_request(SizingRule::MaximumOfDay, past)).unwrap_or_default()
             }
-            Policy::Oracle => peak,
+            SizingRule::Oracle => peak,
             rule => rule_request(rule, past).unwrap_or_default(),
         });
         self.windows.push(Window { origin_row, peak, mean, requests });
@@ -216,7 +218,7 @@ struct Remembered<'a, 'm> {
 impl<'a> Remembered<'a, '_> {
     fn past(&self, origin: usize) -> Past<'a> {
         let Recorded { resource, interval_s, values, .. } = *self.recorded;
-        Past { resource, interval_s, values: values.get(..origin).unwrap_or(values) }
+        Past { measure: resource.into(), interval_s, values: values.get(..origin).unwrap_or(values) }
     }
 
     fn at(&mut self, origin: usize) -> &Rungs {
@@ -254,7 +256,7 @@ impl<'a> Remembered<'a, '_> {
 /// The in-sample error of the seasonal naive rule before the first origin, or of the last value where there are no three days.
 fn scale(recorded: &Recorded<'_>, from: usize) -> (Option<f64>, bool) {
     let values = recorded.values.get(..from).unwrap_or(recorded.values);
-    let past = Past { resource: recorded.resource, interval_s: recorded.interval_s, values };
+    let past = Past { measure: recorded.resource.into(), interval_s: recorded.interval_s, values };
     let day = day_steps(&past);
     let seasonal = values.len() >= SEASONAL_DAYS_MIN * day;
     let lag = if seasonal { day } else { 1 };
@@ -265,8 +267,8 @@ fn scale(recorded: &Recorded<'_>, from: usize) -> (Option<f64>, bool) {
 }
 
 impl Window {
-    /// What a policy would have asked for.
-    pub fn request(&self, policy: Policy) -> f64 {
-        Policy::ALL.iter().position(|one| *one == policy).map_or(0.0, |at| self.requests[at])
+    /// What a sizing rule would have asked for.
+    pub fn request(&self, rule: SizingRule) -> f64 {
+        SizingRule::ALL.iter().position(|one| *one == rule).map_or(0.0, |at| self.requests[at])
     }
 }

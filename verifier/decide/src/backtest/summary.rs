@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Method;
-use super::rules::Policy;
+use super::rules::SizingRule;
 use super::run::{SeriesScores, Window};
 
-/// The share of hours that may overrun when policies are compared.
+/// The share of hours that may overrun when ways to size are compared.
 const OVERRUN: f64 = 0.05;
 
 /// One method over many series.
@@ -16,6 +16,8 @@ pub struct MethodFigures {
     pub series: u64,
     /// Median over series of the scaled absolute error.
     pub mase_median: Option<f64>,
+    /// Mean over series of its WQL, of those of which anything but zeros came.
+    pub wql_mean: Option<f64>,
     /// Geometric mean over series of its WQL over the last value's.
     pub wql_ratio_to_last_value: Option<f64>,
     /// The same over EWMA's.
@@ -28,9 +30,9 @@ pub struct MethodFigures {
     pub coverage: [f64; 3],
 }
 
-/// One policy over many windows.
+/// One way to size over many windows.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PolicyFigures {
+pub struct SizingFigures {
     /// Share of hours whose peak exceeds the request.
     pub overrun: f64,
     /// Mean over hours of the share of the request that stays unused.
@@ -56,8 +58,8 @@ pub struct Summary {
     pub gaps: u64,
     /// By method.
     pub methods: BTreeMap<Method, MethodFigures>,
-    /// By policy.
-    pub policies: BTreeMap<Policy, PolicyFigures>,
+    /// By rule.
+    pub sizing: BTreeMap<SizingRule, SizingFigures>,
 }
 
 /// Puts series together.
@@ -74,7 +76,7 @@ pub fn summarise<'a>(all: impl IntoIterator<Item = &'a SeriesScores>) -> Summary
         windows: windows.len() as u64,
         gaps: all.iter().map(|series| series.gaps).sum(),
         methods: Method::ALL.into_iter().filter_map(|method| Some((method, figures(&scored, method)?))).collect(),
-        policies: Policy::ALL.into_iter().filter_map(|policy| Some((policy, decision(&windows, policy)?))).collect(),
+        sizing: SizingRule::ALL.into_iter().filter_map(|rule| Some((rule, decision(&windows, rule)?))).collect(),
     }
 }
 
@@ -103,6 +105,7 @@ fn figures(all: &[&SeriesScores], method: Method) -> Option<MethodFigures> {
     (steps > 0).then(|| MethodFigures {
         series: with.len() as u64,
         mase_median: median(&mut scaled),
+        wql_mean: mean(with.iter().filter_map(|(_, sums)| sums.wql())),
         wql_ratio_to_last_value: ratio(&with, Method::LastValue),
         wql_ratio_to_ewma: ratio(&with, Method::Ewma),
         wql_ratio_to_seasonal_naive: ratio(&with, Method::SeasonalNaive),
@@ -122,8 +125,8 @@ fn ratio(with: &[(&SeriesScores, super::run::Sums)], reference: Method) -> Optio
     (!logarithms.is_empty()).then(|| (logarithms.iter().sum::<f64>() / count(logarithms.len() as u64)).exp())
 }
 
-fn decision(windows: &[&Window], policy: Policy) -> Option<PolicyFigures> {
-    let requests: Vec<f64> = windows.iter().map(|window| window.request(policy)).collect();
+fn decision(windows: &[&Window], rule: SizingRule) -> Option<SizingFigures> {
+    let requests: Vec<f64> = windows.iter().map(|window| window.request(rule)).collect();
     // What each request would have to be multiplied by to hold the hour's peak.
     let mut needs: Vec<f64> = windows
         .iter()
@@ -141,7 +144,7 @@ fn decision(windows: &[&Window], policy: Policy) -> Option<PolicyFigures> {
         });
         unused.sum::<f64>() / count(windows.len() as u64)
     };
-    Some(PolicyFigures { overrun, slack: slack(1.0), slack_at_overrun: slack(factor), factor })
+    Some(SizingFigures { overrun, slack: slack(1.0), slack_at_overrun: slack(factor), factor })
 }
 
 /// The index at which a share of sorted values lies at or before it.
@@ -153,6 +156,11 @@ fn decision(windows: &[&Window], policy: Policy) -> Option<PolicyFigures> {
 )]
 fn rank(length: usize, share: f64) -> usize {
     ((share * length as f64).ceil() as usize).saturating_sub(1).min(length.saturating_sub(1))
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let (sum, number) = values.fold((0.0, 0), |(sum, number), value| (sum + value, number + 1));
+    (number > 0).then(|| sum / count(number))
 }
 
 fn median(values: &mut [f64]) -> Option<f64> {

@@ -2,11 +2,11 @@
 
 use quotary_common::units::ResourceKind;
 
-use super::super::{Plan, Recorded, run};
+use super::super::{Origins, Recorded, run};
 use super::*;
 use crate::forecast::{Ladder, Past, smoothed};
 
-const PLAN: Plan = Plan { from: 96, stride: 12, lessons: 4 };
+const ORIGINS: Origins = Origins { from: 96, stride: 12, lessons: 4 };
 
 fn recorded<'a>(name: &'a str, values: &'a [Option<f64>]) -> Recorded<'a> {
     Recorded { name, resource: ResourceKind::Cpu, interval_s: 300, values }
@@ -17,21 +17,23 @@ fn noisy(count: usize) -> Vec<Option<f64>> {
 }
 
 fn scores(values: &[Option<f64>]) -> SeriesScores {
-    run(&Ladder::new(None), &recorded("one", values), &PLAN, |_, _| {})
+    run(&Ladder::new(None), &recorded("one", values), &ORIGINS, |_, _| {})
 }
 
 #[test]
 fn without_a_model_the_ladder_is_ewma_and_every_window_is_scored() {
     let values = noisy(300);
-    let mut origins = Vec::new();
+    let mut seen = Vec::new();
     let scores =
-        run(&Ladder::new(None), &recorded("one", &values), &Plan { lessons: 0, ..PLAN }, |row, _| origins.push(row));
-    assert_eq!(origins, (96..=288).step_by(12).collect::<Vec<_>>());
+        run(&Ladder::new(None), &recorded("one", &values), &Origins { lessons: 0, ..ORIGINS }, |row, _| seen.push(row));
+    assert_eq!(seen, (96..=288).step_by(12).collect::<Vec<_>>());
     assert_eq!(scores.windows.len(), 17);
     assert_eq!(scores.methods[&Method::Quotary], scores.methods[&Method::Ewma]);
     assert!(!scores.methods.contains_key(&Method::Model));
     let summary = summarise([&scores]);
     assert_eq!(summary.methods[&Method::Quotary].wql_ratio_to_ewma, Some(1.0));
+    // Of one series it is that series' own.
+    assert_eq!(summary.methods[&Method::Ewma].wql_mean, scores.methods[&Method::Ewma].wql());
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn losses_are_those_of_the_forecasts_made_at_the_origins() {
     let scores = scores(&values);
     let mut expected = 0.0;
     for origin in [96, 108] {
-        let past = Past { resource: ResourceKind::Cpu, interval_s: 300, values: &values[..origin] };
+        let past = Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values: &values[..origin] };
         let quantiles = smoothed(&past, 1.0).unwrap();
         for (step, came) in values[origin..origin + 12].iter().enumerate() {
             expected += (came.unwrap() - quantiles.steps()[step][4]).abs();
@@ -60,7 +62,7 @@ fn what_comes_after_an_origin_changes_nothing_before_it() {
     let (one, two) = (scores(&values), scores(&other));
     let requests = |scores: &SeriesScores| {
         let seen = scores.windows.iter().filter(|window| window.origin_row <= 300);
-        seen.map(|window| Policy::ALL[..10].iter().map(|policy| window.request(*policy)).collect())
+        seen.map(|window| SizingRule::ALL[..10].iter().map(|rule| window.request(*rule)).collect())
             .collect::<Vec<Vec<f64>>>()
     };
     assert_eq!(requests(&one), requests(&two));
@@ -83,28 +85,28 @@ fn constant_series_are_dropped_and_counted() {
 }
 
 #[test]
-fn policies_are_compared_at_five_percent_of_overruns() {
+fn sizing_rules_are_compared_at_five_percent_of_overruns() {
     let window = |peak: f64, request: f64| Window { origin_row: 0, peak, mean: peak / 2.0, requests: [request; 11] };
     // Twenty hours that need 1 to 20 times what is asked for: at a factor of 19 one of them overruns.
     let windows: Vec<Window> = (1..=20).map(|i| window(f64::from(i), 1.0)).collect();
-    let figures = decision(&windows.iter().collect::<Vec<_>>(), Policy::Vpa).unwrap();
+    let figures = decision(&windows.iter().collect::<Vec<_>>(), SizingRule::Vpa).unwrap();
     assert!((figures.overrun - 0.95).abs() < 1e-9);
     assert!((figures.factor - 19.0).abs() < 1e-9);
     let expected: f64 = (1..=20).map(|i| 1.0 - (f64::from(i) / 2.0 / 19.0).min(1.0)).sum::<f64>() / 20.0;
     assert!((figures.slack_at_overrun - expected).abs() < 1e-9, "{figures:?}");
     let idle = [window(0.0, 0.0), window(0.0, 4.0)];
-    let figures = decision(&idle.iter().collect::<Vec<_>>(), Policy::Vpa).unwrap();
+    let figures = decision(&idle.iter().collect::<Vec<_>>(), SizingRule::Vpa).unwrap();
     assert!(figures.overrun.abs() < 1e-9);
 }
 
 #[test]
 fn mase_divides_by_the_seasonal_error_or_by_the_last_values() {
     // From the first day on nothing is seasonal yet: the last value's error is there all the same.
-    let young = run(&Ladder::new(None), &recorded("young", &noisy(4 * 288)), &PLAN, |_, _| {});
+    let young = run(&Ladder::new(None), &recorded("young", &noisy(4 * 288)), &ORIGINS, |_, _| {});
     assert!(!young.seasonal && young.scale.is_some());
     assert!(young.methods.contains_key(&Method::SeasonalNaive));
     let day: Vec<_> = (0..4 * 288).map(|i| Some(f64::from((i / 288) % 2) * 10.0 + 1.0)).collect();
-    let long = run(&Ladder::new(None), &recorded("long", &day), &Plan { from: 3 * 288, ..PLAN }, |_, _| {});
+    let long = run(&Ladder::new(None), &recorded("long", &day), &Origins { from: 3 * 288, ..ORIGINS }, |_, _| {});
     assert!(long.seasonal);
     assert!((long.scale.unwrap() - 10.0).abs() < 1e-9);
     let short: Vec<_> = (0..200).map(|i| Some(f64::from(i % 2) * 3.0)).collect();
@@ -115,6 +117,6 @@ fn mase_divides_by_the_seasonal_error_or_by_the_last_values() {
 #[test]
 fn the_oracle_never_overruns() {
     let summary = summarise([&scores(&noisy(400))]);
-    assert!(summary.policies[&Policy::Oracle].overrun.abs() < 1e-12);
-    assert!(summary.policies.values().all(|figures| (0.0..=1.0).contains(&figures.slack)));
+    assert!(summary.sizing[&SizingRule::Oracle].overrun.abs() < 1e-12);
+    assert!(summary.sizing.values().all(|figures| (0.0..=1.0).contains(&figures.slack)));
 }

@@ -5,9 +5,9 @@ use super::quantiles::{PEAK_STEPS, Quantiles};
 /// The rung that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
-    /// The ONNX model, calibrated.
+    /// The ONNX model, calibrated; the EWMA rung may have the lesser share.
     Model,
-    /// An exponentially weighted mean with empirical quantiles.
+    /// An exponentially weighted mean with empirical quantiles; the model, if one is named, has the lesser share.
     Ewma,
     /// Quantiles of what is known, of this series or of its like.
     Climatology,
@@ -39,21 +39,33 @@ pub struct ModelRef {
 /// Quantiles of demand in the series' unit, how they were made, and on what they rest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
-    /// How it was made.
+    /// How it was made: the rung with the greater share.
     pub method: Method,
-    /// By which model, if by one.
+    /// The model that has a share in it, be it the lesser.
     pub model: Option<ModelRef>,
     /// One step, seconds.
     pub interval_s: u64,
     /// The quantiles.
     pub quantiles: Quantiles,
-    /// Points of history it rests on.
+    /// Points of the series' own history it rests on.
     pub history_rows: u64,
     /// Age of the oldest, seconds.
     pub history_age_s: u64,
 }
 
 impl Forecast {
+    /// What is said of a series of which nothing is known but the declared request; `interval_s` is one step.
+    pub fn declared(amount: u64, interval_s: u64) -> Option<Self> {
+        #[expect(clippy::cast_precision_loss, reason = "demand is below 2^53 or its last digits do not matter")]
+        let quantiles = Quantiles::point(amount as f64)?;
+        Some(Self { method: Method::Declared, model: None, interval_s, quantiles, history_rows: 0, history_age_s: 0 })
+    }
+
+    /// Whether the series has too little history of its own: what is told of it are others of its like, or the declared request.
+    pub fn is_insufficient(&self) -> bool {
+        matches!(self.method, Method::Climatology | Method::Declared)
+    }
+
     /// The rows of peaks with the length of each in seconds.
     pub fn peaks(&self) -> impl Iterator<Item = (u64, &[f64])> {
         let length_s = |steps: usize| self.interval_s.saturating_mul(steps as u64);

@@ -63,6 +63,15 @@ impl Calibration {
         self.lessons
     }
 
+    /// What the EWMA rung lost in an hour of late, in the series' unit: what losses are held against. `None` while little was learnt, or
+    /// nothing was lost.
+    pub fn usual_loss(&self) -> Option<f64> {
+        // The losses of hours, each counting so much less than the one after it.
+        let weight = (1.0 - DECAY.powi(self.lessons.into())) / (1.0 - DECAY);
+        let usual = f64::from(self.losses[1]) / weight;
+        (self.lessons >= SHARED_FROM && usual > 0.0).then_some(usual)
+    }
+
     /// The share of the EWMA rung in an answer's steps and in its peaks, where both rungs answer.
     pub fn ewma_shares(&self) -> (f64, f64) {
         if self.lessons < SHARED_FROM || self.losses.iter().all(|loss| *loss <= 0.0) {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     fn of(values: &[Option<f64>]) -> Option<Quantiles> {
-        ewma(&Past { resource: ResourceKind::Cpu, interval_s: 5, values })
+        ewma(&Past { measure: ResourceKind::Cpu.into(), interval_s: 5, values })
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_last_value_is_the_median_of_its_own_rule() {
         let history: Vec<_> = (0..288).map(|i| Some(f64::from((i * 37) % 11))).collect();
-        let past = Past { resource: ResourceKind::Cpu, interval_s: 300, values: &history };
+        let past = Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values: &history };
         let errors: Vec<f64> = history.windows(2).map(|pair| pair[1].unwrap() - pair[0].unwrap()).collect();
         let mut errors = errors;
         errors.sort_unstable_by(f64::total_cmp);

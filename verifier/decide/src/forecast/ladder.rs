@@ -11,6 +11,8 @@ use super::score::Came;
 
 /// Known points that the model wants at least: fewer say nothing of a course.
 const MODEL_KNOWN_MIN: usize = 6;
+/// A rung whose part in an answer is less is not named in it.
+const PART_MIN: f64 = 0.01;
 /// Steps that a model may look at: a day of five minutes, and two hours.
 const SEEN_MAX: usize = 312;
 
@@ -45,10 +47,11 @@ impl<'m> Ladder<'m> {
 
     /// What the upper rungs say of each past, and why the model is not among them.
     pub fn rungs(&self, pasts: &[Past<'_>]) -> Vec<(Rungs, Option<Shortfall>)> {
-        let asked: Vec<Past<'_>> = pasts.iter().copied().filter(suffices).collect();
+        let asked: Vec<Past<'_>> = pasts.iter().copied().filter(|past| is_known(past) && suffices(past)).collect();
         let mut answers = self.model.map(|model| model.quantiles(&asked).into_iter());
         let mut of = |past: &Past<'_>| match &mut answers {
             None => Err(Shortfall::NoModel),
+            Some(_) if !is_known(past) => Err(Shortfall::Model(ModelFault::Measure)),
             Some(_) if !suffices(past) => Err(Shortfall::YoungSeries),
             // A model that gives fewer answers than it was asked for has failed.
             Some(answers) => answers
@@ -67,7 +70,7 @@ impl<'m> Ladder<'m> {
     }
 
     /// The forecast of a past whose rungs were asked: calibrated, or from the rungs below. `like` are points of series like this one, for
-    /// one that has none of its own; `declared` is what was asked for.
+    /// one that has too few of its own ([`Likes`](super::Likes)); `declared` is what was asked for.
     pub fn answer(
         &self,
         past: &Past<'_>,
@@ -76,7 +79,10 @@ impl<'m> Ladder<'m> {
         like: &[f64],
         declared: Option<f64>,
     ) -> Option<Forecast> {
+        let (of_steps, of_peaks) = calibration.ewma_shares();
         let method = match rungs {
+            // Both share the answer: the one with the greater part, over steps and peaks, is the method.
+            Rungs { model: Some(_), ewma: Some(_) } if of_steps + of_peaks > 1.0 => Method::Ewma,
             Rungs { model: Some(_), .. } => Method::Model,
             Rungs { ewma: Some(_), .. } => Method::Ewma,
             Rungs { .. } => Method::Climatology,
@@ -88,7 +94,9 @@ impl<'m> Ladder<'m> {
         let known = past.known() as u64;
         let first = past.values.iter().position(|value| value.is_some_and(is_demand));
         let age_steps = first.map_or(0, |first| past.values.len() - first) as u64;
-        let model = self.model.filter(|_| method == Method::Model).map(|model| model.reference().clone());
+        // A model with the lesser part is named still, down to where it has hardly any.
+        let has_part = rungs.ewma.is_none() || of_steps.min(of_peaks) <= 1.0 - PART_MIN;
+        let model = self.model.filter(|_| rungs.model.is_some() && has_part).map(|model| model.reference().clone());
         Some(Forecast {
             method,
             model,
@@ -116,18 +124,22 @@ impl<'m> Ladder<'m> {
     }
 }
 
+/// Whether a model may know what this past measures: none was trained on what applications state of themselves.
+fn is_known(past: &Past<'_>) -> bool {
+    past.measure.resource().is_some()
+}
+
 /// Whether enough of what a model may look at is known.
 fn suffices(past: &Past<'_>) -> bool {
     let seen = Past { values: past.newest(SEEN_MAX), ..*past };
     seen.known() >= MODEL_KNOWN_MIN
 }
 
-/// The rungs for want of history: what is known of it or of its like, then the declared request.
+/// The rungs for want of history: what is known of it and of its like, then the declared request.
 fn low(past: &Past<'_>, like: &[f64], declared: Option<f64>) -> Option<(Method, Quantiles)> {
-    let own: Vec<f64> = past.values.iter().flatten().copied().collect();
-    let from = if past.known() > 0 { &own[..] } else { like };
+    let from: Vec<f64> = past.values.iter().flatten().chain(like).copied().collect();
     let declared = || Quantiles::point(declared?).map(|quantiles| (Method::Declared, quantiles));
-    climatology(from).map(|quantiles| (Method::Climatology, quantiles)).or_else(declared)
+    climatology(&from).map(|quantiles| (Method::Climatology, quantiles)).or_else(declared)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use quotary_common::metric::Gauge;
 use quotary_common::units::ResourceKind;
 
 use super::super::answer::ModelRef;
@@ -40,7 +41,7 @@ impl QuantileModel for Doubling {
 }
 
 fn past(values: &[Option<f64>]) -> Past<'_> {
-    Past { resource: ResourceKind::Cpu, interval_s: 300, values }
+    Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values }
 }
 
 fn answer(
@@ -141,6 +142,45 @@ fn a_model_that_is_always_wrong_hands_over_to_the_rung_below() {
     let forecast = ladder.answer(&past(&values), &rungs, (&calibration, &none), &[], None).unwrap();
     let median = forecast.quantiles.steps()[0][4];
     assert!((100.0..113.0).contains(&median), "{median}");
+    // And the answer says whose it is.
+    let (of_steps, of_peaks) = calibration.ewma_shares();
+    assert!(of_steps.min(of_peaks) > 0.99, "{of_steps} {of_peaks}");
+    assert_eq!((forecast.method, forecast.model), (Method::Ewma, None));
+}
+
+/// A model whose lines are those of the last value a little raised: neither much better nor much worse than EWMA.
+struct Near(ModelRef, f64);
+
+impl QuantileModel for Near {
+    fn reference(&self) -> &ModelRef {
+        &self.0
+    }
+    fn quantiles(&self, pasts: &[Past<'_>]) -> Vec<Result<Quantiles, ModelFault>> {
+        let one = |past: &Past<'_>| {
+            let like = ewma(past).ok_or_else(|| ModelFault::Past("young".to_owned()))?;
+            let raised = like.steps().map(|row| row.map(|value| value * self.1));
+            let peaks = like.peaks().map(|row| row.map(|value| value * self.1));
+            Quantiles::from_raw(raised, peaks).ok_or_else(|| ModelFault::Failed("NaN".to_owned()))
+        };
+        pasts.iter().map(one).collect()
+    }
+}
+
+#[test]
+fn the_rung_with_the_greater_share_is_the_method_and_a_model_with_the_lesser_is_named() {
+    let values: Vec<_> = (0..400).map(|i| Some(100.0 + f64::from((i * 7) % 13))).collect();
+    for (factor, method) in [(1.03, Method::Ewma), (1.0, Method::Model)] {
+        let model = Near(ModelRef { name: "near".to_owned(), sha256: "ab".to_owned() }, factor);
+        let ladder = Ladder::new(Some(&model));
+        let calibration = ladder.learnt(&past(&values), 20);
+        let (of_steps, of_peaks) = calibration.ewma_shares();
+        assert!((0.2..0.98).contains(&of_steps) && of_peaks > 0.2, "{factor}: {of_steps} {of_peaks}");
+        let (rungs, _) = ladder.rungs(&[past(&values)]).pop().unwrap();
+        let none = Calibration::default();
+        let forecast = ladder.answer(&past(&values), &rungs, (&calibration, &none), &[], None).unwrap();
+        assert_eq!(forecast.method, method, "{factor}: {of_steps} {of_peaks}");
+        assert_eq!(forecast.model.unwrap().name, "near");
+    }
 }
 
 #[test]
@@ -151,4 +191,20 @@ fn nothing_after_the_origin_is_learnt_from() {
     longer.extend([Some(1e9); 24]);
     let whole = past(&longer);
     assert_eq!(ladder.learnt(&whole.earlier(24).unwrap(), 10), ladder.learnt(&past(&values), 10));
+}
+
+#[test]
+fn the_model_is_never_asked_about_what_applications_state() {
+    let model = Doubling::new(1e9);
+    let ladder = Ladder::new(Some(&model));
+    let values = [Some(3.0); 40];
+    let gauge = Past { measure: Gauge::RequestsPerMinute.into(), ..past(&values) };
+    // Between two that it is asked about: neither gets the other's answer.
+    let doubled = [Some(5.0); 40];
+    let all = ladder.rungs(&[past(&values), gauge, past(&doubled)]);
+    let median = |at: usize| all[at].0.model.as_ref().map(|quantiles| quantiles.steps()[0][4]);
+    assert_eq!([median(0), median(1), median(2)], [Some(6.0), None, Some(10.0)]);
+    assert_eq!(all[1].1, Some(Shortfall::Model(ModelFault::Measure)));
+    let (forecast, _) = answer(&ladder, &gauge, &[], None);
+    assert_eq!(forecast.unwrap().method, Method::Ewma);
 }

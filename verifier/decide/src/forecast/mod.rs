@@ -13,6 +13,7 @@ mod calibration;
 mod climatology;
 mod ewma;
 mod ladder;
+mod like;
 mod model;
 mod past;
 mod quantiles;
@@ -24,6 +25,7 @@ pub use climatology::{HOURS_MAX, hourly};
 pub(crate) use ewma::between;
 pub use ewma::{ewma, smoothed};
 pub use ladder::{Ladder, Shortfall};
+pub use like::{Likes, Member, can_speak};
 pub use model::{ModelFault, QuantileModel};
 pub use past::{Past, is_demand};
 pub use quantiles::{MEDIAN, PEAK_LEVELS, PEAK_STEPS, PeakRow, QUANTILE_LEVELS, Quantiles, STEPS, StepRow};
@@ -40,7 +42,7 @@ pub(crate) mod testing {
     /// What the statistical rung says of these points at 300 s.
     pub(crate) fn ewma_forecast(values: &[Option<f64>]) -> Forecast {
         let (ladder, none) = (Ladder::new(None), Calibration::default());
-        let past = Past { resource: ResourceKind::Cpu, interval_s: 300, values };
+        let past = Past { measure: ResourceKind::Cpu.into(), interval_s: 300, values };
         let (rungs, _) = ladder.rungs(&[past]).pop().unwrap();
         ladder.answer(&past, &rungs, (&none, &none), &[], None).unwrap()
     }

@@ -24,9 +24,9 @@ pub enum ModelFault {
     /// The past cannot be forecast from: nothing known, or values that are no demand.
     #[error("{0}")]
     Past(String),
-    /// The model does not know this kind of resource.
-    #[error("the model does not know this kind of resource")]
-    Resource,
+    /// The model does not know what this series measures.
+    #[error("the model does not know what this series measures")]
+    Measure,
     /// The model failed: this is an alarm.
     #[error("{0}")]
     Failed(String),

@@ -1,12 +1,12 @@
 //! What a forecast is made from: the past of one series.
 
-use quotary_common::units::ResourceKind;
+use crate::history::Measure;
 
 /// One series' closed steps, oldest first, the newest last; `None` where nothing is known.
 #[derive(Debug, Clone, Copy)]
 pub struct Past<'a> {
     /// What it measures.
-    pub resource: ResourceKind,
+    pub measure: Measure,
     /// One step's length, seconds; more than 0.
     pub interval_s: u64,
     /// Mean demand per step, in any unit: forecasts are in the same.

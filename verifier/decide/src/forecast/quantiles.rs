@@ -33,20 +33,22 @@ pub struct Quantiles {
 impl Quantiles {
     /// Takes raw rows and puts them in order; negative values become 0. `None` if a value is not finite.
     pub fn from_raw(mut steps: [StepRow; STEPS], mut peaks: [PeakRow; PEAK_STEPS.len()]) -> Option<Self> {
-        // Times 0 a finite number is 0, and all else is NaN: one sum tells, without a branch for each.
-        let spoilt = |rows: &[f64]| rows.iter().map(|value| value * 0.0).sum::<f64>();
-        if (spoilt(steps.as_flattened()) + spoilt(peaks.as_flattened())).is_nan() {
+        if !(are_finite(&steps) && are_finite(&peaks)) {
             return None;
         }
         for row in &mut steps {
             raise_to_running_maximum(row);
         }
+        let (mut from, mut highest) = (0, [0.0; QUANTILE_LEVELS.len()]);
         let mut shorter = [0.0; PEAK_LEVELS.len()];
-        for (row, length) in peaks.iter_mut().zip(PEAK_STEPS) {
-            for ((peak, shared), shorter) in row.iter_mut().zip(SHARED).zip(shorter) {
-                let members = steps.iter().take(length).filter_map(|step| step.get(shared?).copied());
-                *peak = members.fold(peak.max(shorter), f64::max);
+        for (row, until) in peaks.iter_mut().zip(PEAK_STEPS) {
+            for step in steps.iter().take(until).skip(from) {
+                raise_each(&mut highest, step);
             }
+            from = until;
+            let at_least = SHARED.map(|shared| shared.map_or(0.0, |column| highest[column]));
+            raise_each(row, &at_least);
+            raise_each(row, &shorter);
             raise_to_running_maximum(row);
             shorter = *row;
         }
@@ -71,6 +73,21 @@ impl Quantiles {
     /// The longest peak's row.
     pub fn longest_peak(&self) -> &PeakRow {
         &self.peaks[PEAK_STEPS.len() - 1]
+    }
+}
+
+/// Whether all are. Times 0 a finite number is 0, and all else is NaN: sums tell, without a branch for each.
+fn are_finite<const LEVELS: usize>(rows: &[[f64; LEVELS]]) -> bool {
+    let mut sums = [0.0; LEVELS];
+    for row in rows {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value * 0.0);
+    }
+    !sums.iter().sum::<f64>().is_nan()
+}
+
+fn raise_each<const LEVELS: usize>(row: &mut [f64; LEVELS], least: &[f64; LEVELS]) {
+    for (value, least) in row.iter_mut().zip(least) {
+        *value = if *value < *least { *least } else { *value };
     }
 }
 

@@ -11,9 +11,9 @@ use quotary_common::id::{BootId, GrantId, HostId};
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::units::{ResourceKind, Resources};
 
-use super::Subject;
 use super::limits::{Ceiling, Shortage};
 use super::standing::Known;
+use super::{Measure, Owner, Subject};
 use crate::attest::VerifiedEvidence;
 
 /// What the load of a host may be.
@@ -71,6 +71,8 @@ pub(crate) struct SubjectLoad {
     pub(crate) grant: Option<GrantId>,
     /// Who pays for it, where it counts into that tenant's sum.
     pub(crate) tenant: Option<Name>,
+    /// Whose it is.
+    pub(crate) owner: Owner,
     /// What limits it where the host has written no limit.
     pub(crate) limits: Resources,
     pub(crate) usages: Vec<Usage>,
@@ -79,7 +81,7 @@ pub(crate) struct SubjectLoad {
 /// What a subject used of a resource in an interval of the host's `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Usage {
-    pub(crate) resource: ResourceKind,
+    pub(crate) measure: Measure,
     pub(crate) start_ms: u64,
     pub(crate) duration_ms: u64,
     pub(crate) mean: u64,
@@ -94,7 +96,8 @@ pub(crate) struct Usage {
 impl SubjectLoad {
     fn new(subject: Subject, windows: &MetricWindows) -> Self {
         let (unit, uid, grant, tenant) = (None, None, None, None);
-        Self { subject, unit, uid, grant, tenant, limits: Resources::default(), usages: usages(windows) }
+        let owner = Owner::default();
+        Self { subject, unit, uid, grant, tenant, owner, limits: Resources::default(), usages: usages(windows) }
     }
 }
 
@@ -104,7 +107,8 @@ pub enum LoadFinding {
     /// A window does not lie in the time since the envelope before, or the host's clock is ahead of the verifier's: it
     /// is left out.
     OutOfTime,
-    /// The host says that it used more than the inventory says that it has: the inventory's amount counts.
+    /// The host says that it used more than the inventory says that it has, or states a gauge beyond what any may be:
+    /// that much counts.
     BeyondCapacity,
     /// Applications together used more than their host: each counts in proportion.
     BeyondHost,
@@ -188,12 +192,20 @@ impl BoundedLoad {
             findings: Vec::new(),
             timeline: Timeline { boot_id: envelope.boot_id, built_at_ms: envelope.built_at_ms, began_ms },
         };
+        load.keep_gauges_of_grants();
         load.keep_in_time(reach_ms);
         load.keep_in_capacity(&bounds.capacity);
         load.keep_in_host(&bounds.capacity);
         load.findings.sort_unstable();
         load.findings.dedup();
         load
+    }
+
+    /// Gauges are an application's own word under its grant: nobody else has any.
+    fn keep_gauges_of_grants(&mut self) {
+        for load in self.subjects.iter_mut().filter(|load| load.grant.is_none()) {
+            load.usages.retain(|usage| usage.measure.resource().is_some());
+        }
     }
 
     fn keep_in_time(&mut self, reach_ms: u64) {
@@ -205,13 +217,13 @@ impl BoundedLoad {
         };
         for load in &mut self.subjects {
             let stated = load.usages.len();
-            // In the order of resource and start: what overlaps the one before states an interval twice.
-            let mut ended: Option<(ResourceKind, u64)> = None;
+            // In the order of measure and start: what overlaps the one before states an interval twice.
+            let mut ended: Option<(Measure, u64)> = None;
             load.usages.retain(|usage| {
-                let overlaps = ended.is_some_and(|(of, end_ms)| of == usage.resource && usage.start_ms < end_ms);
+                let overlaps = ended.is_some_and(|(of, end_ms)| of == usage.measure && usage.start_ms < end_ms);
                 let keeps = in_time(usage) && !overlaps;
                 if keeps {
-                    ended = Some((usage.resource, usage.start_ms.saturating_add(usage.duration_ms)));
+                    ended = Some((usage.measure, usage.start_ms.saturating_add(usage.duration_ms)));
                 }
                 keeps
             });
@@ -227,7 +239,7 @@ impl BoundedLoad {
 
     fn keep_in_capacity(&mut self, capacity: &Resources) {
         for usage in self.subjects.iter_mut().flat_map(|load| &mut load.usages) {
-            let Some(most) = most_of(usage.resource, capacity) else { continue };
+            let Some(most) = most_of(usage.measure, capacity) else { continue };
             if usage.mean > most.saturating_add(most / METER_PART) {
                 self.findings.push(LoadFinding::BeyondCapacity);
             }
@@ -245,7 +257,7 @@ impl BoundedLoad {
             let host = self.subjects.first().map_or(Total::NOTHING, |host| Total::of(&host.usages, resource));
             // Where the host states less time than its groups, the inventory stands in.
             let unstated_ms = used.duration_ms.saturating_sub(host.duration_ms);
-            let stands_in = match most_of(resource, capacity) {
+            let stands_in = match most_of(resource.into(), capacity) {
                 Some(most) => u128::from(most).saturating_mul(u128::from(unstated_ms)),
                 None if unstated_ms > 0 => continue,
                 None => 0,
@@ -263,7 +275,7 @@ impl BoundedLoad {
                 u64::try_from(scaled).unwrap_or(u64::MAX)
             };
             for usage in self.subjects.iter_mut().skip(1).flat_map(|load| &mut load.usages) {
-                if usage.resource == resource {
+                if usage.measure == resource.into() {
                     usage.mean = scale(usage.mean);
                     usage.max = scale(usage.max);
                     usage.read = (scale(usage.read.0), scale(usage.read.1));
@@ -331,7 +343,11 @@ fn reach(envelope: &Envelope, bounds: &Bounds) -> (u64, u64) {
     (since_before_ms.saturating_add(straddling_ms), before.began_ms)
 }
 
-fn most_of(resource: ResourceKind, capacity: &Resources) -> Option<u64> {
+fn most_of(measure: Measure, capacity: &Resources) -> Option<u64> {
+    let resource = match measure {
+        Measure::Resource(resource) => resource,
+        Measure::Gauge(gauge) => return Some(gauge.greatest()),
+    };
     match resource {
         // Reads and writes, each up to what the disk does one way.
         ResourceKind::Disk => capacity.disk_bytes_per_second.map(|bytes| bytes.saturating_mul(2)),
@@ -353,7 +369,7 @@ impl Total {
     const NOTHING: Self = Self { amount: 0, duration_ms: 0 };
 
     fn of(usages: &[Usage], resource: ResourceKind) -> Self {
-        let of_resource = usages.iter().filter(|usage| usage.resource == resource);
+        let of_resource = usages.iter().filter(|usage| usage.measure == resource.into());
         of_resource.fold(Self::NOTHING, |total, usage| Self {
             amount: total.amount.saturating_add(u128::from(usage.mean) * u128::from(usage.duration_ms)),
             duration_ms: total.duration_ms.saturating_add(usage.duration_ms),
@@ -363,11 +379,11 @@ impl Total {
 
 /// The resources' usages in windows of the whole (without a label); reads and writes of one interval add up.
 fn usages(windows: &MetricWindows) -> Vec<Usage> {
-    let mut sums: BTreeMap<(ResourceKind, u64, u64), Usage> = BTreeMap::new();
+    let mut sums: BTreeMap<(Measure, u64, u64), Usage> = BTreeMap::new();
     for window in windows.iter().filter(|window| window.label.is_none()) {
-        let Some(resource) = resource_of(&window) else { continue };
-        let sum = sums.entry((resource, window.start_ms, window.duration_ms)).or_insert(Usage {
-            resource,
+        let Some(measure) = Measure::of(window.metric) else { continue };
+        let sum = sums.entry((measure, window.start_ms, window.duration_ms)).or_insert(Usage {
+            measure,
             start_ms: window.start_ms,
             duration_ms: window.duration_ms,
             mean: 0,
@@ -387,7 +403,7 @@ fn usages(windows: &MetricWindows) -> Vec<Usage> {
         window.metric == Metric::CpuThrottledPpm && window.label.is_none() && window.mean >= THROTTLED_PPM_MIN
     };
     for window in windows.iter().filter(throttled) {
-        if let Some(usage) = sums.get_mut(&(ResourceKind::Cpu, window.start_ms, window.duration_ms)) {
+        if let Some(usage) = sums.get_mut(&(ResourceKind::Cpu.into(), window.start_ms, window.duration_ms)) {
             usage.is_throttled = true;
         }
     }
@@ -396,13 +412,3 @@ fn usages(windows: &MetricWindows) -> Vec<Usage> {
 
 /// From this share of throttled periods on, parts per million, usage of CPU is what the quota left of the demand: 5 %.
 const THROTTLED_PPM_MIN: u64 = 50_000;
-
-fn resource_of(window: &MetricWindow) -> Option<ResourceKind> {
-    match window.metric {
-        Metric::CpuMillicores => Some(ResourceKind::Cpu),
-        Metric::MemoryBytes => Some(ResourceKind::Memory),
-        Metric::DiskReadBytesPerSecond | Metric::DiskWriteBytesPerSecond => Some(ResourceKind::Disk),
-        Metric::NetworkTransmitBitsPerSecond => Some(ResourceKind::Network),
-        _ => None,
-    }
-}

@@ -6,7 +6,7 @@
 //! Stored form, version 1 (`tests/golden/history-chunk-v1.hex`): byte 0 is 1; byte 1 is 0 (plain) or 1 (raw deflate,
 //! RFC 1951) and says how the rest is packed. The rest is unsigned LEB128 numbers, one after the other:
 //! enrolment (Unix ms), last sequence, length of a point (ms), number of series; for each series: kind of subject (0 host,
-//! 1 cgroup, 2 tenant, 3 pool) ‖ bytes of its name ‖ name; resource; pressure (thousandths) and when (Unix ms); number of
+//! 1 cgroup, 2 tenant, 3 pool) ‖ bytes of its name ‖ name; measure; pressure (thousandths) and when (Unix ms); number of
 //! points n ≥ 1; then, column by column, n numbers each: number of the point (its start over its length) less the one before,
 //! less one; `samples × 2 + censored`, as a difference; mean, as a difference; what the sum has beyond mean × samples;
 //! greatest less mean. Differences are to the point before and zigzag: 0, -1, 1, -2, … are 0, 1, 2, 3, ….
@@ -18,10 +18,9 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 use quotary_common::envelope::Name;
 use quotary_common::limits::CGROUP_PATH_BYTES_MAX;
-use quotary_common::units::ResourceKind;
 
 use super::pressure::Pressure;
-use super::{Point, Subject};
+use super::{Measure, Point, Subject};
 
 /// Largest chunk in bytes, as it is stored: a larger one is cut.
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
@@ -58,7 +57,7 @@ pub struct Chunk {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChunkSeries {
     pub(super) subject: Subject,
-    pub(super) resource: ResourceKind,
+    pub(super) measure: Measure,
     pub(super) pressure: Pressure,
     pub(super) points: Vec<(u64, Point)>,
 }
@@ -82,11 +81,22 @@ pub enum ChunkError {
 
 impl Chunk {
     /// Every point with its series, its start (Unix ms) and its length (ms).
-    pub fn points(&self) -> impl Iterator<Item = (&Subject, ResourceKind, u64, &Point)> {
+    pub fn points(&self) -> impl Iterator<Item = (&Subject, Measure, u64, &Point)> {
         self.series.iter().flat_map(move |series| {
             let at = move |number: u64| number.saturating_mul(self.grain_ms);
-            series.points.iter().map(move |(number, point)| (&series.subject, series.resource, at(*number), point))
+            series.points.iter().map(move |(number, point)| (&series.subject, series.measure, at(*number), point))
         })
+    }
+
+    /// A chunk of these series: each point with its number, ascending; whoever has a history from elsewhere brings it back with it.
+    pub fn of_series(grain_ms: u64, series: impl IntoIterator<Item = (Subject, Measure, Vec<(u64, Point)>)>) -> Self {
+        let series = series.into_iter().map(|(subject, measure, points)| ChunkSeries {
+            subject,
+            measure,
+            pressure: Pressure::default(),
+            points,
+        });
+        Self { watermark: Watermark::default(), grain_ms, series: series.collect() }
     }
 
     /// How many points it has.
@@ -173,7 +183,7 @@ fn encoded(series: &ChunkSeries, points: &[(u64, Point)]) -> Vec<u8> {
     put(&mut out, kind);
     put(&mut out, name.len() as u64);
     out.extend_from_slice(name.as_bytes());
-    for number in [series.resource as u64, permille.into(), raised_at_ms, points.len() as u64] {
+    for number in [series.measure.number(), permille.into(), raised_at_ms, points.len() as u64] {
         put(&mut out, number);
     }
     let mut before = None;
@@ -265,11 +275,11 @@ impl Reader<'_> {
             3 => Subject::Pool(Name::new(name)?),
             _ => return None,
         };
-        let resource = *ResourceKind::ALL.get(usize::try_from(self.number()?).ok()?)?;
+        let measure = Measure::from_number(self.number()?)?;
         let permille = u16::try_from(self.number()?).ok().filter(|permille| *permille <= 1000)?;
         let pressure = Pressure::new(permille, self.number()?);
         let points = self.points()?;
-        Some(ChunkSeries { subject, resource, pressure, points })
+        Some(ChunkSeries { subject, measure, pressure, points })
     }
 
     fn points(&mut self) -> Option<Vec<(u64, Point)>> {

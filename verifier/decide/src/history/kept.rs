@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use quotary_common::id::HostId;
-use quotary_common::units::ResourceKind;
 
 use super::chunk::{Chunk, ChunkSeries, Watermark};
 use super::pressure::Pressure;
-use super::{HOUR_MS, History, Point, Series, SeriesKey, Subject, series_at};
+use super::{HOUR_MS, History, Measure, Point, Series, SeriesKey, Subject, series_at};
 
 /// A host's chunk is due after so much evidence: what a restart reads again is bounded by it.
 pub const CHUNK_EVIDENCE_MAX: u64 = 240;
@@ -22,18 +21,18 @@ pub(super) struct Unkept {
     watermark: Watermark,
     /// Where the chunk before reached.
     begins: Watermark,
-    points: BTreeMap<(Subject, ResourceKind), BTreeMap<u64, Point>>,
+    points: BTreeMap<(Subject, Measure), BTreeMap<u64, Point>>,
     count: usize,
 }
 
 impl Unkept {
     /// Adds what ended at `end_ms`.
-    pub(super) fn add(&mut self, (subject, resource): (&Subject, ResourceKind), number: u64, point: &Point) {
+    pub(super) fn add(&mut self, (subject, measure): (&Subject, Measure), number: u64, point: &Point) {
         if self.count >= 4 * CHUNK_POINTS_MAX {
             // Nobody takes chunks away: the disk gets a gap, memory stays bounded.
             return;
         }
-        let points = self.points.entry((subject.clone(), resource)).or_default();
+        let points = self.points.entry((subject.clone(), measure)).or_default();
         let before = points.len();
         points.entry(number).and_modify(|known| known.merge(point)).or_insert(*point);
         self.count += points.len() - before;
@@ -74,10 +73,10 @@ impl History {
             unkept,
             Unkept { watermark: unkept.watermark, begins: unkept.watermark, ..Unkept::default() },
         );
-        let series = taken.points.into_iter().map(|((subject, resource), points)| {
-            let key = SeriesKey { host, subject: subject.clone(), resource };
+        let series = taken.points.into_iter().map(|((subject, measure), points)| {
+            let key = SeriesKey { host, subject: subject.clone(), measure };
             let pressure = self.series.get(&key).map_or_else(Pressure::default, Series::pressure_kept);
-            ChunkSeries { subject, resource, pressure, points: points.into_iter().collect() }
+            ChunkSeries { subject, measure, pressure, points: points.into_iter().collect() }
         });
         Some(Chunk { watermark: taken.watermark, grain_ms: self.grain_ms(), series: series.collect() })
     }
@@ -99,7 +98,7 @@ impl History {
             if points.is_empty() {
                 continue;
             }
-            let key = SeriesKey { host, subject: kept.subject.clone(), resource: kept.resource };
+            let key = SeriesKey { host, subject: kept.subject.clone(), measure: kept.measure };
             let series = match host {
                 Some(host) => {
                     let of_host = &mut self.hosts.entry(host).or_default().series;
@@ -146,9 +145,9 @@ impl History {
     pub fn unkept(&self, host: Option<&HostId>) -> (Watermark, Chunk) {
         let empty = Unkept::default();
         let unkept = self.unkept.get(&host.copied()).unwrap_or(&empty);
-        let series = unkept.points.iter().map(|((subject, resource), points)| ChunkSeries {
+        let series = unkept.points.iter().map(|((subject, measure), points)| ChunkSeries {
             subject: subject.clone(),
-            resource: *resource,
+            measure: *measure,
             pressure: Pressure::default(),
             points: points.iter().map(|(number, point)| (*number, *point)).collect(),
         });

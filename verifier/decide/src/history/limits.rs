@@ -122,7 +122,7 @@ impl Shortage {
     /// Whether it happened within this window.
     fn is_in(&self, usage: &Usage) -> bool {
         let end_ms = usage.start_ms.saturating_add(usage.duration_ms);
-        self.resource == usage.resource && (usage.start_ms..=end_ms).contains(&self.at_ms)
+        usage.measure == self.resource.into() && (usage.start_ms..=end_ms).contains(&self.at_ms)
     }
 }
 
@@ -144,7 +144,7 @@ impl Held<'_> {
         }
         let of_resource = [Limited::Cpu, Limited::Memory, Limited::DiskRead, Limited::DiskWrite, Limited::Network]
             .into_iter()
-            .filter(|limited| limited.resource() == usage.resource);
+            .filter(|limited| usage.measure == limited.resource().into());
         of_resource.into_iter().any(|limited| {
             let used = match limited {
                 Limited::Memory => usage.max,
@@ -165,7 +165,7 @@ impl Held<'_> {
         };
         let written = self.writes.iter().rev().copied().find_map(|ceiling| set(&ceiling));
         let written = written.or_else(|| self.written.and_then(|written| written.get(&limited).copied()));
-        written.unwrap_or_else(|| self.otherwise.get(usage.resource))
+        written.unwrap_or_else(|| self.otherwise.get(limited.resource()))
     }
 }
 

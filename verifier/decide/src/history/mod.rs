@@ -11,8 +11,11 @@ mod bounds;
 mod chunk;
 mod kept;
 mod limits;
+mod measure;
+mod owner;
 mod pressure;
 mod ring;
+mod select;
 mod series;
 mod standing;
 mod sums;
@@ -30,6 +33,8 @@ use quotary_common::units::ResourceKind;
 pub use bounds::{BoundedLoad, Bounds, LoadFinding, Timeline};
 pub use chunk::{CHUNK_BYTES_MAX, Chunk, ChunkError, Watermark};
 pub use kept::CHUNK_EVIDENCE_MAX;
+pub use measure::Measure;
+pub use owner::Owner;
 pub use pressure::PRESSURE_HALF_LIFE_MS;
 pub use ring::{HOUR_MS, MINUTE_MS, Point, Resolution};
 pub use series::{Series, Window};
@@ -69,7 +74,7 @@ pub struct SeriesKey {
     /// Whose demand.
     pub subject: Subject,
     /// Of what.
-    pub resource: ResourceKind,
+    pub measure: Measure,
 }
 
 /// What is known of a cgroup beside its series.
@@ -79,6 +84,8 @@ struct Group {
     grant: Option<GrantId>,
     /// Who pays for it, where it counts into that tenant's sum.
     tenant: Option<Name>,
+    /// Whose it is.
+    owner: Owner,
     /// The limits that the host wrote last.
     written: Written,
 }
@@ -103,8 +110,8 @@ pub struct History {
     unkept: BTreeMap<Option<HostId>, kept::Unkept>,
 }
 
-/// Series per host at most: four resources for each application and the host.
-const SERIES_PER_HOST_MAX: usize = 4 * (APPLICATIONS_MAX + 1);
+/// Series per host at most: an application has CPU, memory, disk and three gauges; the host has five resources.
+const SERIES_PER_HOST_MAX: usize = 6 * (APPLICATIONS_MAX + 1);
 
 impl History {
     /// An empty history with forecast steps of `step_ms`.
@@ -151,11 +158,12 @@ impl History {
         note.pool.clone_from(&load.known.pool);
         for of_subject in &load.subjects {
             let Some(cgroup) = of_subject.subject.cgroup() else { continue };
-            let key = |resource| SeriesKey { host: Some(load.host), subject: of_subject.subject.clone(), resource };
-            if ResourceKind::ALL.into_iter().any(|resource| self.series.contains_key(&key(resource))) {
+            let key = |measure| SeriesKey { host: Some(load.host), subject: of_subject.subject.clone(), measure };
+            if Measure::ALL.into_iter().any(|measure| self.series.contains_key(&key(measure))) {
                 let group = note.groups.entry(cgroup.to_owned()).or_default();
                 group.grant = of_subject.grant.or(group.grant);
                 group.tenant.clone_from(&of_subject.tenant);
+                group.owner.clone_from(&of_subject.owner);
             }
         }
     }
@@ -177,18 +185,19 @@ impl History {
         for usage in &of_subject.usages {
             let is_censored = held.is_censored(usage);
             let Some(point) = Point::new((usage.mean, usage.max), usage.samples, is_censored) else { continue };
-            let key = SeriesKey { host: Some(host), subject: subject.clone(), resource: usage.resource };
+            let key = SeriesKey { host: Some(host), subject: subject.clone(), measure: usage.measure };
             let end_ms = load.to_unix_ms(usage.start_ms.saturating_add(usage.duration_ms), committed_at_ms);
             let Some(series) = series_at(&mut self.series, &mut note.series, key, self.step_ms) else { continue };
             series.add(Window { end_ms, duration_ms: usage.duration_ms, point });
             if usage.is_throttled {
                 series.pressure_mut().add(pressure::weight(EventKind::CpuThrottled), end_ms);
             }
-            unkept.add((subject, usage.resource), end_ms.saturating_sub(1) / grain_ms, &point);
+            unkept.add((subject, usage.measure), end_ms.saturating_sub(1) / grain_ms, &point);
             has_series = true;
         }
         for shortage in shortages {
-            let key = SeriesKey { host: Some(host), subject: subject.clone(), resource: shortage.resource };
+            let measure = shortage.resource.into();
+            let key = SeriesKey { host: Some(host), subject: subject.clone(), measure };
             if let Some(series) = self.series.get_mut(&key) {
                 series.pressure_mut().add(shortage.weight, load.to_unix_ms(shortage.at_ms, committed_at_ms));
                 has_series = true;
@@ -199,28 +208,29 @@ impl History {
             let group = note.groups.entry(cgroup.to_owned()).or_default();
             group.grant = of_subject.grant.or(group.grant);
             group.tenant.clone_from(&of_subject.tenant);
+            group.owner.clone_from(&of_subject.owner);
             group.written.extend(writes.iter().flat_map(|write| write.amounts.iter().copied()));
         }
     }
 
     fn of_host(&self, host: &HostId) -> impl Iterator<Item = (&SeriesKey, &Series)> {
         let host = Some(*host);
-        let first = SeriesKey { host, subject: Subject::Host, resource: ResourceKind::Cpu };
+        let first = SeriesKey { host, subject: Subject::Host, measure: ResourceKind::Cpu.into() };
         self.series.range(first..).take_while(move |(key, _)| key.host == host)
     }
 
     /// Lets go of series that were silent longest, for those that a load brings beyond the bound.
     fn make_room(&mut self, load: &BoundedLoad, now_ms: u64) {
         let held = self.hosts.get(&load.host).map_or(0, |note| note.series);
-        let stated: usize = load.subjects.iter().map(|one| one.usages.len().min(ResourceKind::ALL.len())).sum();
+        let stated: usize = load.subjects.iter().map(|one| one.usages.len().min(Measure::ALL.len())).sum();
         if held.saturating_add(stated) <= SERIES_PER_HOST_MAX {
             return;
         }
         let named: BTreeSet<SeriesKey> = load
             .subjects
             .iter()
-            .flat_map(|one| one.usages.iter().map(|usage| (&one.subject, usage.resource)))
-            .map(|(subject, resource)| SeriesKey { host: Some(load.host), subject: subject.clone(), resource })
+            .flat_map(|one| one.usages.iter().map(|usage| (&one.subject, usage.measure)))
+            .map(|(subject, measure)| SeriesKey { host: Some(load.host), subject: subject.clone(), measure })
             .collect();
         let fresh = named.iter().filter(|key| !self.series.contains_key(key)).count();
         let beyond = (held + fresh).saturating_sub(SERIES_PER_HOST_MAX);
@@ -248,8 +258,8 @@ impl History {
             let Some(note) = self.hosts.get_mut(&host) else { return };
             note.series -= usize::from(self.series.remove(&key).is_some());
             let Some(cgroup) = key.subject.cgroup() else { continue };
-            let has_series = |resource| self.series.contains_key(&SeriesKey { resource, ..key.clone() });
-            if !ResourceKind::ALL.into_iter().any(has_series) {
+            let has_series = |measure| self.series.contains_key(&SeriesKey { measure, ..key.clone() });
+            if !Measure::ALL.into_iter().any(has_series) {
                 note.groups.remove(cgroup);
             }
         }
@@ -263,11 +273,6 @@ impl History {
     /// One series.
     pub fn get(&self, key: &SeriesKey) -> Option<&Series> {
         self.series.get(key)
-    }
-
-    /// The grant that a cgroup last ran under.
-    pub fn grant_of(&self, host: &HostId, cgroup: &str) -> Option<GrantId> {
-        self.hosts.get(host)?.groups.get(cgroup)?.grant
     }
 }
 

@@ -6,8 +6,8 @@ use quotary_common::envelope::Name;
 use quotary_common::id::GrantId;
 use quotary_common::units::{Class, Resources};
 
-use super::{BoundedLoad, Subject};
-use crate::allocate::{GrantRecord, Rules};
+use super::{BoundedLoad, Owner, Subject};
+use crate::allocate::{GrantRecord, Rule, Rules};
 
 /// What the verifier knows of a host at a commit.
 #[derive(Debug, Clone)]
@@ -44,9 +44,13 @@ impl BoundedLoad {
                 continue;
             };
             let record = load.grant.and_then(|grant| grants.get(&grant));
+            if record.is_none() {
+                // A gauge is an application's own word under its grant; that there is one, the verifier knows and not the host.
+                load.usages.retain(|usage| usage.measure.resource().is_some());
+            }
             load.limits = record.filter(|_| self.is_enforced).map(|record| of_grant(record)).unwrap_or_default();
-            let by_grant = record.map(|record| record.grant.tenant.clone());
-            load.tenant = by_grant.or_else(|| standing.rules.tenant_of(cgroup, load.unit.as_ref(), load.uid));
+            load.owner = owner(record.copied(), || standing.rules.owner_of(cgroup, load.unit.as_ref(), load.uid));
+            load.tenant.clone_from(&load.owner.tenant);
         }
         self.keep_outermost();
         self.known = Known { enrolled_at_ms: standing.enrolled_at_ms, pool: standing.pool.cloned() };
@@ -67,6 +71,19 @@ impl BoundedLoad {
                 load.tenant = None;
             }
         }
+    }
+}
+
+/// Whose it is: by its grant, or else by rule.
+fn owner<'r>(record: Option<&GrantRecord>, by_rule: impl FnOnce() -> Option<&'r Rule>) -> Owner {
+    let owned = |application: &Name, tenant: &Name, declared| Owner {
+        application: Some(application.clone()),
+        tenant: Some(tenant.clone()),
+        declared,
+    };
+    match record {
+        Some(record) => owned(&record.grant.application, &record.grant.tenant, record.requested),
+        None => by_rule().map(|rule| owned(&rule.application, &rule.tenant, Resources::default())).unwrap_or_default(),
     }
 }
 

@@ -78,7 +78,7 @@ impl History {
             let series = self.series.entry(key.clone()).or_insert_with(|| Series::new(step_ms));
             let unkept = self.unkept.entry(None).or_default();
             for (number, point) in points {
-                unkept.add((&key.subject, key.resource), number, &point);
+                unkept.add((&key.subject, key.measure), number, &point);
                 let end_ms = number.saturating_add(1).saturating_mul(grain_ms);
                 series.add(Window { end_ms, duration_ms: grain_ms, point });
             }
@@ -116,15 +116,18 @@ impl History {
         sums
     }
 
-    /// Which sum a series is part of.
+    /// Which sum a series is part of, if what it measures adds up.
     fn sum_of(&self, key: &SeriesKey) -> Option<SeriesKey> {
+        if !key.measure.adds_up() {
+            return None;
+        }
         let note = self.hosts.get(&key.host?)?;
         let subject = match &key.subject {
             Subject::Host => Subject::Pool(note.pool.clone()?),
             Subject::Cgroup(cgroup) => Subject::Tenant(note.groups.get(cgroup)?.tenant.clone()?),
             Subject::Tenant(_) | Subject::Pool(_) => return None,
         };
-        Some(SeriesKey { host: None, subject, resource: key.resource })
+        Some(SeriesKey { host: None, subject, measure: key.measure })
     }
 
     /// What was last known of a member before an interval; nothing if that is too long ago.

@@ -101,10 +101,10 @@ fn bounded(envelope: &Envelope) -> BoundedLoad {
 }
 
 /// The mean that history has of a subject, if it has one.
-fn recorded(load: &BoundedLoad, subject: Subject, resource: ResourceKind) -> Option<u64> {
+fn recorded(load: &BoundedLoad, subject: Subject, measure: impl Into<Measure>) -> Option<u64> {
     let mut history = History::new(60_000);
     history.record(load, COMMITTED_AT_MS);
-    let series = history.get(&SeriesKey { host: Some(host()), subject, resource })?;
+    let series = history.get(&SeriesKey { host: Some(host()), subject, measure: measure.into() })?;
     series.closed(COMMITTED_AT_MS + 60_000, 64).into_iter().flatten().last().map(|point| point.mean())
 }
 
@@ -288,20 +288,20 @@ proptest! {
             prop_assert!(usage.start_ms >= BUILT_AT_MS.saturating_sub(reach_ms));
             prop_assert!(usage.start_ms + usage.duration_ms <= BUILT_AT_MS);
             prop_assert!(u64::from(usage.samples) <= usage.duration_ms);
-            match usage.resource {
-                ResourceKind::Cpu => prop_assert!(usage.mean <= 2_000 && usage.max <= 2_000),
-                ResourceKind::Memory => prop_assert!(usage.mean <= 1 << 30),
+            match usage.measure {
+                Measure::Resource(ResourceKind::Cpu) => prop_assert!(usage.mean <= 2_000 && usage.max <= 2_000),
+                Measure::Resource(ResourceKind::Memory) => prop_assert!(usage.mean <= 1 << 30),
                 _ => {}
             }
         }
         // Two groups beside each other, and a host of two cores: what it states, or the inventory where it states less time.
         let amount = |subjects: &[bounds::SubjectLoad]| -> u128 {
             let all = subjects.iter().flat_map(|subject| &subject.usages);
-            let cpu = all.filter(|usage| usage.resource == ResourceKind::Cpu);
+            let cpu = all.filter(|usage| usage.measure == ResourceKind::Cpu.into());
             cpu.map(|usage| u128::from(usage.mean) * u128::from(usage.duration_ms)).sum()
         };
         let time = |subject: &bounds::SubjectLoad| -> u64 {
-            let cpu = subject.usages.iter().filter(|usage| usage.resource == ResourceKind::Cpu);
+            let cpu = subject.usages.iter().filter(|usage| usage.measure == ResourceKind::Cpu.into());
             cpu.map(|usage| usage.duration_ms).sum()
         };
         let (host, groups) = load.subjects.split_first().unwrap();
@@ -315,5 +315,6 @@ proptest! {
 
 mod censoring;
 mod chunks;
+mod gauges;
 mod rings;
 mod sums;

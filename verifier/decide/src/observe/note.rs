@@ -235,7 +235,8 @@ fn compare(line: &mut Line, force: &Force<'_>, seen: &Observation<'_>) {
     let passed_ms = seen.now_ms.min(force.until_ms).saturating_sub(begin_ms);
     let Some(subject) = force.subject else { return line.add_untold(Untold::NotSeen, passed_ms) };
     let (control, wanted) = (line.control, resource(line.control));
-    let mut of_resource = subject.usages.iter().filter(|usage| Some(usage.resource) == wanted).peekable();
+    let mut of_resource =
+        subject.usages.iter().filter(|usage| wanted.is_some() && usage.measure.resource() == wanted).peekable();
     if of_resource.peek().is_none() {
         return line.add_untold(Untold::NotMeasured, passed_ms);
     }

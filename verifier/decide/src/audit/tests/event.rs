@@ -41,6 +41,7 @@ fn event(kind: EventKind) -> HostEvent {
         zone_before: None,
         zone: None,
         epoch: None,
+        anomaly: None,
     }
 }
 

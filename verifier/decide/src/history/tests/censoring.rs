@@ -14,7 +14,7 @@ use super::super::*;
 use super::{BUILT_AT_MS, COMMITTED_AT_MS, WINDOW_MS, bounds, envelope, group, host, timeline, window};
 use crate::allocate::{GrantRecord, Rules};
 
-const GRANT: GrantId = GrantId::new([7; 32]);
+pub(super) const GRANT: GrantId = GrantId::new([7; 32]);
 
 fn write(control: &str, actual: &str) -> EnforcementWrite {
     EnforcementWrite {
@@ -32,7 +32,7 @@ fn write(control: &str, actual: &str) -> EnforcementWrite {
     }
 }
 
-fn grant(resources: Resources, class: Class) -> GrantRecord {
+pub(super) fn grant(resources: Resources, class: Class) -> GrantRecord {
     GrantRecord {
         version: Version,
         host: host(),
@@ -77,7 +77,7 @@ fn recorded(history: &mut History, envelope: &Envelope, grants: &[&GrantRecord])
 
 /// Whether the newest window of a series is censored.
 fn is_censored(history: &History, subject: Subject, resource: ResourceKind) -> bool {
-    let series = history.get(&SeriesKey { host: Some(host()), subject, resource }).unwrap();
+    let series = history.get(&SeriesKey { host: Some(host()), subject, measure: resource.into() }).unwrap();
     series.windows().last().unwrap().point.is_censored()
 }
 
@@ -142,7 +142,7 @@ fn a_host_at_its_inventory_and_a_throttled_group_are_censored() {
     };
     assert!(cpu_is_censored(&throttled(50_000), &[]) && !cpu_is_censored(&throttled(49_999), &[]));
     recorded(&mut history, &throttled(50_000), &[]);
-    let key = SeriesKey { host: Some(host()), subject: group("/a"), resource: ResourceKind::Cpu };
+    let key = SeriesKey { host: Some(host()), subject: group("/a"), measure: ResourceKind::Cpu.into() };
     assert_eq!(history.get(&key).unwrap().pressure(COMMITTED_AT_MS), 50);
 }
 
@@ -160,14 +160,29 @@ fn an_event_censors_its_window_and_raises_a_pressure_that_decays() {
     envelope.events = Bounded::new(vec![event]).unwrap();
     let mut history = History::new(60_000);
     recorded(&mut history, &envelope, &[]);
-    let series =
-        |path| history.get(&SeriesKey { host: Some(host()), subject: group(path), resource: ResourceKind::Memory });
+    let series = |path| {
+        history.get(&SeriesKey { host: Some(host()), subject: group(path), measure: ResourceKind::Memory.into() })
+    };
     let marks = |path| series(path).unwrap().windows().map(|window| window.point.is_censored()).collect::<Vec<_>>();
     assert_eq!((marks("/a"), marks("/b")), (vec![true, false], vec![false, false]));
     let at = |path, after_ms: u64| series(path).unwrap().pressure(COMMITTED_AT_MS + after_ms);
     assert_eq!((at("/a", 0), at("/b", 0)), (500, 0));
     assert_eq!(at("/a", PRESSURE_HALF_LIFE_MS), 250);
     assert_eq!(at("/a", 100 * PRESSURE_HALF_LIFE_MS), 0);
+}
+
+#[test]
+fn an_application_is_whose_its_grant_says_with_what_was_declared() {
+    let given = grant(Resources { cpu_millicores: Some(500), ..Resources::default() }, Class::Burstable);
+    let mut history = History::new(60_000);
+    recorded(&mut history, &using(300), &[&given]);
+    let owner = history.owner_of(&host(), "/a").unwrap();
+    assert_eq!((&owner.application, &owner.tenant), (&Some(Text::lossy("app")), &Some(Text::lossy("blue"))));
+    assert_eq!(owner.declared, given.requested);
+    // Its grant ended, and no rule is for it.
+    recorded(&mut history, &using(300), &[]);
+    assert_eq!(history.owner_of(&host(), "/a"), Some(&Owner::default()));
+    assert_eq!(history.owner_of(&host(), "/b"), None);
 }
 
 proptest! {
@@ -181,7 +196,7 @@ proptest! {
         let (mut history, mut without) = (History::new(60_000), History::new(60_000));
         recorded(&mut history, &written, &[]);
         recorded(&mut without, &using(cpu), &[]);
-        let key = SeriesKey { host: Some(host()), subject: Subject::Host, resource: ResourceKind::Cpu };
+        let key = SeriesKey { host: Some(host()), subject: Subject::Host, measure: ResourceKind::Cpu.into() };
         let held = |history: &History| history.get(&key).unwrap().windows().copied().collect::<Vec<_>>();
         prop_assert_eq!(held(&history), held(&without));
     }

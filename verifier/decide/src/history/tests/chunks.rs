@@ -22,7 +22,7 @@ fn chunk(series: Vec<ChunkSeries>) -> Chunk {
 }
 
 fn series(subject: Subject, points: Vec<(u64, Point)>) -> ChunkSeries {
-    ChunkSeries { subject, resource: ResourceKind::Cpu, pressure: Pressure::new(250, 1_700_000_100_000), points }
+    ChunkSeries { subject, measure: ResourceKind::Cpu.into(), pressure: Pressure::new(250, 1_700_000_100_000), points }
 }
 
 fn back(chunk: &Chunk) -> Chunk {
@@ -101,10 +101,10 @@ fn any_chunk() -> impl Strategy<Value = Chunk> {
         "/[a-z/]{0,40}".prop_map(Subject::Cgroup),
         Just(Subject::Tenant(Name::new("blue").unwrap())),
     ];
-    let one = (subject, 0..5_usize, 0..=1000_u16, any::<u64>(), points).prop_map(
-        |(subject, resource, permille, at, points)| ChunkSeries {
+    let one = (subject, 0..8_usize, 0..=1000_u16, any::<u64>(), points).prop_map(
+        |(subject, measure, permille, at, points)| ChunkSeries {
             subject,
-            resource: ResourceKind::ALL[resource],
+            measure: Measure::ALL[measure],
             pressure: Pressure::new(permille, at),
             points,
         },
@@ -277,12 +277,12 @@ fn a_host_that_names_ever_new_groups_holds_no_more_than_its_bound() {
         let envelope = envelope(&[window(Metric::CpuMillicores, 900)], &groups);
         let load = BoundedLoad::bounded(&envelope, &bounds(Some(timeline(30_000)), 30_000));
         history.record(&load, COMMIT_MS + round * 2 * STEP_MS);
-        assert!(history.iter().count() <= 4 * 513);
+        assert!(history.iter().count() <= 6 * 513);
         // The newest are there: those that were silent longest made room.
         let newest = SeriesKey {
             host: Some(super::host()),
             subject: Subject::Cgroup(paths[511].clone()),
-            resource: ResourceKind::Cpu,
+            measure: ResourceKind::Cpu.into(),
         };
         assert!(history.get(&newest).is_some(), "round {round}");
     }

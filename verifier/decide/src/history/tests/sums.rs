@@ -52,7 +52,7 @@ fn load(host: u8, of_host: u64, of_groups: &[(&str, u64)]) -> BoundedLoad {
 }
 
 fn key(subject: Subject) -> SeriesKey {
-    SeriesKey { host: None, subject, resource: ResourceKind::Cpu }
+    SeriesKey { host: None, subject, measure: ResourceKind::Cpu.into() }
 }
 
 /// What the minutes up to `minutes` hold of a sum.

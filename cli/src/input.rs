@@ -8,7 +8,10 @@ use std::path::Path;
 use crate::exit::{Code, Failure, with_causes};
 
 /// A file's bytes, or those of standard input for `-`: at most `bytes_max`, whatever length it has or claims.
-pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
+///
+/// # Errors
+/// It cannot be read, or there is more; the file is named.
+pub fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let bytes = match path.as_os_str().as_encoded_bytes() {
         b"-" => bounded(io::stdin().lock(), bytes_max),
         _ => File::open(path).and_then(|file| bounded(file, bytes_max)),
@@ -31,7 +34,7 @@ fn bounded(from: impl Read, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// A file that is not what it should be.
-pub(super) fn unreadable(path: &Path, error: &dyn Error) -> Failure {
+pub(crate) fn unreadable(path: &Path, error: &dyn Error) -> Failure {
     Failure::new(Code::Unreadable, format!("{}: {}", name(path), with_causes(error)))
 }
 
