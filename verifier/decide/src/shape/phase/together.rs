@@ -85,8 +85,9 @@ fn grown(member: &Member<'_>, grid: &Grid, free: &[u64]) -> Option<PhasedPlan> {
         return phase(transition, member.demand).ok();
     }
     let whole_twice = 2 * u128::from(transition.distance()) * u128::from(grid.window_s());
-    let most_twice: u128 =
-        (1..=grid.steps).map(|step| u128::from(free[step - 1].saturating_add(free[step])) * u128::from(grid.length_s(step))).sum();
+    let most_twice: u128 = (1..=grid.steps)
+        .map(|step| u128::from(free[step - 1].saturating_add(free[step])) * u128::from(grid.length_s(step)))
+        .sum();
     let most_permille = u64::try_from(most_twice * 1000 / whole_twice).unwrap_or(1000);
     SHARES_PERCENT.into_iter().find_map(|percent| {
         let freed_permille = transition.freed_permille.min(most_permille) * percent / 100;

@@ -135,7 +135,12 @@ impl Watch {
     ///
     /// # Errors
     /// [`Refused::TooSoon`] when the slew no longer reaches the target in time: a review, not a later effective time, follows.
-    pub fn anew(running: &PhasedPlan, now_ms: u64, actual: Option<u64>, demand: &Demand) -> Result<PhasedPlan, Refused> {
+    pub fn anew(
+        running: &PhasedPlan,
+        now_ms: u64,
+        actual: Option<u64>,
+        demand: &Demand,
+    ) -> Result<PhasedPlan, Refused> {
         let old = running.transition();
         let now_ms = now_ms.max(old.starts_at_ms);
         let starts_at_ms = Transition::start(old.effective_at_ms, now_ms);
