@@ -1,5 +1,6 @@
 //! Alarms: kept with their leaves, shown to readers, bounded.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::anomaly::Anomaly;
@@ -71,21 +72,25 @@ impl State {
 
     /// Takes alarms, and that all steps that ended before `until_ms` (Unix time) are judged.
     pub(super) fn judged(&mut self, alarms: Vec<Anomaly>, until_ms: u64, now_ms: u64) -> Step {
-        let mut step = Step::default();
+        let (mut step, mut changed) = (Step::default(), BTreeSet::new());
         for anomaly in alarms {
             let sum = anomaly.sum.as_ref().map(Text::as_str);
             let key = AlarmRecord::key_of(anomaly.at_ms, anomaly.host.as_ref(), sum);
             let record = AlarmRecord::of(self.alarms.get(&key).map(Arc::as_ref), &anomaly, now_ms);
-            step.put(tables::ANOMALIES, Partition::Deployment, &key, &record);
             step.leaf(now_ms, "verifier", Decision::Anomaly(anomaly));
-            let record = Arc::new(record);
-            self.alarms.put(key.clone(), Arc::clone(&record));
-            step.alarms.push((key, Some(record)));
+            self.alarms.put(key.clone(), Arc::new(record));
+            changed.insert(key);
         }
         let oldest_ms = now_ms.saturating_sub(self.settings.history_keep_ms);
         for key in self.alarms.let_go(oldest_ms) {
             step.delete(tables::ANOMALIES, Partition::Deployment, key.clone());
             step.alarms.push((key, None));
+        }
+        // What was let go of at once is not kept: a batch deletes before it puts.
+        for key in changed {
+            let Some(record) = self.alarms.get(&key).cloned() else { continue };
+            step.put(tables::ANOMALIES, Partition::Deployment, &key, &*record);
+            step.alarms.push((key, Some(record)));
         }
         let until_ms = self.judged_until_ms.map_or(until_ms, |before| before.max(until_ms));
         self.judged_until_ms = Some(until_ms);
@@ -100,10 +105,13 @@ mod tests {
     use quotary_common::anomaly::{AnomalyFinding, AnomalyKind};
     use quotary_common::cbor::Bounded;
     use quotary_common::id::Digest;
+    use quotary_decide::alarm::ALARMS_OF_ONE_MAX;
 
+    use super::super::testing::{NOW_MS, commit, load};
     use super::*;
+    use crate::store::MemoryStore;
 
-    fn change(host: Option<u8>, at_ms: u64, subject: &str) -> AlarmChange {
+    fn anomaly(host: Option<u8>, at_ms: u64, subject: &str) -> Anomaly {
         let finding = AnomalyFinding {
             subject: Text::lossy(subject),
             resource: Text::lossy("cpu_millicores"),
@@ -116,8 +124,11 @@ mod tests {
         };
         let (host, sum) = (host.map(|n| HostId::of(&[&[n]])), host.is_none().then(|| Text::lossy("pool:lab")));
         let findings = Bounded::truncating(vec![finding]).0;
-        let anomaly = Anomaly { host, sum, at_ms, continues: false, findings, beyond: 0, input: Digest::of(&[]) };
-        let record = AlarmRecord::of(None, &anomaly, at_ms + 10);
+        Anomaly { host, sum, at_ms, continues: false, findings, beyond: 0, input: Digest::of(&[]) }
+    }
+
+    fn change(host: Option<u8>, at_ms: u64, subject: &str) -> AlarmChange {
+        let record = AlarmRecord::of(None, &anomaly(host, at_ms, subject), at_ms + 10);
         (record.key(), Some(Arc::new(record)))
     }
 
@@ -142,5 +153,21 @@ mod tests {
         assert_eq!(times(list.since(Some(&a), 0)), [100]);
         list.publish(vec![(change(Some(1), 100, "host").0, None)]);
         assert_eq!((list.since(Some(&a), 0).len(), list.since(None, 0).len()), (0, 2));
+    }
+
+    #[test]
+    fn one_host_that_alarms_all_day_leaves_its_newest_alarms_over_a_restart() {
+        let mut store = MemoryStore::new();
+        let mut state = load(&store);
+        let most = ALARMS_OF_ONE_MAX as u64;
+        let all: Vec<Anomaly> = (0..most + 9).map(|n| anomaly(Some(1), NOW_MS + n, "host")).collect();
+        let step = state.judged(all, NOW_MS + most + 9, NOW_MS);
+        assert_eq!(commit(&mut store, &step).len() as u64, most + 9, "each has its leaf");
+        // One that is older than all that are kept finds no room.
+        let late = state.judged(vec![anomaly(Some(1), NOW_MS, "host")], NOW_MS + most + 10, NOW_MS);
+        let _late = commit(&mut store, &late);
+        let host = HostId::of(&[&[1]]);
+        let kept: Vec<u64> = load(&store).alarms.of_host(&host).map(|alarm| alarm.at_ms()).collect();
+        assert_eq!((kept.len() as u64, kept.last().copied()), (most, Some(NOW_MS + 9)));
     }
 }
