@@ -51,16 +51,13 @@ pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure>
         files::write(path, plot::anomalies(&name, &judged).as_bytes())?;
     }
     let scored = csv(&judged, &texts)?;
+    eprintln!("quotary: {}", summary(&judged));
     match &args.out {
         Some(path) => files::write(path, &scored)?,
         None if json => {}
         None => return present::print_bytes(&scored),
     }
-    if json {
-        return present::json(&alarms(&judged, &texts));
-    }
-    eprintln!("quotary: {}", summary(&judged));
-    Ok(())
+    if json { present::json(&alarms(&judged, &texts)) } else { Ok(()) }
 }
 
 /// What came of it, in a line or two.
