@@ -67,6 +67,13 @@ pub const FAULTS_MAX: usize = 100;
 /// Largest amount that a document may state, in any unit: a 63-bit whole number, as TOML has them.
 pub const DOCUMENT_AMOUNT_MAX: u64 = i64::MAX.unsigned_abs();
 
+/// Most names in one list of a policy, and most labels in its selector.
+pub const POLICY_NAMES_MAX: usize = 64;
+/// Most thresholds of one policy.
+pub const POLICY_THRESHOLDS_MAX: usize = 32;
+/// Most stages of one policy's roll-out.
+pub const POLICY_ROLLOUT_STAGES_MAX: usize = 16;
+
 /// Largest leaf in bytes: a C2SP entry bundle prefixes each entry with a 16-bit length.
 pub const LEAF_BYTES_MAX: usize = 65_535;
 /// Most verdicts that share one batch leaf; each takes under 120 bytes.
