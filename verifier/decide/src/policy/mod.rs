@@ -12,10 +12,12 @@ mod criticality;
 mod diff;
 mod document;
 mod impact;
+pub mod life;
 mod map;
 mod read;
 mod select;
 mod standing;
+pub mod watch;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -91,12 +91,25 @@ impl Selector {
 
     /// Whether it selects an application on a host.
     pub fn selects(&self, place: &Place<'_>) -> bool {
-        let host = place.host;
-        self.application.as_ref().is_none_or(|name| name == place.application)
-            && self.tenant.as_ref().is_none_or(|name| name == place.tenant)
-            && self.pool.as_ref().is_none_or(|name| host.pool.as_ref() == Some(name))
+        self.is_for(place.application, place.tenant) && self.is_for_host(place.host)
+    }
+
+    /// Whether it selects an application on some host.
+    pub fn is_for(&self, application: &Name, tenant: &Name) -> bool {
+        self.application.as_ref().is_none_or(|name| name == application)
+            && self.tenant.as_ref().is_none_or(|name| name == tenant)
+    }
+
+    /// Whether it selects something on a host.
+    pub fn is_for_host(&self, host: &HostFacts) -> bool {
+        self.pool.as_ref().is_none_or(|name| host.pool.as_ref() == Some(name))
             && self.host.as_ref().is_none_or(|short| short.as_str() == host.short)
             && self.labels.iter().all(|(key, value)| host.labels.get(key) == Some(value))
+    }
+
+    /// Whether it tells hosts apart.
+    pub fn is_choosy(&self) -> bool {
+        self.host.is_some() || self.pool.is_some() || !self.labels.is_empty()
     }
 }
 
