@@ -60,6 +60,20 @@ pub const SETPOINTS_MAX: usize = 4096;
 /// Largest signed grant set or plan in bytes.
 pub const SIGNED_BYTES_MAX: usize = 512 * 1024;
 
+/// Largest policy, roster or rules document, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 48 * 1024;
+/// Most faults told of one document; what follows is counted only.
+pub const FAULTS_MAX: usize = 100;
+/// Largest amount that a document may state, in any unit: a 63-bit whole number, as TOML has them.
+pub const DOCUMENT_AMOUNT_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Most names in one list of a policy, and most labels in its selector.
+pub const POLICY_NAMES_MAX: usize = 64;
+/// Most thresholds of one policy.
+pub const POLICY_THRESHOLDS_MAX: usize = 32;
+/// Most stages of one policy's roll-out.
+pub const POLICY_ROLLOUT_STAGES_MAX: usize = 16;
+
 /// Largest leaf in bytes: a C2SP entry bundle prefixes each entry with a 16-bit length.
 pub const LEAF_BYTES_MAX: usize = 65_535;
 /// Most verdicts that share one batch leaf; each takes under 120 bytes.
