@@ -50,7 +50,7 @@ pub fn covers(
 ) -> Result<Covers, CoversFault> {
     let after = edit.applied_to(before);
     let old = before.get(edit.name());
-    let selectors: Vec<&Selector> = old.into_iter().chain(edit.new()).map(|policy| &policy.select).collect();
+    let selectors: Vec<&Selector> = old.into_iter().chain(edit.puts()).map(|policy| &policy.select).collect();
     let hosts = kinds_of_host(&selectors, hosts, [before, &after]);
     let names_host = selectors.iter().any(|selector| selector.host.is_some());
     let mut out = Covers { lines: Vec::new(), nameless: BTreeSet::new() };

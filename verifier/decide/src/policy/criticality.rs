@@ -1,8 +1,8 @@
 //! Criticality, until the quorum room's is there.
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How much depends on something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Criticality {
     /// Low.
@@ -14,8 +14,13 @@ pub enum Criticality {
     /// Critical.
     Critical,
 }
+impl std::fmt::Display for Criticality {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(CRITICALITIES[*self as usize].0)
+    }
+}
 /// Words.
-pub const CRITICALITIES: [(&str, Criticality); 4] = [
+pub(super) const CRITICALITIES: [(&str, Criticality); 4] = [
     ("low", Criticality::Low),
     ("medium", Criticality::Medium),
     ("high", Criticality::High),

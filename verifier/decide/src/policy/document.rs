@@ -5,7 +5,7 @@ use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 use quotary_common::plan::{OnPressure, ShapedControl};
 use quotary_common::units::{Class, ResourceKind, Resources};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::criticality::Criticality;
 use super::select::Selector;
@@ -79,7 +79,7 @@ impl DependsOn {
 }
 
 /// A line of utilisation, in percent of the limit, and what follows when usage is beyond it for the stated time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Threshold {
     /// Whose usage.
     pub resource: ResourceKind,
@@ -93,7 +93,7 @@ pub struct Threshold {
 }
 
 /// Where a threshold's line is, in percent of the limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Line {
     /// Beyond it is above it.
     #[serde(rename = "above_percent")]
@@ -113,7 +113,7 @@ impl std::fmt::Display for Line {
 }
 
 /// What a threshold leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Then {
     /// A draft of a change with suggested numbers.

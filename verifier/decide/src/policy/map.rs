@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
 use quotary_common::units::{Class, Resources};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::document::Policy;
 use super::select::Place;
@@ -22,7 +22,7 @@ pub struct PolicyResourceMap {
 }
 
 /// Two or more policies of one specificity for one application on one host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{} select {application} on {host}, and none of them is more specific than the others", .policies.iter().map(Name::as_str).collect::<Vec<_>>().join(" and "))]
 pub struct Tie {
     /// The application.
@@ -49,7 +49,7 @@ pub struct Holding {
 }
 
 /// A policy that selects a place, and whether it won.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     /// Its name.
     pub policy: Name,

@@ -17,10 +17,10 @@ mod map;
 mod read;
 mod select;
 mod standing;
-pub mod watch;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests;
+pub mod watch;
 
 pub use criticality::Criticality;
 pub use diff::{ApplyError, FieldChange, apply, diff};

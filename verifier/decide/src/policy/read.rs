@@ -9,11 +9,9 @@ use quotary_common::plan::OnPressure;
 use quotary_common::quorum::document::{Faults, ListItem, Table, digest_of, read as read_document};
 use quotary_common::units::{Class, ResourceKind, Resources};
 
-use super::document::{
-    DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Terms, Then, Threshold, limit_range,
-};
-use super::select::Selector;
 use super::criticality::CRITICALITIES;
+use super::document::{DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Terms, Then, Threshold, limit_range};
+use super::select::Selector;
 use quotary_common::limits::{DOCUMENT_AMOUNT_MAX, POLICY_NAMES_MAX};
 
 /// The longest that a threshold may wait, seconds: 31 days.
@@ -81,7 +79,8 @@ impl Reader<'_> {
         let guarantee = amounts(root, "guarantee", |_| (1, DOCUMENT_AMOUNT_MAX));
         let limit = amounts(root, "limit", limit_range);
         bounds_hold(root, class, &guarantee, &limit);
-        let (depends_on, thresholds) = (self.depends_on(root, name.as_ref(), select.as_ref()), thresholds(root, &limit));
+        let (depends_on, thresholds) =
+            (self.depends_on(root, name.as_ref(), select.as_ref()), thresholds(root, &limit));
         let shaping = root.table("shaping").map(|mut table| shaping(&mut table)).unwrap_or_default();
         Some(Terms {
             name: name?,
@@ -186,7 +185,7 @@ fn amounts(table: &mut Table<'_>, field: &'static str, range: impl Fn(ResourceKi
 }
 
 /// A guarantee is no more than its limit, and goes with the class.
-fn bounds_hold(root: &Table<'_>, class: Option<Class>, guarantee: &Resources, limit: &Resources) {
+fn bounds_hold(root: &mut Table<'_>, class: Option<Class>, guarantee: &Resources, limit: &Resources) {
     for kind in ResourceKind::ALL {
         if let (Some(least), Some(most)) = (guarantee.get(kind), limit.get(kind))
             && least > most
@@ -195,7 +194,8 @@ fn bounds_hold(root: &Table<'_>, class: Option<Class>, guarantee: &Resources, li
             root.fault("guarantee", format!("{unit}: {least} is more than the limit of {most}"));
         }
     }
-    let guarantees = *guarantee != Resources::default();
+    // What is there and does not read has its fault already.
+    let guarantees = root.has("guarantee");
     match class {
         Some(Class::Guaranteed) if !guarantees => root.fault("class", "is `guaranteed`, and nothing is guaranteed"),
         Some(Class::BestEffort) if guarantees => {
@@ -203,7 +203,7 @@ fn bounds_hold(root: &Table<'_>, class: Option<Class>, guarantee: &Resources, li
         }
         _ => {}
     }
-    if !guarantees && *limit == Resources::default() {
+    if !guarantees && !root.has("limit") {
         root.fault("limit", "is missing, and so is `guarantee`: the policy gives nothing");
     }
 }

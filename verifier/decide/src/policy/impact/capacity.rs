@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
 use quotary_common::units::ResourceKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::delta::pool_of;
 use crate::policy::map::Holding;
 use crate::policy::standing::{Held, Standing, Unit};
 
 /// Whose capacity.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Whose {
     /// A pool's; the empty name: of all hosts of no pool.
@@ -32,7 +32,7 @@ impl std::fmt::Display for Whose {
 }
 
 /// Where more is promised than may be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shortfall {
     /// Whose capacity.
     pub whose: Whose,
@@ -50,6 +50,18 @@ pub struct Shortfall {
     pub short: u128,
 }
 
+impl std::fmt::Display for Shortfall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { whose, resource, guaranteed_new, granted_beside, room, short, .. } = self;
+        let unit = resource.unit_name();
+        write!(
+            f,
+            "{whose} has {room} {unit} to promise, and {guaranteed_new} would be guaranteed beside {granted_beside} granted: "
+        )?;
+        write!(f, "{short} are missing")
+    }
+}
+
 impl Shortfall {
     /// Whether the change promises more there than was promised before. If not, it is not the change that does not fit.
     pub const fn is_of_change(&self) -> bool {
@@ -58,7 +70,7 @@ impl Shortfall {
 }
 
 /// Whether what is promised fits: guarantees, and what is granted without one, on each host and in each pool.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capacity {
     /// Where it does not.
     pub shortfalls: Vec<Shortfall>,
@@ -145,13 +157,6 @@ impl Capacity {
 
     /// In words, what the change promises and cannot be kept.
     pub fn refusals(&self) -> impl Iterator<Item = String> {
-        self.shortfalls.iter().filter(|short| short.is_of_change()).map(|short| {
-            let Shortfall { whose, resource, guaranteed_new, granted_beside, room, short, .. } = short;
-            let unit = resource.unit_name();
-            format!(
-                "{whose} has {room} {unit} to promise, and {guaranteed_new} would be guaranteed beside {granted_beside} granted: \
-                 {short} are missing"
-            )
-        })
+        self.shortfalls.iter().filter(|short| short.is_of_change()).map(ToString::to_string)
     }
 }

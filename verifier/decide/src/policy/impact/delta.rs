@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
 use quotary_common::units::{ResourceKind, Resources};
-use serde::{Serialize, Serializer};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::policy::map::Holding;
 use crate::policy::standing::{Held, Standing, Unit};
@@ -37,8 +38,20 @@ impl Serialize for Moved {
     }
 }
 
+impl<'de> Deserialize<'de> for Moved {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let amounts = BTreeMap::<String, i128>::deserialize(from)?;
+        let mut out = Self::default();
+        for (unit, more) in amounts {
+            let kind = ResourceKind::ALL.into_iter().find(|kind| kind.unit_name() == unit);
+            out.add(kind.ok_or_else(|| D::Error::custom(format!("`{unit}` is no resource")))?, more);
+        }
+        Ok(out)
+    }
+}
+
 /// What moves of some units.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Delta {
     /// How many of them hold something else than before.
     pub units: u64,

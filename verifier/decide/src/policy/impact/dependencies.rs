@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quotary_common::envelope::Name;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Edit;
 use crate::policy::document::Policy;
 use crate::policy::map::PolicyResourceMap;
 
 /// An application or a policy, by name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Thing {
     /// An application.
@@ -20,8 +20,17 @@ pub enum Thing {
     Policy(Name),
 }
 
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Application(name) => write!(f, "application {name}"),
+            Self::Policy(name) => write!(f, "policy {name}"),
+        }
+    }
+}
+
 /// A dependency that the change touches.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Dependency {
     /// The policy that depends.
     pub policy: Name,
@@ -48,7 +57,7 @@ pub(super) fn dependencies(
         let is_broken = is_broken(&on);
         Dependency { policy: policy.clone(), on, steps, is_broken }
     };
-    for policy in edit.new().into_iter().chain(before.get(edit.name())) {
+    for policy in edit.puts().into_iter().chain(before.get(edit.name())) {
         out.extend(needs(policy).map(|on| named(&policy.name, on, 0)));
     }
     let mut needed_by: BTreeMap<Thing, Vec<&Arc<Policy>>> = BTreeMap::new();

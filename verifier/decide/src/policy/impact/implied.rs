@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quotary_common::envelope::Name;
 use quotary_common::units::{Class, ResourceKind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::delta::{Move, pool_of};
 use super::dependencies::Dependency;
@@ -28,7 +28,7 @@ pub const MOVED_HIGH_PERCENT: u64 = 20;
 pub const MOVED_CRITICAL_PERCENT: u64 = 50;
 
 /// What a delta implies.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Implied {
     /// The highest of the reasons'.
     pub level: Criticality,
@@ -50,7 +50,10 @@ pub(super) fn implied(seen: &Seen<'_>) -> Implied {
     let mut reasons = Vec::new();
     let mut say = |level, why: String| reasons.push((level, why));
     if seen.astray > 0 {
-        say(Criticality::Critical, format!("{} units are on hosts that are not known: nobody can judge them", seen.astray));
+        say(
+            Criticality::Critical,
+            format!("{} units are on hosts that are not known: nobody can judge them", seen.astray),
+        );
     }
     of_throttled(seen, &mut say);
     of_moved(seen, &mut say);

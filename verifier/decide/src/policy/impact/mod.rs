@@ -12,13 +12,14 @@ mod delta;
 mod dependencies;
 mod implied;
 mod throttled;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::criticality::Criticality;
 use super::diff::{FieldChange, diff};
@@ -53,7 +54,7 @@ impl Edit {
         }
     }
     /// The policy that it puts in force.
-    pub const fn new(&self) -> Option<&Arc<Policy>> {
+    pub const fn puts(&self) -> Option<&Arc<Policy>> {
         match self {
             Self::Put(policy) => Some(policy),
             Self::Revoke(_) => None,
@@ -69,7 +70,7 @@ impl Edit {
 }
 
 /// What a change does.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Impact {
     /// The policy.
     pub policy: Name,
@@ -119,12 +120,12 @@ pub fn assess(map: &PolicyResourceMap, edit: &Edit, standing: &Standing) -> Impa
         dependencies: &dependencies,
         astray: after.astray.len(),
     });
-    let said = [old, edit.new()].into_iter().flatten().map(|policy| policy.criticality).max();
+    let said = [old, edit.puts()].into_iter().flatten().map(|policy| policy.criticality).max();
     // Nothing is said where there is neither an old nor a new document: that is no harmless change.
     let criticality = said.map_or(Criticality::Critical, |said| said.max(implied.level));
     let mut impact = Impact {
         policy: name.clone(),
-        fields: diff(old.map(|policy| &***policy), edit.new().map(|policy| &***policy)),
+        fields: diff(old.map(|policy| &***policy), edit.puts().map(|policy| &***policy)),
         units_touched: moves.len() as u64,
         applications: delta::sums(&moves, |one| one.unit.application.clone()),
         tenants: delta::sums(&moves, |one| one.unit.tenant.clone()),

@@ -4,12 +4,12 @@ use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
 use quotary_common::plan::Target;
 use quotary_common::units::ResourceKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::delta::Move;
 
 /// A unit whose new limit is below what it uses now, or will need by the forecast, and below its old limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttled {
     /// The application.
     pub application: Name,
@@ -22,15 +22,15 @@ pub struct Throttled {
     /// Which resource; amounts are in its unit.
     pub resource: ResourceKind,
     /// The limit before; absent: none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_old: Option<u64>,
     /// The limit after.
     pub limit_new: u64,
     /// What it uses now.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<u64>,
     /// What it will need at the most, by the forecast.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<u64>,
     /// By how much the new limit is too small.
     pub short_by: u64,

@@ -5,7 +5,7 @@ use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 use quotary_common::limits::DETAIL_BYTES_MAX;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Most edits of one change: who needs more proposes another.
 pub(super) const REVISIONS_MAX: usize = 64;
@@ -13,7 +13,7 @@ pub(super) const REVISIONS_MAX: usize = 64;
 pub(super) const ESCALATIONS_MAX: usize = 16;
 
 /// What a change does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
@@ -42,7 +42,7 @@ impl Kind {
 }
 
 /// Where a change stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
@@ -101,7 +101,7 @@ impl State {
 }
 
 /// The clocks of a change, Unix ms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Times {
     /// It must be approved before.
@@ -123,7 +123,7 @@ pub struct Times {
 }
 
 /// The clocks of a change that did not wait for its quorum, Unix ms.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Emergency {
     /// When it ends, and what held before holds again.
@@ -135,7 +135,7 @@ pub struct Emergency {
 }
 
 /// A text of a change that was edited away: votes for it are shown as dismissed.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Revision {
     /// SHA-256 of the text.
@@ -150,12 +150,11 @@ pub struct Revision {
 }
 
 /// A change as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Record {
     /// Form version.
     #[n(0)]
-    #[serde(skip)]
     pub version: Version<1>,
     /// What it does.
     #[n(1)]
@@ -189,11 +188,9 @@ pub struct Record {
     pub approved_at_ms: Option<u64>,
     /// Its texts before, the oldest first.
     #[n(11)]
-    #[serde(serialize_with = "as_list")]
     pub revisions: Bounded<Revision, REVISIONS_MAX>,
     /// When each step of escalation is due, Unix ms, ascending.
     #[n(12)]
-    #[serde(serialize_with = "as_list")]
     pub escalate_at_ms: Bounded<u64, ESCALATIONS_MAX>,
     /// How many of them were taken.
     #[n(13)]
@@ -203,16 +200,14 @@ pub struct Record {
     pub aligned_at_ms: Option<u64>,
     /// Why it is over, or what is wrong with it.
     #[n(15)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<Text<DETAIL_BYTES_MAX>>,
     /// What came of the review after an emergency.
     #[n(16)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub reviewed: Option<Reviewed>,
 }
 
 /// What came of the review after an emergency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(index_only)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reviewed {
@@ -225,13 +220,6 @@ pub enum Reviewed {
     /// It was looked at after its time.
     #[n(2)]
     Late,
-}
-
-fn as_list<T: Serialize, S: serde::Serializer, const MAX: usize>(
-    items: &Bounded<T, MAX>,
-    to: S,
-) -> Result<S::Ok, S::Error> {
-    to.collect_seq(items.iter())
 }
 
 impl Record {

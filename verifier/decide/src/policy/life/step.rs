@@ -336,7 +336,9 @@ impl Walk {
         }
         match moment {
             Moment::Vote if self.record.state.is_open() => self.decide_open(outcome),
-            Moment::Apply if matches!(self.record.state, State::Approved | State::Shaping) => self.decide_apply(outcome),
+            Moment::Apply if matches!(self.record.state, State::Approved | State::Shaping) => {
+                self.decide_apply(outcome)
+            }
             _ => Err(self.not_now("nobody asked the quorum")),
         }
     }
@@ -381,7 +383,9 @@ impl Walk {
                     self.follows.push(Follows::RestoreBaseline);
                 }
             }
-            Outcome::Pending => self.end(State::Rejected, "whoever approved it may not any more: approvals are missing"),
+            Outcome::Pending => {
+                self.end(State::Rejected, "whoever approved it may not any more: approvals are missing")
+            }
             Outcome::Rejected(why) => self.end(State::Rejected, &why),
             Outcome::Expired => self.end(State::Expired, "it was not in force in time"),
         }

@@ -17,7 +17,7 @@ use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
 use quotary_common::plan::Target;
 use quotary_common::units::{ResourceKind, Resources};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::line::LineState;
 pub use self::suggest::suggest;
@@ -41,7 +41,7 @@ impl Default for Settings {
 }
 
 /// A unit or run on a host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Subject {
     /// The host.
     pub host: HostId,
@@ -61,7 +61,7 @@ pub struct Window {
 }
 
 /// A threshold's line was crossed for its time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// The policy.
     pub policy: Name,
@@ -76,12 +76,12 @@ pub struct Finding {
     /// Since when, Unix ms.
     pub since_ms: u64,
     /// A document with suggested numbers: only for a review, and where there is something to suggest.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub draft: Option<String>,
 }
 
 /// A policy that nobody needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Idle {
     /// The policy.
     pub policy: Name,
@@ -92,7 +92,7 @@ pub struct Idle {
 }
 
 /// In what way a policy is idle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HowIdle {
     /// Nothing runs that it selects.
@@ -208,7 +208,9 @@ impl Watched {
             self.busy_ms = self.busy_ms.max(at_ms);
         }
         let mut wants = Resources::default();
-        ResourceKind::ALL.into_iter().for_each(|kind| wants.set(kind, window.usage.get(kind).max(window.peak.get(kind))));
+        ResourceKind::ALL
+            .into_iter()
+            .for_each(|kind| wants.set(kind, window.usage.get(kind).max(window.peak.get(kind))));
         self.units.insert(subject.clone(), (at_ms, wants));
         let mut out = Vec::new();
         for line in &mut self.lines {

@@ -29,7 +29,8 @@ pub fn suggest(policy: &Policy, threshold: &Threshold, wanted: u64) -> Option<St
     let room = (u128::from(wanted) * (100 + HEADROOM_PERCENT) / 100).max(by_line);
     let rounded = room.div_ceil(u128::from(grain(kind))) * u128::from(grain(kind));
     let (least, most) = limit_range(kind);
-    let limit = u64::try_from(rounded).unwrap_or(u64::MAX).clamp(least.max(policy.guarantee.get(kind).unwrap_or(0)), most);
+    let limit =
+        u64::try_from(rounded).unwrap_or(u64::MAX).clamp(least.max(policy.guarantee.get(kind).unwrap_or(0)), most);
     let is_better = match threshold.line {
         Line::Above(_) => limit > old,
         Line::Below(_) => limit < old,
