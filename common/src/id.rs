@@ -125,6 +125,8 @@ id_type!(/// A request for resources: random, made by the agent when an applicat
     RequestId, "r");
 id_type!(/// A shaping plan.
     PlanId, "p");
+id_type!(/// A request to change a policy, the roster or the rules: random, made when it is proposed.
+    ChangeId, "c");
 id_type!(/// A pending enrolment: random, so that nobody can block a victim.
     EnrolmentId, "n");
 id_type!(/// A join or operator token (its public part).

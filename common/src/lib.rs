@@ -16,6 +16,7 @@
 //! | [`tpm`] | bounded readers of TPM structures, and signature checks over raw bytes |
 //! | [`sign`], [`keys`] | signed forms; what the deployment root says of a verifier's keys |
 //! | [`grant`], [`lease`], [`plan`] | what comes back |
+//! | [`quorum`] | who must agree to what, and how both ends check that they did |
 //! | [`steps`] | journaled steps: what may have been done, and what undoes it |
 //! | [`reason`] | why something was refused: codes that never change their meaning |
 //! | [`leaf`], [`checkpoint`], [`consistency`] | the audit log's forms, and whether one state follows from another |
@@ -39,6 +40,7 @@ pub mod limits;
 pub mod metric;
 pub mod nonce;
 pub mod plan;
+pub mod quorum;
 pub mod reason;
 pub mod sign;
 pub mod steps;

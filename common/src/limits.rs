@@ -60,12 +60,67 @@ pub const SETPOINTS_MAX: usize = 4096;
 /// Largest signed grant set or plan in bytes.
 pub const SIGNED_BYTES_MAX: usize = 512 * 1024;
 
+/// Largest policy, roster or rules document, in bytes.
+pub const DOCUMENT_BYTES_MAX: usize = 48 * 1024;
+/// Most faults told of one document; what follows is counted only.
+pub const FAULTS_MAX: usize = 100;
+/// Largest amount that a document may state, in any unit: a 63-bit whole number, as TOML has them.
+pub const DOCUMENT_AMOUNT_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Most names in one list of a policy, and most labels in its selector.
+pub const POLICY_NAMES_MAX: usize = 64;
+/// Most thresholds of one policy.
+pub const POLICY_THRESHOLDS_MAX: usize = 32;
+/// Most stages of one policy's roll-out.
+pub const POLICY_ROLLOUT_STAGES_MAX: usize = 16;
+
+/// Largest change text, in bytes: a document, what it covers, and its frame.
+pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
+/// Most lines of a change text before its document.
+pub const CHANGE_LINES_MAX: usize = 512;
+/// Longest line of a change text before its document, in bytes.
+pub const CHANGE_LINE_BYTES_MAX: usize = 2048;
+/// Most targets that one change covers.
+pub const COVERS_MAX: usize = 256;
+/// Most provisioning inputs that one change names.
+pub const INPUTS_MAX: usize = 64;
+/// Most people of a roster.
+pub const PEOPLE_MAX: usize = 256;
+/// Most keys of one person.
+pub const KEYS_MAX: usize = 8;
+/// Most roles of one person, or in one list of a rule.
+pub const ROLES_MAX: usize = 16;
+/// Longest name of a person or a role, in bytes.
+pub const PERSON_BYTES_MAX: usize = 64;
+/// Longest SSH public key as text, in bytes (RSA of 8192 bits takes 1400).
+pub const SSH_KEY_BYTES_MAX: usize = 2048;
+/// Largest SSH signature, in bytes without its armour: it brings its key along (RSA of 8192 bits: 2.2 KiB).
+pub const SSH_SIGNATURE_BYTES_MAX: usize = 3 * 1024;
+/// Most approvals that a rule may ask for.
+pub const APPROVALS_MAX: u64 = 16;
+/// Most steps of escalation of one rule.
+pub const ESCALATIONS_MAX: usize = 8;
+/// Longest time that a rule may name, seconds: a year.
+pub const RULE_SECONDS_MAX: u64 = 366 * 24 * 3_600;
+/// Most votes kept of one change, those for its earlier texts included.
+pub const BALLOT_VOTES_MAX: usize = 512;
+/// Most votes that travel with one decision.
+pub const DECISION_VOTES_MAX: usize = 64;
+/// Largest quorum decision that travels in a plan, in bytes.
+pub const DECISION_BYTES_MAX: usize =
+    CHANGE_BYTES_MAX + 4 * DOCUMENT_BYTES_MAX + DECISION_VOTES_MAX * (SSH_SIGNATURE_BYTES_MAX / 4) + 4 * 1024;
+/// Most signature checks that are remembered.
+pub const SIGNATURE_CACHE_MAX: usize = 8_192;
+
 /// Largest leaf in bytes: a C2SP entry bundle prefixes each entry with a 16-bit length.
 pub const LEAF_BYTES_MAX: usize = 65_535;
 /// Most verdicts that share one batch leaf; each takes under 120 bytes.
 pub const BATCH_VERDICTS_MAX: usize = 256;
 /// Most reason codes in one leaf or reply.
 pub const REASONS_MAX: usize = 32;
+
+/// Most changes of roster and rules since genesis: a host that is new walks them all.
+pub const LINKS_MAX: usize = 1_024;
 
 /// Largest request body on the verifier's routes, in bytes (base64 of the largest evidence, and its frame).
 pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
@@ -115,4 +170,7 @@ pub mod defaults {
 const _: () = assert!(GAUGE_PACE_MS * GAUGE_BURST < GAUGE_HOLD_MS);
 const _: () = assert!(BATCH_VERDICTS_MAX * 120 < LEAF_BYTES_MAX);
 const _: () = assert!(ENVELOPE_BYTES_MAX < EVIDENCE_BYTES_MAX && EVIDENCE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+const _: () = assert!(DOCUMENT_BYTES_MAX + 8 * CHANGE_LINE_BYTES_MAX <= CHANGE_BYTES_MAX);
+const _: () = assert!(CHANGE_BYTES_MAX < LEAF_BYTES_MAX + 2 && DECISION_BYTES_MAX + 128 * 1024 < SIGNED_BYTES_MAX);
+const _: () = assert!(COVERS_MAX + INPUTS_MAX + 32 < CHANGE_LINES_MAX && DECISION_VOTES_MAX <= BALLOT_VOTES_MAX);
 const _: () = assert!(REQUESTS_MAX <= GRANTS_MAX);

@@ -1,0 +1,228 @@
+//! Whether a plan is within what was approved.
+
+use std::collections::BTreeMap;
+
+use super::covers::{Cover, Reach, Span};
+use super::decision::VerifiedDecision;
+use crate::envelope::{CgroupPath, Name};
+use crate::id::HostId;
+use crate::plan::{CheckedPlan, Course, OnPressure, ShapedControl, Target};
+use crate::units::{Class, ResourceKind};
+
+/// What an agent itself sees of a plan's target. Nothing of it is taken from the verifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetFacts {
+    /// The host.
+    pub host: HostId,
+    /// The unit that the target is, if it is one.
+    pub unit: Option<Name>,
+    /// The target's cgroup.
+    pub cgroup: CgroupPath,
+    /// Under which uid everything in it runs, if under one.
+    pub uid: Option<u32>,
+    /// Where its controls stand now; absent for a control: where the change says that it stood before.
+    pub actual: BTreeMap<ShapedControl, u64>,
+}
+
+/// Why a plan is not within what was approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCovered {
+    /// It is of another deployment.
+    #[error("the plan is of another deployment than the change")]
+    Deployment,
+    /// It is of another host than the one that looks at it.
+    #[error("the plan is of another host")]
+    Host,
+    /// What it names is not what the host sees.
+    #[error("the plan's target is not what the host sees")]
+    Facts,
+    /// The change does not cover the target.
+    #[error("the change does not cover this target")]
+    Target,
+    /// The change says nothing of what the control moves.
+    #[error("the change does not cover {0} of this target")]
+    Control(ShapedControl),
+    /// A setpoint is not between before and after.
+    #[error("{control} would be {value}, which is not between what held before the change and what holds after it")]
+    Span {
+        /// Which control.
+        control: ShapedControl,
+        /// To which value.
+        value: u64,
+    },
+    /// It would move faster than was approved.
+    #[error("{0} would move faster than the change allows")]
+    Slew(ShapedControl),
+    /// It would be in force before the change, or begin before it was proposed.
+    #[error("the plan is ahead of the change's effective time")]
+    TooEarly,
+    /// An emergency's plan must end with it.
+    #[error("the plan lasts longer than the change does")]
+    TooLong,
+    /// It would go on under pressure where it was approved that it waits.
+    #[error("the plan would not wait under pressure, and the change says that it does")]
+    Pressure,
+}
+
+/// Holds a plan against the decision that it carries, and against what the host itself sees of its target.
+///
+/// # Errors
+/// [`NotCovered`]: of several covers that reach the target, that of the one which got furthest.
+pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFacts) -> Result<(), NotCovered> {
+    let (change, plan) = (decision.change(), plan.plan());
+    if plan.deployment != change.deployment {
+        return Err(NotCovered::Deployment);
+    }
+    if plan.host != facts.host {
+        return Err(NotCovered::Host);
+    }
+    let is_seen = match &plan.target {
+        Target::Unit(unit) => facts.unit.as_ref() == Some(unit),
+        Target::Cgroup(path) => facts.cgroup == *path,
+    };
+    if !is_seen {
+        return Err(NotCovered::Facts);
+    }
+    if plan.effective_at_ms < change.effective_ms || plan.starts_at_ms < change.proposed_ms {
+        return Err(NotCovered::TooEarly);
+    }
+    if let Some(until_ms) = change.until_ms
+        && plan.ends_at_ms.is_none_or(|ends_at_ms| ends_at_ms > until_ms)
+    {
+        return Err(NotCovered::TooLong);
+    }
+    if change.on_pressure == OnPressure::Hold && plan.on_pressure == OnPressure::Proceed {
+        return Err(NotCovered::Pressure);
+    }
+    let mut refused = NotCovered::Target;
+    for cover in change.covers.iter().filter(|cover| reaches(cover, facts)) {
+        let slew = |control| slew_of(control, |kind| change.slew.get(kind));
+        let checked = plan.courses.iter().try_for_each(|course| {
+            let bounds = bounds(cover, course.control).ok_or(NotCovered::Control(course.control))?;
+            within(course, bounds)?;
+            let from = facts.actual.get(&course.control).copied().or(bounds.before);
+            not_faster(course, from.map(|from| (plan.starts_at_ms, from)), slew(course.control))
+        });
+        match checked {
+            Ok(()) => return Ok(()),
+            Err(why) => refused = why,
+        }
+    }
+    Err(refused)
+}
+
+fn reaches(cover: &Cover, facts: &TargetFacts) -> bool {
+    let is_host = cover.host.is_none_or(|host| host == facts.host);
+    is_host
+        && match &cover.reach {
+            Reach::Unit(unit) => facts.unit.as_ref() == Some(unit),
+            Reach::Cgroup(path) => {
+                let rest = facts.cgroup.as_str().strip_prefix(path.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Reach::Uid(uid) => facts.uid == Some(*uid),
+        }
+}
+
+/// Between which values a control may be, and where it stood before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    least: u64,
+    most: u64,
+    before: Option<u64>,
+}
+
+impl Bounds {
+    /// Those of a limit: no limit is above every limit.
+    fn of_limit(span: Span) -> Self {
+        let ends = [span.before.unwrap_or(u64::MAX), span.after.unwrap_or(u64::MAX)];
+        Self { least: ends[0].min(ends[1]), most: ends[0].max(ends[1]), before: span.before }
+    }
+    /// Those of a guarantee: none is nothing.
+    fn of_guarantee(span: Span) -> Self {
+        let ends = [span.before.unwrap_or(0), span.after.unwrap_or(0)];
+        Self { least: ends[0].min(ends[1]), most: ends[0].max(ends[1]), before: Some(ends[0]) }
+    }
+    /// Those of a weight: what was said of nobody has the kernel's default.
+    fn of_weight(span: Span) -> Self {
+        let weight = |millicores: Option<u64>| millicores.map_or(DEFAULT_WEIGHT, weight_of);
+        let ends = [weight(span.before), weight(span.after)];
+        Self { least: ends[0].min(ends[1]), most: ends[0].max(ends[1]), before: Some(ends[0]) }
+    }
+}
+
+/// The kernel's default of `cpu.weight` and `io.weight`.
+const DEFAULT_WEIGHT: u64 = 100;
+/// So many millicores are one of `cpu.weight`.
+const MILLICORES_PER_WEIGHT: u64 = 10;
+
+/// `cpu.weight` of an amount of CPU (wire.md, settled question 5).
+pub fn weight_of(millicores: u64) -> u64 {
+    (millicores / MILLICORES_PER_WEIGHT).clamp(1, 10_000)
+}
+
+/// Which resource a control moves, here and nowhere else: `None` for those that follow from the class alone.
+pub const fn resource_of(control: ShapedControl) -> Option<ResourceKind> {
+    match control {
+        ShapedControl::CpuWeight | ShapedControl::CpuQuota => Some(ResourceKind::Cpu),
+        ShapedControl::MemoryHigh | ShapedControl::MemoryLow => Some(ResourceKind::Memory),
+        ShapedControl::IoReadMax | ShapedControl::IoWriteMax => Some(ResourceKind::Disk),
+        ShapedControl::NetworkEgress => Some(ResourceKind::Network),
+        ShapedControl::Storage => Some(ResourceKind::Storage),
+        ShapedControl::IoWeight | ShapedControl::CpuIdle => None,
+    }
+}
+
+/// What a cover says of a control; `None`: nothing.
+fn bounds(cover: &Cover, control: ShapedControl) -> Option<Bounds> {
+    let Some(kind) = resource_of(control) else { return Some(class_bounds(cover.class, control)) };
+    let (guarantee, limit) = (cover.guarantee[kind as usize], cover.limit[kind as usize]);
+    match control {
+        ShapedControl::MemoryLow => guarantee.map(Bounds::of_guarantee),
+        // The share in contention is the guarantee's; where there is none, the limit's.
+        ShapedControl::CpuWeight => guarantee.or(limit).map(Bounds::of_weight),
+        _ => limit.map(Bounds::of_limit),
+    }
+}
+
+/// What a class says of a control that no amount stands behind: disks are shared evenly, but nobody is put below the
+/// default who was promised something, or above it who was not; only who has what is left may be idle.
+fn class_bounds(class: Class, control: ShapedControl) -> Bounds {
+    let (least, most) = match (control, class) {
+        (ShapedControl::CpuIdle, Class::BestEffort) => (0, 1),
+        (ShapedControl::CpuIdle, _) => (0, 0),
+        (_, Class::Guaranteed) => (DEFAULT_WEIGHT, 10_000),
+        (_, Class::Burstable) => (DEFAULT_WEIGHT, DEFAULT_WEIGHT),
+        (_, Class::BestEffort) => (1, DEFAULT_WEIGHT),
+    };
+    Bounds { least, most, before: None }
+}
+
+fn within(course: &Course, bounds: Bounds) -> Result<(), NotCovered> {
+    let outside = course.setpoints.iter().find(|at| !(bounds.least..=bounds.most).contains(&at.value));
+    outside.map_or(Ok(()), |at| Err(NotCovered::Span { control: course.control, value: at.value }))
+}
+
+/// How fast a control may move, in thousandths of its unit per second; `None`: nothing was said.
+fn slew_of(control: ShapedControl, of: impl Fn(ResourceKind) -> Option<u64>) -> Option<u128> {
+    let per_second = resource_of(control).and_then(of).map(u128::from)?;
+    let is_weight = control == ShapedControl::CpuWeight;
+    Some(if is_weight { per_second * 1000 / u128::from(MILLICORES_PER_WEIGHT) } else { per_second * 1000 })
+}
+
+/// Whether every step, and the one from where the control stands at the start, is slow enough. What rounding to whole
+/// units makes of a step is allowed.
+fn not_faster(course: &Course, from: Option<(u64, u64)>, slew: Option<u128>) -> Result<(), NotCovered> {
+    let Some(slew) = slew else { return Ok(()) };
+    let points = from.into_iter().chain(course.setpoints.iter().map(|at| (at.at_ms, at.value)));
+    let mut before = None;
+    for (at_ms, value) in points {
+        if let Some((before_ms, before_value)) = before.replace((at_ms, value)) {
+            let allowed = (slew * u128::from(at_ms.saturating_sub(before_ms))).div_ceil(1_000_000);
+            if u128::from(value.abs_diff(before_value)) > allowed {
+                return Err(NotCovered::Slew(course.control));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! The review of what was done in an emergency: its own quorum, its own deadline.
+
+use std::collections::BTreeSet;
+
+use super::case::Case;
+use super::eligible::Side;
+use crate::quorum::change::Way;
+use crate::quorum::roster::Word;
+use crate::quorum::rules::Review;
+use crate::quorum::vote::Verb;
+
+/// Where a review stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReviewState {
+    /// The change was not made in an emergency.
+    NotAsked,
+    /// So many people have looked at it as must.
+    Done,
+    /// It is to be done.
+    Due {
+        /// Until when, Unix ms.
+        by_ms: u64,
+        /// By so many people more.
+        missing: usize,
+    },
+    /// It should have been done: an alarm, and the role breaks no more glass until it is.
+    Overdue {
+        /// Since when, Unix ms.
+        since_ms: u64,
+        /// By so many people more.
+        missing: usize,
+    },
+}
+
+/// Where the review of an emergency change stands that was approved at `approved_at_ms`.
+///
+/// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency.
+pub fn review(case: &Case<'_>, approved_at_ms: u64) -> ReviewState {
+    let change = case.text.change();
+    let asked = |rules: &crate::quorum::rules::Rules| match change.way {
+        Way::Quorum => None,
+        Way::BreakGlass => rules.break_glass().map(|glass| glass.review),
+        Way::Freeze => rules.freeze().map(|freeze| freeze.review),
+    };
+    let stricter = |a: Review, b: Review| Review {
+        within_ms: a.within_ms.min(b.within_ms),
+        approvals: a.approvals.max(b.approvals),
+    };
+    let at_creation = asked(case.at_creation.rules);
+    // What was broken under rules that know no glass any more is still reviewed, as it was when it was proposed.
+    let asked = match (asked(case.current.rules), at_creation) {
+        (Some(now), Some(then)) => stricter(now, then),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => return ReviewState::NotAsked,
+    };
+    let age_ms = case.now_ms.saturating_sub(change.proposed_ms);
+    let side = Side::at(case, vec![case.current], age_ms, Way::Quorum);
+    let of_text = || case.votes.iter().filter(|vote| vote.text() == case.text.digest());
+    let broke: BTreeSet<&Word> = of_text()
+        .filter(|vote| matches!(vote.verb(), Verb::BreakGlass | Verb::Approval))
+        .map(|vote| vote.person())
+        .collect();
+    let own = [&change.requester, &change.editor, &change.applier];
+    let reviewers: BTreeSet<&Word> = of_text()
+        .filter(|vote| vote.verb() == Verb::Review && !broke.contains(vote.person()) && !own.contains(&vote.person()))
+        .filter(|vote| side.may_reject(vote, case.now_ms).is_ok())
+        .map(|vote| vote.person())
+        .collect();
+    let missing = asked.approvals.saturating_sub(reviewers.len());
+    let by_ms = approved_at_ms.saturating_add(asked.within_ms);
+    match missing {
+        0 => ReviewState::Done,
+        missing if case.now_ms > by_ms => ReviewState::Overdue { since_ms: by_ms, missing },
+        missing => ReviewState::Due { by_ms, missing },
+    }
+}
+
+/// An emergency change that was approved, by the role that may break the glass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used {
+    /// Which role broke it.
+    pub role: Word,
+    /// Where its review stands.
+    pub review: ReviewState,
+}
+
+/// Whether a role may break no glass now: one of its emergencies was not reviewed in time.
+pub fn break_glass_is_barred(role: &Word, used: &[Used]) -> bool {
+    used.iter().any(|used| used.role == *role && matches!(used.review, ReviewState::Overdue { .. }))
+}
