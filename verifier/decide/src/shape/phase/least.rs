@@ -95,7 +95,8 @@ impl Field {
         #[expect(clippy::cast_precision_loss, reason = "levels, of which there are few")]
         let shares: Vec<f64> = (0..=count).map(|level| (level as f64 * height).min(1.0)).collect();
         let highest = |most: u64| {
-            let share = float(most) / distance;
+            // Half a level too high at most: whole units are held to the bound itself.
+            let share = float(most) / distance + height / 2.0;
             shares.iter().rposition(|level| *level <= share).unwrap_or_default()
         };
         let most = (0..=grid.steps)

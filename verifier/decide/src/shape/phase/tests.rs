@@ -6,11 +6,11 @@ use quotary_common::plan::Setpoint;
 use super::*;
 use crate::forecast::{QUANTILE_LEVELS, StepRow};
 
-const START_MS: u64 = 1_800_000_000_000;
-const MINUTE_MS: u64 = 60_000;
+pub(super) const START_MS: u64 = 1_800_000_000_000;
+pub(super) const MINUTE_MS: u64 = 60_000;
 
 /// From 1000 to 400 in an hour, a setpoint each minute, four times as fast as the line at most.
-fn shrink() -> Transition {
+pub(super) fn shrink() -> Transition {
     Transition {
         from: 1000,
         to: 400,
@@ -24,11 +24,11 @@ fn shrink() -> Transition {
 }
 
 /// About a middle, a tenth of it to either side.
-fn about(middle: f64) -> StepRow {
+pub(super) fn about(middle: f64) -> StepRow {
     QUANTILE_LEVELS.map(|level| middle * (0.9 + 0.2 * level))
 }
 
-fn demand(rows: impl IntoIterator<Item = StepRow>, row_ms: u64) -> Demand {
+pub(super) fn demand(rows: impl IntoIterator<Item = StepRow>, row_ms: u64) -> Demand {
     let stretch = |(quantiles, at): (StepRow, u64)| Stretch {
         from_ms: START_MS + at * row_ms,
         until_ms: START_MS + (at + 1) * row_ms,

@@ -184,3 +184,7 @@ fn moved(value: u64, anew: &Transition) -> u64 {
     let moved = if anew.shrinks() { anew.from.saturating_sub(value) } else { value.saturating_sub(anew.from) };
     moved.min(anew.distance())
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;
