@@ -166,7 +166,7 @@ impl Change {
 
     /// What came of it, given the steps after the origin; `None` where a plan is refused.
     pub fn outcome(&self, plan: &PhasedPlan, came: &[Option<f64>]) -> Option<Outcome> {
-        let line = phase(&self.transition, &Demand::default()).ok()?;
+        let line = self.line()?;
         let known = came.iter().zip(0_u64..).filter_map(|(value, at)| Some((value.filter(|one| is_demand(*one))?, at)));
         let exactly = known.map(|(value, at)| Stretch {
             from_ms: at * self.interval_ms,
@@ -174,17 +174,19 @@ impl Change {
             quantiles: [value * self.scale; crate::forecast::QUANTILE_LEVELS.len()],
         });
         let hindsight = phase(&self.transition, &Demand::new(exactly.collect()).unwrap_or_default()).ok()?;
-        let Transition { from, to, effective_at_ms, freed_permille, .. } = self.transition;
-        // As much is freed from then on by all of the way as asked for.
-        let cliff_at_ms = effective_at_ms - effective_at_ms * freed_permille / 1000;
+        let Transition { to, effective_at_ms, .. } = self.transition;
         let mut outcome = Outcome { changes: 1, ..Outcome::default() };
         for minute in 0..effective_at_ms / MINUTE_MS {
             let middle_ms = minute * MINUTE_MS + MINUTE_MS / 2;
             let step = usize::try_from(middle_ms / self.interval_ms).unwrap_or(usize::MAX);
             let Some(demand) = came.get(step).copied().flatten().filter(|value| is_demand(*value)) else { continue };
             let demand = demand * self.scale;
-            let cliff = if middle_ms < cliff_at_ms { from } else { to };
-            let limits = [plan.limit_at(middle_ms), line.limit_at(middle_ms), cliff, hindsight.limit_at(middle_ms)];
+            let limits = [
+                plan.limit_at(middle_ms),
+                line.limit_at(middle_ms),
+                self.cliff_at(middle_ms),
+                hindsight.limit_at(middle_ms),
+            ];
             outcome.minutes += 1;
             outcome.above_new += u64::from(over(demand, to) > 0.0);
             for ((exceeded, excess), limit) in outcome.exceeded.iter_mut().zip(&mut outcome.excess).zip(limits) {
@@ -194,6 +196,17 @@ impl Change {
             }
         }
         Some(outcome)
+    }
+
+    /// The straight line.
+    pub fn line(&self) -> Option<PhasedPlan> {
+        phase(&self.transition, &Demand::default()).ok()
+    }
+
+    /// What a cliff's limit is at an instant (ms): all of the way at once, when as much is freed by it from then on as is asked for.
+    pub fn cliff_at(&self, at_ms: u64) -> u64 {
+        let Transition { from, to, effective_at_ms, freed_permille, .. } = self.transition;
+        if at_ms < effective_at_ms - effective_at_ms * freed_permille / 1000 { from } else { to }
     }
 
     /// A limit or demand of the change in the series' own unit.

@@ -253,11 +253,11 @@ proptest! {
 
     #[test]
     fn whoever_makes_a_plan_anew_starts_at_what_is_and_ends_at_the_same_second(
-        (transition, demand) in requests(), share in 0.0_f64..1.0, actual in proptest::option::of(0_u64..2000)
+        (transition, demand) in requests(), gone_permille in 0_u64..1000, actual in proptest::option::of(0_u64..2000)
     ) {
         let Ok(plan) = phase(&transition, &demand) else { return Ok(()) };
         let window_ms = transition.effective_at_ms - transition.starts_at_ms;
-        let now_ms = transition.starts_at_ms + (window_ms as f64 * share) as u64;
+        let now_ms = transition.starts_at_ms + window_ms / 1000 * gone_permille + gone_permille % 7;
         match Watch::anew(&plan, now_ms, actual, &demand) {
             Ok(anew) => {
                 let starts_at_ms = anew.transition().starts_at_ms;
