@@ -56,14 +56,18 @@ pub fn hourly(hours: &[Option<f64>], ahead: usize) -> Option<Vec<StepRow>> {
     Some((0..ahead.min(HOURS_MAX)).map(row).collect())
 }
 
-/// Hourly quantiles are of hours' means; a step within an hour goes above and below its hour's mean. Gives quantiles of steps, hour by hour:
-/// each hour's quantiles and how `steps` (the newest ones, of `interval_s` seconds, whatever their hours) lay about the means of their
-/// hours, as if one had nothing to do with the other. Without a whole hour of known steps the hours stand as they are.
+/// Hourly quantiles are of hours' means, and know nothing of how today differs from the days before. Gives quantiles of steps, hour by hour,
+/// from them and from the newest `steps` (of `interval_s` seconds, the last one ends where the first hour begins): each hour's quantiles
+/// with how steps lay about the means of their hours, as if one had nothing to do with the other; and the steps of the last day as they
+/// were, which count for much in the next hours and fade over days. Without a whole hour of known steps the hours stand.
 pub fn of_steps(hours: &[StepRow], steps: &[Option<f64>], interval_s: u64) -> Vec<StepRow> {
     let per_hour = HOUR_S.checked_div(interval_s).and_then(|steps| usize::try_from(steps).ok()).unwrap_or_default();
+    let known = |steps: &[Option<f64>]| -> Vec<f64> {
+        steps.iter().copied().flatten().filter(|value| is_demand(*value)).collect()
+    };
     let mut about: Vec<f64> = Vec::new();
     for hour in steps.rchunks_exact(per_hour.max(1)) {
-        let known: Vec<f64> = hour.iter().copied().flatten().filter(|value| is_demand(*value)).collect();
+        let known = known(hour);
         #[expect(clippy::cast_precision_loss, reason = "steps of an hour")]
         let mean = known.iter().sum::<f64>() / known.len() as f64;
         if known.len() == hour.len() {
@@ -75,18 +79,46 @@ pub fn of_steps(hours: &[StepRow], steps: &[Option<f64>], interval_s: u64) -> Ve
     }
     about.sort_unstable_by(f64::total_cmp);
     let about = PARTS.map(|level| between(&about, level));
+    let mut last_day = known(steps.get(steps.len().saturating_sub(per_hour * DAY_HOURS)..).unwrap_or_default());
+    last_day.sort_unstable_by(f64::total_cmp);
+    let last_day = PARTS.map(|level| between(&last_day, level));
+    let mut weight = 1.0;
     let row = |hour: &StepRow| {
-        let of_hour = PARTS.map(|level| within(hour, level));
-        let mut sums: Vec<f64> = of_hour.iter().flat_map(|mean| about.map(|off| (mean + off).max(0.0))).collect();
-        sums.sort_unstable_by(f64::total_cmp);
-        QUANTILE_LEVELS.map(|level| between(&sums, level))
+        weight *= LAST_DAY_FADES;
+        let usual = PARTS.map(|level| within(hour, level));
+        #[expect(clippy::cast_precision_loss, reason = "twenty")]
+        let count = PARTS.len() as f64;
+        let sums =
+            usual.iter().flat_map(|mean| about.map(|off| ((mean + off).max(0.0), (1.0 - weight) / count / count)));
+        let mut points: Vec<(f64, f64)> = sums.chain(last_day.map(|value| (value, weight / count))).collect();
+        points.sort_unstable_by(|one, other| one.0.total_cmp(&other.0));
+        weighted(&points)
     };
     hours.iter().map(row).collect()
 }
 
+/// The quantiles of sorted points with weights, which are 1 in all: the first point at which enough lies at or below it.
+fn weighted(points: &[(f64, f64)]) -> StepRow {
+    let (mut at, mut below) = (0, 0.0);
+    QUANTILE_LEVELS.map(|level| {
+        while let Some((_, weight)) =
+            points.get(at).filter(|(_, weight)| below + weight < level && at + 1 < points.len())
+        {
+            below += weight;
+            at += 1;
+        }
+        points.get(at).map_or(0.0, |(value, _)| *value)
+    })
+}
+
 const HOUR_S: u64 = 3600;
-/// Levels of parts that are alike, for sums of two distributions.
-const PARTS: [f64; 12] = [0.01, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 0.99];
+/// What the last day counts an hour later: e-fold in a day. Chosen on the traces' training part, as that it is mixed in at all.
+const LAST_DAY_FADES: f64 = 0.96;
+/// Levels of parts that are alike, for sums and mixtures of distributions.
+const PARTS: [f64; 20] = [
+    0.025, 0.075, 0.125, 0.175, 0.225, 0.275, 0.325, 0.375, 0.425, 0.475, 0.525, 0.575, 0.625, 0.675, 0.725, 0.775,
+    0.825, 0.875, 0.925, 0.975,
+];
 
 /// The quantile of a row at any level, linear between its own; the ends beyond them.
 fn within(row: &StepRow, level: f64) -> f64 {
@@ -108,16 +140,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_goes_as_far_about_its_hour_as_steps_did_lately() {
-        let hours = [QUANTILE_LEVELS.map(|level| 100.0 + level)];
-        let lately: Vec<_> = (0..48).map(|step| Some(if step % 12 == 0 { 65.0 } else { 10.0 })).collect();
-        let row = of_steps(&hours, &lately, 300).pop().unwrap();
-        // Their hours' mean is 14.6: most lie 4.6 below it, one of twelve 50.4 above.
-        assert!(
-            (row[0] - 95.5).abs() < 0.5 && (row[MEDIAN] - 95.9).abs() < 0.5 && (row[10] - 151.0).abs() < 1.0,
-            "{row:?}"
-        );
-        assert!(row.is_sorted());
+    fn a_step_goes_as_far_about_its_hour_as_steps_did_lately_and_the_last_day_fades() {
+        let hours = [QUANTILE_LEVELS.map(|level| 100.0 + level); 168];
+        let lately: Vec<_> = (0..48).map(|step| Some(if step % 12 < 2 { 65.0 } else { 10.0 })).collect();
+        let rows = of_steps(&hours, &lately, 300);
+        assert!(rows.iter().flatten().all(|value| *value >= 10.0) && rows.iter().all(|row| row.is_sorted()));
+        // The next hour is as the last day was.
+        assert!((rows[0][MEDIAN] - 10.0).abs() < 0.5 && (rows[0][8] - 65.0).abs() < 0.5, "{:?}", rows[0]);
+        // A week from now is as it usually is. The mean of the hours lately is 19.2: most steps lie 9.2 below it, a sixth 45.8 above.
+        let far = rows[167];
+        assert!((far[MEDIAN] - 91.3).abs() < 1.0 && (far[8] - 146.2).abs() < 1.0, "{far:?}");
         let known_too_little = [Some(1.0), None];
         assert_eq!(of_steps(&hours, &known_too_little, 300), hours);
         assert_eq!(of_steps(&hours, &[Some(f64::NAN); 24], 300), hours);
