@@ -13,8 +13,9 @@ const TAIL_MIN: f64 = 0.02;
 #[derive(Debug, Clone)]
 pub(super) struct Harm {
     points: [f64; POINTS],
-    /// The probability of more than each point.
+    /// The probability of more than each point, and how it falls from the point before, per unit.
     above: [f64; POINTS],
+    slope: [f64; POINTS],
     /// The expected excess over each point.
     excess: [f64; POINTS],
     /// The tail's width: there the probability of more falls with the square of the distance, as bursts do; no library's exponential.
@@ -35,12 +36,15 @@ impl Harm {
             *above = 1.0 - level;
         }
         let tail = (points[last] - points[last - 2]).max(points[last] * TAIL_MIN).max(f64::MIN_POSITIVE);
-        let mut excess = [0.0; POINTS];
+        let (mut excess, mut slope) = ([0.0; POINTS], [0.0; POINTS]);
         excess[last] = above[last] * tail;
         for at in (0..last).rev() {
-            excess[at] = excess[at + 1] + (above[at] + above[at + 1]) / 2.0 * (points[at + 1] - points[at]);
+            let wide = points[at + 1] - points[at];
+            // Nothing lies between two points that are one.
+            slope[at + 1] = if wide > 0.0 { (above[at + 1] - above[at]) / wide } else { 0.0 };
+            excess[at] = excess[at + 1] + (above[at] + above[at + 1]) / 2.0 * wide;
         }
-        Self { points, above, excess, tail, per_unit: AMOUNT_WEIGHT / distance }
+        Self { points, above, slope, excess, tail, per_unit: AMOUNT_WEIGHT / distance }
     }
 
     /// The harm of a limit: the probability that demand exceeds it, and a little for the expected excess. `hint` is where the last limit lay
@@ -57,14 +61,14 @@ impl Harm {
         let (probability, excess) = match at {
             0 => (1.0, self.excess[0] + (self.points[0] - limit)),
             POINTS => {
-                let far = 1.0 + (limit - self.points[POINTS - 1]) / self.tail;
-                (self.above[POINTS - 1] / (far * far), self.above[POINTS - 1] * self.tail / far)
+                let near = self.tail / (self.tail + (limit - self.points[POINTS - 1]));
+                let above = self.above[POINTS - 1];
+                (above * near * near, above * self.tail * near)
             }
             at => {
-                let (low, high) = (self.points[at - 1], self.points[at]);
-                let share = (limit - low) / (high - low);
-                let probability = self.above[at - 1] + (self.above[at] - self.above[at - 1]) * share;
-                (probability, self.excess[at] + (probability + self.above[at]) / 2.0 * (high - limit))
+                let (over, room) = (self.above[at], self.points[at] - limit);
+                let probability = over - self.slope[at] * room;
+                (probability, self.excess[at] + (probability + over) / 2.0 * room)
             }
         };
         probability + excess * self.per_unit
