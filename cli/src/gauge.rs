@@ -10,7 +10,7 @@ use quotary_common::reason::Reason;
 use quotary_common::wire::{GaugeStatement, StateGauges};
 
 use crate::args::GaugeArgs;
-use crate::exit::{Failure, code_of};
+use crate::exit::{Code, Failure, code_of};
 use crate::present;
 
 /// States what the arguments say.
@@ -21,7 +21,11 @@ pub(crate) async fn gauge(args: &GaugeArgs, json: bool) -> Result<(), Failure> {
         request_latency_microseconds: args.latency_us,
     };
     let client = LocalClient::new(&args.socket);
-    match client.call::<StateGauges>(&[&args.grant], &statement).await {
+    let Some(grant) = &args.grant else {
+        let why = "there is no grant to state them for: `quotary run -- COMMAND` sets QUOTARY_GRANT; --grant names one";
+        return Err(Failure::new(Code::Usage, why));
+    };
+    match client.call::<StateGauges>(&[grant], &statement).await {
         Ok(held) if json => present::json(&held),
         Ok(_) => Ok(()),
         Err(error) => Err(failed(error)),

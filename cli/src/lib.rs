@@ -57,7 +57,9 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            eprintln!("quotary: {}", failure.message());
+            // In one write: many may share one terminal or log.
+            let line = format!("quotary: {}\n", failure.message());
+            eprint!("{line}");
             ExitCode::from(failure.code())
         }
     }

@@ -67,6 +67,13 @@ pub const FAULTS_MAX: usize = 100;
 /// Largest amount that a document may state, in any unit: a 63-bit whole number, as TOML has them.
 pub const DOCUMENT_AMOUNT_MAX: u64 = i64::MAX.unsigned_abs();
 
+/// Most names in one list of a policy, and most labels in its selector.
+pub const POLICY_NAMES_MAX: usize = 64;
+/// Most thresholds of one policy.
+pub const POLICY_THRESHOLDS_MAX: usize = 32;
+/// Most stages of one policy's roll-out.
+pub const POLICY_ROLLOUT_STAGES_MAX: usize = 16;
+
 /// Largest change text, in bytes: a document, what it covers, and its frame.
 pub const CHANGE_BYTES_MAX: usize = 64 * 1024;
 /// Most lines of a change text before its document.
@@ -111,6 +118,9 @@ pub const LEAF_BYTES_MAX: usize = 65_535;
 pub const BATCH_VERDICTS_MAX: usize = 256;
 /// Most reason codes in one leaf or reply.
 pub const REASONS_MAX: usize = 32;
+
+/// Most changes of roster and rules since genesis: a host that is new walks them all.
+pub const LINKS_MAX: usize = 1_024;
 
 /// Largest request body on the verifier's routes, in bytes (base64 of the largest evidence, and its frame).
 pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;

@@ -72,9 +72,9 @@ fn what_an_application_states_is_its_series_and_what_it_states_no_more_is_a_gap(
         STATED[1],
         STATED[2]
     );
-    // Many at once, then steadily for a while, then silent.
+    // Many at once, a line each, then steadily for a while, then silent.
     let script = format!(
-        "echo grant=$QUOTARY_GRANT; for i in $(seq 30); do ({say} 2>&1; echo code=$?) & done; wait; \
+        "echo grant=$QUOTARY_GRANT; for i in $(seq 30); do (said=$({say} 2>&1); echo \"code=$? $said\") & done; wait; \
          for i in $(seq 15); do {say}; sleep 1; done; echo silent; sleep 600; :"
     );
     let asked = ["--cpu", "500m", "--memory", "64M", "--storage", "1G", "--if-unavailable", "fail"];
@@ -99,7 +99,7 @@ fn what_an_application_states_is_its_series_and_what_it_states_no_more_is_a_gap(
     }
     world.wait("silence", Duration::from_secs(120), |_| Ok(run.printed()?.contains("silent").then_some(()))).unwrap();
     let printed = run.printed().unwrap();
-    let codes = |code: &str| printed.lines().filter(|line| *line == format!("code={code}")).count();
+    let codes = |code: &str| printed.lines().filter(|line| line.starts_with(&format!("code={code} "))).count();
     assert!(codes("0") >= 1 && codes("69") >= 1 && codes("0") + codes("69") == 30, "{printed}");
     assert!(printed.contains("state them again in"), "{printed}");
 

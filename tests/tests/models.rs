@@ -7,7 +7,7 @@ use quotary_common::id::Digest;
 use quotary_common::leaf::{Decision, ModelChange};
 use quotary_common::units::ResourceKind;
 use quotary_common::wire::{ListModels, ModelsView, Nothing, Right, ShowStatus};
-use quotary_decide::contest::{Record, Window};
+use quotary_decide::contest::{Record, SeriesHour};
 use quotary_tests::host::Operator;
 use quotary_tests::world::{Options, PATIENCE, World};
 use quotary_verifier::store::{Batch, Partition, Reader as _, Scan, SqliteStore, Store as _, Table};
@@ -43,9 +43,14 @@ fn proof() -> Record {
     for hour in 0..200_u64 {
         for series in 0..2_u64 {
             let loss = 1.0 + ((hour * 7 + series) % 5) as f64 / 10.0;
-            let champion = Window { loss, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 };
+            let champion = SeriesHour { loss, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 };
             let covered = 11 + u32::try_from((hour + series) % 2).unwrap();
-            record.add(ResourceKind::Cpu.into(), hour, &champion, &Window { loss: loss * 0.8, covered, ..champion });
+            record.add(
+                ResourceKind::Cpu.into(),
+                hour,
+                &champion,
+                &SeriesHour { loss: loss * 0.8, covered, ..champion },
+            );
         }
     }
     record

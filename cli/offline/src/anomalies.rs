@@ -5,7 +5,7 @@ use std::fs::File;
 use quotary_cli::args::AnomaliesArgs;
 use quotary_cli::exit::{Code, Failure};
 use quotary_cli::present::{self, Progress};
-use quotary_decide::anomaly::{JudgedRow, LINE_SCORE, Row, judge_rows};
+use quotary_decide::anomaly::{JudgedRow, LINE_SCORE, Row, WARMING_UP, judge_rows};
 use serde_json::{Value, json};
 
 use crate::recording::{Fault, each_row};
@@ -51,17 +51,33 @@ pub(crate) fn anomalies(args: &AnomaliesArgs, json: bool) -> Result<(), Failure>
         files::write(path, plot::anomalies(&name, &judged).as_bytes())?;
     }
     let scored = csv(&judged, &texts)?;
+    eprintln!("quotary: {}", summary(&judged));
     match &args.out {
         Some(path) => files::write(path, &scored)?,
         None if json => {}
         None => return present::print_bytes(&scored),
     }
-    if json {
-        return present::json(&alarms(&judged, &texts));
-    }
+    if json { present::json(&alarms(&judged, &texts)) } else { Ok(()) }
+}
+
+/// What came of it, in a line or two.
+fn summary(judged: &[JudgedRow]) -> String {
     let alarms = judged.iter().filter(|row| row.kind.is_some()).count();
-    eprintln!("quotary: {} rows, {alarms} over the line of score {LINE_SCORE}", judged.len());
-    Ok(())
+    let warming_up = judged.iter().filter(|row| row.label == WARMING_UP).count();
+    let mut told = format!("{} rows, {alarms} over the line of score {LINE_SCORE}", judged.len());
+    if warming_up == judged.len() {
+        told += "; the series is too short to be judged: all of it is warming up";
+    } else if warming_up > 0 {
+        told += &format!("; of the first {warming_up} nothing is said: warming up");
+    }
+    let is_late = |pair: &[JudgedRow]| matches!(pair, [before, row] if row.row.time_ms <= before.row.time_ms);
+    let late = judged.windows(2).filter(|pair| is_late(pair)).count();
+    if late > 0 {
+        told += &format!(
+            "; {late} rows are not later than the one before them, and were judged as if nothing was known since: sort the file by timestamp"
+        );
+    }
+    told
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "bounded to 1e12 s by the reader")]

@@ -204,3 +204,19 @@ fn anomalies_are_scored_row_by_row_from_what_came_before() {
     assert_eq!(std::fs::read_to_string(directory.path().join("s.csv")).unwrap(), long);
     assert!(directory.path().join("s.svg").is_file());
 }
+
+#[test]
+fn what_a_recording_lacks_for_its_anomalies_is_said() {
+    let directory = tempfile::tempdir().unwrap();
+    let told = |times: &[u64]| {
+        let rows: String = times.iter().map(|at| format!("{},1\n", 1_790_000_000 + at * 300)).collect();
+        std::fs::write(directory.path().join("some.csv"), "timestamp,value\n".to_owned() + &rows).unwrap();
+        let output = quotary(directory.path(), &["anomalies", "--input", "some.csv"]);
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let short = told(&[1, 2, 3, 4]);
+    assert!(short.contains("too short to be judged") && !short.contains("sort the file"), "{short}");
+    let mixed = told(&[1, 3, 2, 4, 4]);
+    assert!(mixed.contains("2 rows are not later than the one before them"), "{mixed}");
+}

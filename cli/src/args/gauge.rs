@@ -39,7 +39,7 @@ pub(crate) struct GaugeArgs {
     pub(crate) latency_us: Option<u64>,
     /// The grant: its id (QUOTARY_GRANT, within `quotary run`)
     #[arg(long, value_name = "ID", env = "QUOTARY_GRANT", hide_env = true)]
-    pub(crate) grant: String,
+    pub(crate) grant: Option<String>,
     /// The agent's socket
     #[arg(
         long,

@@ -63,7 +63,7 @@ pub(crate) struct HistoryExportArgs {
     /// Only of the last so many days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub(crate) days: Option<u64>,
-    /// The file to write, which must not be there yet; a directory, or a name that ends with `/`, gets one for each series
+    /// The file to write, which must not be there yet; an empty directory, or a name that ends with `/`, gets one for each series
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) out: PathBuf,
 }

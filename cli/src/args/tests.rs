@@ -91,7 +91,7 @@ fn a_gauge_is_a_whole_number_within_bounds_and_one_at_least_is_stated() {
     let line = ["gauge", "--grant", "g-1", "--requests-per-minute", "0", "--latency-us", "86400000000"];
     let Command::Gauge(gauge) = parse(&line).unwrap().command else { panic!("not gauge") };
     assert_eq!((gauge.requests_per_minute, gauge.errors_per_minute), (Some(0), None));
-    assert_eq!((gauge.latency_us, gauge.grant.as_str()), (Some(86_400_000_000), "g-1"));
+    assert_eq!((gauge.latency_us, gauge.grant.as_deref()), (Some(86_400_000_000), Some("g-1")));
     for bad in [
         &["gauge", "--grant", "g-1"][..],
         &["gauge", "--grant", "g-1", "--requests-per-minute", "1.5"],

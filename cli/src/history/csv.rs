@@ -33,11 +33,17 @@ fn begin(path: &Path) -> Result<BufWriter<File>, Failure> {
 }
 
 impl Out {
-    /// A new file, or a directory: one that is there, or is named with a `/` at its end.
+    /// A new file, or a directory that is empty: one that is there, or is named with a `/` at its end.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let path = path.to_owned();
         if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             std::fs::create_dir_all(&path).map_err(|error| failed(&path, &error))?;
+            let mut entries = std::fs::read_dir(&path).map_err(|error| failed(&path, &error))?;
+            if entries.next().is_some() {
+                // Of two exports in one place nobody could say which file is whose.
+                let why = format!("{} is not empty: name a new directory, or an empty one", path.display());
+                return Err(Failure::new(Code::Usage, why));
+            }
             return Ok(Self::Directory { path, names: BTreeSet::new() });
         }
         let to = begin(&path)?;
@@ -141,5 +147,6 @@ mod tests {
         let expected =
             ["all-.._.._x-memory_bytes-1.csv", "all-.._.._x-memory_bytes.csv", "all-tenant_blue-memory_bytes.csv"];
         assert_eq!(names, expected);
+        assert!(Out::open(&directory.path().join("new")).is_err(), "what is there stays as it is, and alone");
     }
 }

@@ -22,6 +22,9 @@ pub(crate) async fn list(session: &Session, args: &AnomaliesArgs, json: bool) ->
         return present::json(&view);
     }
     present::print_table(&table(&view, now_ms))?;
+    if view.older > 0 {
+        present::print(&format!("{} older ones are not shown: --host shows those of one host\n", view.older))?;
+    }
     present::print(&watched(&view))
 }
 
@@ -135,6 +138,7 @@ mod tests {
                 ],
                 beyond: 3,
             }],
+            older: 0,
             series: 8,
             warming_up: 2,
             per_series_and_month: 1.0,

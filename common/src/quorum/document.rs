@@ -308,6 +308,32 @@ impl<'d> Table<'d> {
         found
     }
 
+    /// A list of at most `items_max` whole numbers, each within `range`; empty when absent.
+    pub fn integers(&mut self, field: &'static str, items_max: usize, range: RangeInclusive<u64>) -> Vec<u64> {
+        let Some((_, value)) = self.find(field) else { return Vec::new() };
+        let Some(list) = value.as_array() else {
+            self.wrong(field, "a list of whole numbers", value);
+            return Vec::new();
+        };
+        if list.len() > items_max {
+            self.fault(field, format!("{} items, at most {items_max} are allowed", list.len()));
+        }
+        let mut found = Vec::new();
+        for (index, item) in list.iter().take(items_max).enumerate() {
+            let digits = item.get_ref().as_integer();
+            let number = digits.and_then(|digits| u64::from_str_radix(digits.as_str(), digits.radix()).ok());
+            match number.filter(|number| range.contains(number)) {
+                Some(number) => found.push(number),
+                None => {
+                    let path = format!("{}[{index}]", self.path_of(field));
+                    let reason = format!("must be a whole number from {} to {}", range.start(), range.end());
+                    self.sink.add(item.span().start, &path, reason);
+                }
+            }
+        }
+        found
+    }
+
     /// A table, if it is there.
     pub fn table(&mut self, field: &'static str) -> Option<Table<'d>> {
         let (at, value) = self.find(field)?;

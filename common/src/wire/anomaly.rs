@@ -8,8 +8,11 @@ use crate::id::HostId;
 /// The reply to `GET /v1/anomalies`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AnomaliesView {
-    /// Alarms, the newest first.
+    /// Alarms, the newest first, at most 1,000.
     pub anomalies: Vec<AnomalyView>,
+    /// How many older ones were asked for too, and are left out of the reply.
+    #[serde(default)]
+    pub older: u64,
     /// Series that are judged.
     pub series: u64,
     /// Of them, those too young to alarm.

@@ -4,6 +4,7 @@
 //! right does not compile, and a client cannot send another body than the router takes. Bodies refuse
 //! unknown fields in requests; replies may grow.
 
+mod agent;
 mod anomaly;
 mod appraisal;
 mod event;
@@ -16,6 +17,7 @@ mod report;
 mod route;
 mod verifier;
 
+pub use agent::*;
 pub use anomaly::*;
 pub use appraisal::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};

@@ -1,7 +1,8 @@
 //! Every deciding part of the verifier, without I/O: given state, input and the time, what follows and why.
 //!
 //! Does: alarm (which anomalies are told), attest (quotes, EK chains, credentials), eventlog (boot logs), ima (measurement lists), inspect (the offline
-//! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), observe (what limits
+//! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), policy (what
+//! applications must and may have, what a change of it does), observe (what limits
 //! would have done), audit (the Merkle tree, its offline check).
 //! May assume: that `common` bounded what it decoded; nothing else about its input.
 //! Promises: pure and synchronous; time and randomness are arguments; the same input gives the same output.
@@ -21,6 +22,7 @@ pub mod history;
 pub mod ima;
 pub mod inspect;
 pub mod observe;
+pub mod policy;
 pub mod profile;
 pub mod registry;
 pub mod result;

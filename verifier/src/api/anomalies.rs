@@ -24,10 +24,11 @@ pub(super) async fn list(call: Call<wire::ListAnomalies>) -> Result<AnomaliesVie
     };
     let malformed = |_| Refusal::new(Reason::Malformed, "since must be an instant in Unix ms");
     let since_ms = since.map_or(Ok(0), |text| text.parse::<u64>().map_err(malformed))?;
-    let alarms = app.view.alarms.since(host.as_ref(), since_ms, LISTED_MAX);
+    let alarms = app.view.alarms.since(host.as_ref(), since_ms);
     let counts = app.judged.counts();
     Ok(AnomaliesView {
-        anomalies: alarms.iter().map(|alarm| view(alarm)).collect(),
+        anomalies: alarms.iter().take(LISTED_MAX).map(|alarm| view(alarm)).collect(),
+        older: alarms.len().saturating_sub(LISTED_MAX) as u64,
         series: counts.series,
         warming_up: counts.warming_up,
         per_series_and_month: app.alarm_rules.per_series_and_month,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{self, ContestView, ModelScoreView, ModelView, ModelsView};
-use quotary_decide::contest::Verdict;
+use quotary_decide::contest::Outcome;
 use quotary_models::Model;
 
 use super::App;
@@ -54,16 +54,16 @@ pub(super) async fn promote(call: Call<wire::PromoteModel>) -> Result<ModelsView
         let text = format!("model {} is not tried now: `quotary model list` shows which is", challenger.hex());
         return Err(Refusal::new(Reason::NotFound, text));
     }
-    let verdict = standing.verdict.as_ref().filter(|_| standing.tried == Some(challenger));
-    match (verdict, &standing.proof) {
-        (Some(verdict @ Verdict::Better { .. }), Some(record)) => {
+    let outcome = standing.outcome.as_ref().filter(|_| standing.tried == Some(challenger));
+    match (outcome, &standing.proof) {
+        (Some(outcome @ Outcome::Better { .. }), Some(record)) => {
             let record = Arc::clone(record);
-            let why = sentences(verdict).join("; ");
+            let why = sentences(outcome).join("; ");
             let champion = standing.champion_model;
             changed(call.app, ModelsChange::Promote { challenger, champion, record, why }, actor).await
         }
-        (verdict, _) => {
-            let why = verdict.map_or_else(|| vec!["nothing was recorded yet".to_owned()], sentences);
+        (outcome, _) => {
+            let why = outcome.map_or_else(|| vec!["nothing was recorded yet".to_owned()], sentences);
             Err(Refusal::new(Reason::Model, format!("not proven better: {}", why.join("; "))))
         }
     }
@@ -134,23 +134,23 @@ fn score_views(score: &MeasureScore) -> [ModelScoreView; 2] {
 }
 
 fn contest(standing: Option<&Standing>) -> ContestView {
-    let verdict = standing.and_then(|standing| standing.verdict.as_ref());
+    let outcome = standing.and_then(|standing| standing.outcome.as_ref());
     ContestView {
-        may_promote: matches!(verdict, Some(Verdict::Better { .. })),
-        why: verdict.map_or_else(|| vec!["nothing was recorded yet".to_owned()], sentences),
+        may_promote: matches!(outcome, Some(Outcome::Better { .. })),
+        why: outcome.map_or_else(|| vec!["nothing was recorded yet".to_owned()], sentences),
         record: standing.and_then(|standing| standing.record),
     }
 }
 
-/// What a verdict says, a sentence each.
-fn sentences(verdict: &Verdict) -> Vec<String> {
-    match verdict {
-        Verdict::Wait(missing) => vec![missing.to_string()],
-        Verdict::Better { interval, coverage, slack } => vec![
+/// What an outcome says, a sentence each.
+fn sentences(outcome: &Outcome) -> Vec<String> {
+    match outcome {
+        Outcome::Wait(missing) => vec![missing.to_string()],
+        Outcome::Better { interval, coverage, slack } => vec![
             format!("its loss is {interval} of the champion's"),
             format!("its 95 % line covers {coverage:.3}"),
             format!("at 5 % of overruns it leaves {:.3} unused, the champion {:.3}", slack.1, slack.0),
         ],
-        Verdict::NotBetter(refusals) => refusals.iter().map(ToString::to_string).collect(),
+        Outcome::NotBetter(objections) => objections.iter().map(ToString::to_string).collect(),
     }
 }

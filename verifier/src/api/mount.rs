@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -10,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
+use http_body_util::BodyExt as _;
 use quotary_common::id::Digest;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{self, Method, Right, Route, RouteInfo, VERIFIER_ROUTES};
@@ -21,6 +23,9 @@ use super::auth::{self, Caller, Credentials};
 /// The connection's client key, as the accept loop attaches it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ClientKey(pub(super) Option<Digest>);
+
+/// How long a body is taken whose caller was refused already.
+const DRAIN_FOR: Duration = Duration::from_secs(5);
 
 /// Ends the connection that a request came over, as the accept loop attaches it.
 #[derive(Debug, Clone, Default)]
@@ -164,6 +169,7 @@ async fn admit<R: Route>(app: Arc<App>, path: Vec<String>, parts: &Parts, body: 
     let caller = match auth::check(&app, R::RIGHT, path.first().map(String::as_str), &credentials) {
         Ok(caller) => caller,
         Err(refusal) => {
+            drain::<R>(body).await;
             let what = if R::RIGHT == Right::Host { "evidence" } else { "call" };
             let named = path.first().filter(|_| R::RIGHT == Right::Host).and_then(|host| app.view.host_named(host));
             let host = named.map(|snapshot| snapshot.host.record.host);
@@ -195,6 +201,19 @@ fn query(query: &str, name: &str) -> Option<String> {
 
 fn bearer(headers: &HeaderMap) -> Option<String> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(|token| token.trim().to_owned())
+}
+
+/// Takes what a caller without the right sends, within the route's bound and some seconds, and keeps none of it: a connection that is closed under
+/// a body on its way loses the reply.
+async fn drain<R: Route>(body: Body) {
+    let taken = async {
+        let (mut body, mut left) = (body, R::BODY_BYTES_MAX);
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, |data| data.len())) else { break };
+            left = rest;
+        }
+    };
+    let _given_up = tokio::time::timeout(DRAIN_FOR, taken).await.is_err();
 }
 
 async fn read<R: Route>(body: Body) -> Result<R::Request, Refusal> {

@@ -1,35 +1,25 @@
 //! Alarms: kept with their leaves, shown to readers, bounded.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::anomaly::Anomaly;
 use quotary_common::cbor::Text;
 use quotary_common::id::HostId;
 use quotary_common::leaf::Decision;
-use quotary_decide::alarm::{AlarmRecord, Place};
+use quotary_decide::alarm::{AlarmBook, AlarmRecord, Place};
 
 use super::state::{State, Step};
 use super::tables;
 use crate::predict::ToldBefore;
 use crate::store::Partition;
 
-/// Alarms that are kept at most, all hosts together: the oldest go first.
-const ALARMS_MAX: usize = 16_384;
-
 /// An alarm that is new or changed, or one that is let go of.
 pub(super) type AlarmChange = (Vec<u8>, Option<Arc<AlarmRecord>>);
 
 /// The alarms that are kept, for readers.
 #[derive(Debug, Default)]
-pub struct AlarmList(RwLock<Listed>);
-
-#[derive(Debug, Default)]
-struct Listed {
-    all: BTreeMap<Vec<u8>, Arc<AlarmRecord>>,
-    /// The keys of each host's.
-    of_host: HashMap<HostId, BTreeSet<Vec<u8>>>,
-}
+pub struct AlarmList(RwLock<AlarmBook>);
 
 impl AlarmList {
     pub(super) fn publish(&self, changes: Vec<AlarmChange>) {
@@ -37,44 +27,28 @@ impl AlarmList {
             return;
         }
         let mut listed = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let Listed { all, of_host } = &mut *listed;
         for (key, change) in changes {
-            let host = change.as_ref().or_else(|| all.get(&key)).and_then(|alarm| alarm.host());
-            let is_kept = change.is_some();
             match change {
-                Some(alarm) => all.insert(key.clone(), alarm),
-                None => all.remove(&key),
-            };
-            let Some(host) = host else { continue };
-            let keys = of_host.entry(host).or_default();
-            if is_kept {
-                keys.insert(key)
-            } else {
-                keys.remove(&key)
-            };
-            if keys.is_empty() {
-                of_host.remove(&host);
+                Some(alarm) => listed.put(key, alarm),
+                None => listed.remove(&key),
             }
         }
     }
 
-    /// Alarms of which something was told at or after `since_ms` (Unix time), of one host or of all; the newest first, at most `max`.
-    pub fn since(&self, host: Option<&HostId>, since_ms: u64, max: usize) -> Vec<Arc<AlarmRecord>> {
+    /// Alarms of which something was told at or after `since_ms` (Unix time), of one host or of all; the newest first.
+    pub fn since(&self, host: Option<&HostId>, since_ms: u64) -> Vec<Arc<AlarmRecord>> {
         let listed = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let is_asked_for = |alarm: &&Arc<AlarmRecord>| alarm.told_at_ms() >= since_ms;
         match host {
-            None => listed.all.values().rev().filter(is_asked_for).take(max).cloned().collect(),
-            Some(host) => {
-                let keys = listed.of_host.get(host).into_iter().flatten().rev();
-                keys.filter_map(|key| listed.all.get(key)).filter(is_asked_for).take(max).cloned().collect()
-            }
+            None => listed.iter().rev().map(|(_, alarm)| alarm).filter(is_asked_for).cloned().collect(),
+            Some(host) => listed.of_host(host).filter(is_asked_for).cloned().collect(),
         }
     }
 
     /// A host's newest alarm, if something of it was told at or after `since_ms` (Unix time): what its results warn of. What applications
     /// state of themselves is none of the host's.
     pub fn newest_of(&self, host: &HostId, since_ms: u64) -> Option<Arc<AlarmRecord>> {
-        let alarms = self.since(Some(host), since_ms, ALARMS_MAX).into_iter();
+        let alarms = self.since(Some(host), since_ms).into_iter();
         alarms.into_iter().find(|alarm| matches!(alarm.place(), Place::Host(_)))
     }
 
@@ -83,38 +57,40 @@ impl AlarmList {
     pub fn of_subject(&self, host: &HostId, subject: &str, since_ms: u64) -> Vec<Arc<AlarmRecord>> {
         let subject = Text::lossy(subject);
         let names = |alarm: &Arc<AlarmRecord>| alarm.findings().iter().any(|finding| finding.subject == subject);
-        self.since(Some(host), since_ms, ALARMS_MAX).into_iter().filter(names).collect()
+        self.since(Some(host), since_ms).into_iter().filter(names).collect()
     }
 }
 
 impl State {
     /// What was told before this start.
     pub fn told_before(&self) -> ToldBefore {
-        ToldBefore { until_ms: self.judged_until_ms, alarms: self.alarms.values().cloned().collect() }
+        ToldBefore {
+            until_ms: self.judged_until_ms,
+            alarms: self.alarms.iter().map(|(_, alarm)| Arc::clone(alarm)).collect(),
+        }
     }
 
     /// Takes alarms, and that all steps that ended before `until_ms` (Unix time) are judged.
     pub(super) fn judged(&mut self, alarms: Vec<Anomaly>, until_ms: u64, now_ms: u64) -> Step {
-        let mut step = Step::default();
+        let (mut step, mut changed) = (Step::default(), BTreeSet::new());
         for anomaly in alarms {
             let sum = anomaly.sum.as_ref().map(Text::as_str);
             let key = AlarmRecord::key_of(anomaly.at_ms, anomaly.host.as_ref(), sum);
             let record = AlarmRecord::of(self.alarms.get(&key).map(Arc::as_ref), &anomaly, now_ms);
-            step.put(tables::ANOMALIES, Partition::Deployment, &key, &record);
             step.leaf(now_ms, "verifier", Decision::Anomaly(anomaly));
-            let record = Arc::new(record);
-            self.alarms.insert(key.clone(), Arc::clone(&record));
-            step.alarms.push((key, Some(record)));
+            self.alarms.put(key.clone(), Arc::new(record));
+            changed.insert(key);
         }
         let oldest_ms = now_ms.saturating_sub(self.settings.history_keep_ms);
-        let is_over = |alarms: &BTreeMap<_, Arc<AlarmRecord>>| {
-            let oldest = alarms.first_key_value();
-            alarms.len() > ALARMS_MAX || oldest.is_some_and(|(_, alarm)| alarm.told_at_ms() < oldest_ms)
-        };
-        while is_over(&self.alarms) {
-            let Some((key, _)) = self.alarms.pop_first() else { break };
+        for key in self.alarms.let_go(oldest_ms) {
             step.delete(tables::ANOMALIES, Partition::Deployment, key.clone());
             step.alarms.push((key, None));
+        }
+        // What was let go of at once is not kept: a batch deletes before it puts.
+        for key in changed {
+            let Some(record) = self.alarms.get(&key).cloned() else { continue };
+            step.put(tables::ANOMALIES, Partition::Deployment, &key, &*record);
+            step.alarms.push((key, Some(record)));
         }
         let until_ms = self.judged_until_ms.map_or(until_ms, |before| before.max(until_ms));
         self.judged_until_ms = Some(until_ms);
@@ -129,10 +105,13 @@ mod tests {
     use quotary_common::anomaly::{AnomalyFinding, AnomalyKind};
     use quotary_common::cbor::Bounded;
     use quotary_common::id::Digest;
+    use quotary_decide::alarm::ALARMS_OF_ONE_MAX;
 
+    use super::super::testing::{NOW_MS, commit, load};
     use super::*;
+    use crate::store::MemoryStore;
 
-    fn change(host: Option<u8>, at_ms: u64, subject: &str) -> AlarmChange {
+    fn anomaly(host: Option<u8>, at_ms: u64, subject: &str) -> Anomaly {
         let finding = AnomalyFinding {
             subject: Text::lossy(subject),
             resource: Text::lossy("cpu_millicores"),
@@ -145,8 +124,11 @@ mod tests {
         };
         let (host, sum) = (host.map(|n| HostId::of(&[&[n]])), host.is_none().then(|| Text::lossy("pool:lab")));
         let findings = Bounded::truncating(vec![finding]).0;
-        let anomaly = Anomaly { host, sum, at_ms, continues: false, findings, beyond: 0, input: Digest::of(&[]) };
-        let record = AlarmRecord::of(None, &anomaly, at_ms + 10);
+        Anomaly { host, sum, at_ms, continues: false, findings, beyond: 0, input: Digest::of(&[]) }
+    }
+
+    fn change(host: Option<u8>, at_ms: u64, subject: &str) -> AlarmChange {
+        let record = AlarmRecord::of(None, &anomaly(host, at_ms, subject), at_ms + 10);
         (record.key(), Some(Arc::new(record)))
     }
 
@@ -160,16 +142,32 @@ mod tests {
             change(None, 250, "pool:lab"),
         ]);
         let times = |listed: Vec<Arc<AlarmRecord>>| listed.iter().map(|alarm| alarm.at_ms()).collect::<Vec<_>>();
-        assert_eq!(times(list.since(None, 0, 3)), [300, 250, 200]);
-        assert_eq!(times(list.since(Some(&a), 0, 9)), [300, 100]);
-        assert_eq!(times(list.since(None, 260, 9)), [300, 250], "by when they were told");
+        assert_eq!(times(list.since(None, 0)), [300, 250, 200, 100]);
+        assert_eq!(times(list.since(Some(&a), 0)), [300, 100]);
+        assert_eq!(times(list.since(None, 260)), [300, 250], "by when they were told");
         assert_eq!(times(list.of_subject(&a, "host", 0)), [100]);
         assert_eq!(list.newest_of(&a, 310).map(|alarm| alarm.at_ms()), Some(300));
         assert_eq!(list.newest_of(&a, 311), None);
         let gone = change(Some(1), 300, "/web").0;
         list.publish(vec![(gone, None)]);
-        assert_eq!(times(list.since(Some(&a), 0, 9)), [100]);
+        assert_eq!(times(list.since(Some(&a), 0)), [100]);
         list.publish(vec![(change(Some(1), 100, "host").0, None)]);
-        assert!(list.0.read().is_ok_and(|listed| !listed.of_host.contains_key(&a) && listed.all.len() == 2));
+        assert_eq!((list.since(Some(&a), 0).len(), list.since(None, 0).len()), (0, 2));
+    }
+
+    #[test]
+    fn one_host_that_alarms_all_day_leaves_its_newest_alarms_over_a_restart() {
+        let mut store = MemoryStore::new();
+        let mut state = load(&store);
+        let most = ALARMS_OF_ONE_MAX as u64;
+        let all: Vec<Anomaly> = (0..most + 9).map(|n| anomaly(Some(1), NOW_MS + n, "host")).collect();
+        let step = state.judged(all, NOW_MS + most + 9, NOW_MS);
+        assert_eq!(commit(&mut store, &step).len() as u64, most + 9, "each has its leaf");
+        // One that is older than all that are kept finds no room.
+        let late = state.judged(vec![anomaly(Some(1), NOW_MS, "host")], NOW_MS + most + 10, NOW_MS);
+        let _late = commit(&mut store, &late);
+        let host = HostId::of(&[&[1]]);
+        let kept: Vec<u64> = load(&store).alarms.of_host(&host).map(|alarm| alarm.at_ms()).collect();
+        assert_eq!((kept.len() as u64, kept.last().copied()), (most, Some(NOW_MS + 9)));
     }
 }

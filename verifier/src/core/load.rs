@@ -9,7 +9,7 @@ use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::id::HostId;
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
-use quotary_decide::alarm::AlarmRecord;
+use quotary_decide::alarm::{AlarmBook, AlarmRecord};
 use quotary_decide::allocate::{Book, GrantRecord};
 use quotary_decide::attest::LearnedReferences;
 use quotary_decide::observe::Observed;
@@ -66,7 +66,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
-        alarms: BTreeMap::new(),
+        alarms: AlarmBook::default(),
         judged_until_ms: None,
         models: ModelSet::default(),
         history_swept: None,
@@ -112,7 +112,7 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
     })?;
     each(store, tables::ANOMALIES, |row| {
         let record: AlarmRecord = decode(tables::ANOMALIES, &row.value)?;
-        state.alarms.insert(row.key, Arc::new(record));
+        state.alarms.put(row.key, Arc::new(record));
         Ok(())
     })?;
     each(store, tables::JUDGED, |row| {

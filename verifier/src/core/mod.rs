@@ -20,6 +20,8 @@ mod observed;
 mod plans;
 mod state;
 pub(crate) mod tables;
+#[cfg(test)]
+mod testing;
 mod view;
 mod writer;
 mod zone_check;

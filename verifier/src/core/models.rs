@@ -341,3 +341,7 @@ pub fn load_record(store: &dyn Reader, models: &ModelSet) -> Result<Record, Load
         })
         .unwrap_or_default())
 }
+
+#[cfg(test)]
+#[path = "models_tests.rs"]
+mod tests;

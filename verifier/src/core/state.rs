@@ -11,7 +11,7 @@ use quotary_common::leaf::{
 use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
 use quotary_common::wire::AppraisalView;
-use quotary_decide::alarm::AlarmRecord;
+use quotary_decide::alarm::AlarmBook;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
 use quotary_decide::observe::Observed;
@@ -63,7 +63,7 @@ pub struct State {
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
     /// Alarms that are kept, by their keys.
-    pub(super) alarms: BTreeMap<Vec<u8>, Arc<AlarmRecord>>,
+    pub(super) alarms: AlarmBook,
     /// Every step that ended before was judged, Unix ms.
     pub(super) judged_until_ms: Option<u64>,
     /// Which models forecast and are tried.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quotary_decide::contest::{Record, Scores, Window};
+use quotary_decide::contest::{Record, Scores, SeriesHour};
 use quotary_decide::forecast::{Ladder, Past, QuantileModel};
 use quotary_decide::history::{HOUR_MS, History, Measure, SeriesKey};
 use quotary_models::Model;
@@ -115,8 +115,8 @@ pub(super) fn record_both(
         let Some(other) = theirs.get(told.key).filter(|other| other.by_model) else { continue };
         // Both are held against the same.
         let Some(usual) = told.usual_loss else { continue };
-        let window = |told: &Told<'_>| Window::of(&told.quantiles, &told.came, usual);
-        if let (Some(champion), Some(challenger)) = (window(told), window(other)) {
+        let series_hour = |told: &Told<'_>| SeriesHour::of(&told.quantiles, &told.came, usual);
+        if let (Some(champion), Some(challenger)) = (series_hour(told), series_hour(other)) {
             record.add(told.key.measure, now_ms / HOUR_MS, &champion, &challenger);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::id::Digest;
-use quotary_decide::contest::{Score, Verdict};
+use quotary_decide::contest::{Outcome, Score};
 use quotary_decide::history::Measure;
 use quotary_models::Model;
 
@@ -51,13 +51,13 @@ pub struct Standing {
     pub champion: Vec<MeasureScore>,
     /// The challenger's.
     pub challenger: Vec<MeasureScore>,
-    /// The model that forecasts, which `verdict` compares with.
+    /// The model that forecasts, which `outcome` compares with.
     pub champion_model: Option<Digest>,
-    /// The model that `verdict` is about.
+    /// The model that `outcome` is about.
     pub tried: Option<Digest>,
     /// What the contest came to so far.
-    pub verdict: Option<Verdict>,
-    /// SHA-256 of the record that the verdict rests on.
+    pub outcome: Option<Outcome>,
+    /// SHA-256 of the record that the outcome rests on.
     pub record: Option<Digest>,
     /// That record.
     pub proof: Option<Arc<[u8]>>,

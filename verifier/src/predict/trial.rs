@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quotary_common::id::Digest;
-use quotary_decide::contest::{Record, Verdict, drift, judge};
+use quotary_decide::contest::{Outcome, Record, drift, judge};
 use quotary_decide::forecast::Past;
 use quotary_decide::history::{HOUR_MS, History, SeriesKey};
 
@@ -111,20 +111,20 @@ impl Trial {
         let tried = self.challenger.as_ref().and_then(|one| one.model.as_deref()).map(digest_of);
         let earlier = self.contest.standing();
         let is_news = has_grown || earlier.tried != tried;
-        let (verdict, record, proof) = match tried {
+        let (outcome, record, proof) = match tried {
             None => (None, None, None),
-            // Nothing was recorded since: the verdict stands.
-            Some(_) if !is_news => (earlier.verdict.clone(), earlier.record, earlier.proof.clone()),
+            // Nothing was recorded since: the outcome stands.
+            Some(_) if !is_news => (earlier.outcome.clone(), earlier.record, earlier.proof.clone()),
             Some(_) => {
-                let (verdict, digest, bytes) = judged(&self.record);
+                let (outcome, digest, bytes) = judged(&self.record);
                 self.keep_record(has_grown, bytes.clone());
-                (Some(verdict), Some(digest), Some(Arc::from(bytes)))
+                (Some(outcome), Some(digest), Some(Arc::from(bytes)))
             }
         };
         let challenger = self.challenger.as_ref().map(|one| one.measured(now_ms)).unwrap_or_default();
         let champion = self.champion.measured(now_ms);
         let champion_model = self.champion.model.as_deref().map(digest_of);
-        self.contest.publish(Standing { champion, champion_model, challenger, tried, verdict, record, proof, drift });
+        self.contest.publish(Standing { champion, champion_model, challenger, tried, outcome, record, proof, drift });
         self.tell_drift(drift);
     }
 
@@ -154,7 +154,7 @@ impl Trial {
 }
 
 /// What a record comes to, its digest and its bytes; the digest draws the bootstrap's hours, so that whoever has the record comes to the same.
-fn judged(record: &Record) -> (Verdict, Digest, Vec<u8>) {
+fn judged(record: &Record) -> (Outcome, Digest, Vec<u8>) {
     let bytes = record.to_bytes();
     let digest = Digest::of(&[&bytes]);
     let seed = digest.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first));

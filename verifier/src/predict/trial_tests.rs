@@ -103,19 +103,19 @@ fn a_better_model_is_found_better_takes_its_learning_with_it_and_a_worse_one_nev
     contest.set_models(set(&bad, Some(&good)));
     let mut trial = Trial::new(contest.clone(), Record::default());
     run(&mut trial, 0, 10);
-    assert!(matches!(contest.standing().verdict, Some(Verdict::Wait(_))), "{:?}", contest.standing().verdict);
+    assert!(matches!(contest.standing().outcome, Some(Outcome::Wait(_))), "{:?}", contest.standing().outcome);
     run(&mut trial, 10, 24);
     let standing = contest.standing();
     let record = trial.record.clone();
     assert_eq!(standing.tried, Some(digest_of(&good)));
     assert_eq!(standing.record, Some(Digest::of(&[&record.to_bytes()])));
-    match standing.verdict.as_ref().unwrap() {
-        Verdict::Better { interval, .. } => assert!(interval.high < 1.0),
+    match standing.outcome.as_ref().unwrap() {
+        Outcome::Better { interval, .. } => assert!(interval.high < 1.0),
         // Coverage is asked of few hours here; the loss must tell them apart all the same.
-        Verdict::NotBetter(why) => {
-            assert!(!why.iter().any(|one| matches!(one, quotary_decide::contest::Refusal::NotBetter(_))), "{why:?}");
+        Outcome::NotBetter(why) => {
+            assert!(!why.iter().any(|one| matches!(one, quotary_decide::contest::Objection::NotBetter(_))), "{why:?}");
         }
-        Verdict::Wait(missing) => assert!(missing.hours > 1000, "{missing}"),
+        Outcome::Wait(missing) => assert!(missing.hours > 1000, "{missing}"),
     }
     let cpu = standing.champion.iter().find(|one| one.measure == ResourceKind::Cpu.into()).unwrap();
     assert!(cpu.week.forecasts >= 24 * 24 && cpu.day.forecasts >= 20 * 24 && cpu.day.forecasts < cpu.week.forecasts);
@@ -127,7 +127,7 @@ fn a_better_model_is_found_better_takes_its_learning_with_it_and_a_worse_one_nev
         again.relearn(&History::new(STEP_MS), 1, turn * 1000);
     }
     again.score(&[], &[], (2, 0));
-    assert_eq!(contest.standing().verdict, standing.verdict);
+    assert_eq!(contest.standing().outcome, standing.outcome);
 
     // Promoted: what it has learnt comes along, the record begins anew.
     let key = cpu_of(3);
@@ -141,7 +141,7 @@ fn a_better_model_is_found_better_takes_its_learning_with_it_and_a_worse_one_nev
     contest.set_models(set(&good, Some(&bad)));
     trial.follow();
     run(&mut trial, 40, 34);
-    assert!(!matches!(contest.standing().verdict, Some(Verdict::Better { .. })), "{:?}", contest.standing().verdict);
+    assert!(!matches!(contest.standing().outcome, Some(Outcome::Better { .. })), "{:?}", contest.standing().outcome);
 }
 
 #[test]
@@ -164,5 +164,5 @@ fn gauges_and_what_no_model_forecast_are_scored_but_are_no_part_of_a_contest() {
     let standing = contest.standing();
     assert_eq!(standing.champion.len(), 1);
     assert_eq!((standing.champion[0].day.forecasts, standing.champion[0].day.steps), (1, 12));
-    assert!(standing.champion[0].day.loss_ratio().is_none() && standing.verdict.is_none());
+    assert!(standing.champion[0].day.loss_ratio().is_none() && standing.outcome.is_none());
 }

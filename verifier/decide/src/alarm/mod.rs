@@ -7,6 +7,7 @@
 //! place and step, [`MERGED_STEPS`] apart; what was judged before a restart is judged again silently, from the same steps.
 //! Must never: lower a trust, refuse anything, or read a clock.
 
+mod book;
 mod expected;
 mod merge;
 mod record;
@@ -28,6 +29,7 @@ use quotary_common::id::{Digest, HostId};
 use crate::anomaly::{Figures, Kind};
 use crate::history::{SeriesKey, Subject};
 
+pub use book::{ALARMS_MAX, ALARMS_OF_ONE_MAX, AlarmBook};
 pub use expected::tail_of;
 pub use merge::Merger;
 pub use record::AlarmRecord;

@@ -81,6 +81,11 @@ impl Rules {
         Self { rules, tenant_quotas, overcommit_percent: overcommit_percent.max(1) }
     }
 
+    /// All rules, the most specific first.
+    pub fn all(&self) -> &[Rule] {
+        &self.rules
+    }
+
     /// Whose request it is.
     pub fn identify(&self, request: &PendingRequest) -> Option<Identity> {
         let holds =

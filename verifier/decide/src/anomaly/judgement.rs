@@ -1,5 +1,8 @@
 //! What is said of a point.
 
+/// The label of a row of which nothing is said yet.
+pub const WARMING_UP: &str = "warming-up";
+
 /// What is odd about a point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -64,7 +67,7 @@ impl Judgement {
     pub const fn label(&self) -> &'static str {
         match self.kind {
             Some(kind) => kind.name(),
-            None if self.is_warming_up => "warming-up",
+            None if self.is_warming_up => WARMING_UP,
             None => "none",
         }
     }

@@ -37,7 +37,7 @@ use self::scale::{Form, Scale, Stand};
 use self::shape::{Recent, STRETCH};
 use self::tail::Sides;
 
-pub use self::judgement::{Figures, Judgement, Kind};
+pub use self::judgement::{Figures, Judgement, Kind, WARMING_UP};
 pub use self::line::threshold;
 pub use self::rows::{JudgedRow, Row, judge_rows};
 

@@ -1,6 +1,6 @@
-//! A record as it is kept: version, then each measure with its hours and windows. Integers and floats are big-endian.
+//! A record as it is kept: version, then each measure with its hours and series-hours. Integers and floats are big-endian.
 
-use super::record::{HOURS_MAX, Hour, OfMeasure, Record, WINDOWS_MAX};
+use super::record::{HOURS_MAX, Hour, OfMeasure, Record, SERIES_HOURS_MAX};
 use crate::history::Measure;
 
 const VERSION: u8 = 1;
@@ -32,7 +32,7 @@ impl Record {
                 hour.losses.iter().for_each(|loss| bytes.extend(loss.to_be_bytes()));
                 hour.covered.iter().for_each(|covered| bytes.extend(covered.to_be_bytes()));
                 bytes.extend(hour.steps.to_be_bytes());
-                bytes.extend(hour.windows.to_be_bytes());
+                bytes.extend(hour.series_hours.to_be_bytes());
             }
             bytes.extend(of.seen.to_be_bytes());
             bytes.extend(u16::try_from(of.sizes.len()).unwrap_or(u16::MAX).to_be_bytes());
@@ -78,18 +78,18 @@ fn of_measure(rest: &mut Rest<'_>) -> Result<OfMeasure, RecordError> {
         let number = rest.whole()?;
         let losses = [rest.loss()?, rest.loss()?];
         let covered = [rest.whole()?, rest.whole()?];
-        let hour = Hour { number, losses, covered, steps: rest.whole()?, windows: rest.whole()? };
+        let hour = Hour { number, losses, covered, steps: rest.whole()?, series_hours: rest.whole()? };
         if of.hours.back().is_some_and(|last| last.number >= number) || covered.iter().any(|one| *one > hour.steps) {
             return Err(RecordError::Value("hours"));
         }
         of.hours.push_back(hour);
     }
     of.seen = rest.whole()?;
-    let windows = usize::from(u16::from_be_bytes(rest.take()?));
-    if windows > WINDOWS_MAX || of.seen < windows as u64 {
-        return Err(RecordError::Value("too many windows"));
+    let series_hours = usize::from(u16::from_be_bytes(rest.take()?));
+    if series_hours > SERIES_HOURS_MAX || of.seen < series_hours as u64 {
+        return Err(RecordError::Value("too many series-hours"));
     }
-    for _ in 0..windows {
+    for _ in 0..series_hours {
         of.sizes.push([(rest.share()?, rest.share()?), (rest.share()?, rest.share()?)]);
     }
     Ok(of)
@@ -124,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
     use quotary_common::units::ResourceKind;
 
-    use super::super::record::Window;
+    use super::super::record::SeriesHour;
     use super::*;
 
     fn full() -> Record {
@@ -133,14 +133,14 @@ mod tests {
             for (at, resource) in [ResourceKind::Cpu, ResourceKind::Network].into_iter().enumerate() {
                 for series in 0..15 {
                     let share = f64::from(series) / 10.0 + at as f64;
-                    let window = Window {
+                    let series_hour = SeriesHour {
                         loss: 1.5 + share,
                         steps: 12,
                         covered: 11,
                         peak_share: share,
                         mean_share: share / 2.0,
                     };
-                    record.add(resource.into(), hour, &window, &Window { covered: 12, ..window });
+                    record.add(resource.into(), hour, &series_hour, &SeriesHour { covered: 12, ..series_hour });
                 }
             }
         }

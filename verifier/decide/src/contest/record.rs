@@ -9,8 +9,8 @@ use crate::profile::request;
 
 /// Hours that are kept: two weeks.
 pub(super) const HOURS_MAX: usize = 336;
-/// Windows of each measure that sizes are compared on: of more, a fair share of all that came (Vitter 1985, algorithm R).
-pub(super) const WINDOWS_MAX: usize = 4096;
+/// Series-hours of each measure that sizes are compared on: of more, a fair share of all that came (Vitter 1985, algorithm R).
+pub(super) const SERIES_HOURS_MAX: usize = 4096;
 
 /// One of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Side {
 
 /// What one model said of one hour of one series, once it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Window {
+pub struct SeriesHour {
     /// Pinball losses over the levels .1 to .9, over what the statistical rung usually loses on this series: without a unit.
     pub loss: f64,
     /// Steps that came, and how many lay at or below the 95 % line.
@@ -39,7 +39,7 @@ pub struct Window {
 /// What an hour beyond its size costs when sizes of two models are compared, beside an hour that leaves all of it unused: the middle class's.
 const COMPARED_COST: f64 = 4.0;
 
-impl Window {
+impl SeriesHour {
     /// What was told of an hour, against what came of it; `usual` is what the statistical rung usually loses on that series, in its unit.
     /// `None` unless the whole hour came, and where the series is so idle that shares say nothing.
     pub fn of(told: &Quantiles, came: &Came, usual: f64) -> Option<Self> {
@@ -71,45 +71,46 @@ pub(super) struct Hour {
     pub(super) losses: [f64; 2],
     pub(super) covered: [u64; 2],
     pub(super) steps: u64,
-    pub(super) windows: u64,
+    pub(super) series_hours: u64,
 }
 
-/// Windows of one measure.
+/// Series-hours of one measure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct OfMeasure {
     pub(super) hours: VecDeque<Hour>,
     /// Peak and mean shares, champion's and challenger's.
     pub(super) sizes: Vec<[(f32, f32); 2]>,
-    /// Windows that came.
+    /// Series-hours that came.
     pub(super) seen: u64,
 }
 
-/// What was recorded of a contest. Bounded: two weeks of hours and some thousand windows of each measure.
+/// What was recorded of a contest. Bounded: two weeks of hours and some thousand series-hours of each measure.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Record {
     pub(super) measures: BTreeMap<Measure, OfMeasure>,
 }
 
-/// A window's loss counts at most so many times what is usual: one absurd hour must decide nothing.
+/// A series-hour's loss counts at most so many times what is usual: one absurd hour must decide nothing.
 const LOSS_MAX: f64 = 20.0;
 
 impl Record {
     /// Records what both said of the same hour (Unix hour number) of one series. What is not sound, or older than what is kept, is left out.
-    pub fn add(&mut self, measure: Measure, hour: u64, champion: &Window, challenger: &Window) {
+    pub fn add(&mut self, measure: Measure, hour: u64, champion: &SeriesHour, challenger: &SeriesHour) {
         if !champion.is_sound() || !challenger.is_sound() || champion.steps == 0 {
             return;
         }
         let of = self.measures.entry(measure).or_default();
         let Some(sums) = of.hour(hour) else { return };
-        for (side, window) in [champion, challenger].into_iter().enumerate() {
-            sums.losses[side] += window.loss.min(LOSS_MAX);
-            sums.covered[side] += u64::from(window.covered);
+        for (side, series_hour) in [champion, challenger].into_iter().enumerate() {
+            sums.losses[side] += series_hour.loss.min(LOSS_MAX);
+            sums.covered[side] += u64::from(series_hour.covered);
         }
         sums.steps += u64::from(champion.steps);
-        sums.windows += 1;
-        let sizes = [champion, challenger].map(|window| (narrow(window.peak_share), narrow(window.mean_share)));
+        sums.series_hours += 1;
+        let sizes =
+            [champion, challenger].map(|series_hour| (narrow(series_hour.peak_share), narrow(series_hour.mean_share)));
         of.seen += 1;
-        if of.sizes.len() < WINDOWS_MAX {
+        if of.sizes.len() < SERIES_HOURS_MAX {
             of.sizes.push(sizes);
         } else if let Some(place) = usize::try_from(mixed(of.seen) % of.seen).ok().and_then(|at| of.sizes.get_mut(at)) {
             *place = sizes;
@@ -122,9 +123,9 @@ impl Record {
         hours.collect::<BTreeSet<u64>>().len() as u64
     }
 
-    /// Windows recorded of a measure, of those that are kept.
-    pub fn windows(&self, measure: Measure) -> u64 {
-        self.measures.get(&measure).map_or(0, |of| of.hours.iter().map(|hour| hour.windows).sum())
+    /// Series-hours recorded of a measure, of those that are kept.
+    pub fn series_hours(&self, measure: Measure) -> u64 {
+        self.measures.get(&measure).map_or(0, |of| of.hours.iter().map(|hour| hour.series_hours).sum())
     }
 }
 
@@ -168,33 +169,33 @@ mod tests {
     const CPU: Measure = Measure::Resource(ResourceKind::Cpu);
     const DISK: Measure = Measure::Resource(ResourceKind::Disk);
 
-    fn window(loss: f64) -> Window {
-        Window { loss, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 }
+    fn series_hour(loss: f64) -> SeriesHour {
+        SeriesHour { loss, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 }
     }
 
     #[test]
     fn hours_are_kept_in_order_and_bounded() {
         let mut record = Record::default();
         for hour in (0..1000).rev().chain(0..1000) {
-            record.add(CPU, hour, &window(1.0), &window(1.0));
+            record.add(CPU, hour, &series_hour(1.0), &series_hour(1.0));
         }
         let of = &record.measures[&CPU];
         assert_eq!(of.hours.len(), HOURS_MAX);
         assert!(of.hours.iter().zip(of.hours.iter().skip(1)).all(|(one, next)| one.number < next.number));
         assert_eq!(of.hours.back().map(|hour| hour.number), Some(999));
-        assert!(of.sizes.len() <= WINDOWS_MAX);
+        assert!(of.sizes.len() <= SERIES_HOURS_MAX);
     }
 
     #[test]
-    fn of_more_windows_than_are_kept_old_and_new_ones_are_there() {
+    fn of_more_series_hours_than_are_kept_old_and_new_ones_are_there() {
         let mut record = Record::default();
         for at in 0..20_000_u32 {
-            let window = Window { peak_share: f64::from(at), ..window(1.0) };
-            record.add(CPU, 5, &window, &window);
+            let series_hour = SeriesHour { peak_share: f64::from(at), ..series_hour(1.0) };
+            record.add(CPU, 5, &series_hour, &series_hour);
         }
         let of = &record.measures[&CPU];
         let late = of.sizes.iter().filter(|sizes| sizes[0].0 >= 10_000.0).count();
-        assert_eq!((of.sizes.len(), of.seen), (WINDOWS_MAX, 20_000));
+        assert_eq!((of.sizes.len(), of.seen), (SERIES_HOURS_MAX, 20_000));
         assert!((1_800..2_300).contains(&late), "{late}");
     }
 
@@ -202,12 +203,12 @@ mod tests {
     fn what_is_not_sound_is_left_out_and_one_absurd_hour_is_cut() {
         let mut record = Record::default();
         for bad in [f64::NAN, f64::INFINITY, -1.0] {
-            record.add(CPU, 1, &window(bad), &window(1.0));
-            record.add(CPU, 1, &window(1.0), &window(bad));
+            record.add(CPU, 1, &series_hour(bad), &series_hour(1.0));
+            record.add(CPU, 1, &series_hour(1.0), &series_hour(bad));
         }
-        record.add(CPU, 1, &Window { covered: 13, ..window(1.0) }, &window(1.0));
-        assert_eq!(record.windows(CPU), 0);
-        record.add(CPU, 1, &window(1e12), &window(1.0));
+        record.add(CPU, 1, &SeriesHour { covered: 13, ..series_hour(1.0) }, &series_hour(1.0));
+        assert_eq!(record.series_hours(CPU), 0);
+        record.add(CPU, 1, &series_hour(1e12), &series_hour(1.0));
         assert!((record.measures[&CPU].hours[0].losses[0] - LOSS_MAX).abs() < 1e-9);
     }
 
@@ -215,8 +216,8 @@ mod tests {
     fn hours_count_that_something_was_recorded_of() {
         let mut record = Record::default();
         assert_eq!(record.recorded_hours(), 0);
-        record.add(CPU, 100, &window(1.0), &window(1.0));
-        record.add(DISK, 267, &window(1.0), &window(1.0));
+        record.add(CPU, 100, &series_hour(1.0), &series_hour(1.0));
+        record.add(DISK, 267, &series_hour(1.0), &series_hour(1.0));
         assert_eq!(record.recorded_hours(), 2);
     }
 }

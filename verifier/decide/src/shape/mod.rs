@@ -8,6 +8,7 @@
 //! Must never: sign, or name a value that the host did not find or an operator did not ask for.
 
 mod draft;
+pub mod phase;
 mod record;
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,9 @@ use super::bootstrap::{Interval, ratio_interval};
 use super::record::{Hour, OfMeasure, Record, Side};
 use crate::history::Measure;
 
-/// A contest lasts so long at least, or so many windows of each measure that takes part.
+/// A contest lasts so long at least, or so many series-hours of each measure that takes part.
 const HOURS_MIN: u64 = 7 * 24;
-const WINDOWS_MIN: u64 = 500;
+const SERIES_HOURS_MIN: u64 = 500;
 /// The challenger's loss over the champion's is this at most.
 const RATIO_MAX: f64 = 0.99;
 /// The share that the challenger's 95 % line covers.
@@ -22,13 +22,13 @@ const OVERRUN: f64 = 0.05;
 pub struct Missing {
     /// Hours recorded so far, of 168.
     pub hours: u64,
-    /// The measure with the fewest windows, and how many, of 500; `None` while nothing is recorded.
+    /// The measure with the fewest series-hours, and how many, of 500; `None` while nothing is recorded.
     pub fewest: Option<(Measure, u64)>,
 }
 
 /// Why a challenger may not take over.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Refusal {
+pub enum Objection {
     /// It is not better by enough, or not surely.
     NotBetter(Interval),
     /// Its 95 % line covers too little or too much.
@@ -41,16 +41,16 @@ pub enum Refusal {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((measure, windows)) = self.fewest else { return f.write_str("nothing was recorded yet") };
+        let Some((measure, series_hours)) = self.fewest else { return f.write_str("nothing was recorded yet") };
         let (hours, of) = (self.hours, measure.unit_name());
         write!(
             f,
-            "{hours} hours of {HOURS_MIN} were recorded, or {windows} windows of {WINDOWS_MIN} of {of}: one of both must be whole"
+            "{hours} hours of {HOURS_MIN} were recorded, or {series_hours} series-hours of {SERIES_HOURS_MIN} of {of}: one of both must be whole"
         )
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotBetter(interval) => {
@@ -72,7 +72,7 @@ impl fmt::Display for Refusal {
 
 /// What a contest came to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
+pub enum Outcome {
     /// Too early.
     Wait(Missing),
     /// The challenger may take over.
@@ -85,38 +85,41 @@ pub enum Verdict {
         slack: (f64, f64),
     },
     /// It may not; every reason.
-    NotBetter(Vec<Refusal>),
+    NotBetter(Vec<Objection>),
 }
 
 /// Judges a contest. `seed` draws the bootstrap's hours.
-pub fn judge(record: &Record, seed: u64) -> Verdict {
-    let fewest =
-        record.measures.keys().map(|measure| (*measure, record.windows(*measure))).min_by_key(|(_, windows)| *windows);
+pub fn judge(record: &Record, seed: u64) -> Outcome {
+    let fewest = record
+        .measures
+        .keys()
+        .map(|measure| (*measure, record.series_hours(*measure)))
+        .min_by_key(|(_, series_hours)| *series_hours);
     let hours = record.recorded_hours();
-    let enough = hours >= HOURS_MIN || fewest.is_some_and(|(_, windows)| windows >= WINDOWS_MIN);
+    let enough = hours >= HOURS_MIN || fewest.is_some_and(|(_, series_hours)| series_hours >= SERIES_HOURS_MIN);
     if fewest.is_none() || !enough {
-        return Verdict::Wait(Missing { hours, fewest });
+        return Outcome::Wait(Missing { hours, fewest });
     }
-    let mut refusals = Vec::new();
+    let mut objections = Vec::new();
     let all = hours_together(record);
     let pairs: Vec<(f64, f64)> = all.iter().map(|hour| (hour.losses[1], hour.losses[0])).collect();
     let interval = ratio_interval(&pairs, seed);
     match interval {
-        None => refusals.push(Refusal::NoInterval),
-        Some(found) if found.ratio > RATIO_MAX || found.high >= 1.0 => refusals.push(Refusal::NotBetter(found)),
+        None => objections.push(Objection::NoInterval),
+        Some(found) if found.ratio > RATIO_MAX || found.high >= 1.0 => objections.push(Objection::NotBetter(found)),
         Some(_) => {}
     }
     let coverage = coverage(&all, Side::Challenger).unwrap_or_default();
     if !(COVERAGE.0..=COVERAGE.1).contains(&coverage) {
-        refusals.push(Refusal::Coverage(coverage));
+        objections.push(Objection::Coverage(coverage));
     }
     let (champion, challenger) = (slack(record, Side::Champion), slack(record, Side::Challenger));
     if challenger > champion + SLACK_ROOM {
-        refusals.push(Refusal::Slack(champion, challenger));
+        objections.push(Objection::Slack(champion, challenger));
     }
-    match (interval, refusals.is_empty()) {
-        (Some(interval), true) => Verdict::Better { interval, coverage, slack: (champion, challenger) },
-        _ => Verdict::NotBetter(refusals),
+    match (interval, objections.is_empty()) {
+        (Some(interval), true) => Outcome::Better { interval, coverage, slack: (champion, challenger) },
+        _ => Outcome::NotBetter(objections),
     }
 }
 
@@ -134,7 +137,7 @@ fn hours_together(record: &Record) -> Vec<Hour> {
                     last.covered[side] += hour.covered[side];
                 }
                 last.steps += hour.steps;
-                last.windows += hour.windows;
+                last.series_hours += hour.series_hours;
             }
         }
     }
@@ -160,7 +163,7 @@ fn slack(record: &Record, side: Side) -> f64 {
         .measures
         .values()
         .flat_map(|OfMeasure { sizes, .. }| sizes)
-        .map(|window| window[side as usize])
+        .map(|series_hour| series_hour[side as usize])
         .map(|(peak, mean)| (f64::from(peak), f64::from(mean)))
         .collect();
     let mut needs: Vec<f64> = sizes.iter().map(|(peak, _)| *peak).collect();
@@ -175,7 +178,7 @@ fn slack(record: &Record, side: Side) -> f64 {
 mod tests {
     use quotary_common::units::ResourceKind;
 
-    use super::super::record::Window;
+    use super::super::record::SeriesHour;
     use super::*;
 
     const CPU: Measure = Measure::Resource(ResourceKind::Cpu);
@@ -188,10 +191,10 @@ mod tests {
                 let noise = 1.0 + ((hour * 31 + series * 17) % 13) as f64 / 13.0;
                 let own = 1.0 + ((hour * 7 + series * 5) % 11) as f64 / 110.0;
                 let one =
-                    Window { loss: noise, steps: 12, covered: covered[0], peak_share: 0.8 * own, mean_share: 0.4 };
+                    SeriesHour { loss: noise, steps: 12, covered: covered[0], peak_share: 0.8 * own, mean_share: 0.4 };
                 // 11 and 12 of 12 in turn make 95 %.
                 let of = if (hour + series) % 2 == 0 { covered[1] } else { covered[1].min(11) };
-                let other = Window { loss: noise * own * loss, covered: of, mean_share: 0.4 / asked, ..one };
+                let other = SeriesHour { loss: noise * own * loss, covered: of, mean_share: 0.4 / asked, ..one };
                 record.add(CPU, hour, &one, &other);
             }
         }
@@ -201,7 +204,7 @@ mod tests {
     #[test]
     fn a_challenger_that_is_better_takes_over() {
         match judge(&contest(0.8, [11, 12], 1.0), 1) {
-            Verdict::Better { interval, coverage, slack } => {
+            Outcome::Better { interval, coverage, slack } => {
                 assert!(interval.high < 1.0 && (0.93..=0.97).contains(&coverage), "{interval:?} {coverage}");
                 assert!((slack.0 - slack.1).abs() < 1e-6);
             }
@@ -211,23 +214,23 @@ mod tests {
 
     #[test]
     fn each_rule_refuses_by_itself() {
-        let refusals = |record: &Record| match judge(record, 1) {
-            Verdict::NotBetter(refusals) => refusals,
+        let objections = |record: &Record| match judge(record, 1) {
+            Outcome::NotBetter(objections) => objections,
             other => panic!("{other:?}"),
         };
-        assert!(matches!(refusals(&contest(0.95, [11, 12], 1.0))[..], [Refusal::NotBetter(_)]));
-        assert!(matches!(refusals(&contest(0.8, [11, 10], 1.0))[..], [Refusal::Coverage(_)]));
-        assert!(matches!(refusals(&contest(0.8, [11, 12], 1.2))[..], [Refusal::Slack(..)]));
+        assert!(matches!(objections(&contest(0.95, [11, 12], 1.0))[..], [Objection::NotBetter(_)]));
+        assert!(matches!(objections(&contest(0.8, [11, 10], 1.0))[..], [Objection::Coverage(_)]));
+        assert!(matches!(objections(&contest(0.8, [11, 12], 1.2))[..], [Objection::Slack(..)]));
     }
 
     #[test]
     fn too_little_recorded_promotes_nobody() {
-        assert_eq!(judge(&Record::default(), 1), Verdict::Wait(Missing { hours: 0, fewest: None }));
+        assert_eq!(judge(&Record::default(), 1), Outcome::Wait(Missing { hours: 0, fewest: None }));
         let mut record = Record::default();
-        let window = Window { loss: 1.0, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 };
+        let series_hour = SeriesHour { loss: 1.0, steps: 12, covered: 11, peak_share: 0.9, mean_share: 0.5 };
         for hour in 0..100 {
-            record.add(CPU, hour, &window, &Window { loss: 0.1, ..window });
+            record.add(CPU, hour, &series_hour, &SeriesHour { loss: 0.1, ..series_hour });
         }
-        assert_eq!(judge(&record, 1), Verdict::Wait(Missing { hours: 100, fewest: Some((CPU, 100)) }));
+        assert_eq!(judge(&record, 1), Outcome::Wait(Missing { hours: 100, fewest: Some((CPU, 100)) }));
     }
 }

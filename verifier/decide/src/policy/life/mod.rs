@@ -1,0 +1,13 @@
+//! The life of a change: proposed, approving, approved, shaping, in force; or rejected, expired, withdrawn, revoked.
+//!
+//! Does: takes one record and what happened, gives the record as it is then and what follows ([`step`]).
+//! May assume: that who is named did it (signatures and rights are checked before), and that a quorum's outcome is of the record's text.
+//! Promises: pure; in force only after an approval of the text that is in force, again at the effective time, and never before it; an edit voids
+//! what was approved; what is over stays over; time only ever denies. Whatever had begun to move is asked back.
+//! Must never: count votes.
+
+mod record;
+mod step;
+
+pub use record::{Emergency, Kind, Record, Reviewed, Revision, State, Times};
+pub use step::{Follows, Input, LifeFault, Moment, Notice, Outcome, Step, propose, step};

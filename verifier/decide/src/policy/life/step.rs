@@ -1,0 +1,476 @@
+//! One step in the life of a change.
+
+use quotary_common::cbor::{Bounded, Text, Version};
+use quotary_common::envelope::Name;
+use quotary_common::id::Digest;
+
+use super::record::{Kind, REVISIONS_MAX, Record, Reviewed, Revision, State, Times};
+
+/// What the quorum says of the record's text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Enough of the right people agree.
+    Approved,
+    /// Somebody is missing.
+    Pending,
+    /// So many were against it that it is over.
+    Rejected(String),
+    /// It is too late.
+    Expired,
+}
+
+/// When the quorum is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Moment {
+    /// A vote came, or it was proposed or edited.
+    Vote,
+    /// At the effective time.
+    Apply,
+}
+
+/// What happened to a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// It was edited: another text, with clocks of its own.
+    Edited {
+        /// Who.
+        by: Name,
+        /// SHA-256 of the text.
+        text: Digest,
+        /// Its clocks.
+        times: Times,
+    },
+    /// A vote came; it is kept elsewhere.
+    Voted {
+        /// The text that it is for.
+        text: Digest,
+    },
+    /// The quorum was asked.
+    Decided {
+        /// When it was asked for.
+        moment: Moment,
+        /// The text that it was asked about.
+        text: Digest,
+        /// What it says.
+        outcome: Outcome,
+    },
+    /// Its plans are made, signed and on their way.
+    Planned,
+    /// No plan leads there, or what it needs does not fit any more.
+    CannotBeDone(String),
+    /// Every unit has what it should.
+    Aligned,
+    /// Something is not as planned, beyond tolerance.
+    Deviated(String),
+    /// Who asked for it takes it back.
+    Withdrawn {
+        /// Who.
+        by: Name,
+    },
+    /// Another change took its policy out, or put another document in its place.
+    Replaced {
+        /// Whether nothing came in its place.
+        is_revoked: bool,
+    },
+    /// An emergency was reviewed by as many as its rule asks for.
+    Reviewed,
+    /// Time goes by.
+    Tick,
+}
+
+/// What people are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// This step of escalation, from 0, is due: its people may approve from now on.
+    Escalated(u32),
+    /// Something is not as planned: somebody looks at it.
+    Review(String),
+    /// It is over without having come into force, or ended by itself.
+    Over(State, String),
+    /// An emergency was not reviewed in time: there may be no other until it is.
+    Unreviewed,
+}
+
+/// What follows, in this order. State and leaves are committed together before anything else is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Follows {
+    /// A leaf: the change is in this state, and why.
+    Leaf(State, String),
+    /// Ask the quorum.
+    Ask(Moment),
+    /// Make plans to what it says.
+    MakePlans,
+    /// Make plans back to what the policies in force say.
+    MakePlansBack,
+    /// Its document holds from now on (for a revocation: the policy's holds no more).
+    PutInForce,
+    /// Its document holds no more; what held before it holds again.
+    PutBack,
+    /// The units that it was for go back to their baseline.
+    RestoreBaseline,
+    /// Tell people.
+    Tell(Notice),
+}
+
+/// A step that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LifeFault {
+    /// Not in this state.
+    #[error("the change is {}: {what}", .state.name())]
+    NotNow {
+        /// The state.
+        state: State,
+        /// What would have to be, or be done.
+        what: &'static str,
+    },
+    /// The clocks do not go together.
+    #[error("{0}")]
+    Times(String),
+    /// Too many edits.
+    #[error("it was edited {REVISIONS_MAX} times: propose another change")]
+    Edits,
+}
+
+/// The record after a step, and what follows from it.
+pub type Step = Result<(Record, Vec<Follows>), LifeFault>;
+
+/// A change begins.
+///
+/// # Errors
+/// [`LifeFault::Times`] when its clocks cannot all be kept.
+pub fn propose(
+    (kind, name): (Kind, Name),
+    requester: Name,
+    text: Digest,
+    times: Times,
+    escalate_after_ms: &[u64],
+    now_ms: u64,
+) -> Step {
+    times_hold(&times, now_ms)?;
+    let escalate_at_ms = escalate_after_ms.iter().map(|after_ms| now_ms.saturating_add(*after_ms)).collect();
+    let record = Record {
+        version: Version,
+        kind,
+        name,
+        editor: requester.clone(),
+        requester,
+        text,
+        times,
+        state: State::Proposed,
+        since_ms: now_ms,
+        proposed_at_ms: now_ms,
+        approved_at_ms: None,
+        revisions: Bounded::default(),
+        escalate_at_ms: Bounded::truncating(escalate_at_ms).0,
+        escalated: 0,
+        aligned_at_ms: None,
+        why: None,
+        reviewed: None,
+    };
+    let follows = vec![Follows::Leaf(State::Proposed, String::new()), Follows::Ask(Moment::Vote)];
+    Ok((record, follows))
+}
+
+/// Whether there is a way to keep all the clocks from `now_ms` on.
+fn times_hold(times: &Times, now_ms: u64) -> Result<(), LifeFault> {
+    let Times { approve_by_ms, apply_by_ms, effective_at_ms, delay_ms_min, emergency } = *times;
+    let fault = |why: &str| Err(LifeFault::Times(why.to_owned()));
+    if approve_by_ms <= now_ms {
+        return fault("approve-by is over already");
+    }
+    if effective_at_ms >= apply_by_ms {
+        return fault("the effective time is not before apply-by");
+    }
+    if emergency.is_some_and(|emergency| emergency.ends_at_ms <= effective_at_ms) {
+        return fault("it ends before its effective time");
+    }
+    match now_ms.checked_add(delay_ms_min) {
+        Some(earliest) if earliest <= effective_at_ms => Ok(()),
+        _ => fault("the effective time is nearer than the least delay of its rule"),
+    }
+}
+
+/// One step: what happened to `record` at `now_ms`.
+///
+/// # Errors
+/// A [`LifeFault`] when it cannot happen to it; then nothing changes.
+pub fn step(record: &Record, input: Input, now_ms: u64) -> Step {
+    let mut next = Walk { record: record.clone(), follows: Vec::new(), now_ms };
+    match input {
+        Input::Tick => next.tick(),
+        Input::Edited { by, text, times } => next.edit(by, text, times)?,
+        Input::Voted { text } => next.vote(&text)?,
+        Input::Decided { moment, text, outcome } => next.decide(moment, &text, outcome)?,
+        Input::Planned => next.planned()?,
+        Input::CannotBeDone(why) => next.cannot(why)?,
+        Input::Aligned => next.aligned()?,
+        Input::Deviated(why) => next.deviated(why)?,
+        Input::Withdrawn { by } => next.withdraw(&by)?,
+        Input::Replaced { is_revoked } => next.replaced(is_revoked)?,
+        Input::Reviewed => next.reviewed()?,
+    }
+    Ok((next.record, next.follows))
+}
+
+struct Walk {
+    record: Record,
+    follows: Vec<Follows>,
+    now_ms: u64,
+}
+
+impl Walk {
+    fn not_now(&self, what: &'static str) -> LifeFault {
+        LifeFault::NotNow { state: self.record.state, what }
+    }
+
+    fn become_(&mut self, state: State, why: &str) {
+        (self.record.state, self.record.since_ms) = (state, self.now_ms);
+        self.record.why = (!why.is_empty()).then(|| Text::lossy(why));
+        self.follows.push(Follows::Leaf(state, why.to_owned()));
+    }
+
+    /// Over without having come into force: what moves already is asked back.
+    fn end(&mut self, state: State, why: &str) {
+        let was_moving = self.record.state == State::Shaping;
+        self.become_(state, why);
+        self.record.approved_at_ms = None;
+        if was_moving {
+            self.follows.push(Follows::MakePlansBack);
+        }
+        self.follows.push(Follows::Tell(Notice::Over(state, why.to_owned())));
+    }
+
+    /// What time alone does. It denies, escalates, and asks; it never grants.
+    fn tick(&mut self) {
+        let times = self.record.times;
+        if self.record.state.is_open() {
+            if self.now_ms >= times.approve_by_ms {
+                self.end(State::Expired, "it was not approved in time");
+            } else if self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms {
+                self.end(State::Expired, "its least delay does not fit before its effective time any more");
+            } else {
+                self.escalate();
+            }
+        } else if matches!(self.record.state, State::Approved | State::Shaping) {
+            if self.now_ms >= times.apply_by_ms {
+                self.end(State::Expired, "it was not in force in time");
+            } else if self.now_ms >= times.effective_at_ms {
+                self.follows.push(Follows::Ask(Moment::Apply));
+            } else if self.record.state == State::Approved && self.record.kind.moves_limits() {
+                // Whoever was to make them did not get to it.
+                self.follows.push(Follows::MakePlans);
+            }
+        }
+        self.tick_emergency();
+    }
+
+    /// An emergency ends by itself, and waits for its review in force and after.
+    fn tick_emergency(&mut self) {
+        let Some(emergency) = self.record.times.emergency else { return };
+        if self.record.state == State::InForce && self.now_ms >= emergency.ends_at_ms {
+            self.become_(State::Revoked, "its time is over");
+            let why = "its time is over: what held before holds again".to_owned();
+            let told = Follows::Tell(Notice::Over(State::Revoked, why));
+            self.follows.extend([Follows::PutBack, Follows::MakePlansBack, told]);
+        }
+        let was_in_force = matches!(self.record.state, State::InForce | State::Revoked);
+        if was_in_force && self.record.reviewed.is_none() && self.now_ms >= emergency.review_by_ms {
+            self.record.reviewed = Some(Reviewed::Overdue);
+            self.follows.push(Follows::Leaf(self.record.state, "it was not reviewed in time".to_owned()));
+            self.follows.push(Follows::Tell(Notice::Unreviewed));
+        }
+    }
+
+    fn escalate(&mut self) {
+        let due = self.record.escalate_at_ms.iter().filter(|at_ms| **at_ms <= self.now_ms).count();
+        let due = u32::try_from(due).unwrap_or(u32::MAX);
+        if due > self.record.escalated {
+            self.follows.extend((self.record.escalated..due).map(|one| Follows::Tell(Notice::Escalated(one))));
+            self.record.escalated = due;
+            // Votes that were there before may count from now on.
+            self.follows.push(Follows::Ask(Moment::Vote));
+        }
+    }
+
+    fn edit(&mut self, by: Name, text: Digest, times: Times) -> Result<(), LifeFault> {
+        if !self.record.state.is_open() && self.record.state != State::Approved {
+            return Err(self.not_now("only what has not begun to move can be edited; propose another change"));
+        }
+        self.in_time()?;
+        times_hold(&times, self.now_ms)?;
+        let old = Revision { text: self.record.text, editor: self.record.editor.clone(), until_ms: self.now_ms };
+        let mut revisions = std::mem::take(&mut self.record.revisions).into_vec();
+        revisions.push(old);
+        self.record.revisions = Bounded::new(revisions).ok_or(LifeFault::Edits)?;
+        (self.record.editor, self.record.text, self.record.times) = (by, text, times);
+        self.record.approved_at_ms = None;
+        self.become_(State::Approving, "edited: approvals of the text before are dismissed");
+        self.follows.push(Follows::Ask(Moment::Vote));
+        Ok(())
+    }
+
+    /// Whether the clocks still allow what is done now: a tick that is late changes nothing.
+    fn in_time(&self) -> Result<(), LifeFault> {
+        let times = self.record.times;
+        let by_ms = if self.record.state.is_open() { times.approve_by_ms } else { times.apply_by_ms };
+        if self.now_ms < by_ms { Ok(()) } else { Err(self.not_now("its time is over")) }
+    }
+
+    fn vote(&mut self, text: &Digest) -> Result<(), LifeFault> {
+        if !self.record.state.is_open() {
+            return Err(self.not_now("votes are taken until it is approved"));
+        }
+        self.in_time()?;
+        if self.record.state == State::Proposed {
+            self.become_(State::Approving, "");
+        }
+        if !self.record.dismisses(text) {
+            self.follows.push(Follows::Ask(Moment::Vote));
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, moment: Moment, text: &Digest, outcome: Outcome) -> Result<(), LifeFault> {
+        if self.record.dismisses(text) {
+            return Err(self.not_now("the quorum was asked about another text"));
+        }
+        match moment {
+            Moment::Vote if self.record.state.is_open() => self.decide_open(outcome),
+            Moment::Apply if matches!(self.record.state, State::Approved | State::Shaping) => {
+                self.decide_apply(outcome)
+            }
+            _ => Err(self.not_now("nobody asked the quorum")),
+        }
+    }
+
+    fn decide_open(&mut self, outcome: Outcome) -> Result<(), LifeFault> {
+        self.in_time()?;
+        match outcome {
+            Outcome::Pending if self.record.state == State::Proposed => self.become_(State::Approving, ""),
+            Outcome::Pending => {}
+            Outcome::Rejected(why) => self.end(State::Rejected, &why),
+            Outcome::Expired => self.end(State::Expired, "it was not approved in time"),
+            Outcome::Approved => {
+                let times = self.record.times;
+                if self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms {
+                    self.end(State::Expired, "its least delay does not fit before its effective time any more");
+                    return Ok(());
+                }
+                self.become_(State::Approved, "");
+                self.record.approved_at_ms = Some(self.now_ms);
+                if self.record.kind.moves_limits() {
+                    self.follows.push(Follows::MakePlans);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The quorum agrees still, or agrees no more, when the change is to come into force.
+    fn decide_apply(&mut self, outcome: Outcome) -> Result<(), LifeFault> {
+        if self.now_ms < self.record.times.effective_at_ms {
+            return Err(self.not_now("its effective time has not come"));
+        }
+        if self.now_ms >= self.record.times.apply_by_ms {
+            self.end(State::Expired, "it was not in force in time");
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Approved => {
+                self.become_(State::InForce, "");
+                self.follows.push(Follows::PutInForce);
+                if self.record.kind == Kind::Revoke {
+                    self.follows.push(Follows::RestoreBaseline);
+                }
+            }
+            Outcome::Pending => {
+                self.end(State::Rejected, "whoever approved it may not any more: approvals are missing")
+            }
+            Outcome::Rejected(why) => self.end(State::Rejected, &why),
+            Outcome::Expired => self.end(State::Expired, "it was not in force in time"),
+        }
+        Ok(())
+    }
+
+    fn planned(&mut self) -> Result<(), LifeFault> {
+        if self.record.state != State::Approved || !self.record.kind.moves_limits() {
+            return Err(self.not_now("plans are made of what was approved, once"));
+        }
+        self.in_time()?;
+        self.become_(State::Shaping, "");
+        Ok(())
+    }
+
+    fn cannot(&mut self, why: String) -> Result<(), LifeFault> {
+        match self.record.state {
+            State::Proposed | State::Approving | State::Approved | State::Shaping => {
+                self.end(State::Rejected, &why);
+                Ok(())
+            }
+            _ => Err(self.not_now("it is decided")),
+        }
+    }
+
+    fn aligned(&mut self) -> Result<(), LifeFault> {
+        match self.record.state {
+            State::Shaping | State::InForce => {
+                self.record.aligned_at_ms.get_or_insert(self.now_ms);
+                self.record.why = None;
+                Ok(())
+            }
+            _ => Err(self.not_now("nothing moves for it")),
+        }
+    }
+
+    fn deviated(&mut self, why: String) -> Result<(), LifeFault> {
+        match self.record.state {
+            State::Shaping | State::InForce => {
+                // One deviation opens one review, until everything is as planned again.
+                let is_news = self.record.why.is_none();
+                self.record.aligned_at_ms = None;
+                if is_news {
+                    self.record.why = Some(Text::lossy(&why));
+                    self.follows.push(Follows::Leaf(self.record.state, why.clone()));
+                    self.follows.push(Follows::Tell(Notice::Review(why)));
+                }
+                Ok(())
+            }
+            _ => Err(self.not_now("nothing moves for it")),
+        }
+    }
+
+    fn withdraw(&mut self, by: &Name) -> Result<(), LifeFault> {
+        match self.record.state {
+            State::InForce => Err(self.not_now("a policy in force is revoked by a change of its own")),
+            state if state.is_over() => Err(self.not_now("it is over")),
+            _ => {
+                self.end(State::Withdrawn, &format!("taken back by {by}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn replaced(&mut self, is_revoked: bool) -> Result<(), LifeFault> {
+        if self.record.state != State::InForce {
+            return Err(self.not_now("it does not hold"));
+        }
+        let why = if is_revoked { "its policy was revoked" } else { "another document took its place" };
+        self.become_(State::Revoked, why);
+        Ok(())
+    }
+
+    fn reviewed(&mut self) -> Result<(), LifeFault> {
+        let was_in_force = matches!(self.record.state, State::InForce | State::Revoked);
+        if self.record.times.emergency.is_none() || !was_in_force {
+            return Err(self.not_now("only an emergency that was in force is reviewed"));
+        }
+        let reviewed = match self.record.reviewed {
+            None => Reviewed::InTime,
+            Some(Reviewed::Overdue) => Reviewed::Late,
+            Some(Reviewed::InTime | Reviewed::Late) => return Err(self.not_now("it was reviewed")),
+        };
+        self.record.reviewed = Some(reviewed);
+        self.follows.push(Follows::Leaf(self.record.state, "reviewed".to_owned()));
+        Ok(())
+    }
+}

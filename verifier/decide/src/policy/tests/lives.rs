@@ -1,0 +1,274 @@
+//! The life of a change.
+
+use quotary_common::cbor;
+use quotary_common::id::Digest;
+
+use super::*;
+use crate::policy::life::{
+    Emergency, Follows, Input, Kind, LifeFault, Moment, Notice, Outcome, Record, Reviewed, State, Times, propose, step,
+};
+
+const TIMES: Times =
+    Times { approve_by_ms: 1000, apply_by_ms: 3000, effective_at_ms: 2000, delay_ms_min: 500, emergency: None };
+
+fn text(n: u8) -> Digest {
+    Digest::new([n; 32])
+}
+
+fn proposed_as(kind: Kind, times: Times) -> Record {
+    propose((kind, name("p")), name("ann"), text(0), times, &[300, 600], 0).unwrap().0
+}
+
+fn decided(moment: Moment, outcome: Outcome) -> Input {
+    Input::Decided { moment, text: text(0), outcome }
+}
+
+/// A change after some steps; each must be possible.
+struct Walk {
+    record: Record,
+    follows: Vec<Follows>,
+}
+
+impl Walk {
+    fn new(kind: Kind) -> Self {
+        Self { record: proposed_as(kind, TIMES), follows: Vec::new() }
+    }
+    fn then(mut self, input: Input, now_ms: u64) -> Self {
+        (self.record, self.follows) = step(&self.record, input, now_ms).unwrap();
+        self
+    }
+    fn approved(kind: Kind) -> Self {
+        Self::new(kind).then(decided(Moment::Vote, Outcome::Approved), 900)
+    }
+    fn shaping(kind: Kind) -> Self {
+        Self::approved(kind).then(Input::Planned, 900)
+    }
+    fn in_force(kind: Kind) -> Self {
+        Self::shaping(kind).then(Input::Tick, 2000).then(decided(Moment::Apply, Outcome::Approved), 2000)
+    }
+    fn is_faulty(&self, input: Input, now_ms: u64) -> bool {
+        matches!(step(&self.record, input, now_ms), Err(LifeFault::NotNow { .. }))
+    }
+    fn asks(&self, one: &Follows) -> bool {
+        self.follows.contains(one)
+    }
+}
+
+#[test]
+fn a_change_goes_from_proposed_to_in_force() {
+    let walk = Walk::new(Kind::Alter);
+    assert_eq!(walk.record.state, State::Proposed);
+    let walk = walk.then(Input::Voted { text: text(0) }, 100);
+    assert!(walk.record.state == State::Approving && walk.asks(&Follows::Ask(Moment::Vote)));
+    let walk =
+        walk.then(decided(Moment::Vote, Outcome::Pending), 100).then(decided(Moment::Vote, Outcome::Approved), 200);
+    assert!(walk.record.state == State::Approved && walk.asks(&Follows::MakePlans));
+    let walk = walk.then(Input::Planned, 210);
+    assert_eq!((walk.record.state, walk.record.approved_at_ms), (State::Shaping, Some(200)));
+    assert!(walk.is_faulty(decided(Moment::Apply, Outcome::Approved), 1999), "not before its effective time");
+    let walk = walk.then(Input::Tick, 2000);
+    assert_eq!(walk.follows, [Follows::Ask(Moment::Apply)]);
+    let walk = walk.then(decided(Moment::Apply, Outcome::Approved), 2000);
+    assert!(walk.record.state == State::InForce && walk.asks(&Follows::PutInForce));
+    let walk = walk.then(Input::Aligned, 2001);
+    assert_eq!(walk.record.aligned_at_ms, Some(2001));
+    let walk = walk.then(Input::Replaced { is_revoked: true }, 9000);
+    assert!(walk.record.state == State::Revoked && walk.record.state.is_over());
+}
+
+#[test]
+fn revoking_restores_the_baseline_and_a_roster_has_no_plans() {
+    assert!(Walk::in_force(Kind::Revoke).asks(&Follows::RestoreBaseline));
+    let roster = Walk::approved(Kind::Roster);
+    assert!(!roster.asks(&Follows::MakePlans) && roster.is_faulty(Input::Planned, 900));
+    let roster = roster.then(Input::Tick, 2000).then(decided(Moment::Apply, Outcome::Approved), 2000);
+    assert!(roster.asks(&Follows::PutInForce) && !roster.asks(&Follows::RestoreBaseline));
+}
+
+#[test]
+fn an_edit_voids_approvals_and_keeps_the_text_before() {
+    for walk in [Walk::new(Kind::Create), Walk::approved(Kind::Create)] {
+        let walk = walk.then(Input::Edited { by: name("bob"), text: text(1), times: TIMES }, 950);
+        assert_eq!((walk.record.state, walk.record.approved_at_ms), (State::Approving, None));
+        assert!(walk.record.dismisses(&text(0)) && !walk.record.dismisses(&text(1)));
+        assert_eq!((walk.record.editor.as_str(), walk.record.requester.as_str()), ("bob", "ann"));
+        assert_eq!(walk.record.revisions.iter().map(|one| one.text).collect::<Vec<_>>(), [text(0)]);
+        assert!(walk.is_faulty(decided(Moment::Vote, Outcome::Approved), 960), "that is of the text before");
+        let late = walk.then(Input::Voted { text: text(0) }, 960);
+        assert!(!late.asks(&Follows::Ask(Moment::Vote)));
+    }
+    assert!(Walk::shaping(Kind::Create).is_faulty(Input::Edited { by: name("bob"), text: text(1), times: TIMES }, 950));
+}
+
+#[test]
+fn time_denies_and_escalates_and_never_grants() {
+    let walk = Walk::new(Kind::Alter).then(Input::Tick, 300);
+    assert_eq!(walk.follows, [Follows::Tell(Notice::Escalated(0)), Follows::Ask(Moment::Vote)]);
+    assert_eq!(walk.then(Input::Tick, 301).follows, []);
+    let late = Walk::new(Kind::Alter).then(Input::Tick, 700);
+    assert!(late.asks(&Follows::Tell(Notice::Escalated(0))) && late.asks(&Follows::Tell(Notice::Escalated(1))));
+    assert_eq!(Walk::new(Kind::Alter).then(Input::Tick, 1000).record.state, State::Expired);
+    assert!(Walk::new(Kind::Alter).is_faulty(decided(Moment::Vote, Outcome::Approved), 1000), "the tick was late");
+    let unapplied = Walk::shaping(Kind::Alter).then(Input::Tick, 3000);
+    assert!(unapplied.record.state == State::Expired && unapplied.asks(&Follows::MakePlansBack));
+    let too_late = Walk::shaping(Kind::Alter).then(decided(Moment::Apply, Outcome::Approved), 3000);
+    assert_eq!(too_late.record.state, State::Expired);
+    let unplanned = Walk::approved(Kind::Alter).then(Input::Tick, 950);
+    assert_eq!(unplanned.follows, [Follows::MakePlans], "after a crash they are asked for again");
+}
+
+#[test]
+fn the_least_delay_of_the_rule_is_kept_at_proposal_and_at_approval() {
+    let near = Times { approve_by_ms: 9000, delay_ms_min: 1500, ..TIMES };
+    assert!(propose((Kind::Alter, name("p")), name("ann"), text(0), near, &[], 501).is_err());
+    let record = proposed_as(Kind::Alter, near);
+    let (late, _) = step(&record, decided(Moment::Vote, Outcome::Approved), 501).unwrap();
+    assert_eq!(late.state, State::Expired);
+    assert_eq!(step(&record, Input::Tick, 501).unwrap().0.state, State::Expired);
+}
+
+#[test]
+fn withdrawal_in_the_midst_of_a_plan_asks_for_the_way_back() {
+    let back =
+        |walk: Walk, now_ms| walk.then(Input::Withdrawn { by: name("ann") }, now_ms).asks(&Follows::MakePlansBack);
+    assert!(!back(Walk::new(Kind::Alter), 10) && !back(Walk::approved(Kind::Alter), 900));
+    assert!(back(Walk::shaping(Kind::Alter), 1500));
+    assert!(Walk::in_force(Kind::Alter).is_faulty(Input::Withdrawn { by: name("ann") }, 2500));
+}
+
+#[test]
+fn whoever_approved_and_may_no_more_stops_it_at_the_effective_time() {
+    let stopped =
+        Walk::shaping(Kind::Alter).then(Input::Tick, 2000).then(decided(Moment::Apply, Outcome::Pending), 2000);
+    assert!(stopped.record.state == State::Rejected && stopped.asks(&Follows::MakePlansBack));
+}
+
+#[test]
+fn a_deviation_opens_one_review_until_all_is_as_planned_again() {
+    let reviews =
+        |walk: &Walk| walk.follows.iter().filter(|one| matches!(one, Follows::Tell(Notice::Review(_)))).count();
+    let off = || Input::Deviated("web.service is 30 % off".to_owned());
+    let walk = Walk::shaping(Kind::Alter).then(off(), 1000);
+    assert_eq!(reviews(&walk), 1);
+    let walk = walk.then(off(), 1001);
+    assert_eq!(reviews(&walk), 0);
+    assert_eq!(reviews(&walk.then(Input::Aligned, 1002).then(off(), 1003)), 1);
+}
+
+#[test]
+fn an_emergency_ends_by_itself_and_must_be_reviewed() {
+    let emergency = Some(Emergency { ends_at_ms: 4000, review_by_ms: 5000 });
+    let mut walk = Walk { record: proposed_as(Kind::Alter, Times { emergency, ..TIMES }), follows: Vec::new() };
+    walk = walk.then(decided(Moment::Vote, Outcome::Approved), 900).then(Input::Tick, 2000);
+    walk = walk.then(decided(Moment::Apply, Outcome::Approved), 2000);
+    let reviewed = step(&walk.record, Input::Reviewed, 2100).unwrap().0;
+    assert_eq!(reviewed.reviewed, Some(Reviewed::InTime));
+    assert!(!step(&reviewed, Input::Tick, 5000).unwrap().1.contains(&Follows::Tell(Notice::Unreviewed)));
+    walk = walk.then(Input::Tick, 4000);
+    assert!(walk.record.state == State::Revoked && walk.asks(&Follows::PutBack) && walk.asks(&Follows::MakePlansBack));
+    walk = walk.then(Input::Tick, 5000);
+    assert!(walk.asks(&Follows::Tell(Notice::Unreviewed)) && walk.record.reviewed == Some(Reviewed::Overdue));
+    assert_eq!(walk.then(Input::Reviewed, 6000).record.reviewed, Some(Reviewed::Late));
+    assert!(
+        propose(
+            (Kind::Alter, name("p")),
+            name("ann"),
+            text(0),
+            Times { emergency: Some(Emergency { ends_at_ms: 2000, review_by_ms: 0 }), ..TIMES },
+            &[],
+            0
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn a_record_is_kept_as_it_is() {
+    let walk = Walk::in_force(Kind::Alter).then(Input::Deviated("off".to_owned()), 2100);
+    let bytes = cbor::to_bytes(&walk.record);
+    assert_eq!(cbor::from_bytes::<Record>(&bytes, 64 * 1024).unwrap(), walk.record);
+}
+
+fn inputs() -> impl Strategy<Value = Input> {
+    let outcome = prop_oneof![
+        4 => Just(Outcome::Approved),
+        2 => Just(Outcome::Pending),
+        1 => Just(Outcome::Rejected("no".to_owned())),
+        1 => Just(Outcome::Expired),
+    ];
+    let digest = || prop_oneof![4 => Just(0_u8), 1 => 1..3_u8].prop_map(text);
+    let times = (1..4000_u64, 0..3000_u64, 0..3000_u64, 0..500_u64, prop::option::weighted(0.2, 0..9000_u64)).prop_map(
+        |(approve_by_ms, effective_at_ms, more, delay_ms_min, ends)| Times {
+            approve_by_ms,
+            apply_by_ms: effective_at_ms + more,
+            effective_at_ms,
+            delay_ms_min,
+            emergency: ends.map(|ends_at_ms| Emergency { ends_at_ms, review_by_ms: ends_at_ms + 100 }),
+        },
+    );
+    prop_oneof![
+        1 => (digest(), times).prop_map(|(text, times)| Input::Edited { by: name("bob"), text, times }),
+        2 => digest().prop_map(|text| Input::Voted { text }),
+        6 => (prop::sample::select(vec![Moment::Vote, Moment::Apply]), digest(), outcome)
+            .prop_map(|(moment, text, outcome)| Input::Decided { moment, text, outcome }),
+        3 => Just(Input::Planned),
+        1 => Just(Input::CannotBeDone("no way".to_owned())),
+        1 => Just(Input::Aligned),
+        1 => Just(Input::Deviated("off".to_owned())),
+        1 => Just(Input::Withdrawn { by: name("ann") }),
+        1 => any::<bool>().prop_map(|is_revoked| Input::Replaced { is_revoked }),
+        1 => Just(Input::Reviewed),
+        3 => Just(Input::Tick),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn no_history_puts_in_force_what_was_not_approved_and_due(
+        kind in prop::sample::select(vec![Kind::Create, Kind::Alter, Kind::Revoke, Kind::Roster, Kind::Rules]),
+        steps in prop::collection::vec((inputs(), -50..800_i64), 1..40),
+    ) {
+        let mut record = proposed_as(kind, TIMES);
+        // What an observer keeps: which text was approved, and whether anything moves.
+        let (mut now_ms, mut approved, mut moves) = (0_u64, None, false);
+        for (input, later_ms) in steps {
+            now_ms = now_ms.saturating_add_signed(later_ms);
+            let Ok((next, follows)) = step(&record, input.clone(), now_ms) else { continue };
+            let puts = follows.contains(&Follows::PutInForce);
+            match &input {
+                Input::Decided { moment: Moment::Vote, text, outcome: Outcome::Approved } if record.state.is_open() => {
+                    prop_assert!(now_ms < record.times.approve_by_ms);
+                    approved = (next.state == State::Approved).then_some(*text);
+                }
+                Input::Edited { text, .. } => {
+                    approved = None;
+                    prop_assert_eq!((next.state, next.approved_at_ms, next.text), (State::Approving, None, *text));
+                    prop_assert_eq!(next.revisions.last().map(|one| one.text), Some(record.text));
+                }
+                _ => {}
+            }
+            if record.state.is_over() {
+                prop_assert_eq!(next.state, record.state);
+                prop_assert!(!puts);
+            }
+            if puts {
+                prop_assert_eq!(approved, Some(next.text));
+                prop_assert!(now_ms >= next.times.effective_at_ms && now_ms < next.times.apply_by_ms);
+                prop_assert!(next.state == State::InForce && next.approved_at_ms.is_some());
+            } else if next.state == State::InForce {
+                prop_assert_eq!(record.state, State::InForce);
+            }
+            // What moved and did not come into force is asked back, once.
+            moves |= next.state == State::Shaping;
+            if moves && matches!(next.state, State::Rejected | State::Expired | State::Withdrawn) && record.state == State::Shaping {
+                prop_assert!(follows.contains(&Follows::MakePlansBack));
+            }
+            // What is told to have changed stands in a leaf.
+            if next.state != record.state {
+                prop_assert!(follows.iter().any(|one| matches!(one, Follows::Leaf(state, _) if *state == next.state)));
+            }
+            record = next;
+        }
+    }
+}
