@@ -122,7 +122,7 @@ fn what_ssh_keygen_signs_is_a_vote_and_what_is_kept_of_it_ssh_keygen_verifies() 
             let checked = check(&vote, &text, &[&roster], &mut SignatureCache::default()).unwrap();
             assert_eq!((checked.person().as_str(), checked.is_user_present()), (name.as_str(), false));
             let kept = vote.armoured().unwrap();
-            assert_eq!(kept, armoured, "{:?}", KINDS[kind]);
+            assert_eq!(kept, armoured, "{options:?} {name}");
             assert!(accepts(dir.path(), &roster, &text, &name, verb, &kept));
         }
     }

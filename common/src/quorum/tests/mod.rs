@@ -8,6 +8,7 @@ mod decide;
 mod decision;
 mod emergency;
 mod fixture;
+mod model;
 
 mod roster;
 mod rules;

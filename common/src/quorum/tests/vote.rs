@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::fixture::{Signer, World, deployment, roster_of, roster_text, t0, word};
 use crate::cbor::{BoundedBytes, from_bytes, to_bytes};
 use crate::id::DeploymentId;
-use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX};
+use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX};
 use crate::quorum::roster::Roster;
 use crate::quorum::ssh::{Hashes, SshFault, SshKey, SshSignature};
 use crate::quorum::vote::{Ballot, Cast, SignatureCache, Verb, Vote, VoteFault, check};
@@ -117,6 +117,12 @@ fn a_flood_of_votes_is_bounded_before_any_signature_is_checked() {
     // The same bytes again, a hundred times, are one vote.
     assert!((0..100).all(|n| ballot.cast(Vote { cast_at_ms: n, ..bob.clone() }) == Cast::Again));
     assert_eq!((ballot.votes().len(), ballot.votes()[0].cast_at_ms), (1, t0()));
+    // A key whose every signature is another one has some tries, not the whole room.
+    let another = |n: u8| Vote { signature: BoundedBytes::new(vec![n]).unwrap(), ..bob.clone() };
+    let kept = (0..100).filter(|n| ballot.cast(another(*n)) == Cast::Kept).count();
+    assert_eq!(kept, VOTES_OF_KEY_MAX - 1);
+    let mut ballot = Ballot::default();
+    ballot.cast(bob.clone());
     let of = |n: usize, text: &crate::quorum::change::ChangeText| Vote {
         person: word(&format!("p{n}")),
         text: text.digest(),
