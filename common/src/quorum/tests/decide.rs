@@ -207,6 +207,19 @@ fn one_rejection_of_an_eligible_person_blocks_and_a_threshold_can_be_set() {
 }
 
 #[test]
+fn a_rejection_outweighs_the_same_persons_approval_whichever_came_first() {
+    let rules = Rules::parse(RULES.replace("approvers", "vetoes = 2\napprovers").as_bytes()).unwrap();
+    let world = World { rules, ..World::new() };
+    let text = world.text(|_| ());
+    let mut votes = approvals(&text, &["bob", "carol"]);
+    votes.push(vote(&text, "carol", Verb::Rejection));
+    for _ in 0..2 {
+        assert_eq!(missing(&decided(&world, &text, &votes)), Some((1, vec![("security", 1)])));
+        votes.reverse();
+    }
+}
+
+#[test]
 fn a_withdrawn_vote_does_not_count_and_sending_it_again_does_not_bring_it_back() {
     let world = World::new();
     let text = world.text(|_| ());

@@ -131,7 +131,7 @@ fn rule(chance: &mut Chance, above: Option<&Rule>) -> Rule {
     let mut left = approvals;
     for role in 0..ROLES.len() {
         let most = above.map_or(2, |above| above.roles.iter().find(|(other, _)| *other == role).map_or(0, |(_, n)| *n));
-        let count = if chance.is_one_in(3) { chance.below(most.min(left) + 1) } else { 0 };
+        let count = if chance.is_one_in(2) { chance.below(most.min(left) + 1) } else { 0 };
         if count > 0 {
             roles.push((role, count));
             left -= count;
