@@ -35,7 +35,8 @@ pub(super) struct Signer {
     is_security_key: bool,
 }
 
-fn string(bytes: &[u8]) -> Vec<u8> {
+/// Bytes with their length before them, as SSH writes them.
+pub(super) fn string(bytes: &[u8]) -> Vec<u8> {
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 

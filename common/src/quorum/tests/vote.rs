@@ -1,10 +1,12 @@
 //! Votes: whose, over which bytes, for which purpose.
 
 use proptest::prelude::*;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
-use super::fixture::{Signer, World, deployment, roster_of, roster_text, t0, word};
+use super::fixture::{Signer, World, deployment, roster_of, roster_text, string, t0, word};
 use crate::cbor::{BoundedBytes, from_bytes, to_bytes};
-use crate::id::DeploymentId;
+use crate::id::{DeploymentId, sha256};
 use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX};
 use crate::quorum::roster::Roster;
 use crate::quorum::ssh::{Hashes, SshFault, SshKey, SshSignature};
@@ -79,6 +81,44 @@ fn a_hardware_key_tells_whether_somebody_touched_it() {
         let signature = SshSignature::from_bytes(&forged).unwrap();
         let hashes = Hashes::of(text.bytes());
         assert_eq!(signature.verify(&Verb::Approval.namespace(&deployment()), &hashes), Err(SshFault::Wrong));
+    }
+}
+
+/// A number as SSH writes it: no zeros before it, but one where it would seem negative.
+fn number(bytes: &[u8]) -> Vec<u8> {
+    let digits: Vec<u8> = bytes.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let sign: &[u8] = if digits.first().is_some_and(|byte| *byte > 127) { &[0] } else { &[] };
+    string(&[sign, &digits[..]].concat())
+}
+
+#[test]
+fn a_hardware_key_on_p256_is_checked_with_its_flags_and_has_one_encoding_too() {
+    let random = SystemRandom::new();
+    let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &random).unwrap();
+    let algorithm = &b"sk-ecdsa-sha2-nistp256@openssh.com"[..];
+    let key = [algorithm, b"nistp256", pair.public_key().as_ref(), b"ssh:"].map(string).concat();
+    let namespace = Verb::Approval.namespace(&deployment());
+    let hash = ring::digest::digest(&ring::digest::SHA512, b"text");
+    let frame = [namespace.as_bytes(), b"", b"sha512", hash.as_ref()].map(string).concat();
+    let signed = [b"SSHSIG".to_vec(), frame].concat();
+    for flags in [0, 1] {
+        let trailer = [flags, 0, 0, 0, 9];
+        let touched = [&sha256(&[b"ssh:"])[..], &trailer, &sha256(&[&signed])].concat();
+        let raw = pair.sign(&random, &touched).unwrap();
+        let numbers = [number(&raw.as_ref()[..32]), number(&raw.as_ref()[32..])].concat();
+        let inner = [string(algorithm), string(&numbers), trailer.to_vec()].concat();
+        let fields = [&key[..], namespace.as_bytes(), b"", b"sha512", &inner].map(string).concat();
+        let bytes = [b"SSHSIG\0\0\0\x01".to_vec(), fields].concat();
+        let hashes = Hashes::of(b"text");
+        let shown = SshSignature::from_bytes(&bytes).unwrap().verify(&namespace, &hashes).unwrap();
+        assert_eq!(shown.is_user_present, flags == 1);
+        for at in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            let shown = SshSignature::from_bytes(&bytes).and_then(|it| it.verify(&namespace, &hashes));
+            assert!(shown.is_err(), "byte {} of {}, bit {}", at / 8, bytes.len(), at % 8);
+        }
     }
 }
 
