@@ -6,6 +6,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::change::ChangeText;
+use super::decide::{Outcome, VoteNote};
 use super::roster::{Roster, Word};
 use super::ssh::{Fingerprint, Shown, SshFault, SshSignature};
 use crate::cbor::{Bounded, BoundedBytes, Version};
@@ -317,6 +318,17 @@ impl Ballot {
             self.votes = Bounded::truncating(votes).0;
         }
         would
+    }
+
+    /// The votes that travel with the decision: those for `text` that let it pass. Nothing else may, since who receives
+    /// them refuses a decision with a vote that does not hold.
+    pub fn counted(&self, text: &ChangeText, outcome: &Outcome) -> Vec<Vote> {
+        let passes = |note: &VoteNote| note.counted.is_ok() && matches!(note.verb, Verb::Approval | Verb::BreakGlass);
+        let counted = |vote: &&Vote| {
+            let is_of = |note: &VoteNote| passes(note) && (&note.person, note.verb) == (&vote.person, vote.verb);
+            vote.text == text.digest() && outcome.votes.iter().any(is_of)
+        };
+        self.votes.iter().filter(counted).cloned().collect()
     }
 
     /// Those of its votes whose signatures hold over `text`, and those that do not with the reason.

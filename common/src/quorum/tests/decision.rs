@@ -2,15 +2,14 @@
 
 use proptest::prelude::*;
 
-use super::fixture::{HOUR_MS, MINUTE_MS, PEOPLE, Signer, World, deployment, roster_of, rules_with, t0};
+use super::fixture::{HOUR_MS, MINUTE_MS, PEOPLE, Signer, World, decided, deployment, roster_of, rules_with, t0};
 use crate::cbor::{BoundedBytes, Version};
 use crate::id::{DeploymentId, Digest};
 use crate::limits::DECISION_BYTES_MAX;
 use crate::quorum::authority::Authority;
 use crate::quorum::change::ChangeText;
-use crate::quorum::decide::Under;
 use crate::quorum::decision::{DecisionFault, QuorumDecision, verify};
-use crate::quorum::vote::{Verb, Vote};
+use crate::quorum::vote::{Ballot, SignatureCache, Verb, Vote};
 
 pub(super) fn pinned(world: &World) -> Authority {
     let (roster, rules) = (world.roster.digest(), world.rules.digest());
@@ -103,7 +102,32 @@ fn the_documents_at_creation_travel_where_they_are_others() {
     assert!(matches!(verified(&with(&["bob"])), Err(DecisionFault::NotApproved(_))));
     let without = QuorumDecision { rules_at_creation: None, ..good };
     assert!(matches!(verified(&without), Err(DecisionFault::Case(_))));
-    let _ = Under { roster: &now.roster, rules: &now.rules };
+}
+
+#[test]
+fn the_votes_that_let_a_change_pass_travel_and_no_others() {
+    let world = World::new();
+    let (before, text) = (world.text(|change| change.nonce = [1; 16]), world.text(|_| ()));
+    let mut ballot = Ballot::default();
+    for (person, verb, text) in [
+        ("erin", Verb::Approval, &before),
+        ("bob", Verb::Approval, &text),
+        ("carol", Verb::Approval, &text),
+        ("frank", Verb::Rejection, &text),
+        ("dave", Verb::Approval, &text),
+        ("dave", Verb::Withdrawal, &text),
+        ("alice", Verb::Approval, &text),
+    ] {
+        ballot.cast(Signer::of(person).vote(person, verb, text, t0() + MINUTE_MS));
+    }
+    let (votes, _) = ballot.checked(&text, &[&world.roster], &mut SignatureCache::default());
+    let outcome = decided(&world, &text, &votes);
+    let counted = ballot.counted(&text, &outcome);
+    let people: Vec<&str> = counted.iter().map(|vote| vote.person.as_str()).collect();
+    assert_eq!(people, ["bob", "carol"]);
+    let under = (world.under(), world.under());
+    let bytes = QuorumDecision::new(&text, counted, under, t0() + 10 * MINUTE_MS).unwrap().to_bytes();
+    assert!(verify(&bytes, &pinned(&world), &deployment(), t0() + NOW).is_ok());
 }
 
 #[test]

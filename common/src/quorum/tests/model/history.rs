@@ -76,6 +76,8 @@ pub(super) struct History<'a> {
     level_now: usize,
     is_barred: bool,
     approved_at: Option<u64>,
+    /// Whether it was rejected or expired when it was looked at last.
+    is_over: bool,
 }
 
 const VERBS: [(Verb, simple::Verb); 5] = [
@@ -89,13 +91,17 @@ const VERBS: [(Verb, simple::Verb); 5] = [
 impl<'a> History<'a> {
     pub(super) fn new(pool: &'a Pool, mut chance: Chance, is_signed: bool, name: String) -> Self {
         let (roster, rules) = (chance.below(pool.rosters.len()), chance.below(pool.rules.len()));
-        let (what, proposed) = match chance.below(8) {
+        // Mostly with a number above that of the one in force.
+        let place = |chance: &mut Chance, version: &dyn Fn(usize) -> u64| {
+            (0..3).map(|_| chance.below(pool.rosters.len())).max_by_key(|place| version(*place)).unwrap()
+        };
+        let (what, proposed) = match chance.below(6) {
             0 => {
-                let (simple, _, proposed) = &pool.rosters[chance.below(pool.rosters.len())];
+                let (simple, _, proposed) = &pool.rosters[place(&mut chance, &|place| pool.rosters[place].0.version)];
                 (What::Roster(simple.clone()), Some(proposed))
             }
             1 => {
-                let (simple, _, proposed) = &pool.rules[chance.below(pool.rules.len())];
+                let (simple, _, proposed) = &pool.rules[place(&mut chance, &|place| pool.rules[place].0.version)];
                 (What::Rules(simple.clone()), Some(proposed))
             }
             _ => (What::Policy, None),
@@ -122,6 +128,7 @@ impl<'a> History<'a> {
             signed: Vec::new(),
             is_barred: chance.is_one_in(20),
             approved_at: None,
+            is_over: false,
             chance,
         }
     }
@@ -142,6 +149,10 @@ impl<'a> History<'a> {
             }
             self.now += self.chance.next() % MINUTE;
             self.look();
+            // Little happens after a change is over; some histories go on, since an edit or other rules may revive it.
+            if self.is_over && self.chance.is_one_in(2) {
+                break;
+            }
         }
         self.seen
     }
@@ -292,6 +303,7 @@ impl<'a> History<'a> {
             return;
         }
         let outcome = self.ask(Moment::Vote);
+        self.is_over = matches!(outcome.decided, Decided::Rejected(_) | Decided::Expired(_));
         match outcome.decided {
             Decided::Approved => {
                 self.seen.approved += 1;
