@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval fuzz model model-test clean
+.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval eval-shaping fuzz model model-test clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,10 @@ eval: packages-needed ## Tries the forecasts on the public traces beside the fie
 	@$(TARGET_DIR)/release/quotary-eval --out target/eval
 	@echo "== anomalies, by the rules of their benchmark"
 	@models/nab/eval.sh $(TARGET_DIR)/release/quotary-offline target/eval/nab --gate
+
+eval-shaping: packages-needed ## Tries shaping plans on the public traces, beside a straight line and a cliff that free as much.
+	@cargo build --release --workspace --locked
+	@$(TARGET_DIR)/release/quotary-eval --shaping --out target/eval-shaping
 
 fuzz: ## Fuzzes the parsers of hostile bytes, each SECONDS (600) long; keeps the corpus in fuzz/corpus.
 	@QUOTARY_FUZZ=1 tools/install-packages

@@ -13,7 +13,7 @@ pub mod backtest;
 mod files;
 pub mod forecast;
 mod model;
-mod plot;
+pub mod plot;
 mod recording;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `quotary-eval`: the forecasts on the public split, beside the rules of the field; exit 1 when a gate is missed.
+//! `quotary-eval`: forecasts, or shaping plans, on the public split, beside what they are to be better than; exit 1 when a gate is missed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,12 +13,15 @@ struct Arguments {
     /// Where the traces are.
     #[arg(long, default_value = "models/traces")]
     traces: PathBuf,
-    /// Where eval.json goes.
+    /// Where eval.json goes, or shaping.json.
     #[arg(long, default_value = "target/eval")]
     out: PathBuf,
     /// Only every n-th virtual machine, for a quick look.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
+    /// Tries shaping plans beside a straight line and a cliff, in place of forecasts; writes shaping.json and pictures.
+    #[arg(long)]
+    shaping: bool,
 }
 
 fn main() -> ExitCode {
@@ -30,7 +33,8 @@ fn main() -> ExitCode {
             return if is_fault { ExitCode::from(64) } else { ExitCode::SUCCESS };
         }
     };
-    match eval::run(&arguments.traces, &arguments.out, arguments.every as usize) {
+    let run = if arguments.shaping { eval::shaping::run } else { eval::run };
+    match run(&arguments.traces, &arguments.out, arguments.every as usize) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

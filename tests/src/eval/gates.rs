@@ -24,7 +24,7 @@ impl Gate {
         Self { what: what.into(), found, bounds, held: (bounds.0..=bounds.1).contains(&found) }
     }
 
-    fn at_most(what: impl Into<String>, found: f64, most: f64) -> Self {
+    pub(super) fn at_most(what: impl Into<String>, found: f64, most: f64) -> Self {
         Self::within(what, found, (f64::NEG_INFINITY, most))
     }
 

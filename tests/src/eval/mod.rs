@@ -5,6 +5,7 @@
 //! Must never: choose anything by what it finds here.
 
 mod gates;
+pub mod shaping;
 mod traces;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, Result};
 use quotary_decide::backtest::{Origins, Recorded, SeriesScores, run as backtest};
-use quotary_decide::forecast::Ladder;
+use quotary_decide::forecast::{Forecast, Ladder};
 use quotary_models::Model;
 use quotary_offline::backtest::Report;
 
@@ -62,25 +63,30 @@ pub fn run(directory: &Path, out: &Path, every: usize) -> Result<bool> {
     Ok(gates.iter().all(|gate| gate.held))
 }
 
-/// Every series by itself, on all cores.
+/// Every series by itself.
 fn score(traces: &[Trace], model: &Model) -> Vec<SeriesScores> {
+    each_trace(traces, |trace| rolled(trace, &Ladder::new(Some(model)), |_, _| {}))
+}
+
+/// Rolls the ladder over what is scored of a series, each hour once; `each` is given every origin's row and forecast.
+fn rolled(trace: &Trace, ladder: &Ladder<'_>, each: impl FnMut(usize, &Forecast)) -> SeriesScores {
+    let recorded =
+        Recorded { name: &trace.name, resource: trace.resource, interval_s: trace.interval_s, values: &trace.values };
+    let origins = Origins { from: trace.from, stride: STRIDE, lessons: quotary_offline::forecast::LESSONS };
+    backtest(ladder, &recorded, &origins, each)
+}
+
+/// What `of` makes of each series, in their order, on all cores.
+fn each_trace<T: Send>(traces: &[Trace], of: impl Fn(&Trace) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, SeriesScores>> = Mutex::new(BTreeMap::new());
+    let done: Mutex<BTreeMap<usize, T>> = Mutex::new(BTreeMap::new());
     let work = || {
-        let ladder = Ladder::new(Some(model));
         while let Some((index, trace)) =
             Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, traces.get(at)?)))
         {
-            let recorded = Recorded {
-                name: &trace.name,
-                resource: trace.resource,
-                interval_s: trace.interval_s,
-                values: &trace.values,
-            };
-            let origins = Origins { from: trace.from, stride: STRIDE, lessons: quotary_offline::forecast::LESSONS };
-            let scores = backtest(&ladder, &recorded, &origins, |_, _| {});
+            let made = of(trace);
             let mut done = done.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            done.insert(index, scores);
+            done.insert(index, made);
             if done.len().is_multiple_of(100) {
                 eprintln!("{} of {} series", done.len(), traces.len());
             }

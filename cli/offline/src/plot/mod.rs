@@ -4,11 +4,13 @@
 //! (a column of pixels shows the least and the most of what falls into it).
 
 mod canvas;
+mod plan;
 
 use quotary_decide::anomaly::{JudgedRow, LINE_SCORE};
 use quotary_decide::forecast::Forecast;
 
 use canvas::{Canvas, Frame};
+pub use plan::{PlanPicture, plan};
 
 const PAST_COLOUR: &str = "#2b4b6f";
 const BAND_OUTER: &str = "#f3c98b";

@@ -14,6 +14,7 @@
 
 mod rules;
 mod run;
+pub mod shaping;
 mod summary;
 
 pub use rules::SizingRule;

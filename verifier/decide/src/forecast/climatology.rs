@@ -56,10 +56,74 @@ pub fn hourly(hours: &[Option<f64>], ahead: usize) -> Option<Vec<StepRow>> {
     Some((0..ahead.min(HOURS_MAX)).map(row).collect())
 }
 
+/// Hourly quantiles are of hours' means; a step within an hour goes above and below its hour's mean. Gives quantiles of steps, hour by hour:
+/// each hour's quantiles and how `steps` (the newest ones, of `interval_s` seconds, whatever their hours) lay about the means of their
+/// hours, as if one had nothing to do with the other. Without a whole hour of known steps the hours stand as they are.
+pub fn of_steps(hours: &[StepRow], steps: &[Option<f64>], interval_s: u64) -> Vec<StepRow> {
+    let per_hour = HOUR_S.checked_div(interval_s).and_then(|steps| usize::try_from(steps).ok()).unwrap_or_default();
+    let mut about: Vec<f64> = Vec::new();
+    for hour in steps.rchunks_exact(per_hour.max(1)) {
+        let known: Vec<f64> = hour.iter().copied().flatten().filter(|value| is_demand(*value)).collect();
+        #[expect(clippy::cast_precision_loss, reason = "steps of an hour")]
+        let mean = known.iter().sum::<f64>() / known.len() as f64;
+        if known.len() == hour.len() {
+            about.extend(known.iter().map(|value| value - mean));
+        }
+    }
+    if per_hour < 2 || about.is_empty() {
+        return hours.to_vec();
+    }
+    about.sort_unstable_by(f64::total_cmp);
+    let about = PARTS.map(|level| between(&about, level));
+    let row = |hour: &StepRow| {
+        let of_hour = PARTS.map(|level| within(hour, level));
+        let mut sums: Vec<f64> = of_hour.iter().flat_map(|mean| about.map(|off| (mean + off).max(0.0))).collect();
+        sums.sort_unstable_by(f64::total_cmp);
+        QUANTILE_LEVELS.map(|level| between(&sums, level))
+    };
+    hours.iter().map(row).collect()
+}
+
+const HOUR_S: u64 = 3600;
+/// Levels of parts that are alike, for sums of two distributions.
+const PARTS: [f64; 12] = [0.01, 0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 0.99];
+
+/// The quantile of a row at any level, linear between its own; the ends beyond them.
+fn within(row: &StepRow, level: f64) -> f64 {
+    let above = QUANTILE_LEVELS.partition_point(|one| *one < level);
+    match (above.checked_sub(1), row.get(above)) {
+        (Some(below), Some(high)) => {
+            let (from, to) = (QUANTILE_LEVELS[below], QUANTILE_LEVELS[above]);
+            row[below] + (high - row[below]) * (level - from) / (to - from)
+        }
+        (None, _) => row[0],
+        (Some(below), None) => row[below],
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::quantiles::MEDIAN;
     use super::*;
+
+    #[test]
+    fn a_step_goes_as_far_about_its_hour_as_steps_did_lately() {
+        let hours = [QUANTILE_LEVELS.map(|level| 100.0 + level)];
+        let lately: Vec<_> = (0..48).map(|step| Some(if step % 12 == 0 { 65.0 } else { 10.0 })).collect();
+        let row = of_steps(&hours, &lately, 300).pop().unwrap();
+        // Their hours' mean is 14.6: most lie 4.6 below it, one of twelve 50.4 above.
+        assert!(
+            (row[0] - 95.5).abs() < 0.5 && (row[MEDIAN] - 95.9).abs() < 0.5 && (row[10] - 151.0).abs() < 1.0,
+            "{row:?}"
+        );
+        assert!(row.is_sorted());
+        let known_too_little = [Some(1.0), None];
+        assert_eq!(of_steps(&hours, &known_too_little, 300), hours);
+        assert_eq!(of_steps(&hours, &[Some(f64::NAN); 24], 300), hours);
+        assert_eq!(of_steps(&hours, &lately, 3600), hours);
+        assert_eq!(of_steps(&hours, &lately, 0), hours);
+    }
 
     #[test]
     fn one_point_is_all_there_is_to_say() {

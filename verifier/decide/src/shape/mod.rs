@@ -10,6 +10,7 @@
 mod draft;
 pub mod phase;
 mod record;
+pub mod rollout;
 #[cfg(test)]
 mod tests;
 

@@ -68,7 +68,8 @@ pub fn check(transition: &Transition, setpoints: &[Setpoint]) -> Result<PhasedPl
             return Err(PlanFault::Instants);
         }
         let value = setpoint.value;
-        let onward = if to < from { (to..=before.value).contains(&value) } else { (before.value..=to).contains(&value) };
+        let onward =
+            if to < from { (to..=before.value).contains(&value) } else { (before.value..=to).contains(&value) };
         if !onward {
             return Err(PlanFault::Turns(setpoint.at_ms));
         }
@@ -87,7 +88,8 @@ pub fn check(transition: &Transition, setpoints: &[Setpoint]) -> Result<PhasedPl
         return Err(PlanFault::Target);
     }
     let is_straight = is_line(transition, setpoints, u128::from(window_ms));
-    let asked_twice = 2 * u128::from(from.abs_diff(to)) * u128::from(window_ms / 1000) * u128::from(transition.freed_permille) / 1000;
+    let asked_twice =
+        2 * u128::from(from.abs_diff(to)) * u128::from(window_ms / 1000) * u128::from(transition.freed_permille) / 1000;
     // One unit for one step, half of it to either side: so one value that is one off shows.
     let (asked_ms, half_ms) = (asked_twice * 1000, u128::from(step_s) * 1000);
     let met = freed_twice + half_ms > asked_ms && freed_twice <= asked_ms + half_ms;

@@ -12,12 +12,12 @@ use super::harm::Harm;
 use super::transition::{Grid, Transition, float};
 
 /// Levels that the way is divided into, about: at least and at most.
-const LEVELS: (f64, f64) = (24.0, 60.0);
+const LEVELS: (f64, f64) = (24.0, 40.0);
 /// What a course off the straight line by the whole way costs for one step, beside a step in which demand certainly exceeds the limit: where the
 /// forecast is indifferent, the course is the line.
 const OFF_LINE: f64 = 0.004;
 /// Prices that are tried at most.
-const PRICES_MAX: usize = 10;
+const PRICES_MAX: usize = 8;
 /// Harm less than this is none: f32 sums over some hundred steps are no finer.
 const LITTLE: f64 = 1e-4;
 
@@ -44,7 +44,12 @@ struct Path {
 }
 
 /// How much is moved at the end of each step, the start first, in units; `None` where no path on these levels frees what is asked for.
-pub(super) fn least_harm(transition: &Transition, grid: &Grid, demand: &Demand, most: Option<&[u64]>) -> Option<Vec<f64>> {
+pub(super) fn least_harm(
+    transition: &Transition,
+    grid: &Grid,
+    demand: &Demand,
+    most: Option<&[u64]>,
+) -> Option<Vec<f64>> {
     let field = Field::new(transition, grid, demand, most);
     let asked = asked(transition, grid);
     let (mut little, mut much) = (field.path(field.latest()?), field.path(field.earliest()?));
@@ -90,7 +95,8 @@ impl Field {
         #[expect(clippy::cast_precision_loss, reason = "levels, of which there are few")]
         let shares: Vec<f64> = (0..=count).map(|level| (level as f64 * height).min(1.0)).collect();
         let highest = |most: u64| {
-            let share = float(most) / distance;
+            // Half a level too high at most: whole units are held to the bound itself.
+            let share = float(most) / distance + height / 2.0;
             shares.iter().rposition(|level| *level <= share).unwrap_or_default()
         };
         let most = (0..=grid.steps)
@@ -244,21 +250,21 @@ impl Field {
 
 /// The dynamic programme's tables, kept from price to price.
 struct Programme {
-    /// Levels in a row, and as many infinities before them, so that a look below the lowest level finds none.
     width: usize,
     /// By step: the least that a way to each level at its end costs.
     least: Vec<f32>,
     /// By step: the least of what it can come from.
     before: Vec<f32>,
     priced: Vec<f32>,
+    /// Rows with as many infinities before them, so that a look below the lowest level finds none.
     spare: [Vec<f32>; 2],
 }
 
 impl Programme {
     fn new(field: &Field) -> Self {
         let width = field.shares.len();
-        let mut least = vec![f32::INFINITY; 2 * width * field.steps()];
-        least[width] = 0.0;
+        let mut least = vec![f32::INFINITY; width * field.steps()];
+        least[0] = 0.0;
         let before = vec![f32::INFINITY; width * field.steps()];
         let spare = [vec![f32::INFINITY; 2 * width], vec![f32::INFINITY; 2 * width]];
         Self { width, least, before, priced: vec![0.0; width], spare }
@@ -269,8 +275,8 @@ impl Programme {
         let (width, steps) = (self.width, field.steps());
         let mut last_weight = f64::NAN;
         for step in 1..=steps {
-            let (earlier, later) = self.least.split_at_mut(2 * width * step);
-            let from = &earlier[2 * width * (step - 1)..];
+            let (earlier, later) = self.least.split_at_mut(width * step);
+            let from = &earlier[width * (step - 1)..];
             let before = &mut self.before[width * (step - 1)..width * step];
             lowest_within(from, field.reach(step), before, &mut self.spare);
             if step == steps {
@@ -284,7 +290,7 @@ impl Programme {
                 }
             }
             let harm = &field.harm[width * (step - 1)..width * step];
-            let to = &mut later[width..2 * width];
+            let to = &mut later[..width];
             for (((to, before), harm), priced) in to.iter_mut().zip(&*before).zip(harm).zip(&self.priced) {
                 *to = before + (harm - priced);
             }
@@ -303,7 +309,7 @@ impl Programme {
             if !least.is_finite() {
                 return None;
             }
-            let row = &self.least[2 * width * (step - 1) + width..][..width];
+            let row = &self.least[width * (step - 1)..width * step];
             let lowest = level.saturating_sub(field.reach(step));
             level = (lowest..=level).rev().find(|from| row[*from] <= least)?;
             levels.push(level);
@@ -313,11 +319,19 @@ impl Programme {
     }
 }
 
-/// The least of each value and the `reach` values before it, by doubling. `from` has as many infinities before its values.
+/// The least of each value and the `reach` values before it: by doubling, or running where that is all of them.
 fn lowest_within(from: &[f32], reach: usize, to: &mut [f32], spare: &mut [Vec<f32>; 2]) {
     let width = to.len();
+    if reach + 1 >= width {
+        let mut least = f32::INFINITY;
+        for (to, value) in to.iter_mut().zip(from) {
+            least = if *value < least { *value } else { least };
+            *to = least;
+        }
+        return;
+    }
     let [one, other] = spare;
-    one[width..].copy_from_slice(&from[width..2 * width]);
+    one[width..].copy_from_slice(from);
     let mut span = 1;
     while 2 * span <= reach + 1 {
         least_of(&one[width..], &one[width - span..], &mut other[width..]);

@@ -22,7 +22,8 @@ pub struct Member<'a> {
 }
 
 /// The ways of all members of one host or pool, of one resource, in their order. The sum that is bound is that of guarantees: what members
-/// are promised and the `standing` of those that do not move is at most `capacity` at every instant.
+/// are promised and the `standing` of those that do not move is at most `capacity` at every instant (of the lines between
+/// setpoints: a value that is read off one in whole units may lie one unit above it).
 ///
 /// Those who shrink are planned first, each where it does the least harm; what they free goes to those who grow by how far each goes, and
 /// nobody grows before it is free. Where that leaves somebody too little time, all go in straight lines, whose sum never
@@ -85,8 +86,9 @@ fn grown(member: &Member<'_>, grid: &Grid, free: &[u64]) -> Option<PhasedPlan> {
         return phase(transition, member.demand).ok();
     }
     let whole_twice = 2 * u128::from(transition.distance()) * u128::from(grid.window_s());
-    let most_twice: u128 =
-        (1..=grid.steps).map(|step| u128::from(free[step - 1].saturating_add(free[step])) * u128::from(grid.length_s(step))).sum();
+    let most_twice: u128 = (1..=grid.steps)
+        .map(|step| u128::from(free[step - 1].saturating_add(free[step])) * u128::from(grid.length_s(step)))
+        .sum();
     let most_permille = u64::try_from(most_twice * 1000 / whole_twice).unwrap_or(1000);
     SHARES_PERCENT.into_iter().find_map(|percent| {
         let freed_permille = transition.freed_permille.min(most_permille) * percent / 100;
@@ -117,3 +119,7 @@ pub fn stricter(old: &Resources, new: &Resources) -> Resources {
     }
     both
 }
+
+#[cfg(test)]
+#[path = "together_tests.rs"]
+mod tests;

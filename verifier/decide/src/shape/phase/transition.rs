@@ -135,6 +135,9 @@ impl Transition {
             return Err(Refused::Request("the target lies below the guarantee"));
         }
         let needs_s = self.distance().div_ceil(self.slew_per_s);
+        if needs_s > WINDOW_S_MAX {
+            return Err(Refused::Request("the slew does not reach the target within 31 days"));
+        }
         let window_ms = self.effective_at_ms.saturating_sub(self.starts_at_ms);
         if window_ms / 1000 < needs_s || self.effective_at_ms < self.starts_at_ms {
             let earliest_ms = self.starts_at_ms.saturating_add(needs_s.saturating_mul(1000));

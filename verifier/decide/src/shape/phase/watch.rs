@@ -135,7 +135,12 @@ impl Watch {
     ///
     /// # Errors
     /// [`Refused::TooSoon`] when the slew no longer reaches the target in time: a review, not a later effective time, follows.
-    pub fn anew(running: &PhasedPlan, now_ms: u64, actual: Option<u64>, demand: &Demand) -> Result<PhasedPlan, Refused> {
+    pub fn anew(
+        running: &PhasedPlan,
+        now_ms: u64,
+        actual: Option<u64>,
+        demand: &Demand,
+    ) -> Result<PhasedPlan, Refused> {
         let old = running.transition();
         let now_ms = now_ms.max(old.starts_at_ms);
         let starts_at_ms = Transition::start(old.effective_at_ms, now_ms);
@@ -179,3 +184,7 @@ fn moved(value: u64, anew: &Transition) -> u64 {
     let moved = if anew.shrinks() { anew.from.saturating_sub(value) } else { value.saturating_sub(anew.from) };
     moved.min(anew.distance())
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

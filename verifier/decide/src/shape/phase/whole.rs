@@ -12,10 +12,9 @@ pub(super) fn whole(wanted: &[f64], transition: &Transition, grid: &Grid, most: 
     for (step, wanted) in wanted.iter().enumerate() {
         let (least, greatest) = match moved.last() {
             None => (0, 0),
-            Some(last) => (
-                bounds.least[step].max(*last),
-                bounds.greatest[step].min(last.saturating_add(bounds.reach(step))),
-            ),
+            Some(last) => {
+                (bounds.least[step].max(*last), bounds.greatest[step].min(last.saturating_add(bounds.reach(step))))
+            }
         };
         moved.push(rounded(*wanted).clamp(least, greatest.max(least)));
     }
@@ -39,8 +38,9 @@ enum Lack {
 
 /// One unit at the end of a step frees itself for one step: what is asked for is met to within half of that, up or down.
 fn lacking(moved: &[u64], grid: &Grid, asked_twice: u128) -> Lack {
-    let freed_twice: u128 =
-        (1..moved.len()).map(|step| (u128::from(moved[step - 1]) + u128::from(moved[step])) * u128::from(grid.length_s(step))).sum();
+    let freed_twice: u128 = (1..moved.len())
+        .map(|step| (u128::from(moved[step - 1]) + u128::from(moved[step])) * u128::from(grid.length_s(step)))
+        .sum();
     let (half, unit) = (u128::from(grid.step_s), 2 * u128::from(grid.step_s));
     if freed_twice > asked_twice + half {
         Lack::Less(u64::try_from((freed_twice - asked_twice - half).div_ceil(unit)).unwrap_or(u64::MAX))
