@@ -104,6 +104,8 @@ pub const ESCALATIONS_MAX: usize = 8;
 pub const RULE_SECONDS_MAX: u64 = 366 * 24 * 3_600;
 /// Most votes kept of one change, those for its earlier texts included.
 pub const BALLOT_VOTES_MAX: usize = 512;
+/// Most votes that one key may cast of the same kind on the same text: a security key's every signature is another one.
+pub const VOTES_OF_KEY_MAX: usize = 4;
 /// Most votes that travel with one decision.
 pub const DECISION_VOTES_MAX: usize = 64;
 /// Largest quorum decision that travels in a plan, in bytes.

@@ -5,6 +5,9 @@
 
 use std::fmt::Write as _;
 
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
 use super::covers::Cover;
 use super::criticality::Criticality;
 use super::document::unreadable;
@@ -25,17 +28,24 @@ const HEAD: &str = "quotary-change-v1";
 const INSTANT_MS_MAX: u64 = 253_402_300_799_999;
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// A policy that was not there.
+    #[n(0)]
     CreatePolicy,
     /// Another version of a policy.
+    #[n(1)]
     AlterPolicy,
     /// No such policy any more.
+    #[n(2)]
     RevokePolicy,
     /// Another roster.
+    #[n(3)]
     Roster,
     /// Other quorum rules.
+    #[n(4)]
     Rules,
 }
 

@@ -85,7 +85,7 @@ pub enum DecisionFault {
 }
 
 impl QuorumDecision {
-    /// A decision from what the verifier holds: the votes that were counted, and the documents.
+    /// A decision from what the verifier holds: the votes that were counted (`Ballot::counted`), and the documents.
     ///
     /// `None` when there are more votes than travel.
     pub fn new(

@@ -20,3 +20,6 @@ pub mod roster;
 pub mod rules;
 pub mod ssh;
 pub mod vote;
+
+#[cfg(test)]
+mod tests;

@@ -229,6 +229,10 @@ impl SshSignature {
         if form.version() != SshSig::VERSION || !form.reserved().is_empty() {
             return Err(SshFault::Signature);
         }
+        // The reader does not hold the lengths of nested parts against each other; one signature has one encoding.
+        if encoding_of(&form)? != bytes {
+            return Err(SshFault::Signature);
+        }
         let key = SshKey::of(form.public_key().clone())?;
         Ok(Self { bytes: bytes.to_vec(), key, form })
     }
@@ -317,6 +321,22 @@ impl SshSignature {
         }
         Ok(None)
     }
+}
+
+/// The one encoding of a signature.
+fn encoding_of(form: &SshSig) -> Result<Vec<u8>, SshFault> {
+    let mut bytes = Vec::new();
+    form.encode(&mut bytes).map_err(|_| SshFault::Signature)?;
+    let signature = form.signature();
+    if signature.algorithm() == Algorithm::SkEcdsaSha2NistP256 {
+        // `ssh-key` 0.6 counts flags and counter into the length before the two numbers, where they are not.
+        let numbers_at = bytes.len().checked_sub(signature.as_bytes().len()).ok_or(SshFault::Signature)?;
+        let length = signature.as_bytes().len().checked_sub(SECURITY_KEY_TRAILER_BYTES).ok_or(SshFault::Signature)?;
+        let length = u32::try_from(length).map_err(|_| SshFault::TooLarge)?.to_be_bytes();
+        let prefix = numbers_at.checked_sub(length.len()).and_then(|from| bytes.get_mut(from..numbers_at));
+        prefix.ok_or(SshFault::Signature)?.copy_from_slice(&length);
+    }
+    Ok(bytes)
 }
 
 fn holds(checked: Result<(), ring::error::Unspecified>) -> Result<(), SshFault> {

@@ -6,11 +6,12 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::change::ChangeText;
+use super::decide::{Outcome, VoteNote};
 use super::roster::{Roster, Word};
 use super::ssh::{Fingerprint, Shown, SshFault, SshSignature};
 use crate::cbor::{Bounded, BoundedBytes, Version};
 use crate::id::{DeploymentId, Digest};
-use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX};
+use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX};
 
 /// What a vote says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -258,7 +259,7 @@ pub fn check(
     Ok(CheckedVote { person: person.clone(), verb: *verb, text: *text, cast_at_ms: *cast_at_ms, shown })
 }
 
-/// The votes of one change, bounded: one for each person, verb, text and key. Votes for earlier texts stay, dismissed,
+/// The votes of one change, bounded: few for each person, verb, text and key. Votes for earlier texts stay, dismissed,
 /// until their room is needed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
 #[cbor(map)]
@@ -276,7 +277,7 @@ pub struct Ballot {
 pub enum Cast {
     /// It is kept.
     Kept,
-    /// The person had said so of this text with this key: the first vote stays, so that sending it again alters nothing.
+    /// The same signature is kept already, so that sending it again alters nothing; or the key has said so often enough.
     Again,
     /// There is no room for more votes on this text.
     Full,
@@ -292,11 +293,14 @@ impl Ballot {
     pub fn would(&self, vote: &Vote) -> Cast {
         let of = |vote: &Vote| (vote.person.clone(), vote.verb, vote.text, vote.key);
         let named = of(vote);
+        let same: Vec<&Vote> = self.votes.iter().filter(|other| of(other) == named).collect();
         let is_full = || self.votes.len() >= BALLOT_VOTES_MAX && self.votes.iter().all(|other| other.text == vote.text);
-        match self.votes.iter().any(|other| of(other) == named) {
-            true => Cast::Again,
-            false if is_full() => Cast::Full,
-            false => Cast::Kept,
+        if same.len() >= VOTES_OF_KEY_MAX || same.iter().any(|other| other.signature == vote.signature) {
+            Cast::Again
+        } else if is_full() {
+            Cast::Full
+        } else {
+            Cast::Kept
         }
     }
 
@@ -314,6 +318,17 @@ impl Ballot {
             self.votes = Bounded::truncating(votes).0;
         }
         would
+    }
+
+    /// The votes that travel with the decision: those for `text` that let it pass. Nothing else may, since who receives
+    /// them refuses a decision with a vote that does not hold.
+    pub fn counted(&self, text: &ChangeText, outcome: &Outcome) -> Vec<Vote> {
+        let passes = |note: &VoteNote| note.counted.is_ok() && matches!(note.verb, Verb::Approval | Verb::BreakGlass);
+        let counted = |vote: &&Vote| {
+            let is_of = |note: &VoteNote| passes(note) && (&note.person, note.verb) == (&vote.person, vote.verb);
+            vote.text == text.digest() && outcome.votes.iter().any(is_of)
+        };
+        self.votes.iter().filter(counted).cloned().collect()
     }
 
     /// Those of its votes whose signatures hold over `text`, and those that do not with the reason.

@@ -92,15 +92,15 @@ pub struct Case<'a> {
     pub(super) at_creation: Under<'a>,
     pub(super) proposed: Option<&'a Proposed>,
     /// The criticality that the change would have if it were proposed now.
-    pub criticality_now: Criticality,
+    pub(super) criticality_now: Criticality,
     /// What it takes the place of, as it stands now.
-    pub base_now: BaseNow,
+    pub(super) base_now: BaseNow,
     /// Whether an overdue review stops the role from breaking the glass ([`break_glass_is_barred`]).
-    pub is_break_glass_barred: bool,
+    pub(super) is_break_glass_barred: bool,
     /// At which moment.
-    pub moment: Moment,
+    pub(super) moment: Moment,
     /// When, Unix ms.
-    pub now_ms: u64,
+    pub(super) now_ms: u64,
 }
 
 /// A case that was put together wrongly.
@@ -115,7 +115,7 @@ pub enum CaseFault {
 }
 
 impl<'a> Case<'a> {
-    /// A case at a [`Moment`]; criticality and base are taken from the text until they are set.
+    /// A case at a [`Moment`]: with the text's criticality, a base that is not known, and no role barred.
     ///
     /// # Errors
     /// [`CaseFault`] when `at_creation` or `proposed` are not what the text names.
@@ -154,6 +154,30 @@ impl<'a> Case<'a> {
             now_ms,
         };
         Ok(of_text)
+    }
+
+    /// With the criticality that the change would have if it were proposed now.
+    #[must_use]
+    pub fn with_criticality(self, criticality_now: Criticality) -> Self {
+        Self { criticality_now, ..self }
+    }
+
+    /// With what it takes the place of, as it stands now.
+    #[must_use]
+    pub fn with_base(self, base_now: BaseNow) -> Self {
+        Self { base_now, ..self }
+    }
+
+    /// With the role that breaks the glass barred from it or not.
+    #[must_use]
+    pub fn with_break_glass_barred(self, is_break_glass_barred: bool) -> Self {
+        Self { is_break_glass_barred, ..self }
+    }
+
+    /// At another moment, Unix ms.
+    #[must_use]
+    pub fn at(self, moment: Moment, now_ms: u64) -> Self {
+        Self { moment, now_ms, ..self }
     }
 
     /// The highest of what the text says and what would be said now: it rises, and never falls.

@@ -38,7 +38,7 @@ pub enum CoversFault {
 
 /// The lines of what `edit` moves, over all `hosts` and whatever host is to come.
 ///
-/// A line is for one host where the policy names a host, else for every one: which hosts have a label or belong to a pool may change, and the
+/// A line is for one host where the old document and the new one name hosts, else for every one: which hosts have a label or belong to a pool may change, and the
 /// policy is for those to come too.
 ///
 /// # Errors
@@ -52,14 +52,19 @@ pub fn covers(
     let old = before.get(edit.name());
     let selectors: Vec<&Selector> = old.into_iter().chain(edit.puts()).map(|policy| &policy.select).collect();
     let hosts = kinds_of_host(&selectors, hosts, [before, &after]);
-    let names_host = selectors.iter().any(|selector| selector.host.is_some());
+    let names_host = selectors.iter().all(|selector| selector.host.is_some());
     let mut out = Covers { lines: Vec::new(), nameless: BTreeSet::new() };
     let of_edit = |rule: &&Rule| selectors.iter().any(|one| one.is_for(&rule.application, &rule.tenant));
     for rule in rules.all().iter().filter(of_edit) {
         let mut of_rule = BTreeMap::new();
         for host in &hosts {
             let place = Place { application: &rule.application, tenant: &rule.tenant, host };
-            let (was, is) = (before.holding(&place)?, after.holding(&place)?);
+            // Where others are tied nothing is given, before or after; where this change would be, it cannot be.
+            let was = before.holding(&place).unwrap_or_default();
+            let is = after.holding(&place).or_else(|tie| {
+                let is_of_edit = tie.policies.contains(edit.name());
+                if is_of_edit { Err(tie) } else { Ok(None) }
+            })?;
             let amounts = |held: &Option<super::Holding>| {
                 held.as_ref().map_or_else(Default::default, |held| (held.policy.guarantee, held.limit))
             };
@@ -84,7 +89,9 @@ pub fn covers(
             return Err(CoversFault::TooMany);
         }
     }
-    out.lines.sort_by(|one, next| (&one.application, &one.reach, one.host).cmp(&(&next.application, &next.reach, next.host)));
+    out.lines.sort_by(|one, next| {
+        (&one.application, &one.reach, one.host).cmp(&(&next.application, &next.reach, next.host))
+    });
     Ok(out)
 }
 

@@ -4,10 +4,10 @@ use quotary_common::cbor::Text;
 use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
 use quotary_common::plan::{OnPressure, ShapedControl};
+use quotary_common::quorum::criticality::Criticality;
 use quotary_common::units::{Class, ResourceKind, Resources};
 use serde::{Deserialize, Serialize};
 
-use super::criticality::Criticality;
 use super::select::Selector;
 
 /// Longest description, in bytes.

@@ -6,10 +6,11 @@ use quotary_common::cbor::Text;
 use quotary_common::envelope::Name;
 use quotary_common::limits::{NAME_BYTES_MAX, POLICY_ROLLOUT_STAGES_MAX, POLICY_THRESHOLDS_MAX};
 use quotary_common::plan::OnPressure;
+use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::document::{Faults, ListItem, Table, digest_of, read as read_document};
+use quotary_common::quorum::roster::is_word;
 use quotary_common::units::{Class, ResourceKind, Resources};
 
-use super::criticality::CRITICALITIES;
 use super::document::{DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Terms, Then, Threshold, limit_range};
 use super::select::Selector;
 use quotary_common::limits::{DOCUMENT_AMOUNT_MAX, POLICY_NAMES_MAX};
@@ -61,9 +62,15 @@ impl Reader<'_> {
     fn terms(&self, root: &mut Table<'_>) -> Option<Terms> {
         let name = name_of(root, "name");
         let name = root.required("name", name);
+        if name.as_ref().is_some_and(|name| !is_word(name.as_str())) {
+            root.fault(
+                "name",
+                "must be at most 64 small letters, digits, `.`, `_`, `-` and `@`: it stands in what people sign",
+            );
+        }
         let version = root.integer("version", 1..=DOCUMENT_AMOUNT_MAX);
         let version = root.required("version", version);
-        let criticality = root.word("criticality", &CRITICALITIES);
+        let criticality = root.word("criticality", &Criticality::ALL.map(|level| (level.name(), level)));
         if criticality.is_none() && !root.has("criticality") {
             root.fault("criticality", "is missing: say low, medium, high or critical");
         }

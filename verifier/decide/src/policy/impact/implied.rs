@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quotary_common::envelope::Name;
+use quotary_common::quorum::criticality::Criticality;
 use quotary_common::units::{Class, ResourceKind};
 use serde::{Deserialize, Serialize};
 
 use super::delta::{Move, pool_of};
 use super::dependencies::Dependency;
 use super::throttled::Throttled;
-use crate::policy::criticality::Criticality;
 use crate::policy::standing::Standing;
 
 /// Throttled applications, in percent of those that the change touches, from which on it is `high`: when one in ten

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::HostId;
+use quotary_common::quorum::criticality::Criticality;
 use serde::{Deserialize, Serialize};
 
-use super::criticality::Criticality;
 use super::diff::{FieldChange, diff};
 use super::document::Policy;
 use super::map::{PolicyResourceMap, Tie};

@@ -9,5 +9,5 @@
 mod record;
 mod step;
 
-pub use record::{Emergency, Kind, Record, Reviewed, Revision, State, Times};
-pub use step::{Follows, Input, LifeFault, Moment, Notice, Outcome, Step, propose, step};
+pub use record::{Ask, Emergency, Record, Reviewed, Revision, State, Times};
+pub use step::{Follows, Input, LifeFault, Notice, Step, propose, step};

@@ -2,44 +2,15 @@
 
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{Bounded, Text, Version};
-use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
-use quotary_common::limits::DETAIL_BYTES_MAX;
+use quotary_common::limits::{DETAIL_BYTES_MAX, ESCALATIONS_MAX};
+use quotary_common::quorum::change::Kind;
+use quotary_common::quorum::decide::Moment;
+use quotary_common::quorum::roster::Word;
 use serde::{Deserialize, Serialize};
 
 /// Most edits of one change: who needs more proposes another.
 pub(super) const REVISIONS_MAX: usize = 64;
-/// Most steps of escalation.
-pub(super) const ESCALATIONS_MAX: usize = 16;
-
-/// What a change does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-#[cbor(index_only)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Puts a policy in force.
-    #[n(0)]
-    Create,
-    /// Puts another document in a policy's place.
-    #[n(1)]
-    Alter,
-    /// Takes a policy out.
-    #[n(2)]
-    Revoke,
-    /// Another roster.
-    #[n(3)]
-    Roster,
-    /// Other quorum rules.
-    #[n(4)]
-    Rules,
-}
-
-impl Kind {
-    /// Whether limits move with it, along plans.
-    pub const fn moves_limits(self) -> bool {
-        matches!(self, Self::Create | Self::Alter | Self::Revoke)
-    }
-}
 
 /// Where a change stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -104,10 +75,10 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Times {
-    /// It must be approved before.
+    /// It must be approved by then.
     #[n(0)]
     pub approve_by_ms: u64,
-    /// It must be in force before.
+    /// It must be in force by then.
     #[n(1)]
     pub apply_by_ms: u64,
     /// When it takes effect.
@@ -143,7 +114,7 @@ pub struct Revision {
     pub text: Digest,
     /// Who wrote it.
     #[n(1)]
-    pub editor: Name,
+    pub editor: Word,
     /// When it was edited away, Unix ms.
     #[n(2)]
     pub until_ms: u64,
@@ -159,15 +130,15 @@ pub struct Record {
     /// What it does.
     #[n(1)]
     pub kind: Kind,
-    /// The policy, or the document's kind.
+    /// The policy's name; for roster and rules `roster` and `rules`.
     #[n(2)]
-    pub name: Name,
+    pub name: Word,
     /// Who asked for it.
     #[n(3)]
-    pub requester: Name,
+    pub requester: Word,
     /// Who edited it last.
     #[n(4)]
-    pub editor: Name,
+    pub editor: Word,
     /// SHA-256 of its text: only votes for it count.
     #[n(5)]
     pub text: Digest,
@@ -222,7 +193,33 @@ pub enum Reviewed {
     Late,
 }
 
+/// For what the quorum is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ask {
+    /// Something may have changed: a vote came, somebody more may approve, it was proposed or edited.
+    Vote,
+    /// Whether it is approved.
+    Approval,
+    /// Whether it still is, at its effective time.
+    Apply,
+}
+
 impl Record {
+    /// The moment at which the quorum is to decide.
+    pub fn moment(&self, ask: Ask) -> Moment {
+        match (ask, self.approved_at_ms) {
+            (Ask::Vote, _) => Moment::Vote,
+            (Ask::Approval, _) => Moment::Approval,
+            // What was never approved is not in time for anything.
+            (Ask::Apply, approved_at_ms) => Moment::Apply { approved_at_ms: approved_at_ms.unwrap_or(u64::MAX) },
+        }
+    }
+
+    /// Whether limits move with it, along plans.
+    pub const fn moves_limits(&self) -> bool {
+        !self.kind.is_of_authority()
+    }
+
     /// Whether a vote for `text` counts no more: it was for an earlier text, or for none of this change.
     pub fn dismisses(&self, text: &Digest) -> bool {
         self.text != *text

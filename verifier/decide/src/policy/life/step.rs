@@ -1,32 +1,12 @@
 //! One step in the life of a change.
 
 use quotary_common::cbor::{Bounded, Text, Version};
-use quotary_common::envelope::Name;
 use quotary_common::id::Digest;
+use quotary_common::quorum::change::Kind;
+use quotary_common::quorum::decide::{Block, Decided};
+use quotary_common::quorum::roster::Word;
 
-use super::record::{Kind, REVISIONS_MAX, Record, Reviewed, Revision, State, Times};
-
-/// What the quorum says of the record's text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// Enough of the right people agree.
-    Approved,
-    /// Somebody is missing.
-    Pending,
-    /// So many were against it that it is over.
-    Rejected(String),
-    /// It is too late.
-    Expired,
-}
-
-/// When the quorum is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Moment {
-    /// A vote came, or it was proposed or edited.
-    Vote,
-    /// At the effective time.
-    Apply,
-}
+use super::record::{Ask, REVISIONS_MAX, Record, Reviewed, Revision, State, Times};
 
 /// What happened to a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +14,7 @@ pub enum Input {
     /// It was edited: another text, with clocks of its own.
     Edited {
         /// Who.
-        by: Name,
+        by: Word,
         /// SHA-256 of the text.
         text: Digest,
         /// Its clocks.
@@ -47,12 +27,12 @@ pub enum Input {
     },
     /// The quorum was asked.
     Decided {
-        /// When it was asked for.
-        moment: Moment,
+        /// For what.
+        ask: Ask,
         /// The text that it was asked about.
         text: Digest,
         /// What it says.
-        outcome: Outcome,
+        decided: Decided,
     },
     /// Its plans are made, signed and on their way.
     Planned,
@@ -65,7 +45,7 @@ pub enum Input {
     /// Who asked for it takes it back.
     Withdrawn {
         /// Who.
-        by: Name,
+        by: Word,
     },
     /// Another change took its policy out, or put another document in its place.
     Replaced {
@@ -77,6 +57,10 @@ pub enum Input {
     /// Time goes by.
     Tick,
 }
+
+const UNAPPROVED: &str = "it was not approved in time";
+const UNAPPLIED: &str = "it was not in force in time";
+const TOO_LATE: &str = "its least delay does not fit before its effective time any more";
 
 /// What people are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +81,7 @@ pub enum Follows {
     /// A leaf: the change is in this state, and why.
     Leaf(State, String),
     /// Ask the quorum.
-    Ask(Moment),
+    Ask(Ask),
     /// Make plans to what it says.
     MakePlans,
     /// Make plans back to what the policies in force say.
@@ -139,8 +123,8 @@ pub type Step = Result<(Record, Vec<Follows>), LifeFault>;
 /// # Errors
 /// [`LifeFault::Times`] when its clocks cannot all be kept.
 pub fn propose(
-    (kind, name): (Kind, Name),
-    requester: Name,
+    (kind, name): (Kind, Word),
+    requester: Word,
     text: Digest,
     times: Times,
     escalate_after_ms: &[u64],
@@ -167,7 +151,7 @@ pub fn propose(
         why: None,
         reviewed: None,
     };
-    let follows = vec![Follows::Leaf(State::Proposed, String::new()), Follows::Ask(Moment::Vote)];
+    let follows = vec![Follows::Leaf(State::Proposed, String::new()), Follows::Ask(Ask::Vote)];
     Ok((record, follows))
 }
 
@@ -178,8 +162,8 @@ fn times_hold(times: &Times, now_ms: u64) -> Result<(), LifeFault> {
     if approve_by_ms <= now_ms {
         return fault("approve-by is over already");
     }
-    if effective_at_ms >= apply_by_ms {
-        return fault("the effective time is not before apply-by");
+    if effective_at_ms > apply_by_ms {
+        return fault("the effective time is after apply-by");
     }
     if emergency.is_some_and(|emergency| emergency.ends_at_ms <= effective_at_ms) {
         return fault("it ends before its effective time");
@@ -200,7 +184,7 @@ pub fn step(record: &Record, input: Input, now_ms: u64) -> Step {
         Input::Tick => next.tick(),
         Input::Edited { by, text, times } => next.edit(by, text, times)?,
         Input::Voted { text } => next.vote(&text)?,
-        Input::Decided { moment, text, outcome } => next.decide(moment, &text, outcome)?,
+        Input::Decided { ask, text, decided } => next.decide(ask, &text, decided)?,
         Input::Planned => next.planned()?,
         Input::CannotBeDone(why) => next.cannot(why)?,
         Input::Aligned => next.aligned()?,
@@ -244,19 +228,19 @@ impl Walk {
     fn tick(&mut self) {
         let times = self.record.times;
         if self.record.state.is_open() {
-            if self.now_ms >= times.approve_by_ms {
-                self.end(State::Expired, "it was not approved in time");
-            } else if self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms {
-                self.end(State::Expired, "its least delay does not fit before its effective time any more");
+            if self.now_ms > times.approve_by_ms {
+                self.end(State::Expired, UNAPPROVED);
+            } else if self.is_too_late() {
+                self.end(State::Expired, TOO_LATE);
             } else {
                 self.escalate();
             }
         } else if matches!(self.record.state, State::Approved | State::Shaping) {
-            if self.now_ms >= times.apply_by_ms {
-                self.end(State::Expired, "it was not in force in time");
+            if self.now_ms > times.apply_by_ms {
+                self.end(State::Expired, UNAPPLIED);
             } else if self.now_ms >= times.effective_at_ms {
-                self.follows.push(Follows::Ask(Moment::Apply));
-            } else if self.record.state == State::Approved && self.record.kind.moves_limits() {
+                self.follows.push(Follows::Ask(Ask::Apply));
+            } else if self.record.state == State::Approved && self.record.moves_limits() {
                 // Whoever was to make them did not get to it.
                 self.follows.push(Follows::MakePlans);
             }
@@ -288,11 +272,11 @@ impl Walk {
             self.follows.extend((self.record.escalated..due).map(|one| Follows::Tell(Notice::Escalated(one))));
             self.record.escalated = due;
             // Votes that were there before may count from now on.
-            self.follows.push(Follows::Ask(Moment::Vote));
+            self.follows.push(Follows::Ask(Ask::Vote));
         }
     }
 
-    fn edit(&mut self, by: Name, text: Digest, times: Times) -> Result<(), LifeFault> {
+    fn edit(&mut self, by: Word, text: Digest, times: Times) -> Result<(), LifeFault> {
         if !self.record.state.is_open() && self.record.state != State::Approved {
             return Err(self.not_now("only what has not begun to move can be edited; propose another change"));
         }
@@ -305,7 +289,7 @@ impl Walk {
         (self.record.editor, self.record.text, self.record.times) = (by, text, times);
         self.record.approved_at_ms = None;
         self.become_(State::Approving, "edited: approvals of the text before are dismissed");
-        self.follows.push(Follows::Ask(Moment::Vote));
+        self.follows.push(Follows::Ask(Ask::Vote));
         Ok(())
     }
 
@@ -313,7 +297,7 @@ impl Walk {
     fn in_time(&self) -> Result<(), LifeFault> {
         let times = self.record.times;
         let by_ms = if self.record.state.is_open() { times.approve_by_ms } else { times.apply_by_ms };
-        if self.now_ms < by_ms { Ok(()) } else { Err(self.not_now("its time is over")) }
+        if self.now_ms <= by_ms { Ok(()) } else { Err(self.not_now("its time is over")) }
     }
 
     fn vote(&mut self, text: &Digest) -> Result<(), LifeFault> {
@@ -321,44 +305,40 @@ impl Walk {
             return Err(self.not_now("votes are taken until it is approved"));
         }
         self.in_time()?;
-        if self.record.state == State::Proposed {
-            self.become_(State::Approving, "");
-        }
         if !self.record.dismisses(text) {
-            self.follows.push(Follows::Ask(Moment::Vote));
+            self.follows.push(Follows::Ask(Ask::Vote));
         }
         Ok(())
     }
 
-    fn decide(&mut self, moment: Moment, text: &Digest, outcome: Outcome) -> Result<(), LifeFault> {
+    fn decide(&mut self, ask: Ask, text: &Digest, decided: Decided) -> Result<(), LifeFault> {
         if self.record.dismisses(text) {
             return Err(self.not_now("the quorum was asked about another text"));
         }
-        match moment {
-            Moment::Vote if self.record.state.is_open() => self.decide_open(outcome),
-            Moment::Apply if matches!(self.record.state, State::Approved | State::Shaping) => {
-                self.decide_apply(outcome)
-            }
+        match (ask, self.record.state) {
+            (Ask::Vote | Ask::Approval, State::Proposed | State::Approving) => self.decide_open(ask, decided),
+            (Ask::Apply, State::Approved | State::Shaping) => self.decide_apply(decided),
             _ => Err(self.not_now("nobody asked the quorum")),
         }
     }
 
-    fn decide_open(&mut self, outcome: Outcome) -> Result<(), LifeFault> {
+    fn decide_open(&mut self, ask: Ask, decided: Decided) -> Result<(), LifeFault> {
         self.in_time()?;
-        match outcome {
-            Outcome::Pending if self.record.state == State::Proposed => self.become_(State::Approving, ""),
-            Outcome::Pending => {}
-            Outcome::Rejected(why) => self.end(State::Rejected, &why),
-            Outcome::Expired => self.end(State::Expired, "it was not approved in time"),
-            Outcome::Approved => {
-                let times = self.record.times;
-                if self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms {
-                    self.end(State::Expired, "its least delay does not fit before its effective time any more");
-                    return Ok(());
-                }
+        if self.record.state == State::Proposed {
+            self.become_(State::Approving, "");
+        }
+        match decided {
+            Decided::Pending(_) => self.record.why = None,
+            Decided::Rejected(block @ Block::By(_)) => self.end(State::Rejected, &block.to_string()),
+            // An edit, or the review that is due, cures it.
+            Decided::Rejected(block) => self.record.why = Some(Text::lossy(&block.to_string())),
+            Decided::Expired(expiry) => self.end(State::Expired, &expiry.to_string()),
+            Decided::Approved if ask == Ask::Vote => self.follows.push(Follows::Ask(Ask::Approval)),
+            Decided::Approved if self.is_too_late() => self.end(State::Expired, TOO_LATE),
+            Decided::Approved => {
                 self.become_(State::Approved, "");
                 self.record.approved_at_ms = Some(self.now_ms);
-                if self.record.kind.moves_limits() {
+                if self.record.moves_limits() {
                     self.follows.push(Follows::MakePlans);
                 }
             }
@@ -366,34 +346,40 @@ impl Walk {
         Ok(())
     }
 
+    /// Whether the least delay does not fit before the effective time any more.
+    const fn is_too_late(&self) -> bool {
+        let times = &self.record.times;
+        self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms
+    }
+
     /// The quorum agrees still, or agrees no more, when the change is to come into force.
-    fn decide_apply(&mut self, outcome: Outcome) -> Result<(), LifeFault> {
+    fn decide_apply(&mut self, decided: Decided) -> Result<(), LifeFault> {
         if self.now_ms < self.record.times.effective_at_ms {
             return Err(self.not_now("its effective time has not come"));
         }
-        if self.now_ms >= self.record.times.apply_by_ms {
-            self.end(State::Expired, "it was not in force in time");
+        if self.now_ms > self.record.times.apply_by_ms {
+            self.end(State::Expired, UNAPPLIED);
             return Ok(());
         }
-        match outcome {
-            Outcome::Approved => {
+        match decided {
+            Decided::Approved => {
                 self.become_(State::InForce, "");
                 self.follows.push(Follows::PutInForce);
-                if self.record.kind == Kind::Revoke {
+                if self.record.kind == Kind::RevokePolicy {
                     self.follows.push(Follows::RestoreBaseline);
                 }
             }
-            Outcome::Pending => {
-                self.end(State::Rejected, "whoever approved it may not any more: approvals are missing")
+            Decided::Pending(missing) => {
+                self.end(State::Rejected, &format!("whoever approved it may not any more: {missing} must approve"));
             }
-            Outcome::Rejected(why) => self.end(State::Rejected, &why),
-            Outcome::Expired => self.end(State::Expired, "it was not in force in time"),
+            Decided::Rejected(block) => self.end(State::Rejected, &block.to_string()),
+            Decided::Expired(expiry) => self.end(State::Expired, &expiry.to_string()),
         }
         Ok(())
     }
 
     fn planned(&mut self) -> Result<(), LifeFault> {
-        if self.record.state != State::Approved || !self.record.kind.moves_limits() {
+        if self.record.state != State::Approved || !self.record.moves_limits() {
             return Err(self.not_now("plans are made of what was approved, once"));
         }
         self.in_time()?;
@@ -439,7 +425,7 @@ impl Walk {
         }
     }
 
-    fn withdraw(&mut self, by: &Name) -> Result<(), LifeFault> {
+    fn withdraw(&mut self, by: &Word) -> Result<(), LifeFault> {
         match self.record.state {
             State::InForce => Err(self.not_now("a policy in force is revoked by a change of its own")),
             state if state.is_over() => Err(self.not_now("it is over")),

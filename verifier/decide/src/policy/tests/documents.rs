@@ -6,7 +6,9 @@ use quotary_common::plan::OnPressure;
 use quotary_common::units::{Class, ResourceKind};
 
 use super::*;
-use crate::policy::{Catalogue, Criticality, Line, Then};
+use quotary_common::quorum::criticality::Criticality;
+
+use crate::policy::{Catalogue, Line, Then};
 
 const WHOLE: &str = r#"
 name = "gold"

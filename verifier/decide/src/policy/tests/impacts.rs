@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use quotary_common::units::ResourceKind;
 
 use super::*;
-use crate::policy::{Criticality, Delta, Edit, Impact, Whose, assess};
+use quotary_common::quorum::criticality::Criticality;
+
+use crate::policy::{Delta, Edit, Impact, Whose, assess};
 
 const MEMORY: ResourceKind = ResourceKind::Memory;
 
@@ -60,6 +62,9 @@ fn the_forecast_throttles_as_use_does_and_a_looser_limit_throttles_nobody() {
     );
     let looser = assess(&before, &put(&limited("t", 2, "application = \"web\"", MIB, 5 * GIB / 2)), &standing);
     assert_eq!(looser.throttled, []);
+    // Another guarantee, the same limit: short as before, and not by this.
+    let same = assess(&before, &put(&limited("t", 2, "application = \"web\"", 2 * MIB, 2 * GIB)), &standing);
+    assert_eq!((same.throttled.len(), same.units_touched), (0, 2));
 }
 
 #[test]
@@ -150,6 +155,21 @@ fn the_highest_criticality_of_old_new_and_implied_counts() {
 }
 
 #[test]
+fn a_limit_that_comes_or_goes_is_counted_and_not_summed() {
+    let new = limited("w", 1, "application = \"web\"", MIB, GIB);
+    let comes = assess(&map(&[]), &put(&new), &shop()).applications[&name("web")];
+    assert_eq!(
+        (comes.newly_limited, comes.limit.get(MEMORY), comes.guarantee.get(MEMORY)),
+        (2, 0, 2 * i128::from(MIB))
+    );
+    let goes = assess(&map(&[&new]), &Edit::Revoke(name("w")), &shop()).applications[&name("web")];
+    assert_eq!(
+        (goes.no_longer_limited, goes.limit.get(MEMORY), goes.guarantee.get(MEMORY)),
+        (2, 0, -2 * i128::from(MIB))
+    );
+}
+
+#[test]
 fn a_tie_or_an_old_version_is_refused() {
     let before = map(&[&limited("one", 5, "labels = [\"site=north\"]", MIB, GIB)]);
     let twin = assess(&before, &put(&limited("two", 1, "labels = [\"site=north\"]", MIB, GIB)), &shop());
@@ -184,7 +204,7 @@ fn total<K>(sums: &BTreeMap<K, Delta>) -> Delta {
 
 /// A map, an edit of it (of a policy of it, or of one more), and what runs.
 fn cases() -> impl Strategy<Value = (PolicyResourceMap, Edit, Standing)> {
-    (policies(6), selectors(), amounts(), 0..7_usize, any::<bool>(), standings()).prop_map(
+    (policies(0..=6), selectors(), amounts(), 0..7_usize, any::<bool>(), standings()).prop_map(
         |(policies, select, amounts, which, revokes, standing)| {
             let name = format!("p-{which}");
             let edit = match revokes {

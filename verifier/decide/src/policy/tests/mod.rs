@@ -1,5 +1,6 @@
 //! Tests of the policy room: what they share is here.
 
+mod covering;
 mod diffs;
 mod documents;
 mod hostile;
@@ -108,7 +109,7 @@ pub(super) fn amounts() -> impl Strategy<Value = String> {
         (1..4000_u64, prop::option::of(1..=100_u64)).prop_map(move |(limit, percent)| {
             let limit = limit * unit;
             let guarantee =
-                percent.map_or_else(String::new, |percent| format!("{field} = {}\n", limit * percent / 100));
+                percent.map_or_else(String::new, |percent| format!("{field} = {}\n", (limit * percent / 100).max(1)));
             (format!("{field} = {limit}\n"), guarantee)
         })
     };
@@ -117,8 +118,8 @@ pub(super) fn amounts() -> impl Strategy<Value = String> {
 }
 
 /// Policies `p-0`, `p-1` and so on.
-pub(super) fn policies(count_max: usize) -> impl Strategy<Value = Vec<Arc<Policy>>> {
-    let bodies = prop::collection::vec((selectors(), amounts()), 0..=count_max);
+pub(super) fn policies(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<Arc<Policy>>> {
+    let bodies = prop::collection::vec((selectors(), amounts()), count);
     bodies.prop_map(|bodies| {
         let one = |(n, (select, amounts)): (usize, (String, String))| {
             policy(&format!("p-{n}"), &format!("[select]\n{select}{amounts}"))

@@ -1,0 +1,228 @@
+//! Plans within what was approved, and plans that are not.
+
+use std::collections::BTreeMap;
+
+use super::change::cover;
+use super::decision::{pinned, sent};
+use super::fixture::{HOUR_MS, MINUTE_MS, World, deployment, t0};
+use crate::cbor::{Bounded, Version};
+use crate::envelope::{CgroupPath, Name};
+use crate::id::{DeploymentId, HostId, PlanId};
+use crate::plan::{CheckedPlan, Course, OnPressure, Plan, Setpoint, ShapedControl, Target, check};
+use crate::quorum::change::Change;
+use crate::quorum::coverage::{NotCovered, TargetFacts, covers, weight_of};
+use crate::quorum::covers::{Cover, Reach, Span};
+use crate::quorum::decision::{VerifiedDecision, verify};
+use crate::units::{Class, Resources};
+
+fn decision(edit: impl FnOnce(&mut Change)) -> VerifiedDecision {
+    let world = World::new();
+    let text = world.text(|change| {
+        change.covers = vec![cover()];
+        edit(change);
+    });
+    let bytes = sent(&world, &text, &["bob", "carol"]).to_bytes();
+    verify(&bytes, &pinned(&world), &deployment(), t0() + 30 * MINUTE_MS).unwrap()
+}
+
+fn facts() -> TargetFacts {
+    TargetFacts {
+        host: HostId::of(&[b"h"]),
+        unit: Name::new("web.service"),
+        cgroup: CgroupPath::new("/system.slice/web.service").unwrap(),
+        uid: Some(1000),
+        actual: BTreeMap::new(),
+    }
+}
+
+fn course(control: ShapedControl, setpoints: &[(u64, u64)]) -> Course {
+    let setpoint = |(minutes, value): &(u64, u64)| Setpoint { at_ms: t0() + minutes * MINUTE_MS, value: *value };
+    Course { control, setpoints: Bounded::new(setpoints.iter().map(setpoint).collect()).unwrap() }
+}
+
+/// From half an hour after the proposal to its effective time.
+fn plan(courses: Vec<Course>, edit: impl FnOnce(&mut Plan)) -> CheckedPlan {
+    let mut plan = Plan {
+        version: Version,
+        deployment: deployment(),
+        host: HostId::of(&[b"h"]),
+        id: PlanId::of(&[b"p"]),
+        epoch: 1,
+        target: Target::Unit(Name::new("web.service").unwrap()),
+        generation: 1,
+        starts_at_ms: t0() + 30 * MINUTE_MS,
+        effective_at_ms: t0() + 2 * HOUR_MS,
+        ends_at_ms: None,
+        not_after_ms: t0() + HOUR_MS,
+        courses: Bounded::new(courses).unwrap(),
+        on_pressure: OnPressure::Hold,
+        hold_ms_max: 0,
+        overrides: false,
+        decision: None,
+    };
+    edit(&mut plan);
+    check(plan).unwrap()
+}
+
+const GIB: u64 = 1 << 30;
+
+fn memory(setpoints: &[(u64, u64)]) -> Vec<Course> {
+    vec![course(ShapedControl::MemoryHigh, setpoints)]
+}
+
+#[test]
+fn a_plan_between_before_and_after_is_covered_and_one_beyond_is_not() {
+    let decision = decision(|_| ());
+    let ok = plan(memory(&[(30, GIB), (75, 3 * GIB / 4), (120, GIB / 2)]), |_| ());
+    assert_eq!(covers(&decision, &ok, &facts()), Ok(()));
+    for value in [GIB / 2 - 1, GIB + 1] {
+        let beyond = plan(memory(&[(30, GIB), (75, value), (120, GIB / 2)]), |_| ());
+        let refused = NotCovered::Span { control: ShapedControl::MemoryHigh, value };
+        assert_eq!(covers(&decision, &beyond, &facts()), Err(refused));
+    }
+    let other = plan(vec![course(ShapedControl::NetworkEgress, &[(120, 8_000)])], |_| ());
+    assert_eq!(covers(&decision, &other, &facts()), Err(NotCovered::Control(ShapedControl::NetworkEgress)));
+}
+
+#[test]
+fn a_target_is_what_the_host_itself_sees() {
+    let decision = decision(|_| ());
+    let courses = || memory(&[(120, GIB / 2)]);
+    let good = plan(courses(), |_| ());
+    let other_unit = TargetFacts { unit: Name::new("db.service"), ..facts() };
+    assert_eq!(covers(&decision, &good, &other_unit), Err(NotCovered::Facts));
+    let elsewhere = TargetFacts { host: HostId::of(&[b"other"]), ..facts() };
+    assert_eq!(covers(&decision, &good, &elsewhere), Err(NotCovered::Host));
+    let foreign = plan(courses(), |plan| plan.deployment = DeploymentId::of(&[b"x"]));
+    assert_eq!(covers(&decision, &foreign, &facts()), Err(NotCovered::Deployment));
+    let db = plan(courses(), |plan| plan.target = Target::Unit(Name::new("db.service").unwrap()));
+    assert_eq!(covers(&decision, &db, &other_unit), Err(NotCovered::Target));
+}
+
+#[test]
+fn a_path_reaches_what_is_below_it_and_nothing_beside_it() {
+    let prefix = CgroupPath::new("/quotary/shop").unwrap();
+    let decision = decision(|change| change.covers = vec![Cover { reach: Reach::Cgroup(prefix), ..cover() }]);
+    for (path, is_covered) in
+        [("/quotary/shop", true), ("/quotary/shop/run-1", true), ("/quotary/shopping", false), ("/quotary", false)]
+    {
+        let path = CgroupPath::new(path).unwrap();
+        let seen = TargetFacts { unit: None, cgroup: path.clone(), ..facts() };
+        let plan = plan(memory(&[(120, GIB / 2)]), |plan| plan.target = Target::Cgroup(path));
+        assert_eq!(covers(&decision, &plan, &seen).is_ok(), is_covered, "{seen:?}");
+    }
+}
+
+#[test]
+fn uid_and_host_can_be_named() {
+    let decision = decision(|change| {
+        change.covers = vec![Cover { reach: Reach::Uid(1000), host: Some(HostId::of(&[b"h"])), ..cover() }];
+    });
+    let plan = plan(memory(&[(120, GIB / 2)]), |_| ());
+    assert_eq!(covers(&decision, &plan, &facts()), Ok(()));
+    for uid in [None, Some(0)] {
+        assert_eq!(covers(&decision, &plan, &TargetFacts { uid, ..facts() }), Err(NotCovered::Target));
+    }
+}
+
+#[test]
+fn a_cliff_is_no_plan_where_a_slew_was_approved() {
+    let decision = decision(|change| {
+        change.slew = Resources { memory_bytes: Some(GIB / 5_400), ..Resources::default() };
+    });
+    let slow = plan(memory(&[(30, GIB), (120, GIB / 2)]), |_| ());
+    assert_eq!(covers(&decision, &slow, &facts()), Ok(()));
+    let fast = Err(NotCovered::Slew(ShapedControl::MemoryHigh));
+    let steep = plan(memory(&[(30, GIB), (60, GIB / 2), (120, GIB / 2)]), |_| ());
+    assert_eq!(covers(&decision, &steep, &facts()), fast);
+    // One setpoint, at once: from where it stood before, or from what the host reads.
+    let cliff = plan(memory(&[(120, GIB / 2)]), |plan| plan.starts_at_ms = plan.effective_at_ms);
+    assert_eq!(covers(&decision, &cliff, &facts()), fast);
+    let there_already = BTreeMap::from([(ShapedControl::MemoryHigh, GIB / 2)]);
+    assert_eq!(covers(&decision, &cliff, &TargetFacts { actual: there_already, ..facts() }), Ok(()));
+    let jump = BTreeMap::from([(ShapedControl::MemoryHigh, 4 * GIB)]);
+    assert_eq!(covers(&decision, &slow, &TargetFacts { actual: jump, ..facts() }), fast);
+}
+
+#[test]
+fn a_plan_is_not_ahead_of_its_change_and_an_emergencys_plan_ends_with_it() {
+    let early = plan(memory(&[(119, GIB / 2)]), |plan| plan.effective_at_ms -= MINUTE_MS);
+    assert_eq!(covers(&decision(|_| ()), &early, &facts()), Err(NotCovered::TooEarly));
+    let before = plan(memory(&[(120, GIB / 2)]), |plan| plan.starts_at_ms = t0() - 1);
+    assert_eq!(covers(&decision(|_| ()), &before, &facts()), Err(NotCovered::TooEarly));
+
+    let world = World::new();
+    let until_ms = t0() + 3 * HOUR_MS;
+    let text = world.text(|change| {
+        (change.way, change.until_ms) = (crate::quorum::change::Way::Freeze, Some(until_ms));
+        change.covers = vec![cover()];
+    });
+    let bytes = sent(&world, &text, &["bob"]).to_bytes();
+    let freeze = verify(&bytes, &pinned(&world), &deployment(), t0() + 30 * MINUTE_MS).unwrap();
+    for (ends_at_ms, expected) in
+        [(None, Err(NotCovered::TooLong)), (Some(until_ms + 1), Err(NotCovered::TooLong)), (Some(until_ms), Ok(()))]
+    {
+        let plan = plan(memory(&[(120, GIB / 2)]), |plan| plan.ends_at_ms = ends_at_ms);
+        assert_eq!(covers(&freeze, &plan, &facts()), expected);
+    }
+}
+
+#[test]
+fn pressure_holds_a_plan_unless_people_signed_that_it_goes_on() {
+    let proceeds = plan(memory(&[(120, GIB / 2)]), |plan| plan.on_pressure = OnPressure::Proceed);
+    assert_eq!(covers(&decision(|_| ()), &proceeds, &facts()), Err(NotCovered::Pressure));
+    let allowed = decision(|change| change.on_pressure = OnPressure::Proceed);
+    assert_eq!(covers(&allowed, &proceeds, &facts()), Ok(()));
+}
+
+#[test]
+fn every_control_is_held_against_its_resource() {
+    let span = |before, after| Some(Span { before, after });
+    let decision = decision(|change| {
+        let mut all = cover();
+        all.class = Class::BestEffort;
+        all.guarantee = [span(Some(500), Some(2_000)), span(None, Some(GIB)), None, None, None];
+        all.limit = [
+            span(None, Some(1_000)),
+            span(Some(GIB), None),
+            span(Some(GIB), Some(GIB)),
+            span(Some(4096), Some(8192)),
+            span(Some(8_000), Some(9_000)),
+        ];
+        change.covers = vec![all];
+    });
+    for (control, good, bad) in [
+        (ShapedControl::CpuWeight, [50, 200], vec![49, 201]),
+        (ShapedControl::CpuQuota, [1_000, 10_000_000], vec![999]),
+        (ShapedControl::MemoryHigh, [GIB, 1 << 60], vec![GIB - 1]),
+        (ShapedControl::MemoryLow, [0, GIB], vec![GIB + 1]),
+        (ShapedControl::Storage, [GIB, GIB], vec![GIB - 1, GIB + 1]),
+        (ShapedControl::IoReadMax, [4096, 8192], vec![8193]),
+        (ShapedControl::IoWriteMax, [4096, 8192], vec![8193]),
+        (ShapedControl::NetworkEgress, [8_000, 9_000], vec![9_001]),
+        (ShapedControl::IoWeight, [1, 100], vec![101]),
+        (ShapedControl::CpuIdle, [0, 1], vec![]),
+    ] {
+        for value in good.into_iter().chain(bad.iter().copied()) {
+            let plan = plan(vec![course(control, &[(120, value)])], |_| ());
+            assert_eq!(covers(&decision, &plan, &facts()).is_ok(), !bad.contains(&value), "{control} {value}");
+        }
+    }
+    assert_eq!([weight_of(0), weight_of(5_000), weight_of(u64::MAX)], [1, 500, 10_000]);
+}
+
+#[test]
+fn weights_of_disks_and_idle_follow_from_the_class_alone() {
+    for (class, control, value, is_covered) in [
+        (Class::Guaranteed, ShapedControl::IoWeight, 99, false),
+        (Class::Guaranteed, ShapedControl::IoWeight, 500, true),
+        (Class::Burstable, ShapedControl::IoWeight, 100, true),
+        (Class::Burstable, ShapedControl::IoWeight, 99, false),
+        (Class::Burstable, ShapedControl::CpuIdle, 1, false),
+        (Class::BestEffort, ShapedControl::IoWeight, 101, false),
+    ] {
+        let decision = decision(|change| change.covers = vec![Cover { class, ..cover() }]);
+        let plan = plan(vec![course(control, &[(120, value)])], |_| ());
+        assert_eq!(covers(&decision, &plan, &facts()).is_ok(), is_covered, "{class} {control} {value}");
+    }
+}
