@@ -1,8 +1,11 @@
 //! Leaves of the audit log: one decision each, with the digest of what it was decided on (design §11).
 
+mod change;
+
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+pub use self::change::{AuthoritySet, ChangeMoved, VoteCast};
 use crate::anomaly::Anomaly;
 use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::envelope::{Name, WitnessedCheckpoint};
@@ -88,6 +91,15 @@ pub enum Decision {
     /// Another model forecasts, or is tried.
     #[n(13)]
     ModelChanged(#[n(0)] ModelChanged),
+    /// A change of a policy, the roster or the rules went from one state to another.
+    #[n(14)]
+    ChangeMoved(#[n(0)] ChangeMoved),
+    /// Somebody voted on a change.
+    #[n(15)]
+    VoteCast(#[n(0)] VoteCast),
+    /// The deployment's root put the first roster and rules in force.
+    #[n(16)]
+    AuthoritySet(#[n(0)] AuthoritySet),
 }
 
 /// Leaf 0.
@@ -100,6 +112,9 @@ pub struct Genesis {
     /// SHA-256 of the configuration in force.
     #[n(1)]
     pub configuration: Digest,
+    /// Who decides about changes, as the root signed it; absent where nobody does yet.
+    #[n(2)]
+    pub authority: Option<AuthoritySet>,
 }
 
 /// An enrolment: it carries the keys, so that an auditor needs no other source for them.

@@ -124,6 +124,9 @@ pub const REASONS_MAX: usize = 32;
 /// Most changes of roster and rules since genesis: a host that is new walks them all.
 pub const LINKS_MAX: usize = 1_024;
 
+/// Longest body of a request that proposes a change: a document as JSON, with what is escaped in it.
+pub const CHANGE_BODY_BYTES_MAX: usize = 2 * DOCUMENT_BYTES_MAX + 65_536;
+
 /// Largest request body on the verifier's routes, in bytes (base64 of the largest evidence, and its frame).
 pub const HTTP_BODY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX * 4 / 3 + 4 * 1024;
 /// Largest body of a dry run of zones, which brings its allow-lists along, in bytes.

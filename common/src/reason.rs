@@ -91,6 +91,7 @@ reasons! {
     36 Revoked "revoked" 403 false true false "The host was revoked: enrol it again with a new join token when it is sound.";
     37 Plan "plan" 409 false false false "The plan does not hold together, or its host does not take it.";
     38 Model "model" 409 false false false "The models do not allow it: the one that is tried is not proven better, or there is none to go back to.";
+    39 Change "change" 409 false false false "The change cannot be: what stands against it is told.";
 }
 
 impl std::fmt::Display for Reason {

@@ -368,7 +368,7 @@ fn decisions() -> Vec<Decision> {
     let verdict = Verdict { host: HostId::new([2; 32]), sequence: 42, evidence: Digest::new([24; 32]) };
     let refusal = Refusal::new(Reason::ChainForked, "two chains");
     vec![
-        Decision::Genesis(Genesis { root: PublicKey([22; 32]), configuration: Digest::new([25; 32]) }),
+        Decision::Genesis(Genesis { root: PublicKey([22; 32]), configuration: Digest::new([25; 32]), authority: None }),
         Decision::Enrolled(Enrolled {
             host: HostId::new([2; 32]),
             ek_public: vec![26; 4],

@@ -11,7 +11,7 @@ use quotary_common::wire::{Method, Right, RouteInfo, VERIFIER_ROUTES};
 use quotary_tests::host::{Candidate, DrivenHost, Operator, RawReply, RawTls, TlsKey};
 use quotary_tests::world::{Options, Timing, World, ZONE_JOINED};
 
-const OPERATORS: [Right; 3] = [Right::Read, Right::Audit, Right::Admin];
+const OPERATORS: [Right; 4] = [Right::Read, Right::Audit, Right::Admin, Right::Change];
 
 /// A world with two enrolled hosts, one of which has replaced its TLS key.
 struct Scene {
@@ -85,7 +85,7 @@ impl Scene {
     /// What opens a route: the full credential of its right.
     fn good(&self, right: Right) -> Credential<'_> {
         match right {
-            Right::Read | Right::Audit | Right::Admin => Credential::bearer(&self.operator.token),
+            Right::Read | Right::Audit | Right::Admin | Right::Change => Credential::bearer(&self.operator.token),
             Right::Host | Right::Join => Credential::key(&self.host.tls),
             Right::Peer => panic!("the verifier has no local socket"),
         }
@@ -122,7 +122,7 @@ fn no_route_opens_without_its_credential() {
             let refused = |by: Credential<'_>| scene.ask(at, &by, b"");
             assert_eq!(refused(Credential::default()), unauthorised, "{}", route.name);
             match route.right {
-                Right::Read | Right::Audit | Right::Admin => {
+                Right::Read | Right::Audit | Right::Admin | Right::Change => {
                     for token in bad_tokens {
                         assert_eq!(refused(Credential::bearer(token)), unauthorised, "{} {token}", route.name);
                     }

@@ -78,6 +78,7 @@ fn said() -> Value {
             valid_until_ms: 1_700_000_000_000,
             grant_set: bytes(11),
             plans: vec![bytes(12)],
+            authority: None,
             next: nonce(),
         },
         "error": Error::from(&Refusal::new(Reason::Zone, "no zone")),

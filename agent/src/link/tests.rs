@@ -171,6 +171,7 @@ impl World {
             valid_until_ms: 0,
             grant_set: Base64(signed_by.sign(set).to_bytes()),
             plans: vec![],
+            authority: None,
             next: NonceReply { checkpoint: note, ..nonce(2, Digest::of(&[b"e"])) },
         }
     }

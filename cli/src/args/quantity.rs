@@ -103,7 +103,8 @@ pub(crate) fn right(text: &str) -> Result<Right, String> {
         "read" => Ok(Right::Read),
         "audit" => Ok(Right::Audit),
         "admin" => Ok(Right::Admin),
-        _ => Err(format!("`{text}` is not a right: use read, audit or admin")),
+        "change" => Ok(Right::Change),
+        _ => Err(format!("`{text}` is not a right: use read, audit, admin or change")),
     }
 }
 

@@ -208,6 +208,9 @@ pub(super) fn verdicts(decision: &Decision) -> &[Verdict] {
         | Decision::Planned(_)
         | Decision::Anomaly(_)
         | Decision::ModelChanged(_)
+        | Decision::ChangeMoved(_)
+        | Decision::VoteCast(_)
+        | Decision::AuthoritySet(_)
         | Decision::Started(_) => &[],
     }
 }

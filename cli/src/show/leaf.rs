@@ -1,7 +1,7 @@
 //! A leaf of the audit log as one line, and as JSON.
 
 use quotary_common::envelope::WitnessedCheckpoint;
-use quotary_common::leaf::{Decision, GrantChange, Granted, Leaf, Refused, Verdict};
+use quotary_common::leaf::{AuthoritySet, Decision, GrantChange, Granted, Leaf, Refused, Verdict};
 use quotary_common::wire::AnomalyFindingView;
 use quotary_decide::audit::kind_of;
 use serde_json::{Value, json};
@@ -38,6 +38,15 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
         }
         Decision::Anomaly(anomaly) => super::anomalies::leaf(anomaly),
         Decision::ModelChanged(m) => format!("model {} {}: {}", m.name, m.change.name(), m.why),
+        Decision::ChangeMoved(moved) => {
+            let why = moved.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("{}, {} {}: {}{why}", moved.change, moved.what, moved.name, moved.state)
+        }
+        Decision::VoteCast(cast) => format!("{} of {} on {}", cast.verb, cast.person, cast.change),
+        Decision::AuthoritySet(set) => {
+            let authority = &set.authority;
+            format!("roster {} and quorum rules {} are in force", authority.roster, authority.rules)
+        }
     }
 }
 
@@ -79,7 +88,9 @@ pub(crate) fn json(number: u64, leaf: &Leaf) -> Value {
 
 fn decision(decision: &Decision) -> Value {
     match decision {
-        Decision::Genesis(g) => json!({"root": g.root.hex(), "configuration": g.configuration}),
+        Decision::Genesis(g) => json!({
+            "root": g.root.hex(), "configuration": g.configuration, "authority": g.authority.as_ref().map(authority),
+        }),
         Decision::Enrolled(e) => json!({
             "host": e.host, "ek_public": hex(&e.ek_public), "ak_public": hex(&e.ak_public), "tls_key": e.tls_key,
             "ek_issuer": e.ek_issuer, "token": e.token, "replaced": e.replaced, "epoch": e.epoch,
@@ -120,6 +131,13 @@ fn decision(decision: &Decision) -> Value {
         Decision::ModelChanged(m) => json!({
             "change": m.change.name(), "model": m.model, "name": m.name, "champion": m.champion, "input": m.input, "why": m.why,
         }),
+        Decision::ChangeMoved(m) => json!({
+            "change": m.change, "what": m.what, "name": m.name, "state": m.state, "text": m.text, "why": m.why,
+        }),
+        Decision::VoteCast(v) => json!({
+            "change": v.change, "person": v.person, "verb": v.verb, "key": v.key, "text": v.text, "input": v.input,
+        }),
+        Decision::AuthoritySet(s) => authority(s),
     }
 }
 
@@ -129,6 +147,11 @@ fn verdict(verdict: &Verdict) -> Value {
 
 fn witnessed(checkpoint: &WitnessedCheckpoint) -> Value {
     json!({"size": checkpoint.size, "root": checkpoint.root})
+}
+
+fn authority(set: &AuthoritySet) -> Value {
+    let authority = &set.authority;
+    json!({"number": authority.number, "roster": authority.roster, "rules": authority.rules, "input": set.input})
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -139,6 +139,10 @@ pub struct EvidenceReply {
     pub grant_set: Base64,
     /// Signed plans (canonical [`crate::sign::Signed`]).
     pub plans: Vec<Base64>,
+    /// How many times who decides was changed; absent where nobody was put in force yet. An agent whose pin is older asks
+    /// for what it lacks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<u64>,
     /// What the next evidence needs.
     pub next: NonceReply,
 }

@@ -7,6 +7,7 @@
 mod agent;
 mod anomaly;
 mod appraisal;
+mod change;
 mod event;
 mod forecast;
 mod history;
@@ -20,6 +21,7 @@ mod verifier;
 pub use agent::*;
 pub use anomaly::*;
 pub use appraisal::*;
+pub use change::*;
 pub use event::{EventBatch, EventKind, HostEvent, SIGNATURE_HEADER, UnknownKind, WebhookView};
 pub use forecast::{HourlyForecasts, HourlySeries};
 pub use history::{HistoryPoint, HistorySeries, HistoryView};

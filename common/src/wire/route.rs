@@ -42,6 +42,8 @@ pub enum Right {
     Audit,
     /// An operator token that may change things.
     Admin,
+    /// An operator token in a person's name: asks for changes, and hands in votes that people signed.
+    Change,
     /// A connected peer of the local socket: who it is comes from the kernel.
     Peer,
 }
@@ -55,6 +57,7 @@ impl Right {
             Self::Read => "read",
             Self::Audit => "audit",
             Self::Admin => "admin",
+            Self::Change => "change",
             Self::Peer => "peer",
         }
     }

@@ -9,6 +9,9 @@ use super::agent::{
 };
 use super::anomaly::AnomaliesView;
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
+use super::change::{
+    AuthorityReply, AuthorityView, ChangePreview, ChangeRequest, ChangeSummary, ChangeView, PolicyView, VoteRequest,
+};
 use super::event::{HostEvent, WebhookView};
 use super::forecast::HourlyForecasts;
 use super::history::HistoryView;
@@ -18,7 +21,7 @@ use super::report::ReportView;
 use super::route::{Base64, Nothing, Right, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, WitnessedCheckpoint};
 use crate::id::{BootId, DeploymentId, Digest, GrantId, HostId, TokenId};
-use crate::limits::{MODEL_BODY_BYTES_MAX, ZONE_CHECK_BODY_BYTES_MAX};
+use crate::limits::{CHANGE_BODY_BYTES_MAX, MODEL_BODY_BYTES_MAX, ZONE_CHECK_BODY_BYTES_MAX};
 use crate::units::{Class, Resources};
 
 routes! { VERIFIER_ROUTES:
@@ -76,6 +79,26 @@ routes! { VERIFIER_ROUTES:
         "Lets the model that is tried forecast, if it is proven better.";
     RollBackModel Post "/v1/models/rollback" Admin (RollbackRequest) -> (ModelsView)
         "Lets the model forecast again that did before.";
+    ShowAuthority Get "/v1/authority" Read (Nothing) -> (AuthorityView)
+        "Who decides about changes: the roster and the quorum rules in force, and the roster's keys as `ssh-keygen -Y verify` reads them.";
+    AskAuthority Get "/v1/hosts/{id}/authority{?after}" Host (Nothing) -> (AuthorityReply)
+        "What a host needs to check quorum decisions: the first roster and rules as the root signed them, and the decisions since, from number `after` (0) on, page by page.";
+    ListPolicies Get "/v1/policies" Read (Nothing) -> (Vec<PolicyView>)
+        "The policies in force, with their documents, whom they hold for, and how what they hold for fares.";
+    ListChanges Get "/v1/changes{?state}" Read (Nothing) -> (Vec<ChangeSummary>)
+        "Changes of policies, roster and rules, the newest first; those of one `state`, or all that are kept.";
+    ShowChange Get "/v1/changes/{id}" Read (Nothing) -> (ChangeView)
+        "One change: the text that people sign, its impact, its votes, and what the quorum comes to.";
+    PreviewChange Get "/v1/changes/{id}/preview" Read (Nothing) -> (ChangePreview)
+        "What the plans of a change would be, or are: setpoints over the forecast of demand.";
+    ProposeChange Post "/v1/changes" Change (ChangeRequest) -> (ChangeView)
+        "Proposes a change: its impact is computed, and what nobody could approve or nothing could satisfy is refused with the reason." at most CHANGE_BODY_BYTES_MAX;
+    EditChange Post "/v1/changes/{id}/edits" Change (ChangeRequest) -> (ChangeView)
+        "Edits a change: another text; approvals of the one before are dismissed." at most CHANGE_BODY_BYTES_MAX;
+    CastVote Post "/v1/changes/{id}/votes" Change (VoteRequest) -> (ChangeView)
+        "Hands in a vote: an SSH signature over exactly the change's text. Whose it is follows from its key.";
+    WithdrawChange Delete "/v1/changes/{id}" Change (Nothing) -> (ChangeView)
+        "Takes a change back before it is in force: limits that moved go back.";
     WatchEvents Get "/v1/events{?from}" Read (Nothing) => (HostEvent)
         "Events of hosts from leaf `from` on (without it: from now on), as server-sent events; `Last-Event-ID` resumes.";
     ShowStatus Get "/v1/status" Read (Nothing) -> (StatusView)
@@ -123,7 +146,7 @@ pub struct Inventory {
 pub struct OperatorTokenRequest {
     /// For whom, as it will stand in the log.
     pub name: String,
-    /// What it may do: `read`, `audit`, `admin`.
+    /// What it may do: `read`, `audit`, `admin`; `change`, for which the name must be that of a person on the roster.
     pub rights: Vec<Right>,
     /// How long it holds, ms.
     pub valid_for_ms: u64,

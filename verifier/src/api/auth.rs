@@ -53,7 +53,7 @@ pub(super) fn check(app: &App, right: Right, host: Option<&str>, credentials: &C
             }
             Ok(Caller::Host(snapshot, key))
         }
-        Right::Read | Right::Audit | Right::Admin => {
+        Right::Read | Right::Audit | Right::Admin | Right::Change => {
             let text = credentials
                 .bearer
                 .as_deref()

@@ -223,9 +223,9 @@ pub(super) async fn join_token(call: Call<wire::MakeJoinToken>) -> Result<TokenR
 pub(super) async fn operator_token(call: Call<wire::MakeOperatorToken>) -> Result<TokenReply, Refusal> {
     let body = &call.body;
     if body.rights.is_empty()
-        || body.rights.iter().any(|right| !matches!(right, Right::Read | Right::Audit | Right::Admin))
+        || body.rights.iter().any(|right| !matches!(right, Right::Read | Right::Audit | Right::Admin | Right::Change))
     {
-        return Err(malformed("rights must be among read, audit, admin, and at least one"));
+        return Err(malformed("rights must be among read, audit, admin, change, and at least one"));
     }
     let rights = body.rights.iter().map(|right| Name::lossy(right.name())).collect();
     let scope = TokenScope::Operator {

@@ -39,6 +39,17 @@ pub(crate) const JUDGED_UNTIL: &[u8] = b"until";
 /// kept of a contest.
 pub(crate) const MODELS: Table = Table::new("models");
 
+/// `now` → who decides about changes; `link` ‖ number (big-endian) → the decision that made the roster or rules another one.
+pub(crate) const AUTHORITY: Table = Table::new("authority");
+/// The key of who decides now, in [`AUTHORITY`].
+pub(crate) const AUTHORITY_NOW: &[u8] = b"now";
+/// What keys of links in [`AUTHORITY`] begin with.
+pub(crate) const AUTHORITY_LINK: &[u8] = b"link";
+/// Policy's name → its document in force.
+pub(crate) const POLICIES: Table = Table::new("policies");
+/// Change id → the change with its text and votes.
+pub(crate) const CHANGES: Table = Table::new("changes");
+
 /// SHA-256 of a webhook's url → the first leaf that its receiver has not acknowledged, big-endian.
 pub(crate) const WEBHOOKS: Table = Table::new("webhooks");
 
@@ -64,6 +75,11 @@ pub(crate) fn history_key(host: Option<&HostId>, made_at_ms: u64, part: u16) -> 
 pub(crate) fn history_made_at_ms(key: &[u8]) -> Option<u64> {
     let (rest, _part) = key.split_last_chunk::<2>()?;
     rest.split_last_chunk::<8>().map(|(_, made)| u64::from_be_bytes(*made))
+}
+
+/// Key of a link in [`AUTHORITY`].
+pub(crate) fn link_key(number: u64) -> Vec<u8> {
+    [AUTHORITY_LINK, &number.to_be_bytes()].concat()
 }
 
 /// Key in [`PLANS`].

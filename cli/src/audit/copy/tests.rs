@@ -35,7 +35,7 @@ impl Log {
     pub(in crate::audit) fn of(size: u64) -> Self {
         let mut log = Self::default();
         let root = signing_key(ROOT).public();
-        log.push(Decision::Genesis(Genesis { root, configuration: Digest::of(&[]) }));
+        log.push(Decision::Genesis(Genesis { root, configuration: Digest::of(&[]), authority: None }));
         for number in 1..size {
             log.push(Decision::TokenMade(TokenMade {
                 token: TokenId::of(&[&number.to_be_bytes()]),

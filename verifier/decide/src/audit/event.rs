@@ -71,6 +71,9 @@ fn told_by(leaf_index: u64, leaf: &Leaf) -> Option<HostEvent> {
         }
         Decision::Anomaly(_)
         | Decision::ModelChanged(_)
+        | Decision::ChangeMoved(_)
+        | Decision::VoteCast(_)
+        | Decision::AuthoritySet(_)
         | Decision::Genesis(_)
         | Decision::Refused(_)
         | Decision::Verdicts(_)

@@ -123,5 +123,8 @@ pub const fn kind_of(decision: &Decision) -> &'static str {
         Decision::Planned(_) => "planned",
         Decision::Anomaly(_) => "anomaly",
         Decision::ModelChanged(_) => "model-changed",
+        Decision::ChangeMoved(_) => "change-moved",
+        Decision::VoteCast(_) => "vote-cast",
+        Decision::AuthoritySet(_) => "authority-set",
     }
 }

@@ -226,7 +226,10 @@ impl<F: AuditFiles> Audit<'_, F> {
             | Decision::TokenMade(_)
             | Decision::Planned(_)
             | Decision::Anomaly(_)
-            | Decision::ModelChanged(_) => Ok(()),
+            | Decision::ModelChanged(_)
+            | Decision::ChangeMoved(_)
+            | Decision::VoteCast(_)
+            | Decision::AuthoritySet(_) => Ok(()),
         };
         if let Err(what) = checked {
             self.report.fault(Some(number), what);

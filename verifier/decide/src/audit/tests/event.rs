@@ -106,7 +106,7 @@ fn a_raised_epoch_names_its_finding_and_an_operators_has_a_kind_of_its_own() {
 #[test]
 fn of_everything_else_nothing_is_told() {
     let quiet = [
-        Decision::Genesis(Genesis { root: PublicKey([1; 32]), configuration: Digest::of(&[]) }),
+        Decision::Genesis(Genesis { root: PublicKey([1; 32]), configuration: Digest::of(&[]), authority: None }),
         Decision::Refused(Refused {
             host: Some(host()),
             what: Text::lossy("evidence"),
