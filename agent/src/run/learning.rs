@@ -41,7 +41,8 @@ impl Learning {
         if let Some(working) = self.working.take() {
             working.abort();
         }
-        (self.pin, self.authority, self.why_not) = (None, None, None);
+        // What another enrolment learned is not this one's.
+        *self = Self::default();
         match Pin::load(state, identity.root(), identity.deployment()) {
             Ok(pin) => {
                 self.authority = pin.authority().copied();
@@ -122,7 +123,9 @@ impl Agent {
     /// Begins to learn what a reply says that there is more of, unless that is being done.
     pub(super) fn learn_if_behind(&mut self, told: Option<u64>) {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
-        let Some(pin) = self.learning.pin.take_if(|pin| told.is_some_and(|number| pin.is_behind(number))) else { return };
+        let Some(pin) = self.learning.pin.take_if(|pin| told.is_some_and(|number| pin.is_behind(number))) else {
+            return;
+        };
         let (client, host) = (exchange.client.clone(), exchange.identity.host());
         let done = self.learning.done.clone();
         self.learning.working = Some(tokio::spawn(async move {

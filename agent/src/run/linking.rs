@@ -184,15 +184,17 @@ impl Agent {
 
     /// The TPM is open: is this host enrolled with the key that it holds?
     fn settle(&mut self, tpm: TpmHandle, facts: &TpmIdentity, now_ms: u64) {
-        let found = Identity::load(&self.state, clock::unix_ms()).map_err(|error| in_a_line(&error)).and_then(|identity| {
-            let Some(identity) = identity else { return Ok(None) };
-            self.linking.claim = Some(identity.host());
-            if identity.ak_name() != facts.ak_name {
-                return Err("the TPM holds another attestation key than the one that was enrolled".to_owned());
-            }
-            let chain = Chain::load(&self.state, identity.deployment(), identity.host()).map_err(|e| in_a_line(&e))?;
-            Ok(Some((identity, chain)))
-        });
+        let found =
+            Identity::load(&self.state, clock::unix_ms()).map_err(|error| in_a_line(&error)).and_then(|identity| {
+                let Some(identity) = identity else { return Ok(None) };
+                self.linking.claim = Some(identity.host());
+                if identity.ak_name() != facts.ak_name {
+                    return Err("the TPM holds another attestation key than the one that was enrolled".to_owned());
+                }
+                let chain =
+                    Chain::load(&self.state, identity.deployment(), identity.host()).map_err(|e| in_a_line(&e))?;
+                Ok(Some((identity, chain)))
+            });
         self.linking.stage = Stage::Open { tpm: tpm.clone() };
         self.schedule.begin(now_ms);
         match found {
@@ -209,7 +211,8 @@ impl Agent {
         self.enrolment = Some(Enrolment { deployment, epoch, is_new });
         let timeout = Duration::from_millis(self.config.verifier_timeout_ms);
         let made = TlsIdentity::open(&self.state).map_err(|error| in_a_line(&error)).and_then(|tls| {
-            let client = tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| in_a_line(&error))?;
+            let client =
+                tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| in_a_line(&error))?;
             Ok((tls.spki(), client))
         });
         let (tls_key, client) = match made {

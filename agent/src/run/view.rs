@@ -6,7 +6,9 @@ use std::time::Duration;
 use quotary_common::id::PlanId;
 use quotary_common::plan::{ShapedControl, Target};
 use quotary_common::quorum::authority::Authority;
-use quotary_common::wire::{self, PinnedAuthority, PlanNotFollowed, ShapedControlView, ShapedTarget, UnsupportedControl};
+use quotary_common::wire::{
+    self, PinnedAuthority, PlanNotFollowed, ShapedControlView, ShapedTarget, UnsupportedControl,
+};
 
 use crate::shape::TargetView;
 use crate::shape::controller::{ControlState, Standing, Value};

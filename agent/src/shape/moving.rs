@@ -100,7 +100,9 @@ impl Shaper {
                 Override::None => {}
                 Override::Runtime if plan.checked().plan().overrides => {}
                 Override::Runtime => {
-                    return Err(format!("an administrator has set {control} of {target}: draft it with --override").into());
+                    return Err(
+                        format!("an administrator has set {control} of {target}: draft it with --override").into()
+                    );
                 }
                 Override::Persistent => {
                     return Err(format!(

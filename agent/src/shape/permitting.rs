@@ -68,7 +68,8 @@ impl Shaper {
         let targets: Vec<Target> = self.live.keys().cloned().collect();
         for target in targets {
             let Some(live) = self.live.get(&target) else { continue };
-            let again = given.get(&target).map(VerifiedPlan::checked).filter(|plan| plan.plan().id == live.plan).cloned();
+            let again =
+                given.get(&target).map(VerifiedPlan::checked).filter(|plan| plan.plan().id == live.plan).cloned();
             let Some(plan) = again.clone().or_else(|| live.following.clone()) else { continue };
             let (place, present) = (live.place.clone(), present_of(live));
             let seen = self.seen(&plan, &place, present, from_its_line(&plan));
