@@ -145,15 +145,21 @@ impl Judge {
         if is_known {
             return Ok(());
         }
+        let looked_at_ms = self.looked_at_ms(bytes);
         let kept = self.kept.as_mut().map_err(|why| Objection::Lacking(why.clone()))?;
         if kept.is_superseded(decision.change()) {
             return Err(Objection::Superseded(policy()));
         }
-        let looked_at_ms = self.looked.get(&Digest::of(&[bytes])).map_or(now_ms, |looked| looked.at_ms);
+        let looked_at_ms = looked_at_ms.unwrap_or(now_ms);
         let keep = kept.keep(bytes, &decision, pin, looked_at_ms);
         keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
         tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
         Ok(())
+    }
+
+    /// When a decision was verified that is not kept, Unix ms.
+    pub(super) fn looked_at_ms(&self, bytes: &[u8]) -> Option<u64> {
+        self.looked.get(&Digest::of(&[bytes])).map(|looked| looked.at_ms)
     }
 
     fn without_decision(

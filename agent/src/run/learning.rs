@@ -143,3 +143,39 @@ impl Agent {
         }
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::authority::tests::fixture::{World, deployment, state};
+    use crate::enforce::tests::root_key;
+
+    fn pin(state: &StateDir) -> Pin {
+        Pin::load(state.clone(), root_key().public(), deployment()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_is_believed_and_what_failed_is_told_until_it_is_mended() {
+        let (_temp, state) = state();
+        let mut learning = Learning { pin: Some(pin(&state)), ..Learning::default() };
+        assert_eq!((learning.lack(), learning.why_not()), (Lack::Nothing, None));
+        let away = learning.pin.take().unwrap();
+        learning.working = Some(tokio::spawn(async {}));
+        assert_eq!(learning.lack(), Lack::Asking);
+        assert!(!learning.take_up((Some(away), Err(LearnError::Other(3)))));
+        let why = learning.why_not().unwrap();
+        assert!(why.contains("another authority 3"), "{why}");
+        assert_eq!((learning.lack(), learning.pinned()), (Lack::Because(why), None));
+        let mut learned = learning.pin.take().unwrap();
+        // While it is tried again it has failed still: who asks is told that.
+        learning.working = Some(tokio::spawn(async {}));
+        assert!(matches!(learning.lack(), Lack::Because(_)));
+        learned.advance(World::new().pin()).unwrap();
+        assert!(learning.take_up((Some(learned), Ok(()))));
+        assert_eq!((learning.lack(), learning.pinned()), (Lack::Nothing, Some(&World::new().pin())));
+        let same = learning.pin.take();
+        assert!(!learning.take_up((same, Ok(()))), "nothing new");
+        learning.stop().await;
+    }
+}

@@ -269,3 +269,23 @@ fn a_plan_of_another_host_or_deployment_is_never_taken_for_ours() {
     assert_ne!(other.plan().host, host());
     assert!(judge.permits(&other, &web(), EFFECTIVE).is_err());
 }
+
+#[test]
+fn a_decision_is_not_verified_again_with_every_look_and_is_when_who_decides_has_moved_on() {
+    let (_temp, state) = state();
+    let next = World::of(1, &["alice", "bob", "carol", "dave"]);
+    let newer = plan(Some(next.decision(|_| ())), MEMORY, 512 * MIB, |_| ());
+    let mut judge = judge(&state, World::new().trust(), &[&newer], NOW);
+    let looked_at = |judge: &mut Judge, now_ms| {
+        let _ = judge.permits(&newer, &web(), now_ms);
+        judge.looked_at_ms(newer.plan().decision.as_deref().unwrap())
+    };
+    assert_eq!(looked_at(&mut judge, NOW), Some(NOW));
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS - 1), Some(NOW));
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS), Some(NOW + MINUTE_MS));
+    judge.given(next.trust(), [&newer].into_iter(), NOW + MINUTE_MS + 1);
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS + 1), Some(NOW + MINUTE_MS + 1));
+    assert!(judge.permits(&newer, &web(), NOW + MINUTE_MS + 1).is_ok());
+    judge.given(next.trust(), std::iter::empty(), NOW + 2 * MINUTE_MS);
+    assert_eq!(judge.looked_at_ms(newer.plan().decision.as_deref().unwrap()), None, "what nobody gives is forgotten");
+}
