@@ -144,8 +144,7 @@ fn begin_store(plan: &Plan, root: &SigningKey, secret: &[u8; 32]) -> Result<(), 
     };
     let leaf =
         |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();
-    let genesis =
-        Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration, authority: None });
+    let genesis = Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration, authority: None });
     let made = Decision::TokenMade(TokenMade {
         token: record.id,
         what: Text::lossy("operator"),
