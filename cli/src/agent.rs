@@ -62,7 +62,7 @@ fn facts(view: &AgentView) -> Facts {
         facts.add("unsupported", format!("{}: {}", control.name(), present::clean(why)));
     }
     if let Some(PinnedAuthority { number, roster, rules }) = &view.authority {
-        facts.add("authority", format!("{number}, roster {roster}, rules {rules}"));
+        facts.add("authority", format!("{number}, roster {}, rules {}", roster.hex(), rules.hex()));
     }
     if let Some(why) = &view.authority_why_not {
         facts.add("authority lacks", present::clean(why).to_string());

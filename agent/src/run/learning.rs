@@ -98,7 +98,7 @@ impl Learning {
         if before != self.authority
             && let Some(Authority { number, roster, rules, .. }) = &self.authority
         {
-            tracing::info!(number, %roster, %rules, "who decides about policies is pinned");
+            tracing::info!(number, roster = roster.hex(), rules = rules.hex(), "who decides about policies is pinned");
         }
         before != self.authority
     }
