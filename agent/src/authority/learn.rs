@@ -1,8 +1,8 @@
 //! Asks the verifier who decides, holds its answer against the deployment's root, and pins it.
 
-use quotary_client::Client;
+use quotary_client::{Client, ClientError};
 use quotary_common::id::HostId;
-use quotary_common::wire::{AskAuthority, Nothing};
+use quotary_common::wire::{AskAuthority, AuthorityReply, Nothing};
 
 use super::{LearnError, Pin, Walk};
 use crate::clock;
@@ -13,8 +13,24 @@ use crate::clock;
 /// # Errors
 /// [`LearnError`] naming the step; what held before it is pinned all the same.
 pub async fn learn(client: &Client, host: &HostId, pin: Pin) -> (Option<Pin>, Result<(), LearnError>) {
+    let ask = |after: Option<u64>| {
+        let (client, host) = (client.clone(), host.hex());
+        let after = after.map(|number| number.to_string()).unwrap_or_default();
+        async move { client.call::<AskAuthority>(&[&host, &after], &Nothing {}).await }
+    };
+    learn_by(ask, pin).await
+}
+
+/// As [`learn`], by whoever answers.
+pub(super) async fn learn_by<Asked>(
+    ask: impl Fn(Option<u64>) -> Asked,
+    pin: Pin,
+) -> (Option<Pin>, Result<(), LearnError>)
+where
+    Asked: Future<Output = Result<AuthorityReply, ClientError>>,
+{
     let mut walk = Walk::from(pin.authority().copied(), *pin.root(), *pin.deployment());
-    let walked = walk_on(client, host, &mut walk).await;
+    let walked = walk_on(ask, &mut walk).await;
     let kept = tokio::task::spawn_blocking(move || {
         let mut pin = pin;
         let kept = walk.at().map_or(Ok(()), |at| pin.advance(at));
@@ -26,11 +42,12 @@ pub async fn learn(client: &Client, host: &HostId, pin: Pin) -> (Option<Pin>, Re
     }
 }
 
-async fn walk_on(client: &Client, host: &HostId, walk: &mut Walk) -> Result<(), LearnError> {
-    let host = host.hex();
+async fn walk_on<Asked>(ask: impl Fn(Option<u64>) -> Asked, walk: &mut Walk) -> Result<(), LearnError>
+where
+    Asked: Future<Output = Result<AuthorityReply, ClientError>>,
+{
     loop {
-        let after = walk.after().map(|number| number.to_string()).unwrap_or_default();
-        let reply = client.call::<AskAuthority>(&[&host, &after], &Nothing {}).await?;
+        let reply = ask(walk.after()).await?;
         // Signatures of many people: not on the thread that everything else runs on.
         let mut own = walk.clone();
         let taken = tokio::task::spawn_blocking(move || {

@@ -5,8 +5,9 @@ use quotary_common::quorum::authority::Authority;
 use quotary_common::sign::SigningKey;
 use quotary_common::wire::{AuthorityReply, Base64};
 
-use super::fixture::{NOW, World, deployment};
-use crate::authority::{LearnError, Walk};
+use super::fixture::{NOW, World, deployment, refuse_writes, state};
+use crate::authority::learn::learn_by;
+use crate::authority::{AuthorityError, LearnError, PIN_FILE, Pin, Walk};
 use crate::enforce::tests::root_key;
 
 /// Three rosters, one after the other.
@@ -121,4 +122,31 @@ fn the_root_may_begin_anew_above_what_is_pinned_and_nowhere_else() {
     let beside = Authority { number: 1, ..anew };
     let refused = self::walk(Some(second.pin())).take(&page(&beside, &root_key(), 1, &[]), NOW);
     assert!(matches!(refused, Err(LearnError::Other(1))));
+}
+
+#[tokio::test]
+async fn what_is_learned_is_pinned_page_by_page_as_far_as_it_holds_and_once_it_is_on_the_disk() {
+    let (_temp, state) = state();
+    let load = || Pin::load(state.clone(), root_key().public(), deployment()).unwrap();
+    let (links, [_, second, third]) = (links(), worlds());
+    // One link a page; the verifier breaks off after the first, then is whole.
+    let ask = |shown: usize| {
+        let links = links.clone();
+        move |after: Option<u64>| {
+            let from = usize::try_from(after.unwrap_or(0)).unwrap();
+            let page = honest(2, &links[..shown][from.min(shown)..shown.min(from + 1)]);
+            async move { Ok(page) }
+        }
+    };
+    refuse_writes(&state, PIN_FILE, true);
+    let (pin, outcome) = learn_by(ask(2), load()).await;
+    assert!(matches!(outcome, Err(LearnError::Keep(AuthorityError::Pin(_)))), "{outcome:?}");
+    assert_eq!((pin.unwrap().authority(), load().authority()), (None, None), "nothing is believed that is not kept");
+    refuse_writes(&state, PIN_FILE, false);
+    let (_, outcome) = learn_by(ask(1), load()).await;
+    assert!(matches!(outcome, Err(LearnError::Short { said: 2, shown: 1 })), "{outcome:?}");
+    assert_eq!(load().authority(), Some(&second.pin()));
+    let (pin, outcome) = learn_by(ask(2), load()).await;
+    outcome.unwrap();
+    assert_eq!((pin.unwrap().authority(), load().authority()), (Some(&third.pin()), Some(&third.pin())));
 }
