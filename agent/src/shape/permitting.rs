@@ -128,10 +128,14 @@ fn present_of(live: &Live) -> BTreeMap<ShapedControl, u64> {
     controls.filter_map(|one| Some((one.control, value(one.present)?))).collect()
 }
 
-/// Where a plan's first step begins: at what is there, but for what rounding in the kernel makes of it.
+/// Where a plan's first step begins: at what is there, but for what rounding in the kernel makes of it. Going back to more
+/// than is there takes no time: a slew is there for what tightens.
 fn from_present(plan: &CheckedPlan, present: &BTreeMap<ShapedControl, u64>) -> BTreeMap<ShapedControl, u64> {
     let first = first_setpoints(plan).filter_map(|(control, first)| {
         let stands = *present.get(&control)?;
+        if control.is_tighter_when_less() && first >= stands {
+            return Some((control, first));
+        }
         let slack = slack(control, stands);
         Some((control, first.clamp(stands.saturating_sub(slack), stands.saturating_add(slack))))
     });

@@ -1,7 +1,8 @@
 //! Plans of policies: they move what people decided, and nothing else.
 
+use quotary_common::cbor::Bounded;
 use quotary_common::envelope::{CgroupPath, EventKind, Mode, Name};
-use quotary_common::plan::{Plan, Target, VerifiedPlan};
+use quotary_common::plan::{Course, Plan, Setpoint, Target, VerifiedPlan};
 use quotary_common::quorum::covers::Reach;
 
 use super::{BOOT, Host, ShapedControl, Value, kinds, one};
@@ -175,18 +176,16 @@ fn a_refused_plan_does_not_end_the_one_that_it_would_take_the_place_of() {
 #[test]
 fn a_first_step_is_held_against_where_the_control_stands_and_not_against_rounding() {
     const MEMORY: ShapedControl = ShapedControl::MemoryHigh;
-    // From one gigabyte to half of it in a minute, and no faster.
-    let slew = || World::new().decision(|change| change.slew.memory_bytes = Some(512 * MIB / 60 + 1));
-    for (stands, begins) in [(1_024 * MIB, true), (1_024 * MIB + 65_536, true), (4_096 * MIB, false)] {
+    let slew = || World::new().decision(|change| change.slew.memory_bytes = Some(10 * MIB));
+    // 24 megabytes in five seconds are slow enough, some thousands are not, and more than there is may be at once.
+    for (stands, begins) in [(1_024 * MIB, true), (1_050 * MIB + 65_536, true), (4_096 * MIB, false), (300 * MIB, true)]
+    {
         let mut host = Host::new(Mode::Enforce);
         host.fake.set("web.service", MEMORY, Value::Value(stands));
         let plan = plan(&host, 1, 50, |plan| {
-            let mut courses = plan.courses.clone().into_vec();
-            let at_ms = plan.effective_at_ms;
-            let setpoints = vec![quotary_common::plan::Setpoint { at_ms, value: 512 * MIB }];
-            let setpoints = quotary_common::cbor::Bounded::new(setpoints).unwrap();
-            courses[0] = quotary_common::plan::Course { control: MEMORY, setpoints };
-            plan.courses = quotary_common::cbor::Bounded::new(courses).unwrap();
+            let points = [(plan.starts_at_ms + 5_000, 1_000 * MIB), (plan.effective_at_ms, 512 * MIB)];
+            let setpoints = Bounded::new(points.map(|(at_ms, value)| Setpoint { at_ms, value }).into()).unwrap();
+            plan.courses = Bounded::new(vec![Course { control: MEMORY, setpoints }]).unwrap();
             plan.decision = Some(slew());
         });
         give(&mut host, World::new().trust(), vec![plan]);
