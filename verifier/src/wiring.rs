@@ -18,7 +18,7 @@ use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Config, Times};
 use crate::core::{
-    AuditLog, EventLog, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
+    AuditLog, EventLog, Ground, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
 };
 use crate::keyring::{self, KeyringError};
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
@@ -79,13 +79,14 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let (contest, forecasts) = (Contest::default(), Forecasts::default());
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
-    let zone_rules = Arc::new(config.zones);
+    let (zone_rules, rules) = (Arc::new(config.zones), Arc::new(config.rules.clone()));
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
-        rules: config.rules.clone(),
+        ground: Ground { rules: Arc::clone(&rules), zones: Arc::clone(&zone_rules), forecasts: forecasts.clone() },
+        rules: Arc::clone(&rules),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),

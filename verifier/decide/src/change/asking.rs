@@ -23,7 +23,7 @@ impl Book {
     /// `malformed` with the document's faults; `change` with what stands against it; `not-found` for what it would revoke; `busy` when too
     /// many changes are open.
     pub fn propose(&mut self, asked: &Asked<'_>, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
-        let is_open = |kept: &&Kept| !kept.record.state.is_over() && kept.record.state != State::InForce;
+        let is_open = |kept: &&Arc<Kept>| !kept.record.state.is_over() && kept.record.state != State::InForce;
         let open = self.changes.values().filter(is_open).count();
         if open >= OPEN_MAX {
             return Err(Refusal::new(Reason::Busy, format!("{open} changes are open already: decide on some first")));
@@ -49,7 +49,7 @@ impl Book {
             outcome: None,
             before: None,
         };
-        self.changes.insert(asked.id, kept);
+        self.changes.insert(asked.id, Arc::new(kept));
         Ok(self.drive(asked.id, follows, world))
     }
 
@@ -63,7 +63,7 @@ impl Book {
         let made = self.make(asked, &requester, world)?;
         let governing = self.decides()?;
         let (roster, rules) = (Arc::clone(governing.roster()), Arc::clone(governing.rules()));
-        let kept = self.changes.get_mut(&id).ok_or_else(|| super::book::no_change(&id.to_string()))?;
+        let kept = self.change_mut(&id)?;
         let (old, new) = (kept.text.change(), made.text.change());
         if (old.kind, &old.name, old.way) != (new.kind, &new.name, new.way) {
             return Err(refuse("an edit is for the same policy, in the same way: propose another change"));
@@ -87,7 +87,7 @@ impl Book {
         checked: CheckedVote,
         world: &World<'_>,
     ) -> Result<Vec<Effect>, Refusal> {
-        let kept = self.changes.get_mut(&id).ok_or_else(|| super::book::no_change(&id.to_string()))?;
+        let kept = self.change_mut(&id)?;
         match kept.ballot.would(&vote) {
             Cast::Again => return Ok(Vec::new()),
             Cast::Full => return Err(Refusal::new(Reason::Busy, "so many people have voted on this text already")),
@@ -116,7 +116,7 @@ impl Book {
         checked: CheckedVote,
         world: &World<'_>,
     ) -> Result<Vec<Effect>, Refusal> {
-        let kept = self.changes.get_mut(&id).ok_or_else(|| super::book::no_change(&id.to_string()))?;
+        let kept = self.change_mut(&id)?;
         let was_in_force = matches!(kept.record.state, State::InForce | State::Revoked);
         if kept.record.times.emergency.is_none() || !was_in_force {
             return Err(refuse("only an emergency that was in force is reviewed"));

@@ -38,7 +38,7 @@ pub struct InForce {
     /// It.
     pub policy: Arc<Policy>,
     /// Its document, byte for byte.
-    pub text: String,
+    pub text: Arc<str>,
     /// The change that put it in force.
     pub change: ChangeId,
     /// Since when, Unix ms.
@@ -132,18 +132,19 @@ pub enum Effect {
 }
 
 /// Policies, changes, and who decides.
+/// A copy shares what both have: readers hold one for each commit.
 #[derive(Debug, Clone, Default)]
 pub struct Book {
-    pub(super) governing: Option<Governing>,
+    pub(super) governing: Option<Arc<Governing>>,
     pub(super) policies: BTreeMap<Name, InForce>,
-    pub(super) map: PolicyResourceMap,
-    pub(super) changes: BTreeMap<ChangeId, Kept>,
+    pub(super) map: Arc<PolicyResourceMap>,
+    pub(super) changes: BTreeMap<ChangeId, Arc<Kept>>,
 }
 
 impl Book {
     /// Who decides; `None` before a roster was ever put in force.
     pub fn governing(&self) -> Option<&Governing> {
-        self.governing.as_ref()
+        self.governing.as_deref()
     }
     /// The policies in force, by name.
     pub fn policies(&self) -> &BTreeMap<Name, InForce> {
@@ -154,7 +155,7 @@ impl Book {
         &self.map
     }
     /// The changes that are kept.
-    pub fn changes(&self) -> &BTreeMap<ChangeId, Kept> {
+    pub fn changes(&self) -> &BTreeMap<ChangeId, Arc<Kept>> {
         &self.changes
     }
     /// One change.
@@ -162,7 +163,11 @@ impl Book {
     /// # Errors
     /// `not-found`.
     pub fn change(&self, id: &ChangeId) -> Result<&Kept, Refusal> {
-        self.changes.get(id).ok_or_else(|| no_change(&id.to_string()))
+        self.changes.get(id).map(|kept| &**kept).ok_or_else(|| no_change(&id.to_string()))
+    }
+
+    pub(super) fn change_mut(&mut self, id: &ChangeId) -> Result<&mut Kept, Refusal> {
+        self.changes.get_mut(id).map(Arc::make_mut).ok_or_else(|| no_change(&id.to_string()))
     }
 
     /// The rosters whose keys may sign a change's votes: that in force, and the one that it would put in force.
@@ -182,18 +187,18 @@ impl Book {
         if self.governing.is_some() {
             return Err(refuse("a roster is in force already: propose another one as a change"));
         }
-        self.governing = Some(governing);
+        self.governing = Some(Arc::new(governing));
         Ok(())
     }
 
     pub(super) fn decides(&self) -> Result<&Governing, Refusal> {
-        self.governing.as_ref().ok_or_else(|| {
+        self.governing.as_deref().ok_or_else(|| {
             refuse("nobody can decide yet: `quotary-verifier authority` puts the first roster and rules in force")
         })
     }
 
     pub(super) fn map_anew(&mut self) {
-        self.map = PolicyResourceMap::new(self.policies.values().map(|one| Arc::clone(&one.policy)));
+        self.map = Arc::new(PolicyResourceMap::new(self.policies.values().map(|one| Arc::clone(&one.policy))));
     }
 }
 

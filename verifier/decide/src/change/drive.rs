@@ -18,7 +18,7 @@ impl Book {
     /// Whether time alone moves any change now: then a [`World`] is worth making.
     pub fn is_due(&self, now_ms: u64) -> bool {
         let follows = |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, more)| !more.is_empty());
-        self.changes.values().any(follows)
+        self.changes.values().any(|kept| follows(kept))
     }
 
     /// Time goes by.
@@ -42,7 +42,7 @@ impl Book {
 
     /// One step of a change's life, with all that follows.
     pub(super) fn step(&mut self, id: ChangeId, input: Input, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
-        let kept = self.changes.get_mut(&id).ok_or_else(|| super::book::no_change(&id.to_string()))?;
+        let kept = self.change_mut(&id)?;
         let (record, follows) = life::step(&kept.record, input, world.now_ms).map_err(|fault| fault_of(&fault))?;
         kept.record = record;
         Ok(self.drive(id, follows, world))
@@ -59,7 +59,7 @@ impl Book {
                 Follows::Leaf(state, why) => effects.extend(self.moved(id, state, why).map(Effect::Leaf)),
                 Follows::Ask(ask) => {
                     if let Some((record, more)) = self.ask(id, ask, world) {
-                        if let Some(kept) = self.changes.get_mut(&id) {
+                        if let Ok(kept) = self.change_mut(&id) {
                             kept.record = record;
                         }
                         todo.extend(more);
@@ -95,7 +95,7 @@ impl Book {
         let travels = approved_at_ms.filter(|_| outcome.is_approved());
         let decision = travels.and_then(|approved_at_ms| self.decision(kept, &outcome, approved_at_ms));
         let (decided, text) = (outcome.decided.clone(), kept.record.text);
-        let kept = self.changes.get_mut(&id)?;
+        let kept = self.change_mut(&id).ok()?;
         kept.decision = decision.or_else(|| kept.decision.take());
         kept.outcome = Some(outcome);
         life::step(&kept.record, Input::Decided { ask, text, decided }, world.now_ms).ok()
@@ -116,7 +116,7 @@ impl Book {
         let case = Case::new(&kept.text, &kept.checked, under, kept.proposed.as_ref(), (moment, now_ms)).ok()?;
         let is_overdue = |other: &Kept| other.record.reviewed == Some(Reviewed::Overdue);
         let is_barred =
-            kept.text.change().way == Way::BreakGlass && self.changes.values().any(is_overdue);
+            kept.text.change().way == Way::BreakGlass && self.changes.values().any(|other| is_overdue(other));
         Some(case.with_base(BaseNow::Is(self.base_of(kept))).with_break_glass_barred(is_barred))
     }
 
@@ -149,7 +149,7 @@ impl Book {
         let mut effects = Vec::new();
         if kind.is_of_authority() {
             let decision = kept.decision.clone().unwrap_or_default();
-            let governing = self.governing.as_mut();
+            let governing = self.governing.as_mut().map(Arc::make_mut);
             let advanced =
                 governing.map(|governing| governing.advance(kind, document.as_bytes(), decision, world.now_ms));
             match advanced {
@@ -165,8 +165,8 @@ impl Book {
             // It was read when it was proposed; what is in force is read from the bytes that were signed.
             let put = match policy::read(document.as_bytes(), None) {
                 Ok(policy) if kind != Kind::RevokePolicy => {
-                    let policy = Arc::new(policy);
-                    Some(InForce { policy, text: document, change: id, since_ms: world.now_ms })
+                    let (policy, text) = (Arc::new(policy), document.into());
+                    Some(InForce { policy, text, change: id, since_ms: world.now_ms })
                 }
                 _ => None,
             };
@@ -174,7 +174,7 @@ impl Book {
                 Some(held) => self.policies.insert(name.clone(), held),
                 None => self.policies.remove(&name),
             };
-            if let Some(kept) = self.changes.get_mut(&id) {
+            if let Ok(kept) = self.change_mut(&id) {
                 kept.before = before;
             }
             self.map_anew();
@@ -186,7 +186,7 @@ impl Book {
 
     /// An emergency is over: what held before it holds again, unless another change has come since.
     fn put_back(&mut self, id: ChangeId) -> Vec<Effect> {
-        let Some(kept) = self.changes.get_mut(&id) else { return Vec::new() };
+        let Ok(kept) = self.change_mut(&id) else { return Vec::new() };
         let name = Name::lossy(kept.record.name.as_str());
         let before = kept.before.take();
         let is_own = match kept.record.kind {

@@ -96,7 +96,7 @@ impl Book {
     /// # Errors
     /// [`RowFault`].
     pub fn from_rows(rows: Rows, row_bytes_max: usize) -> Result<Self, RowFault> {
-        let mut book = Self { governing: rows.governing, ..Self::default() };
+        let mut book = Self { governing: rows.governing.map(Arc::new), ..Self::default() };
         for row in rows.policies {
             let held = in_force(&row, row_bytes_max)?;
             book.policies.insert(held.policy.name.clone(), held);
@@ -104,8 +104,8 @@ impl Book {
         book.map_anew();
         let mut cache = SignatureCache::default();
         for (id, row) in rows.changes {
-            let kept = kept(&row, row_bytes_max, (book.governing.as_ref(), &mut cache))?;
-            book.changes.insert(id, kept);
+            let kept = kept(&row, row_bytes_max, (book.governing.as_deref(), &mut cache))?;
+            book.changes.insert(id, Arc::new(kept));
         }
         Ok(book)
     }
@@ -137,7 +137,7 @@ impl Book {
 fn policy_row(held: &InForce) -> Option<Vec<u8>> {
     Some(cbor::to_bytes(&PolicyRow {
         version: Version,
-        document: DocumentBytes::new(held.text.clone().into_bytes())?,
+        document: DocumentBytes::new(held.text.as_bytes().to_vec())?,
         change: held.change,
         since_ms: held.since_ms,
     }))
@@ -146,7 +146,7 @@ fn policy_row(held: &InForce) -> Option<Vec<u8>> {
 fn in_force(row: &[u8], row_bytes_max: usize) -> Result<InForce, RowFault> {
     let row: PolicyRow = cbor::from_bytes(row, row_bytes_max)?;
     let policy = Arc::new(read(&row.document, None).map_err(RowFault::Document)?);
-    let text = String::from_utf8_lossy(&row.document).into_owned();
+    let text = String::from_utf8_lossy(&row.document).into();
     Ok(InForce { policy, text, change: row.change, since_ms: row.since_ms })
 }
 

@@ -15,6 +15,7 @@ mod impact;
 pub mod life;
 mod map;
 mod read;
+mod running;
 mod select;
 mod standing;
 #[cfg(test)]
@@ -30,5 +31,6 @@ pub use document::{DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Term
 pub use impact::*;
 pub use map::{Candidate, Holding, PolicyResourceMap, Tie};
 pub use read::{Catalogue, read};
+pub use running::{Runs, runs_of, units_of};
 pub use select::{HostFacts, Place, Selector, Specificity};
 pub use standing::{Held, Standing, Unit};
