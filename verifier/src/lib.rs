@@ -27,6 +27,7 @@ pub mod config;
 pub mod core;
 pub mod init;
 pub mod keyring;
+pub mod planner;
 pub mod predict;
 pub mod service;
 pub mod store;

@@ -15,7 +15,7 @@ use quotary_common::reason::{Reason, Refusal};
 use super::governing::Governing;
 use crate::allocate;
 use crate::policy::life::{Notice, Record, State};
-use crate::policy::{Catalogue, Policy, PolicyResourceMap, Standing};
+use crate::policy::{Catalogue, Edit, Policy, PolicyResourceMap, Shaping, Standing};
 
 /// What a change is held against when it is looked at: all of it the verifier's own.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +70,17 @@ impl Kept {
     /// The text that is signed.
     pub fn text(&self) -> &ChangeText {
         &self.text
+    }
+    /// What it does to the policies in force; `None` for roster and rules.
+    pub fn edit(&self) -> Option<Edit> {
+        super::drive::edit_of(self)
+    }
+    /// How limits move with it: as its document says, or the one that it would revoke.
+    pub fn shaping(&self, book: &Book) -> Shaping {
+        let name = Name::lossy(self.record.name.as_str());
+        let of_book = || book.policies.get(&name).map(|held| held.policy.shaping.clone());
+        let own = self.edit().and_then(|edit| edit.puts().map(|policy| policy.shaping.clone()));
+        own.or_else(of_book).unwrap_or_default()
     }
     /// Every vote that came, for earlier texts too.
     pub fn ballot(&self) -> &Ballot {

@@ -63,6 +63,7 @@ pub fn units_of(
             application: rule.application.clone(),
             tenant: rule.tenant.clone(),
             host: host.id,
+            cgroup: runs.cgroup.clone(),
             target,
             granted: runs.grant.and_then(|grant| granted.get(&grant).copied()).unwrap_or_default(),
             usage: runs.usage,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
-use quotary_common::plan::{CheckedPlan, Course, ShapedControl, Target};
+use quotary_common::plan::{CheckedPlan, Course, Setpoint, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::{resource_of, weight_of};
 use quotary_common::reason::Refusal;
@@ -14,7 +15,7 @@ use quotary_common::units::{ResourceKind, Resources};
 use super::frame::Frame;
 use super::phase::{Demand, PhasedPlan, Refused, Transition, phase};
 use super::record::PlanRecord;
-use crate::policy::{Edit, Holding, PolicyResourceMap, Shaping, Standing, Unit};
+use crate::policy::{Edit, Holding, Place, PolicyResourceMap, Shaping, Standing, Unit};
 use crate::registry::Host;
 
 /// Setpoints of a course where the policy does not say how fine it is to be.
@@ -125,6 +126,54 @@ pub fn plans_of_late(wanted: &Wanted<'_>, scene: &Scene<'_>, is_planned: impl Fn
         }
     }
     out
+}
+
+/// The way back of a plan whose change was taken back: from where it stands to what was before, by its own decision, and so until the
+/// effective time that it was made for. `None` where nothing was before, or the host does not take it: then the plan just ends.
+pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Option<CheckedPlan> {
+    let plan = running.plan();
+    let unit = scene.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target)?;
+    let now = scene.hosts.get(&plan.host)?;
+    takes(now.host, &plan.target, scene.now_ms).ok()?;
+    let place = |map: &PolicyResourceMap| {
+        let host = scene.standing.hosts.get(&unit.host)?;
+        map.holding(&Place { application: &unit.application, tenant: &unit.tenant, host }).ok().flatten()
+    };
+    let (before, after) = (place(scene.map), place(&edit.applied_to(scene.map)));
+    let moves = moves(before.as_ref(), after.as_ref());
+    let effective_at_ms = plan.effective_at_ms.max(scene.now_ms.saturating_add(LATE_MS));
+    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
+    let courses = plan.courses.iter().map(|course| {
+        let one = moves.iter().find(|one| one.control == course.control)?;
+        let from = now_of(one, unit, Some(running), scene.now_ms)?;
+        let to = now_of(one, unit, None, scene.now_ms)?;
+        // As fast as it came, and then it waits there.
+        let came_in_ms = scene.now_ms.saturating_sub(plan.starts_at_ms).max(1_000).div_ceil(1_000) * 1_000;
+        let back_at_ms = starts_at_ms.saturating_add(came_in_ms);
+        let arrives = (back_at_ms < effective_at_ms && from != to).then_some(Setpoint { at_ms: back_at_ms, value: to });
+        let setpoints = arrives.into_iter().chain([Setpoint { at_ms: effective_at_ms, value: to }]).collect();
+        Some(Course { control: course.control, setpoints: Bounded::truncating(setpoints).0 })
+    });
+    let courses: Option<Vec<Course>> = courses.collect();
+    let last_generation = now.plans.iter().filter(|record| record.plan().target == plan.target);
+    Frame {
+        deployment: scene.deployment,
+        host: plan.host,
+        epoch: now.host.progress.epoch,
+        target: plan.target.clone(),
+        last_generation: last_generation.map(|record| record.plan().generation).max().unwrap_or_default(),
+        starts_at_ms,
+        effective_at_ms,
+        ends_at_ms: plan.ends_at_ms,
+        on_pressure: plan.on_pressure,
+        begin_within_ms: BEGIN_WITHIN_MS,
+        hold_ms_max: plan.hold_ms_max,
+        overrides: plan.overrides,
+        decision: plan.decision.clone(),
+        now_ms: scene.now_ms,
+    }
+    .plan(courses?)
+    .ok()
 }
 
 fn plan_unit(
@@ -307,7 +356,7 @@ fn framed(ways: &[Way], (unit, now): (&Unit, &HostNow<'_>), wanted: &Wanted<'_>,
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
     let courses = ways.iter().map(|way| (way.control, way.phased.setpoints().to_vec())).map(|(control, setpoints)| Course {
         control,
-        setpoints: quotary_common::cbor::Bounded::truncating(setpoints).0,
+        setpoints: Bounded::truncating(setpoints).0,
     });
     let of_target = now.plans.iter().filter(|record| record.plan().target == unit.target);
     let last_generation = of_target.map(|record| record.plan().generation).max().unwrap_or_default();
