@@ -79,14 +79,16 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let (contest, forecasts) = (Contest::default(), Forecasts::default());
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
-    let (zone_rules, rules) = (Arc::new(config.zones), Arc::new(config.rules.clone()));
+    let zone_rules = Arc::new(config.zones);
+    let rules = Arc::new(config.rules.clone());
+    let ground = Ground { rules, zones: Arc::clone(&zone_rules), forecasts: forecasts.clone() };
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
-        ground: Ground { rules: Arc::clone(&rules), zones: Arc::clone(&zone_rules), forecasts: forecasts.clone() },
-        rules: Arc::clone(&rules),
+        ground: ground.clone(),
+        rules: Arc::clone(&ground.rules),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
@@ -137,6 +139,8 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         stop: stop.clone(),
         reader: Mutex::new(app_reader),
         pending: PendingEnrolments::default(),
+        ground: ground.clone(),
+        signatures: Mutex::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     let served_view = Arc::clone(&view);

@@ -8,6 +8,7 @@
 
 mod demand;
 mod look;
+mod preview;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::core::{Ground, HostSnapshot, Place, Queue, View};
 use crate::predict::Feed;
 
 pub use demand::Demands;
+pub(crate) use preview::preview;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
