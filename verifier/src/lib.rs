@@ -22,6 +22,7 @@
 
 pub mod api;
 pub mod args;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod core;

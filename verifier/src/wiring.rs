@@ -21,6 +21,7 @@ use crate::core::{
     AuditLog, EventLog, Ground, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
 };
 use crate::keyring::{self, KeyringError};
+use crate::planner::Planner;
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
@@ -156,7 +157,16 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let beside = run_beside(deliveries, queue, &stop);
+    let planner = Planner {
+        deployment: app.deployment,
+        view: Arc::clone(&app.view),
+        ground,
+        feed: app.feed.clone(),
+        queue: queue.clone(),
+        clock,
+        step_ms: config.timing.forecast_step_ms,
+    };
+    let beside = run_beside(deliveries, planner, queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
     service::ready(&format!("serving {address}"));
@@ -219,10 +229,11 @@ fn forecaster(
 }
 
 /// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
-fn run_beside(deliveries: Vec<Delivery>, queue: Queue, stop: &CancellationToken) -> TaskTracker {
+fn run_beside(deliveries: Vec<Delivery>, planner: Planner, queue: Queue, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     tasks.spawn(service::tell_life(queue.clone(), stop.clone()));
     tasks.spawn(tick(queue, stop.clone()));
+    tasks.spawn(planner.run(stop.clone()));
     for delivery in deliveries {
         tasks.spawn(delivery.run(stop.clone()));
     }
