@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval eval-shaping fuzz model model-test clean
+.PHONY: help packages-needed packages build lint test demo demo-policy vm-test vm-bench bench eval eval-shaping fuzz model model-test clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
