@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use quotary_agent::clock;
-use quotary_common::wire::LocalGrant;
+use quotary_common::wire::{ForecastView, LocalGrant};
 use quotary_tests::world::{Kernel, PATIENCE, Run};
 
 use super::PolicyDemo;
@@ -77,7 +77,26 @@ pub(super) fn start(demo: &mut PolicyDemo) -> Result<Vec<Group>> {
         demo.runs.push(demo.world.start_run(application.name, &run)?);
         groups.push(group_of(demo, host, application)?);
     }
+    forecast(demo, &groups)?;
     Ok(groups)
+}
+
+/// Waits until the verifier knows both from what was attested, and forecasts their memory: plans are made from that.
+fn forecast(demo: &PolicyDemo, groups: &[Group]) -> Result<()> {
+    let mut waiting = demo.tell.waiting("enough history");
+    demo.world.wait("forecasts of both", 2 * PATIENCE, |world| {
+        waiting();
+        let views = world.forecast_views()?;
+        let is_known = |group: &Group| {
+            let is_its = |view: &&ForecastView| {
+                view.resource == "memory_bytes" && view.cgroup.as_deref() == Some(group.cgroup.as_str())
+            };
+            views.iter().find(is_its).is_some_and(|view| view.method == "model")
+        };
+        Ok(groups.iter().all(is_known).then_some(()))
+    })?;
+    demo.tell.show("both are attested, and their demand is forecast by the model");
+    Ok(())
 }
 
 fn group_of(demo: &PolicyDemo, host: usize, application: Application) -> Result<Group> {
