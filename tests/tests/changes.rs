@@ -17,8 +17,7 @@ use quotary_common::wire::{
     OperatorTokenRequest, PreviewChange, ProposeChange, Right, ShowChange, ShowCheckpoint, VoteRequest, WithdrawChange,
 };
 use quotary_tests::host::{DrivenHost, Operator, backend, boottime_ms, reason_of};
-use quotary_tests::people::{Person, roster};
-use quotary_tests::world::{Application, Options, PATIENCE, Timing, World};
+use quotary_tests::world::{Application, KeyKind, Options, PATIENCE, Signer, Timing, World};
 
 const UID: u32 = 23_456;
 const GIB: u64 = 1 << 30;
@@ -34,6 +33,22 @@ fn policy(version: u64, memory_bytes: u64) -> String {
     )
 }
 
+/// A person with keys.
+struct Person {
+    name: &'static str,
+    role: &'static str,
+    keys: Vec<Signer>,
+}
+
+fn roster(people: &[Person]) -> String {
+    let key = |key: &Signer| format!("[[people.keys]]\nkey = \"{}\"\n", key.public());
+    let person = |person: &Person| {
+        let keys: String = person.keys.iter().map(key).collect();
+        format!("[[people]]\nname = \"{}\"\nroles = [\"{}\"]\n{keys}", person.name, person.role)
+    };
+    format!("version = 1\n{}", people.iter().map(person).collect::<String>())
+}
+
 struct Scene {
     world: World,
     operator: Operator,
@@ -46,16 +61,15 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let person = |name, role, keys| Person::new(name, role, keys, directory.path()).unwrap();
-        let people = vec![
-            person("alice", "operator", 1),
-            person("bob", "operator", 2),
-            person("carol", "security", 1),
-        ];
+        let person = |name: &'static str, role: &'static str, count: usize| {
+            let key = |index| Signer::make(directory.path(), &format!("{name}-{index}"), KeyKind::Ed25519).unwrap();
+            Person { name, role, keys: (0..count).map(key).collect() }
+        };
+        let people = vec![person("alice", "operator", 1), person("bob", "operator", 2), person("carol", "security", 1)];
         let options = Options {
             timing: Timing { nonce_ms: 120_000, trust_ms: 200_000, lease_ms: 300_000, ..Timing::QUICK },
             applications: vec![Application::of_uid("web", "shop", UID)],
-            roster: Some((roster(1, &people).unwrap(), RULES.to_owned())),
+            authority: Some((roster(&people), RULES.to_owned())),
             ..Options::quick(0)
         };
         let mut world = World::new(options).unwrap();
@@ -102,12 +116,11 @@ impl Scene {
         let file = self.world.path(&format!("{}.change", change.summary.id));
         std::fs::write(&file, &change.text).unwrap();
         let namespace = format!("quotary-{verb}-v1@{}", change.namespace);
-        let signature = self.person(name).sign(key, &namespace, &file).unwrap();
+        let signature = self.person(name).keys[key].sign(&namespace, &file).unwrap();
+        let signature = std::fs::read_to_string(signature).unwrap();
         let request = VoteRequest { verb: verb.to_owned(), signature };
-        let voted = self.as_person("alice").call::<CastVote>(&[&change.summary.id], &request);
-        let runtime = self.world.runtime();
-        // The client's future borrows nothing of the runtime.
-        runtime.block_on(voted).unwrap()
+        let (client, path) = (self.as_person("alice"), [change.summary.id.as_str()]);
+        self.world.runtime().block_on(client.call::<CastVote>(&path, &request)).unwrap()
     }
 
     /// One evidence that says that the service uses memory.

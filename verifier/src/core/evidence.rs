@@ -147,11 +147,15 @@ impl State {
                 .collect();
             outlooks.insert(grant, of_grant);
         }
+        let facts = self.settings.ground.facts(next);
         let asked = Asked {
             envelope: evidence.claims(),
             epoch: next.progress.epoch,
             trusted: next.is_trusted(now_ms),
             outlooks: &outlooks,
+            limits: &|application, tenant| {
+                self.changes.limits_at(&quotary_decide::policy::Place { application, tenant, host: &facts })
+            },
             dwell_ms: timing.resize_dwell_ms,
             now_ms,
         };

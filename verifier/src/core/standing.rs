@@ -80,7 +80,8 @@ impl Ground {
         standing
     }
 
-    fn facts(&self, host: &Host) -> HostFacts {
+    /// What a host is to selectors.
+    pub(crate) fn facts(&self, host: &Host) -> HostFacts {
         let mut facts = HostFacts::new(host.record.host, host.record.capacity);
         facts.labels = host.record.labels.iter().cloned().collect();
         facts.pool = host.progress.zone.clone();

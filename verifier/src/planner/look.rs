@@ -57,13 +57,13 @@ impl Planner {
     /// What a policy in force holds for and has no plan of its; and plans of its that nothing stands behind any more.
     async fn extend(&self, id: ChangeId, kept: &Kept, sight: &Sight) {
         let Some(edit) = kept.edit() else { return };
-        let (ending, planned_for) = self.plans_of_policy(id, &edit, sight);
+        let (ending, planned_for) = self.plans_of_policy(id, edit, sight);
         let shaping = kept.shaping(&sight.book);
         let is_current = sight.book.policies().get(edit.name()).is_some_and(|held| held.change == id);
         let mut plans = Vec::new();
         if is_current && let Some(decision) = kept.decision() {
             let change = kept.text().change();
-            let wanted = Wanted { change, edit: &edit, shaping: &shaping, decision: Some(decision) };
+            let wanted = Wanted { change, edit, shaping: &shaping, decision: Some(decision) };
             let is_planned = |unit: &Unit| planned_for.contains(&(unit.host, unit.target.clone()));
             let late = sight.with_scene(&Demands::default(), |scene| plans_of_late(&wanted, scene, is_planned));
             plans = plans_in(&late);
@@ -122,7 +122,7 @@ impl Planner {
             if is_back || was_in_force {
                 continue;
             }
-            match kept.edit().map(|edit| sight.with_scene(&Demands::default(), |scene| plans_back(&edit, record, scene))) {
+            match kept.edit().map(|edit| sight.with_scene(&Demands::default(), |scene| plans_back(edit, record, scene))) {
                 Some(Some(back)) => plans.push(back),
                 // Nothing limited it before: what it had before Quotary holds again at once.
                 _ => ending.push((plan.host, plan.id)),
@@ -140,7 +140,7 @@ impl Planner {
     fn without_policy(&self, id: ChangeId, kept: &Kept, sight: &Sight) -> Vec<(HostId, PlanId)> {
         let Some(edit) = kept.edit() else { return Vec::new() };
         match sight.book.policies().contains_key(edit.name()) {
-            true => self.plans_of_policy(id, &edit, sight).0,
+            true => self.plans_of_policy(id, edit, sight).0,
             false => {
                 let given = sight.hosts.iter().flat_map(|snapshot| &snapshot.plans);
                 let own = given.filter(|record| record.over().is_none() && record.change() == Some(id));

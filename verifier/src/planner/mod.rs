@@ -73,7 +73,7 @@ impl Sight {
     pub(crate) fn preview(&self, kept: &change::Kept, demands: &Demands) -> Planned {
         let Some(edit) = kept.edit() else { return Planned::default() };
         let shaping = kept.shaping(&self.book);
-        let wanted = Wanted { change: kept.text().change(), edit: &edit, shaping: &shaping, decision: kept.decision() };
+        let wanted = Wanted { change: kept.text().change(), edit, shaping: &shaping, decision: kept.decision() };
         self.with_scene(demands, |scene| plans_of(&wanted, scene))
     }
 }

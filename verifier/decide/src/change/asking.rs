@@ -9,7 +9,7 @@ use quotary_common::quorum::vote::{Ballot, Cast, CheckedVote, Verb, Vote};
 use quotary_common::reason::{Reason, Refusal};
 
 use super::book::{Book, Effect, Kept, World, refuse};
-use super::drive::fault_of;
+use super::drive::{edit_of, fault_of};
 use super::making::{Asked, Made};
 use crate::policy::life::{self, Input, State};
 
@@ -37,6 +37,7 @@ impl Book {
         let begun = life::propose(what, by, text.digest(), times, &escalate_after_ms, world.now_ms);
         let (record, follows) = begun.map_err(|fault| fault_of(&fault))?;
         let kept = Kept {
+            edit: edit_of(&text),
             record,
             text,
             ballot: Ballot::default(),
@@ -73,6 +74,7 @@ impl Book {
         let Made { text, proposed, impact, .. } = made;
         (kept.record, kept.text, kept.proposed, kept.impact) = (record, text, proposed, impact);
         (kept.roster, kept.rules, kept.decision, kept.outcome) = (roster, rules, None, None);
+        kept.edit = edit_of(&kept.text);
         Ok(self.drive(id, follows, world))
     }
 

@@ -13,9 +13,10 @@ use quotary_common::quorum::vote::{Ballot, CheckedVote};
 use quotary_common::reason::{Reason, Refusal};
 
 use super::governing::Governing;
-use crate::allocate;
+use crate::allocate::{self, Limits};
 use crate::policy::life::{Notice, Record, State};
-use crate::policy::{Catalogue, Edit, Policy, PolicyResourceMap, Shaping, Standing};
+use crate::policy::{Catalogue, Edit, Place, Policy, PolicyResourceMap, Shaping, Standing};
+use crate::shape::phase::stricter;
 
 /// What a change is held against when it is looked at: all of it the verifier's own.
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +61,8 @@ pub struct Kept {
     pub(super) outcome: Option<Outcome>,
     /// What its document took the place of, when it was put in force: an emergency gives it back.
     pub(super) before: Option<InForce>,
+    /// What it does to the policies in force, as its text says.
+    pub(super) edit: Option<Edit>,
 }
 
 impl Kept {
@@ -72,14 +75,14 @@ impl Kept {
         &self.text
     }
     /// What it does to the policies in force; `None` for roster and rules.
-    pub fn edit(&self) -> Option<Edit> {
-        super::drive::edit_of(self)
+    pub fn edit(&self) -> Option<&Edit> {
+        self.edit.as_ref()
     }
     /// How limits move with it: as its document says, or the one that it would revoke.
     pub fn shaping(&self, book: &Book) -> Shaping {
         let name = Name::lossy(self.record.name.as_str());
         let of_book = || book.policies.get(&name).map(|held| held.policy.shaping.clone());
-        let own = self.edit().and_then(|edit| edit.puts().map(|policy| policy.shaping.clone()));
+        let own = self.edit.as_ref().and_then(Edit::puts).map(|policy| policy.shaping.clone());
         own.or_else(of_book).unwrap_or_default()
     }
     /// Every vote that came, for earlier texts too.
@@ -149,6 +152,7 @@ pub struct Book {
     pub(super) governing: Option<Arc<Governing>>,
     pub(super) policies: BTreeMap<Name, InForce>,
     pub(super) map: Arc<PolicyResourceMap>,
+    pub(super) coming: Vec<Arc<PolicyResourceMap>>,
     pub(super) changes: BTreeMap<ChangeId, Arc<Kept>>,
 }
 
@@ -206,6 +210,24 @@ impl Book {
         self.governing.as_deref().ok_or_else(|| {
             refuse("nobody can decide yet: `quotary-verifier authority` puts the first roster and rules in force")
         })
+    }
+
+    /// What policies allow at a place: those in force, and with what is approved or moving.
+    pub fn limits_at(&self, place: &Place<'_>) -> Limits {
+        let limit = |map: &PolicyResourceMap| {
+            let holding = map.holding(place).ok().flatten();
+            holding.map(|holding| holding.limit).unwrap_or_default()
+        };
+        let now = limit(&self.map);
+        let coming = self.coming.iter().fold(now, |coming, map| stricter(&coming, &limit(map)));
+        Limits { now, coming }
+    }
+
+    /// The policies as each change that is approved or moving would make them.
+    pub(super) fn come_anew(&mut self) {
+        let under_way = |kept: &&Arc<Kept>| matches!(kept.record.state, State::Approved | State::Shaping);
+        let edits = self.changes.values().filter(under_way).filter_map(|kept| kept.edit.as_ref());
+        self.coming = edits.map(|edit| Arc::new(edit.applied_to(&self.map))).collect();
     }
 
     pub(super) fn map_anew(&mut self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, Digest};
-use quotary_common::quorum::change::{Kind, Way};
+use quotary_common::quorum::change::{ChangeText, Kind, Way};
 use quotary_common::quorum::decide::{BaseNow, Case, Moment, Outcome, Under, decide};
 use quotary_common::quorum::decision::QuorumDecision;
 use quotary_common::reason::Refusal;
@@ -73,6 +73,9 @@ impl Book {
                 Follows::Tell(notice) => effects.push(Effect::Tell(id, notice)),
             }
         }
+        if !effects.is_empty() {
+            self.come_anew();
+        }
         effects
     }
 
@@ -105,7 +108,7 @@ impl Book {
     pub(super) fn decided(&self, kept: &Kept, moment: Moment, world: &World<'_>) -> Option<Outcome> {
         let case = self.case(kept, moment, world.now_ms)?;
         // What it would be now counts too: it rises, and never falls.
-        let criticality = edit_of(kept).map(|edit| self.impact(&edit, world).criticality);
+        let criticality = kept.edit.as_ref().map(|edit| self.impact(edit, world).criticality);
         Some(decide(&criticality.map_or(case, |criticality| case.with_criticality(criticality))))
     }
 
@@ -221,13 +224,14 @@ impl Book {
 }
 
 /// What a change of a policy does to the policies in force.
-pub(super) fn edit_of(kept: &Kept) -> Option<Edit> {
-    match kept.record.kind {
+pub(super) fn edit_of(text: &ChangeText) -> Option<Edit> {
+    let change = text.change();
+    match change.kind {
         Kind::CreatePolicy | Kind::AlterPolicy => {
-            let policy = policy::read(kept.text.change().document.as_bytes(), None).ok()?;
+            let policy = policy::read(change.document.as_bytes(), None).ok()?;
             Some(Edit::Put(Arc::new(policy)))
         }
-        Kind::RevokePolicy => Some(Edit::Revoke(Name::lossy(kept.record.name.as_str()))),
+        Kind::RevokePolicy => Some(Edit::Revoke(Name::lossy(change.name.as_str()))),
         Kind::Roster | Kind::Rules => None,
     }
 }

@@ -17,6 +17,7 @@ use quotary_common::quorum::rules::Rules;
 use quotary_common::quorum::vote::{Ballot, SignatureCache};
 
 use super::book::{Book, InForce, Kept};
+use super::drive::edit_of;
 use super::governing::Governing;
 use crate::policy::life::Record;
 use crate::policy::read;
@@ -107,6 +108,7 @@ impl Book {
             let kept = kept(&row, row_bytes_max, (book.governing.as_deref(), &mut cache))?;
             book.changes.insert(id, Arc::new(kept));
         }
+        book.come_anew();
         Ok(book)
     }
 
@@ -166,6 +168,7 @@ fn kept(
     }
     let (checked, _of_earlier_texts) = row.ballot.checked(&text, &rosters, cache);
     Ok(Kept {
+        edit: edit_of(&text),
         record: row.record,
         text,
         ballot: row.ballot,
