@@ -208,6 +208,11 @@ impl Identity {
         self.record.host
     }
 
+    /// The deployment root's key, as the join token gave it.
+    pub fn root(&self) -> PublicKey {
+        self.record.root
+    }
+
     /// The verifier's address.
     pub fn verifier(&self) -> &str {
         self.record.verifier.as_str()

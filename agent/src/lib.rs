@@ -17,6 +17,7 @@
 //! | [`evidence`] | envelopes within their bounds, and their chain |
 //! | [`link`] | one exchange with the verifier, checked |
 //! | [`lease`], [`enforce`] | leases and limits, journaled |
+//! | [`authority`] | who decides about policies, and which plans are therefore taken |
 //! | [`shape`] | plans for services that run already |
 //! | [`socket`] | applications' socket and root's |
 //! | [`run`] | the loop that ties the rooms together |
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod enforce;

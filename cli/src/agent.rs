@@ -2,7 +2,7 @@
 
 use quotary_client::LocalClient;
 use quotary_common::wire::{
-    AgentView, Nothing, RestoreAll, RestoreReply, ShapedControlView, ShowAgent, UnsupportedControl,
+    AgentView, Nothing, PinnedAuthority, RestoreAll, RestoreReply, ShapedControlView, ShowAgent, UnsupportedControl,
 };
 
 use crate::args::AgentCommand;
@@ -60,6 +60,12 @@ fn facts(view: &AgentView) -> Facts {
     facts.add("backend", format!("{}, cgroup {}", word(&view.backend), word(&view.hierarchy)));
     for UnsupportedControl { control, why } in &view.unsupported {
         facts.add("unsupported", format!("{}: {}", control.name(), present::clean(why)));
+    }
+    if let Some(PinnedAuthority { number, roster, rules }) = &view.authority {
+        facts.add("authority", format!("{number}, roster {}, rules {}", roster.hex(), rules.hex()));
+    }
+    if let Some(why) = &view.authority_why_not {
+        facts.add("authority lacks", present::clean(why).to_string());
     }
     facts.add("sequence", view.sequence.to_string());
     let accepted = view.last_accepted_ms_ago.map(|ms| format!("{} ago", present::duration(ms)));
@@ -203,6 +209,11 @@ mod tests {
             "unsupported": [{ "control": "storage", "why": "no directory is named" }],
             "not_followed": [{ "target": { "unit": "db.service" }, "plan": plan, "id": "p-two", "why": "it does not run" }],
         }));
+        let authority = serde_json::json!({ "number": 3, "roster": plan, "rules": plan });
+        let pinned = view(serde_json::json!({ "authority": authority, "authority_why_not": "nobody answers" }));
+        let told = facts(&pinned).render();
+        assert!(told.contains(&format!("3, roster {plan}, rules {plan}")) && told.contains("nobody answers"), "{told}");
+        assert!(!facts(&view(serde_json::json!({}))).render().contains("authority"), "an agent from before quorums");
         let told = facts(&with).render();
         assert!(told.contains("unsupported") && told.contains("storage: no directory is named"), "{told}");
         let shown: Vec<String> = shaping(&with).iter().map(|table| table.render(false)).collect();

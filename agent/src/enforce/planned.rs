@@ -8,7 +8,7 @@ use super::controls::{Control, Knob, PERIOD_US, Setting, limit};
 use super::decide;
 use super::enforcer::Enforcer;
 use super::group::GroupPath;
-use super::held::GroupState;
+use super::held::{GroupState, HeldGrant};
 use crate::shape::OfGrants;
 use crate::shape::holds::target_of;
 
@@ -29,7 +29,9 @@ impl Enforcer {
             };
             limits.insert(held.cgroup.clone(), settings.iter().flat_map(as_planned).collect());
         }
-        OfGrants { scopes, first_end_ms: running().map(|(_, held)| held.lease.end_ms()).min(), limits }
+        let uid = |held: &HeldGrant| Some((held.cgroup.clone(), held.owner.as_ref()?.uid?));
+        let uids = running().filter_map(|(_, held)| uid(held)).collect();
+        OfGrants { uids, scopes, first_end_ms: running().map(|(_, held)| held.lease.end_ms()).min(), limits }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Answer {
     pub grants: VerifiedGrantSet,
     /// The shaping plans that it is to follow: all of them.
     pub plans: Vec<VerifiedPlan>,
+    /// How many times who decides was changed, where anybody was put in force.
+    pub authority: Option<u64>,
     /// What the next evidence needs.
     pub next: NonceReply,
     /// The zone that the host is in.
@@ -218,7 +220,8 @@ async fn accept(
         *chain = before;
         return Err(error.into());
     }
-    Ok(Answer { envelope, grants, plans, next: reply.next, zone: reply.zone, findings: reply.findings, quotes_took })
+    let EvidenceReply { authority, next, zone, findings, .. } = reply;
+    Ok(Answer { envelope, grants, plans, authority, next, zone, findings, quotes_took })
 }
 
 /// What a reply says that holds.

@@ -18,6 +18,7 @@ use super::RunError;
 use super::enforcement::{Done, Enforcement, Enrolment, Facts, Holding, Opened, Order, Report};
 use super::gauges::Gauges;
 use super::grants::{GRANTS_BYTES_MAX, GRANTS_FILE, Grants};
+use super::learning::Learning;
 use super::linking::Linking;
 use super::requests::{Requests, Waiting};
 use super::schedule::Schedule;
@@ -64,6 +65,8 @@ pub(super) struct Agent {
     pub(super) writes: VecDeque<EnforcementWrite>,
     pub(super) schedule: Schedule,
     pub(super) linking: Linking,
+    /// Who decides about policies.
+    pub(super) learning: Learning,
     /// Whose each request of the committed envelope is, while its grant set is being applied.
     pub(super) owners: BTreeMap<RequestId, u32>,
     /// Orders that change what is held and have no report yet: no envelope is built meanwhile.
@@ -106,6 +109,7 @@ impl Agent {
             fold: Fold::new(window(&config, defaults::WINDOW_MS)),
             schedule: Schedule::new(evidence_ms, config.request_evidence_min_interval_ms, now_ms),
             linking: Linking::new(config.retry_max_ms),
+            learning: Learning::default(),
             reader: Reader::new(&config.root),
             enforcement: opened.enforcement,
             enforcement_facts: opened.facts,
@@ -161,6 +165,7 @@ impl Agent {
                     }
                 },
                 Some(worked) = self.linking.results.recv() => self.worked(worked),
+                Some(learned) = self.learning.results.recv() => self.learned(learned),
                 Some(ask) = self.asked.recv() => self.answer(ask),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -437,6 +442,7 @@ impl Agent {
         }
         drop(self.grants);
         self.linking.stop().await;
+        self.learning.stop().await;
         self.tasks.close();
         self.tasks.wait().await;
         is_restored

@@ -134,6 +134,8 @@ impl Agent {
             grants: self.grants.show_all(now_ms),
             targets: self.holding.shaped.targets.iter().map(view::shaped).collect(),
             not_followed: self.holding.shaped.not_followed.iter().map(view::not_followed).collect(),
+            authority: self.learning.pinned().map(view::pinned),
+            authority_why_not: self.learning.why_not(),
             unsupported: self.enforcement_facts.can.unsupported.iter().map(view::unsupported).collect(),
         };
         let tpm = self.linking.tpm();

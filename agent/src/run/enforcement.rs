@@ -16,6 +16,7 @@ use quotary_common::wire::{LocalGrant, RestoreReply};
 use tokio::sync::{mpsc, oneshot};
 
 use super::works::{PutBack, Works};
+use crate::authority::Trust;
 use crate::enforce::{Config, EnforceError, Outcome, Owner};
 use crate::shape::{self, ShapeError, TargetView};
 use crate::socket::Reply;
@@ -38,8 +39,9 @@ pub(super) struct Enrolment {
 /// What the enforcer is to do.
 #[derive(Debug)]
 pub(super) enum Order {
-    /// Bring the host to a grant set and the plans that came with it; the uids that asked, by request.
-    Apply { set: Box<VerifiedGrantSet>, plans: Vec<VerifiedPlan>, askers: BTreeMap<RequestId, u32> },
+    /// Bring the host to a grant set and the plans that came with it; the uids that asked, by request, and whom this host
+    /// believes about the plans.
+    Apply { set: Box<VerifiedGrantSet>, plans: Vec<VerifiedPlan>, askers: BTreeMap<RequestId, u32>, trust: Box<Trust> },
     /// Bring what is held to the host's enrolment.
     Enrol(Enrolment),
     /// Move a process into a grant's group.

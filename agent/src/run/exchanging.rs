@@ -83,7 +83,7 @@ impl Agent {
 
     /// Takes up what accepted evidence brought.
     pub(super) fn accepted(&mut self, answer: Answer, now_ms: u64) {
-        let Answer { envelope, grants, plans, next, zone, findings, quotes_took } = answer;
+        let Answer { envelope, grants, plans, authority, next, zone, findings, quotes_took } = answer;
         if !self.linking.logged.is_empty() {
             tracing::info!("evidence is accepted again");
             self.linking.logged.clear();
@@ -111,11 +111,14 @@ impl Agent {
                 let _ = waiting.reply.send(Ok(RequestReply::Refused { request: refusal.request, error }));
             }
         }
+        self.learn_if_behind(authority);
         if self.why_halted().is_some() {
             return;
         }
+        let Some(trust) = self.trust().map(Box::new) else { return };
         self.owners = envelope.claims().requests.iter().map(|request| (request.id, request.uid)).collect();
-        match self.enforcement.order(Order::Apply { set: Box::new(grants), plans, askers: self.owners.clone() }) {
+        let (set, askers) = (Box::new(grants), self.owners.clone());
+        match self.enforcement.order(Order::Apply { set, plans, askers, trust }) {
             Ok(()) => self.changing += 1,
             // The next set says it again; who waits stays waiting.
             Err(_) => tracing::error!("enforcement is busy: a grant set was not applied"),

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::agent::Agent;
 use super::enforcement::{Enrolment, Order};
+use crate::authority::in_a_line;
 use crate::clock;
 use crate::enrol::{self, EnrolError};
 use crate::evidence::Chain;
@@ -183,15 +184,17 @@ impl Agent {
 
     /// The TPM is open: is this host enrolled with the key that it holds?
     fn settle(&mut self, tpm: TpmHandle, facts: &TpmIdentity, now_ms: u64) {
-        let found = Identity::load(&self.state, clock::unix_ms()).map_err(|error| shown(&error)).and_then(|identity| {
-            let Some(identity) = identity else { return Ok(None) };
-            self.linking.claim = Some(identity.host());
-            if identity.ak_name() != facts.ak_name {
-                return Err("the TPM holds another attestation key than the one that was enrolled".to_owned());
-            }
-            let chain = Chain::load(&self.state, identity.deployment(), identity.host()).map_err(|e| shown(&e))?;
-            Ok(Some((identity, chain)))
-        });
+        let found =
+            Identity::load(&self.state, clock::unix_ms()).map_err(|error| in_a_line(&error)).and_then(|identity| {
+                let Some(identity) = identity else { return Ok(None) };
+                self.linking.claim = Some(identity.host());
+                if identity.ak_name() != facts.ak_name {
+                    return Err("the TPM holds another attestation key than the one that was enrolled".to_owned());
+                }
+                let chain =
+                    Chain::load(&self.state, identity.deployment(), identity.host()).map_err(|e| in_a_line(&e))?;
+                Ok(Some((identity, chain)))
+            });
         self.linking.stage = Stage::Open { tpm: tpm.clone() };
         self.schedule.begin(now_ms);
         match found {
@@ -203,11 +206,13 @@ impl Agent {
 
     fn enrolled(&mut self, tpm: TpmHandle, identity: Identity, chain: Chain, is_new: bool, now_ms: u64) {
         let (deployment, epoch) = (identity.deployment(), chain.accepted().epoch);
+        self.learning.begin(self.state.clone(), &identity);
         // Before anything that may fail: what is held is of this enrolment, or ends.
         self.enrolment = Some(Enrolment { deployment, epoch, is_new });
         let timeout = Duration::from_millis(self.config.verifier_timeout_ms);
-        let made = TlsIdentity::open(&self.state).map_err(|error| shown(&error)).and_then(|tls| {
-            let client = tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| shown(&error))?;
+        let made = TlsIdentity::open(&self.state).map_err(|error| in_a_line(&error)).and_then(|tls| {
+            let client =
+                tls.client(identity.verifier(), identity.ca_spki(), timeout).map_err(|error| in_a_line(&error))?;
             Ok((tls.spki(), client))
         });
         let (tls_key, client) = match made {
@@ -266,7 +271,7 @@ impl Agent {
             Pause::Long => backoff.failed_for_long(random),
         };
         self.schedule.failed(pause_ms, now_ms);
-        let why = shown(error);
+        let why = in_a_line(error);
         if why == self.linking.logged {
             tracing::debug!(%why, pause_ms, "failed again");
         } else if is_alarm {
@@ -277,20 +282,4 @@ impl Agent {
         self.obstacle.send_replace(format!("no answer from the verifier: {why}"));
         self.linking.logged = why;
     }
-}
-
-/// An error with its causes, in one line.
-fn shown(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    // An error's causes are few; a ring of them would be a fault of a library.
-    for _ in 0..16 {
-        let Some(cause) = next else { break };
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use quotary_common::id::PlanId;
 use quotary_common::plan::{ShapedControl, Target};
-use quotary_common::wire::{self, PlanNotFollowed, ShapedControlView, ShapedTarget, UnsupportedControl};
+use quotary_common::quorum::authority::Authority;
+use quotary_common::wire::{
+    self, PinnedAuthority, PlanNotFollowed, ShapedControlView, ShapedTarget, UnsupportedControl,
+};
 
 use crate::shape::TargetView;
 use crate::shape::controller::{ControlState, Standing, Value};
@@ -87,6 +90,11 @@ fn control(state: &ControlState) -> ShapedControlView {
 /// A plan that is not followed, as root is shown it.
 pub(super) fn not_followed((target, plan, why): &(Target, PlanId, String)) -> PlanNotFollowed {
     PlanNotFollowed { target: target.clone(), plan: *plan, id: plan.to_string(), why: why.clone() }
+}
+
+/// Who decides, as root is shown it.
+pub(super) fn pinned(authority: &Authority) -> PinnedAuthority {
+    PinnedAuthority { number: authority.number, roster: authority.roster, rules: authority.rules }
 }
 
 /// A control that the host has not, as root is shown it.

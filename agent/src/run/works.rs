@@ -163,8 +163,9 @@ impl Works {
                 (Done::Enrolled, begin(enforcer, deployment, epoch, now_ms))
             }
             Order::Apply { set, .. } if self.is_off => (Done::Applied(set), Outcome::default()),
-            Order::Apply { set, plans, askers } => {
+            Order::Apply { set, plans, askers, trust } => {
                 let mut outcome = enforcer.apply(&set, &askers, now_ms);
+                self.shaper.note_trust(*trust, &plans, now);
                 self.shaper.note_grants(enforcer.for_plans());
                 outcome.append(self.shaper.take(plans, now));
                 (Done::Applied(set), outcome)

@@ -22,6 +22,7 @@
 //! | [`above`] | controllers that come on for siblings |
 //! | `kernel`, `reclaim` | what the kernel shows; memory given back without a limit |
 //! | [`local`] | what no plan may do on this host |
+//! | `permitting` | what `authority` is asked: whether people decided that a plan may move its target |
 //! | `shaper` and its parts `moving`, `ending`, `left` | the shell that does it, and what it has not put back yet |
 //! | [`deadline`] | the timer that outlives the agent |
 
@@ -41,6 +42,7 @@ mod left;
 pub mod local;
 mod moving;
 mod owners;
+mod permitting;
 mod reclaim;
 mod record;
 mod shaper;

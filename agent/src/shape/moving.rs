@@ -12,6 +12,7 @@ use super::ShapeError;
 use super::above::TurnedOnBy;
 use super::backend::{Backend, Override, Place, Prior};
 use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
+use super::permitting::NotBegun;
 use super::record::Record;
 use super::shaper::{Live, Shaper, happened, rest_ticks};
 use super::turns::{Budget, TOGETHER, in_turn};
@@ -51,8 +52,10 @@ impl Shaper {
         let budget = Budget::of(self.work_max);
         for some in in_turn(due, self.last_begun.as_ref()).chunks(TOGETHER) {
             for target in some {
-                if let Err(why) = self.begin(target, now) {
-                    self.refuse(target, &why, now, outcome);
+                match self.begin(target, now) {
+                    Ok(()) => {}
+                    Err(NotBegun::Waits(why)) => self.note_wait(target, why),
+                    Err(NotBegun::Refused(why)) => self.refuse(target, &why, now, outcome),
                 }
             }
             self.last_begun = some.last().cloned();
@@ -66,26 +69,27 @@ impl Shaper {
     ///
     /// # Errors
     /// Why it is not begun, in a sentence: it is tried again.
-    fn begin(&mut self, target: &Target, now: Now) -> Result<(), String> {
+    fn begin(&mut self, target: &Target, now: Now) -> Result<(), NotBegun> {
         let plan = self.plans.get(target).cloned().ok_or("it is gone")?;
         if let Some(rule) = self.local.protects(target) {
-            return Err(format!("{target} is protected on this host (`{rule}`)"));
+            return Err(format!("{target} is protected on this host (`{rule}`)").into());
         }
         if self.is_left_over(target) {
-            return Err(format!("the grant of {target} is over"));
+            return Err(format!("the grant of {target} is over").into());
         }
         let is_known = self.held.targets.contains_key(target);
         // One that has begun is taken up again after whatever came between.
         let has_begun = self.held.begun.get(target) == Some(&plan.checked().plan().id);
+        let is_first = !is_known && !has_begun && !self.live.contains_key(target);
         if !is_known && !has_begun && now.unix_ms > plan.checked().plan().not_after_ms {
-            return Err("it came too late to begin".to_owned());
+            return Err("it came too late to begin".into());
         }
         let backend = self.backend.as_mut().ok_or("nothing can be shaped on this host")?;
         let place = backend.find(target).map_err(told)?.ok_or_else(|| not_found(target))?;
         if place.is_unit
             && let Some(unit) = self.local.protects_below(&self.root, &place.cgroup)
         {
-            return Err(format!("{target} is not moved on this host: {unit}, which is protected, is in it"));
+            return Err(format!("{target} is not moved on this host: {unit}, which is protected, is in it").into());
         }
         let controls = Self::controls_of(&plan);
         for control in &controls {
@@ -96,12 +100,15 @@ impl Shaper {
                 Override::None => {}
                 Override::Runtime if plan.checked().plan().overrides => {}
                 Override::Runtime => {
-                    return Err(format!("an administrator has set {control} of {target}: draft it with --override"));
+                    return Err(
+                        format!("an administrator has set {control} of {target}: draft it with --override").into()
+                    );
                 }
                 Override::Persistent => {
                     return Err(format!(
                         "an administrator has set {control} of {target} for good (systemctl set-property or edit)"
-                    ));
+                    )
+                    .into());
                 }
             }
         }
@@ -109,7 +116,8 @@ impl Shaper {
         let also = held.into_iter().flat_map(|priors| priors.keys().copied());
         let all: Vec<ShapedControl> = controls.iter().copied().chain(also).collect();
         let reading = backend.read(&place, &all);
-        self.take_up(target, &plan, place, &reading, now).map_err(told)
+        self.permits_begin(plan.checked(), &place, &reading, is_first, now)?;
+        Ok(self.take_up(target, &plan, place, &reading, now).map_err(told)?)
     }
 
     fn take_up(

@@ -23,6 +23,7 @@ use super::record::{Held, Record};
 use super::storage::{Assigned, Storage};
 use super::systemd::Systemd;
 use super::turns::WORK_MAX;
+use crate::authority::Judge;
 use crate::enforce::group::{DEFAULT_PARENT, GroupPath};
 use crate::enforce::{Device, Outcome};
 use crate::state::StateDir;
@@ -69,6 +70,8 @@ pub struct OfGrants {
     pub scopes: BTreeSet<String>,
     /// When the first of their leases ends that hold something in the kernel, ms on `CLOCK_BOOTTIME`.
     pub first_end_ms: Option<u64>,
+    /// Who asked for each grant that runs, by the cgroup of its processes, where that is known.
+    pub uids: BTreeMap<CgroupPath, u32>,
     /// Values that a grant has come to while a plan moves their controls, by cgroup: the stricter of both holds.
     pub limits: BTreeMap<CgroupPath, BTreeMap<ShapedControl, u64>>,
 }
@@ -123,7 +126,9 @@ pub struct Shaper {
     pub(super) live: BTreeMap<Target, Live>,
     /// Why a plan that is given is not followed, told once.
     pub(super) refused: BTreeMap<Target, (PlanId, String)>,
-    grants: OfGrants,
+    pub(super) grants: OfGrants,
+    /// Which plans may move anything.
+    pub(super) judge: Judge,
     compact_at_bytes: u64,
     /// The target that was begun last, and the one that was moved last.
     pub(super) last_begun: Option<Target>,
@@ -196,6 +201,7 @@ impl Shaper {
             live: BTreeMap::new(),
             refused: BTreeMap::new(),
             grants: config.grants,
+            judge: Judge::open(config.state_dir),
             compact_at_bytes: COMPACT_BYTES_MIN,
             last_begun: None,
             last_moved: None,
@@ -274,12 +280,8 @@ impl Shaper {
         self.refused.retain(|target, _| given.contains_key(target));
         self.undo_again.retain(|target, _| !given.contains_key(target));
         self.held.begun.retain(|target, id| given.get(target).is_some_and(|plan| plan.checked().plan().id == *id));
-        for (target, plan) in &given {
-            let again = self.live.get_mut(target).filter(|live| live.plan == plan.checked().plan().id);
-            if let Some(live) = again {
-                live.following = Some(plan.checked().clone());
-            }
-        }
+        let refused = self.judge_live(&given, now);
+        outcome.append(self.end_all(&refused, now, None));
         self.plans = given;
         self.see_to_deadline(now);
         outcome

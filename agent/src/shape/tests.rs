@@ -18,6 +18,7 @@ use crate::enforce::tests::verified_with;
 use crate::state::StateDir;
 
 mod between;
+mod decided;
 mod many;
 mod scopes;
 

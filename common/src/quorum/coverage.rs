@@ -1,12 +1,13 @@
-//! Whether a plan is within what was approved.
+//! Whether a plan is within what was approved: the one that carries the decision, and the one that carries none.
 
 use std::collections::BTreeMap;
 
+use super::change::{Change, Kind};
 use super::covers::{Cover, Reach, Span};
 use super::decision::VerifiedDecision;
 use crate::envelope::{CgroupPath, Name};
 use crate::id::HostId;
-use crate::plan::{CheckedPlan, Course, OnPressure, ShapedControl, Target};
+use crate::plan::{CheckedPlan, Course, OnPressure, Plan, ShapedControl, Target};
 use crate::units::{Class, ResourceKind};
 
 /// What an agent itself sees of a plan's target. Nothing of it is taken from the verifier.
@@ -62,6 +63,18 @@ pub enum NotCovered {
     /// It would go on under pressure where it was approved that it waits.
     #[error("the plan would not wait under pressure, and the change says that it does")]
     Pressure,
+    /// It carries no decision, and a setpoint is not between what a policy in force gives.
+    #[error("{control} would be {value}, and the policy gives {least} to {most} {unit}", unit = .control.unit())]
+    Beyond {
+        /// Which control.
+        control: ShapedControl,
+        /// To which value.
+        value: u64,
+        /// The least that the policy gives, in the control's unit.
+        least: u64,
+        /// The most; the control's own greatest value where there is no limit.
+        most: u64,
+    },
 }
 
 /// Holds a plan against the decision that it carries, and against what the host itself sees of its target.
@@ -70,19 +83,7 @@ pub enum NotCovered {
 /// [`NotCovered`]: of several covers that reach the target, that of the one which got furthest.
 pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFacts) -> Result<(), NotCovered> {
     let (change, plan) = (decision.change(), plan.plan());
-    if plan.deployment != change.deployment {
-        return Err(NotCovered::Deployment);
-    }
-    if plan.host != facts.host {
-        return Err(NotCovered::Host);
-    }
-    let is_seen = match &plan.target {
-        Target::Unit(unit) => facts.unit.as_ref() == Some(unit),
-        Target::Cgroup(path) => facts.cgroup == *path,
-    };
-    if !is_seen {
-        return Err(NotCovered::Facts);
-    }
+    is_seen(change, plan, facts)?;
     if plan.effective_at_ms < change.effective_ms || plan.starts_at_ms < change.proposed_ms {
         return Err(NotCovered::TooEarly);
     }
@@ -109,6 +110,65 @@ pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFac
         }
     }
     Err(refused)
+}
+
+/// Holds a plan that carries no decision against a policy that is in force by one.
+///
+/// Where the policy reaches the target, every setpoint must be between what it gives from its effective time on: no less
+/// than what it guarantees, no more than its limit. What it says nothing of is free, and so is every target that it does
+/// not reach. Of several covers that reach the target each holds.
+///
+/// # Errors
+/// [`NotCovered::Beyond`] for the first setpoint outside; [`NotCovered::Deployment`], [`NotCovered::Host`] and
+/// [`NotCovered::Facts`] when plan, policy and what the host sees do not belong together.
+pub fn keeps(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFacts) -> Result<(), NotCovered> {
+    let (change, plan) = (decision.change(), plan.plan());
+    is_seen(change, plan, facts)?;
+    if change.kind == Kind::RevokePolicy {
+        return Ok(());
+    }
+    for cover in change.covers.iter().filter(|cover| reaches(cover, facts)) {
+        for course in plan.courses.iter() {
+            let control = course.control;
+            let Some((least, most)) = given(cover, control) else { continue };
+            let outside = course.setpoints.iter().find(|at| !(least..=most).contains(&at.value));
+            if let Some(value) = outside.map(|at| at.value) {
+                return Err(NotCovered::Beyond { control, value, least, most });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Between which values a control may be under a policy in force; `None`: it says nothing of it.
+fn given(cover: &Cover, control: ShapedControl) -> Option<(u64, u64)> {
+    let Some(kind) = resource_of(control) else {
+        let Bounds { least, most, .. } = class_bounds(cover.class, control);
+        return Some((least, most));
+    };
+    let (guarantee, limit) = (cover.guarantee[kind as usize], cover.limit[kind as usize]);
+    if guarantee.is_none() && limit.is_none() {
+        return None;
+    }
+    let (least, most) = control.range();
+    let in_its_unit = |amount| if control == ShapedControl::CpuWeight { weight_of(amount) } else { amount };
+    let after = |span: Option<Span>| span.and_then(|span| span.after).map(in_its_unit);
+    Some((after(guarantee).unwrap_or(least), after(limit).unwrap_or(most)))
+}
+
+/// Whether plan, change and what the host sees belong together.
+fn is_seen(change: &Change, plan: &Plan, facts: &TargetFacts) -> Result<(), NotCovered> {
+    if plan.deployment != change.deployment {
+        return Err(NotCovered::Deployment);
+    }
+    if plan.host != facts.host {
+        return Err(NotCovered::Host);
+    }
+    let is_seen = match &plan.target {
+        Target::Unit(unit) => facts.unit.as_ref() == Some(unit),
+        Target::Cgroup(path) => facts.cgroup == *path,
+    };
+    if is_seen { Ok(()) } else { Err(NotCovered::Facts) }
 }
 
 fn reaches(cover: &Cover, facts: &TargetFacts) -> bool {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::route::{Empty, Nothing, routes};
 use crate::envelope::{BackendKind, Hierarchy, Mode, Name};
-use crate::id::{GrantId, HostId, PlanId, RequestId};
+use crate::id::{Digest, GrantId, HostId, PlanId, RequestId};
 use crate::metric::Gauge;
 use crate::plan::{ShapedControl, Target};
 use crate::units::{Class, Resources};
@@ -208,9 +208,26 @@ pub struct AgentView {
     /// Plans that were given and are not followed.
     #[serde(default)]
     pub not_followed: Vec<PlanNotFollowed>,
+    /// Who decides about policies, as this host has pinned it; absent where nobody has told it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<PinnedAuthority>,
+    /// Why who decides is not known here, or not as far as the verifier knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_why_not: Option<String>,
     /// Controls that this host has not, or not for each unit, as far as it is known why.
     #[serde(default)]
     pub unsupported: Vec<UnsupportedControl>,
+}
+
+/// Who decides about policies: what a host holds quorum decisions against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedAuthority {
+    /// How many times roster or rules were changed.
+    pub number: u64,
+    /// SHA-256 of the roster.
+    pub roster: Digest,
+    /// SHA-256 of the quorum rules.
+    pub rules: Digest,
 }
 
 /// A control that a host has not, or not for each unit.

@@ -55,6 +55,13 @@ fn new_key() -> SigningKey {
     SigningKey::from_pkcs8(document.as_ref()).unwrap()
 }
 
+/// The root of the deployment that all sets and plans of the tests are of.
+pub(crate) fn root_key() -> SigningKey {
+    // PKCS#8 of an Ed25519 key: its frame, and the seed.
+    let frame = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+    SigningKey::from_pkcs8(&[&frame[..], &[7; 32]].concat()).unwrap()
+}
+
 /// A grant set that went the whole way: signed, and verified against keys that a root certified.
 fn verified(grants: Vec<Grant>, built_at_ms: u64) -> VerifiedGrantSet {
     verified_with(grants, &[], (BOOT, built_at_ms, LEASE_MS)).0
@@ -67,7 +74,7 @@ pub(crate) fn verified_with(
     plans: &[Plan],
     (boot_id, built_at_ms, lease_ms): (BootId, u64, u64),
 ) -> (VerifiedGrantSet, Vec<VerifiedPlan>) {
-    let (root, key) = (new_key(), new_key());
+    let (root, key) = (root_key(), new_key());
     let deployment = deployment_of(&root.public());
     let certificate = KeyCertificate {
         version: Version,

@@ -85,6 +85,8 @@ fn whose_a_grant_is_lasts_from_the_moment_that_it_is_held() {
     let owner = enforcer.owner(&ID).unwrap();
     assert_eq!((owner.uid, owner.application.as_str(), owner.tenant.as_str()), (Some(1000), "application", "tenant"));
     assert_eq!(enforcer.owner(&GrantId::new([2; 32])).unwrap().uid, None);
+    let group = |id| enforcer.groups().into_iter().find(|(_, grant, _)| *grant == id).unwrap().0;
+    assert_eq!(enforcer.for_plans().uids, [(group(ID), 1000)].into(), "what nobody is known of is nobody's");
 }
 
 #[test]

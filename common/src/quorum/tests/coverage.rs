@@ -9,8 +9,8 @@ use crate::cbor::{Bounded, Version};
 use crate::envelope::{CgroupPath, Name};
 use crate::id::{DeploymentId, HostId, PlanId};
 use crate::plan::{CheckedPlan, Course, OnPressure, Plan, Setpoint, ShapedControl, Target, check};
-use crate::quorum::change::Change;
-use crate::quorum::coverage::{NotCovered, TargetFacts, covers, weight_of};
+use crate::quorum::change::{Change, Kind};
+use crate::quorum::coverage::{NotCovered, TargetFacts, covers, keeps, weight_of};
 use crate::quorum::covers::{Cover, Reach, Span};
 use crate::quorum::decision::{VerifiedDecision, verify};
 use crate::units::{Class, Resources};
@@ -225,4 +225,86 @@ fn weights_of_disks_and_idle_follow_from_the_class_alone() {
         let plan = plan(vec![course(control, &[(120, value)])], |_| ());
         assert_eq!(covers(&decision, &plan, &facts()).is_ok(), is_covered, "{class} {control} {value}");
     }
+}
+
+/// A best-effort policy over all that a plan can move: from nothing to these.
+fn in_force(guarantee: [Option<u64>; 5], limit: [Option<u64>; 5]) -> VerifiedDecision {
+    let span = |after: Option<u64>| after.map(|after| Span { before: None, after: Some(after) });
+    let cover = Cover { guarantee: guarantee.map(span), limit: limit.map(span), ..cover() };
+    decision(|change| change.covers = vec![cover])
+}
+
+#[test]
+fn without_a_decision_a_plan_keeps_between_what_the_policy_guarantees_and_its_limit() {
+    let policy = in_force(
+        [Some(500), Some(GIB), None, None, None],
+        [Some(1_000), Some(2 * GIB), Some(3 * GIB), Some(8192), Some(9_000)],
+    );
+    for (control, good, bad) in [
+        (ShapedControl::CpuWeight, [50, 100], vec![49, 101]),
+        (ShapedControl::CpuQuota, [500, 1_000], vec![499, 1_001]),
+        (ShapedControl::MemoryHigh, [GIB, 2 * GIB], vec![GIB - 1, 2 * GIB + 1]),
+        (ShapedControl::MemoryLow, [GIB, 2 * GIB], vec![GIB - 1, 2 * GIB + 1]),
+        (ShapedControl::Storage, [1 << 20, 3 * GIB], vec![3 * GIB + 1]),
+        (ShapedControl::IoReadMax, [4096, 8192], vec![8193]),
+        (ShapedControl::IoWriteMax, [4096, 8192], vec![8193]),
+        (ShapedControl::NetworkEgress, [8_000, 9_000], vec![9_001]),
+        (ShapedControl::IoWeight, [100, 100], vec![99, 101]),
+        (ShapedControl::CpuIdle, [0, 0], vec![1]),
+    ] {
+        for value in good.into_iter().chain(bad.iter().copied()) {
+            let plan = plan(vec![course(control, &[(120, value)])], |_| ());
+            assert_eq!(keeps(&policy, &plan, &facts()).is_ok(), !bad.contains(&value), "{control} {value}");
+        }
+    }
+}
+
+#[test]
+fn without_a_decision_one_setpoint_beyond_is_enough_and_tells_what_would_be_within() {
+    let policy = in_force([None; 5], [None, Some(2 * GIB), None, None, None]);
+    let beyond = plan(memory(&[(30, GIB), (75, 2 * GIB + 1), (120, GIB)]), |_| ());
+    let control = ShapedControl::MemoryHigh;
+    let refused = NotCovered::Beyond { control, value: 2 * GIB + 1, least: 1 << 20, most: 2 * GIB };
+    assert_eq!(keeps(&policy, &beyond, &facts()), Err(refused));
+    assert!(refused.to_string().contains("gives 1048576 to 2147483648 bytes"), "{refused}");
+}
+
+#[test]
+fn a_policy_binds_nobody_whom_it_does_not_reach_and_nothing_of_which_it_is_silent() {
+    let policy = in_force([None; 5], [None, Some(2 * GIB), None, None, None]);
+    let far = plan(memory(&[(120, 1 << 40)]), |_| ());
+    assert!(keeps(&policy, &far, &facts()).is_err());
+    let db = Target::Unit(Name::new("db.service").unwrap());
+    let elsewhere = plan(memory(&[(120, 1 << 40)]), |plan| plan.target = db);
+    assert_eq!(keeps(&policy, &elsewhere, &TargetFacts { unit: Name::new("db.service"), ..facts() }), Ok(()));
+    let egress = plan(vec![course(ShapedControl::NetworkEgress, &[(120, 8_000)])], |_| ());
+    assert_eq!(keeps(&policy, &egress, &facts()), Ok(()));
+    assert_eq!(keeps(&policy, &elsewhere, &facts()), Err(NotCovered::Facts));
+    let foreign = plan(memory(&[(120, 1 << 40)]), |plan| plan.host = HostId::of(&[b"other"]));
+    assert_eq!(keeps(&policy, &foreign, &facts()), Err(NotCovered::Host));
+}
+
+#[test]
+fn a_policy_without_a_limit_has_no_most_and_a_revoked_one_binds_nobody() {
+    let policy = in_force([None, Some(GIB), None, None, None], [None; 5]);
+    let [large, small] = [1 << 50, GIB - 1].map(|value| plan(memory(&[(120, value)]), |_| ()));
+    assert_eq!(keeps(&policy, &large, &facts()), Ok(()));
+    assert!(keeps(&policy, &small, &facts()).is_err());
+    let revoked = decision(|change| {
+        (change.kind, change.document) = (Kind::RevokePolicy, String::new());
+        change.covers = vec![cover()];
+    });
+    assert_eq!(keeps(&revoked, &small, &facts()), Ok(()));
+}
+
+#[test]
+fn where_two_covers_of_a_policy_reach_a_target_each_holds() {
+    let of = |reach, most| {
+        let limit = [None, Some(Span { before: None, after: Some(most) }), None, None, None];
+        Cover { reach, limit, guarantee: [None; 5], ..cover() }
+    };
+    let policy = decision(|change| change.covers = vec![of(cover().reach, 2 * GIB), of(Reach::Uid(1000), GIB)]);
+    let [within, beyond] = [GIB, GIB + 1].map(|value| plan(memory(&[(120, value)]), |_| ()));
+    assert_eq!(keeps(&policy, &within, &facts()), Ok(()));
+    assert!(keeps(&policy, &beyond, &facts()).is_err());
 }

@@ -1,0 +1,225 @@
+//! Which plans this host takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quotary_common::cbor;
+use quotary_common::envelope::{CgroupPath, Name};
+use quotary_common::id::{DeploymentId, Digest, HostId};
+use quotary_common::limits::DECISION_BYTES_MAX;
+use quotary_common::plan::{CheckedPlan, Course, ShapedControl};
+use quotary_common::quorum::authority::Authority;
+use quotary_common::quorum::coverage::{TargetFacts, covers, keeps};
+use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
+
+use super::error::in_a_line;
+use super::{Kept, Objection};
+use crate::state::StateDir;
+
+/// A decision that did not hold is looked at again after so long, ms: clocks and rosters move on.
+const FAILED_MS: u64 = 60_000;
+
+/// Whom this host believes, as of one reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// The host.
+    pub host: HostId,
+    /// Its deployment.
+    pub deployment: DeploymentId,
+    /// Who decides, as pinned.
+    pub pin: Option<Authority>,
+    /// What it may lack.
+    pub lack: Lack,
+}
+
+impl Trust {
+    /// Who decides.
+    ///
+    /// # Errors
+    /// [`Objection`] saying why that is not known here.
+    fn pin(&self) -> Result<Authority, Objection> {
+        self.pin.ok_or_else(|| match &self.lack {
+            Lack::Nothing => Objection::NoAuthority,
+            Lack::Asking => Objection::Learning,
+            Lack::Because(why) => Objection::Lacking(why.clone()),
+        })
+    }
+}
+
+/// What the pin may lack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Nothing that anybody has told of.
+    Nothing,
+    /// More is being asked for just now.
+    Asking,
+    /// More is there, and could not be learned; or the pin does not read. Why, in a sentence.
+    Because(String),
+}
+
+/// What the host itself sees of a plan's target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The unit that it is, if it is one.
+    pub unit: Option<Name>,
+    /// Its cgroup.
+    pub cgroup: CgroupPath,
+    /// Who asked for the grant in whose group it is, if it is in one.
+    pub uid: Option<u32>,
+    /// Where its controls stand; what has no limit is left out.
+    pub present: BTreeMap<ShapedControl, u64>,
+    /// From where the plan would move them; what is left out moves from where its decision says.
+    pub from: BTreeMap<ShapedControl, u64>,
+}
+
+/// A decision that is not kept, and what came of looking at it.
+#[derive(Debug)]
+struct Looked {
+    at_ms: u64,
+    /// The authority that it was held against.
+    under: Authority,
+    outcome: Result<VerifiedDecision, String>,
+}
+
+/// Judges plans.
+#[derive(Debug)]
+pub struct Judge {
+    trust: Option<Trust>,
+    /// What was acted on; otherwise why that is not known, in a sentence.
+    kept: Result<Kept, String>,
+    /// By the digest of their bytes, those that plans carry now: nothing is verified with every reply.
+    looked: BTreeMap<Digest, Looked>,
+}
+
+impl Judge {
+    /// Reads what was acted on before. That it does not read is told, and keeps plans from being taken that need it.
+    pub fn open(state: StateDir) -> Self {
+        let kept = Kept::load(state).map_err(|error| {
+            let why = in_a_line(&error);
+            tracing::error!(%why, "which policies are in force is not known");
+            why
+        });
+        Self { trust: None, kept, looked: BTreeMap::new() }
+    }
+
+    /// Takes note of whom this host believes, and of all plans that it is given.
+    pub fn given<'p>(&mut self, trust: Trust, plans: impl Iterator<Item = &'p CheckedPlan>, now_ms: u64) {
+        let decisions: Vec<&[u8]> = plans.filter_map(|plan| plan.plan().decision.as_deref()).collect();
+        let names: BTreeSet<Digest> = decisions.iter().map(|bytes| Digest::of(&[bytes])).collect();
+        self.looked.retain(|name, _| names.contains(name));
+        if let Ok(kept) = &mut self.kept {
+            kept.belong_to(&trust.deployment);
+            kept.settle(&decisions.into_iter().filter_map(text_of).collect(), now_ms);
+        }
+        self.trust = Some(trust);
+    }
+
+    /// Whether a plan may move its target at `now_ms` (Unix ms). A decision that it is the first to move something by is on
+    /// the disk when this returns.
+    ///
+    /// Before anybody was enrolled nobody gives plans; until somebody was put in force those without a decision are free.
+    ///
+    /// # Errors
+    /// [`Objection`].
+    pub fn permits(&mut self, plan: &CheckedPlan, seen: &Seen, now_ms: u64) -> Result<(), Objection> {
+        let Some(trust) = self.trust.clone() else { return Ok(()) };
+        let facts = TargetFacts {
+            host: trust.host,
+            unit: seen.unit.clone(),
+            cgroup: seen.cgroup.clone(),
+            uid: seen.uid,
+            actual: seen.from.clone(),
+        };
+        let Some(bytes) = plan.plan().decision.as_deref() else {
+            return self.without_decision(plan, &facts, &seen.present, now_ms);
+        };
+        let pin = trust.pin()?;
+        let kept = self.kept.as_ref().map_err(|why| Objection::Lacking(why.clone()))?;
+        let known = text_of(bytes).and_then(|text| kept.find(&text)).cloned();
+        let is_known = known.is_some();
+        let decision = match known {
+            Some(decision) => decision,
+            None => self.look(bytes, &trust, pin, now_ms)?,
+        };
+        let policy = || decision.change().name.clone();
+        covers(&decision, plan, &facts).map_err(|source| Objection::NotCovered { policy: policy(), source })?;
+        if is_known {
+            return Ok(());
+        }
+        let looked_at_ms = self.looked_at_ms(bytes);
+        let kept = self.kept.as_mut().map_err(|why| Objection::Lacking(why.clone()))?;
+        if kept.is_superseded(decision.change()) {
+            return Err(Objection::Superseded(policy()));
+        }
+        let looked_at_ms = looked_at_ms.unwrap_or(now_ms);
+        let keep = kept.keep(bytes, &decision, pin, looked_at_ms);
+        keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
+        tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
+        Ok(())
+    }
+
+    /// When a decision was verified that is not kept, Unix ms.
+    pub(super) fn looked_at_ms(&self, bytes: &[u8]) -> Option<u64> {
+        self.looked.get(&Digest::of(&[bytes])).map(|looked| looked.at_ms)
+    }
+
+    fn without_decision(
+        &self,
+        plan: &CheckedPlan,
+        facts: &TargetFacts,
+        present: &BTreeMap<ShapedControl, u64>,
+        now_ms: u64,
+    ) -> Result<(), Objection> {
+        match &self.kept {
+            Ok(kept) => kept.in_force(now_ms).try_for_each(|decision| {
+                let policy = || decision.change().name.clone();
+                keeps(decision, plan, facts).map_err(|source| Objection::Beyond { policy: policy(), source })
+            }),
+            Err(why) => {
+                let loosens = plan.plan().courses.iter().all(|course| loosens(course, present));
+                if loosens { Ok(()) } else { Err(Objection::Tightens(why.clone())) }
+            }
+        }
+    }
+
+    /// Verifies a decision that is not kept, unless that was done a moment ago.
+    fn look(
+        &mut self,
+        bytes: &[u8],
+        trust: &Trust,
+        pin: Authority,
+        now_ms: u64,
+    ) -> Result<VerifiedDecision, Objection> {
+        let name = Digest::of(&[bytes]);
+        let is_fresh = |looked: &&Looked| {
+            looked.under == pin && now_ms.checked_sub(looked.at_ms).is_some_and(|age_ms| age_ms < FAILED_MS)
+        };
+        let outcome = match self.looked.get(&name).filter(is_fresh) {
+            Some(looked) => looked.outcome.clone(),
+            None => {
+                let outcome = verify(bytes, &pin, &trust.deployment, now_ms).map_err(|fault| in_a_line(&fault));
+                let looked = Looked { at_ms: now_ms, under: pin, outcome: outcome.clone() };
+                self.looked.insert(name, looked);
+                outcome
+            }
+        };
+        outcome.map_err(|why| match &trust.lack {
+            Lack::Nothing => Objection::Decision(why),
+            // It may be one of those that this host does not know yet.
+            Lack::Asking => Objection::Learning,
+            Lack::Because(lack) => Objection::Decision(format!("{why}; and {lack}")),
+        })
+    }
+}
+
+/// The text that a decision is over, by its digest: claimed.
+fn text_of(bytes: &[u8]) -> Option<Digest> {
+    let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
+    Some(Digest::of(&[&*decision.text]))
+}
+
+/// Whether a course never goes to the tighter side of where its control stands.
+fn loosens(course: &Course, present: &BTreeMap<ShapedControl, u64>) -> bool {
+    let Some(stands) = present.get(&course.control).copied() else { return false };
+    let is_tighter_when_less = course.control.is_tighter_when_less();
+    course.setpoints.iter().all(|at| if is_tighter_when_less { at.value >= stands } else { at.value <= stands })
+}

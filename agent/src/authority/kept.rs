@@ -1,0 +1,236 @@
+//! The quorum decisions that this host has acted on, from one start to the next: which policies are in force here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+use quotary_common::cbor::{self, Bounded, BoundedBytes, Version};
+use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::limits::{DECISION_BYTES_MAX, DECISIONS_KEPT_BYTES_MAX, DECISIONS_KEPT_MAX};
+use quotary_common::quorum::authority::Authority;
+use quotary_common::quorum::change::{Change, Kind, Way};
+use quotary_common::quorum::decision::{VerifiedDecision, verify};
+use quotary_common::quorum::roster::Word;
+
+use super::AuthorityError;
+use crate::state::StateDir;
+
+/// The file of the decisions in the state directory.
+pub const DECISIONS_FILE: &str = "decisions.cbor";
+
+/// A decision as kept: with all that it takes to verify it again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct DecisionRecord {
+    /// Its canonical bytes.
+    #[n(0)]
+    decision: BoundedBytes<DECISION_BYTES_MAX>,
+    /// When it was acted on first, Unix ms: at that instant it held, and its apply-by time was to come.
+    #[n(1)]
+    applied_at_ms: u64,
+    /// Under whom it held: who decides may have changed since, and what they decided stands.
+    #[n(2)]
+    under: Authority,
+    /// Whether a plan carried it at its effective time or later.
+    #[n(3)]
+    is_in_force: bool,
+}
+
+/// The file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+struct DecisionsRecord {
+    #[n(0)]
+    version: Version<1>,
+    #[n(1)]
+    decisions: Bounded<DecisionRecord, DECISIONS_KEPT_MAX>,
+}
+
+#[derive(Debug, Clone)]
+struct KeptDecision {
+    record: DecisionRecord,
+    verified: VerifiedDecision,
+}
+
+impl KeptDecision {
+    fn change(&self) -> &Change {
+        self.verified.change()
+    }
+    /// Of two over one policy the later has the greater rank.
+    fn rank(&self) -> (u64, u64) {
+        rank(self.change())
+    }
+    fn is_emergency(&self) -> bool {
+        self.change().way != Way::Quorum
+    }
+    fn is_revocation(&self) -> bool {
+        self.change().kind == Kind::RevokePolicy
+    }
+}
+
+fn rank(change: &Change) -> (u64, u64) {
+    (change.effective_ms, change.proposed_ms)
+}
+
+/// The decisions that are kept, by the digest of the text that people signed: votes alone make no other decision of it.
+///
+/// A decision comes into force when a plan carries it at its effective time or later: a change that was taken back before
+/// leaves nothing behind. From then on it is in force until a later one over the same policy is, with or without plans; an
+/// emergency until its end, and what it stood before holds again.
+#[derive(Debug)]
+pub struct Kept {
+    state: StateDir,
+    decisions: BTreeMap<Digest, KeptDecision>,
+    /// What the file lacks of this.
+    is_unkept: bool,
+}
+
+impl Kept {
+    /// Reads them, and verifies each again as of when it was acted on first.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Decisions`], [`AuthorityError::DecisionsForm`] and [`AuthorityError::DecisionsFault`] when the
+    /// file does not read or is not what was written: it stays.
+    pub fn load(state: StateDir) -> Result<Self, AuthorityError> {
+        let mut kept = Self { state, decisions: BTreeMap::new(), is_unkept: false };
+        let read = kept.state.read(DECISIONS_FILE, DECISIONS_KEPT_BYTES_MAX).map_err(AuthorityError::Decisions)?;
+        let Some(bytes) = read else { return Ok(kept) };
+        let path = || kept.state.file(DECISIONS_FILE);
+        let record: DecisionsRecord = cbor::from_bytes(&bytes, DECISIONS_KEPT_BYTES_MAX)
+            .map_err(|source| AuthorityError::DecisionsForm { path: path(), source })?;
+        for record in record.decisions.into_vec() {
+            let verified = verify(&record.decision, &record.under, &record.under.deployment, record.applied_at_ms)
+                .map_err(|source| AuthorityError::DecisionsFault { path: path(), source })?;
+            kept.decisions.insert(verified.text().digest(), KeptDecision { record, verified });
+        }
+        Ok(kept)
+    }
+
+    /// Lets go of what was decided in another deployment.
+    pub fn belong_to(&mut self, deployment: &DeploymentId) {
+        let before = self.decisions.len();
+        self.decisions.retain(|_, kept| kept.change().deployment == *deployment);
+        self.is_unkept |= before != self.decisions.len();
+    }
+
+    /// The decision over this text, if it was acted on.
+    pub fn find(&self, text: &Digest) -> Option<&VerifiedDecision> {
+        self.decisions.get(text).map(|kept| &kept.verified)
+    }
+
+    /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before.
+    pub fn in_force(&self, now_ms: u64) -> impl Iterator<Item = &VerifiedDecision> {
+        let mut newest: BTreeMap<&Word, &KeptDecision> = BTreeMap::new();
+        for kept in self.decisions.values().filter(|kept| kept.record.is_in_force && !is_over(kept, now_ms)) {
+            let of_policy = newest.entry(&kept.change().name).or_insert(kept);
+            if (of_policy.is_emergency(), of_policy.rank()) < (kept.is_emergency(), kept.rank()) {
+                *of_policy = kept;
+            }
+        }
+        newest.into_values().map(|kept| &kept.verified)
+    }
+
+    /// Whether a later decision over the same policy is in force: what came before it is not acted on any more.
+    pub fn is_superseded(&self, change: &Change) -> bool {
+        change.way == Way::Quorum && self.newest_in_force(&change.name).is_some_and(|newest| rank(change) < newest)
+    }
+
+    fn newest_in_force(&self, policy: &Word) -> Option<(u64, u64)> {
+        let of_policy = self.decisions.values().filter(|kept| kept.change().name == *policy);
+        of_policy.filter(|kept| kept.record.is_in_force && !kept.is_emergency()).map(KeptDecision::rank).max()
+    }
+
+    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before anything moves by it. One that is kept stays.
+    ///
+    /// # Errors
+    /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: then nothing may move by it.
+    pub fn keep(
+        &mut self,
+        bytes: &[u8],
+        verified: &VerifiedDecision,
+        under: Authority,
+        now_ms: u64,
+    ) -> Result<(), AuthorityError> {
+        let (text, change) = (verified.text().digest(), verified.change());
+        if self.decisions.contains_key(&text) {
+            return Ok(());
+        }
+        let too_many = || AuthorityError::TooMany(change.name.clone());
+        let decision = BoundedBytes::new(bytes.to_vec()).ok_or_else(too_many)?;
+        let is_in_force = change.effective_ms <= now_ms;
+        let record = DecisionRecord { decision, applied_at_ms: now_ms, under, is_in_force };
+        let before = self.decisions.clone();
+        self.decisions.insert(text, KeptDecision { record, verified: verified.clone() });
+        self.tidy(now_ms);
+        let written = self.make_room(&text).ok_or_else(too_many).and_then(|bytes| self.write(&bytes));
+        if written.is_err() {
+            self.decisions = before;
+        }
+        written
+    }
+
+    /// What a reply tells of them: `carried` are the texts of the decisions that its plans carry. What was to come and is
+    /// carried no more was taken back; what is carried at its effective time is in force, and what that supersedes goes.
+    pub fn settle(&mut self, carried: &BTreeSet<Digest>, now_ms: u64) {
+        let before = self.decisions.len();
+        self.decisions.retain(|text, kept| kept.record.is_in_force || carried.contains(text));
+        self.is_unkept |= before != self.decisions.len();
+        for kept in self.decisions.values_mut() {
+            if !kept.record.is_in_force && kept.verified.change().effective_ms <= now_ms {
+                kept.record.is_in_force = true;
+                self.is_unkept = true;
+            }
+        }
+        self.tidy(now_ms);
+        // Nothing was added, so that there is room.
+        if self.is_unkept
+            && let Some(bytes) = self.file()
+            && let Err(error) = self.write(&bytes)
+        {
+            // Tried again with the next reply; until then a restart would know what was kept before.
+            tracing::error!(error = &error as &dyn std::error::Error, "which policies are in force is not kept");
+        }
+    }
+
+    /// Lets go of what is over: emergencies past their end, and what was superseded. A revocation stays, so that nothing
+    /// from before it comes back.
+    fn tidy(&mut self, now_ms: u64) {
+        let policies: BTreeSet<Word> = self.decisions.values().map(|kept| kept.change().name.clone()).collect();
+        let newest: BTreeMap<Word, (u64, u64)> =
+            policies.into_iter().filter_map(|policy| Some((policy.clone(), self.newest_in_force(&policy)?))).collect();
+        let before = self.decisions.len();
+        self.decisions.retain(|_, kept| {
+            let is_before = newest.get(&kept.change().name).is_some_and(|newest| kept.rank() < *newest);
+            !is_over(kept, now_ms) && (kept.is_emergency() || !is_before)
+        });
+        self.is_unkept |= before != self.decisions.len();
+    }
+
+    /// The file's bytes with room for all; revocations go first, the oldest before the others. `None`: there is no room.
+    fn make_room(&mut self, new: &Digest) -> Option<Vec<u8>> {
+        loop {
+            if let Some(bytes) = self.file() {
+                return Some(bytes);
+            }
+            let revocations = self.decisions.iter().filter(|(text, kept)| *text != new && kept.is_revocation());
+            let oldest = revocations.min_by_key(|(_, kept)| kept.rank()).map(|(text, _)| *text)?;
+            self.decisions.remove(&oldest);
+        }
+    }
+
+    fn file(&self) -> Option<Vec<u8>> {
+        let decisions = Bounded::new(self.decisions.values().map(|kept| kept.record.clone()).collect())?;
+        let bytes = cbor::to_bytes(&DecisionsRecord { version: Version, decisions });
+        (bytes.len() <= DECISIONS_KEPT_BYTES_MAX).then_some(bytes)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), AuthorityError> {
+        self.is_unkept = true;
+        self.state.write(DECISIONS_FILE, bytes).map_err(AuthorityError::Decisions)?;
+        self.is_unkept = false;
+        Ok(())
+    }
+}
+
+fn is_over(kept: &KeptDecision, now_ms: u64) -> bool {
+    kept.change().until_ms.is_some_and(|until_ms| until_ms <= now_ms)
+}

@@ -1,0 +1,289 @@
+//! Which plans are taken: against a verifier that makes plans up.
+
+use quotary_common::cbor::Bounded;
+use quotary_common::envelope::{CgroupPath, Name};
+use quotary_common::plan::{CheckedPlan, ShapedControl, Target};
+use quotary_common::quorum::change::Kind;
+use quotary_common::quorum::coverage::NotCovered;
+use quotary_common::quorum::covers::Reach;
+
+use super::fixture::{
+    EFFECTIVE, HOUR_MS, MIB, MINUTE_MS, NOW, World, cover, host, nobody, plan, refuse_writes, seen, state,
+};
+use crate::authority::{DECISIONS_FILE, Judge, Lack, Objection, Seen, Trust};
+use crate::state::StateDir;
+
+const MEMORY: ShapedControl = ShapedControl::MemoryHigh;
+
+/// A judge who was told whom to believe, and of these plans.
+fn judge(state: &StateDir, trust: Trust, plans: &[&CheckedPlan], now_ms: u64) -> Judge {
+    let mut judge = Judge::open(state.clone());
+    judge.given(trust, plans.iter().copied(), now_ms);
+    judge
+}
+
+fn with_decision(value: u64) -> CheckedPlan {
+    plan(Some(World::new().decision(|_| ())), MEMORY, value, |_| ())
+}
+
+fn by_hand(value: u64) -> CheckedPlan {
+    plan(None, MEMORY, value, |_| ())
+}
+
+/// `web.service` with a gigabyte.
+fn web() -> Seen {
+    seen(&[(MEMORY, 1_024 * MIB)])
+}
+
+/// A judge on whose host the policy is in force: by a plan that carried it at its time.
+fn under_the_policy(state: &StateDir) -> Judge {
+    let plan = with_decision(512 * MIB);
+    let mut judge = judge(state, World::new().trust(), &[&plan], NOW);
+    judge.permits(&plan, &web(), NOW).unwrap();
+    judge.given(World::new().trust(), [&plan].into_iter(), EFFECTIVE);
+    judge
+}
+
+#[test]
+fn where_nobody_decides_yet_a_plan_with_a_decision_is_refused_and_one_without_is_taken() {
+    let (_temp, state) = state();
+    let mut judge = judge(&state, nobody(), &[], NOW);
+    assert!(matches!(judge.permits(&with_decision(512 * MIB), &web(), NOW), Err(Objection::NoAuthority)));
+    judge.permits(&by_hand(MIB), &web(), NOW).unwrap();
+    assert!(std::fs::read(state.file(DECISIONS_FILE)).is_err(), "nothing is kept");
+}
+
+#[test]
+fn while_who_decides_is_being_asked_for_a_plan_waits_and_is_not_refused() {
+    let (_temp, state) = state();
+    let asking = Trust { lack: Lack::Asking, ..nobody() };
+    let mut judge = judge(&state, asking, &[], NOW);
+    let objection = judge.permits(&with_decision(512 * MIB), &web(), NOW).unwrap_err();
+    assert!(objection.waits(), "{objection}");
+    // The same under a pin that is older than the decision.
+    let next = World::of(1, &["alice", "bob", "carol", "dave"]);
+    let newer = plan(Some(next.decision(|_| ())), MEMORY, 512 * MIB, |_| ());
+    judge.given(Trust { lack: Lack::Asking, ..World::new().trust() }, [&newer].into_iter(), NOW);
+    assert!(judge.permits(&newer, &web(), NOW).unwrap_err().waits());
+    judge.given(Trust { lack: Lack::Because("no way".to_owned()), ..nobody() }, [&newer].into_iter(), NOW);
+    let objection = judge.permits(&newer, &web(), NOW).unwrap_err();
+    assert!(!objection.waits() && objection.to_string().contains("no way"), "{objection}");
+    judge.given(next.trust(), [&newer].into_iter(), NOW);
+    judge.permits(&newer, &web(), NOW).unwrap();
+}
+
+#[test]
+fn a_plan_within_its_decision_is_taken_and_one_setpoint_outside_is_not() {
+    let (_temp, state) = state();
+    let within = with_decision(512 * MIB);
+    let mut judge = judge(&state, World::new().trust(), &[&within], NOW);
+    for value in [512 * MIB - 1, 1_024 * MIB + 1] {
+        let refused = judge.permits(&with_decision(value), &web(), NOW).unwrap_err();
+        assert!(matches!(refused, Objection::NotCovered { source: NotCovered::Span { .. }, .. }), "{refused}");
+    }
+    assert!(std::fs::read(state.file(DECISIONS_FILE)).is_err(), "a refused plan leaves nothing behind");
+    judge.permits(&within, &web(), NOW).unwrap();
+    assert!(std::fs::read(state.file(DECISIONS_FILE)).is_ok());
+    let egress = plan(within.plan().decision.clone(), ShapedControl::NetworkEgress, 8_000, |_| ());
+    let refused = judge.permits(&egress, &web(), NOW).unwrap_err();
+    assert!(matches!(refused, Objection::NotCovered { source: NotCovered::Control(_), .. }), "{refused}");
+}
+
+#[test]
+fn a_plan_for_another_target_than_was_decided_is_refused_whatever_it_says() {
+    let (_temp, state) = state();
+    let mut judge = judge(&state, World::new().trust(), &[], NOW);
+    let decision = World::new().decision(|_| ());
+    let db = plan(Some(decision), MEMORY, 512 * MIB, |plan| plan.target = Target::Unit(Name::lossy("db.service")));
+    // What the host sees is another unit; what the plan says alone is not enough either.
+    let seen_db =
+        Seen { unit: Name::new("db.service"), cgroup: CgroupPath::lossy("/system.slice/db.service"), ..web() };
+    for (seen, expected) in [(seen_db, NotCovered::Target), (web(), NotCovered::Facts)] {
+        let refused = judge.permits(&db, &seen, NOW).unwrap_err();
+        assert!(matches!(refused, Objection::NotCovered { source, .. } if source == expected), "{refused}");
+    }
+}
+
+#[test]
+fn whose_a_group_is_the_host_knows_and_the_plan_is_not_asked() {
+    let (_temp, state) = state();
+    let group = CgroupPath::lossy("/quotary/run-a");
+    let decision = World::new().decision(|change| change.covers = vec![cover(Reach::Uid(1000))]);
+    let of_shop = plan(Some(decision), MEMORY, 512 * MIB, |plan| plan.target = Target::Cgroup(group.clone()));
+    let mut judge = judge(&state, World::new().trust(), &[&of_shop], NOW);
+    let of = |uid| Seen { unit: None, cgroup: group.clone(), uid, ..web() };
+    for uid in [None, Some(0), Some(1001)] {
+        let refused = judge.permits(&of_shop, &of(uid), NOW).unwrap_err();
+        assert!(matches!(refused, Objection::NotCovered { source: NotCovered::Target, .. }), "{refused}");
+    }
+    judge.permits(&of_shop, &of(Some(1000)), NOW).unwrap();
+}
+
+#[test]
+fn a_decision_of_people_whom_the_pin_does_not_know_is_none_and_a_tampered_vote_neither() {
+    let (_temp, state) = state();
+    let mut judge = judge(&state, World::new().trust(), &[], NOW);
+    let own = World::of(0, &["alice", "eve", "mallory"]);
+    let theirs = own.sent(&own.text(|_| ()), &["eve", "mallory"]).to_bytes();
+    let few = World::new();
+    let few = few.sent(&few.text(|_| ()), &["bob"]).to_bytes();
+    let mut tampered = World::new().decision(|_| ());
+    let signature = tampered.windows(6).rposition(|at| at == b"SSHSIG").unwrap();
+    tampered[signature + 200] ^= 1;
+    for bytes in [theirs, few, tampered, b"\xa0".to_vec()] {
+        let refused = judge.permits(&plan(Some(bytes), MEMORY, 512 * MIB, |_| ()), &web(), NOW);
+        assert!(matches!(refused, Err(Objection::Decision(_))), "{refused:?}");
+    }
+    let late = judge.permits(&with_decision(512 * MIB), &web(), NOW + 2 * HOUR_MS);
+    assert!(matches!(late, Err(Objection::Decision(_))), "past its apply-by time: {late:?}");
+}
+
+#[test]
+fn under_a_policy_a_plan_without_a_decision_keeps_its_limits_and_one_with_the_decision_may_go_beyond() {
+    let (_temp, state) = state();
+    let mut judge = under_the_policy(&state);
+    judge.permits(&by_hand(512 * MIB), &web(), EFFECTIVE).unwrap();
+    let refused = judge.permits(&by_hand(513 * MIB), &web(), EFFECTIVE).unwrap_err();
+    assert!(matches!(refused, Objection::Beyond { source: NotCovered::Beyond { .. }, .. }), "{refused}");
+    assert!(refused.to_string().contains("policy `web` is in force"), "{refused}");
+    // The guarantee is as much a limit as the limit: half a core is weight 50.
+    let weight = |value| plan(None, ShapedControl::CpuWeight, value, |_| ());
+    judge.permits(&weight(50), &web(), EFFECTIVE).unwrap();
+    assert!(judge.permits(&weight(49), &web(), EFFECTIVE).is_err());
+    let more = World::new().decision(|change| {
+        (change.nonce, change.effective_ms) = ([8; 16], EFFECTIVE + 1);
+        change.covers[0].limit[1] = Some("536870912>1073741824".parse().unwrap());
+    });
+    let ends = |plan: &mut quotary_common::plan::Plan| {
+        (plan.effective_at_ms, plan.starts_at_ms) = (EFFECTIVE + 1, EFFECTIVE);
+        let mut courses = plan.courses.clone().into_vec();
+        let at = quotary_common::plan::Setpoint { at_ms: EFFECTIVE + 1, value: 1_024 * MIB };
+        courses[0].setpoints = Bounded::new(vec![at]).unwrap();
+        plan.courses = Bounded::new(courses).unwrap();
+    };
+    let beyond = |decision| plan(decision, MEMORY, MIB, ends);
+    assert!(judge.permits(&beyond(None), &web(), EFFECTIVE).is_err());
+    judge.permits(&beyond(Some(more)), &web(), EFFECTIVE).unwrap();
+    let db = plan(None, MEMORY, MIB, |plan| plan.target = Target::Unit(Name::lossy("db.service")));
+    let elsewhere = Seen { unit: Name::new("db.service"), ..web() };
+    judge.permits(&db, &elsewhere, EFFECTIVE).unwrap();
+}
+
+#[test]
+fn before_its_time_has_come_a_policy_binds_no_plan_without_a_decision() {
+    let (_temp, state) = state();
+    let decided = with_decision(512 * MIB);
+    let mut judge = judge(&state, World::new().trust(), &[&decided], NOW);
+    judge.permits(&decided, &web(), NOW).unwrap();
+    judge.permits(&by_hand(MIB), &web(), EFFECTIVE - 1).unwrap();
+    judge.given(World::new().trust(), [&decided].into_iter(), EFFECTIVE);
+    assert!(
+        judge.permits(&by_hand(MIB), &web(), EFFECTIVE).is_ok(),
+        "one megabyte is below the limit, and none is promised"
+    );
+    assert!(judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE).is_err());
+}
+
+#[test]
+fn a_restart_keeps_what_is_in_force_and_what_was_decided_stands_when_others_decide() {
+    let (_temp, state) = state();
+    drop(under_the_policy(&state));
+    let next = World::of(1, &["alice", "dave", "erin"]);
+    let again = with_decision(512 * MIB);
+    let later_ms = EFFECTIVE + 365 * 24 * HOUR_MS;
+    let mut judge = judge(&state, next.trust(), &[&again], later_ms);
+    judge.permits(&again, &web(), later_ms).unwrap();
+    assert!(judge.permits(&by_hand(513 * MIB), &web(), later_ms).is_err());
+    // What was not acted on before takes those who decide now.
+    let old = World::new().decision(|change| change.nonce = [8; 16]);
+    let refused = judge.permits(&plan(Some(old), MEMORY, 512 * MIB, |_| ()), &web(), NOW);
+    assert!(matches!(refused, Err(Objection::Decision(_))), "{refused:?}");
+    // Nor does a pin that is gone let it move anything.
+    let lost = Trust { lack: Lack::Because("damaged".to_owned()), ..nobody() };
+    judge.given(lost, [&again].into_iter(), later_ms);
+    assert!(matches!(judge.permits(&again, &web(), later_ms), Err(Objection::Lacking(_))));
+}
+
+#[test]
+fn a_policy_that_was_revoked_binds_nobody_and_its_decision_does_not_come_back() {
+    let (_temp, state) = state();
+    let mut judge = under_the_policy(&state);
+    let revocation = World::new().decision(|change| {
+        (change.kind, change.document) = (Kind::RevokePolicy, String::new());
+        (change.nonce, change.effective_ms) = ([8; 16], EFFECTIVE + MINUTE_MS);
+        change.covers[0].limit[1] = Some("536870912>none".parse().unwrap());
+    });
+    let revoked = plan(Some(revocation), MEMORY, 1_024 * MIB, |plan| {
+        plan.effective_at_ms = EFFECTIVE + MINUTE_MS;
+        let mut courses = plan.courses.clone().into_vec();
+        let at = quotary_common::plan::Setpoint { at_ms: EFFECTIVE + MINUTE_MS, value: 1_024 * MIB };
+        courses[0].setpoints = Bounded::new(vec![at]).unwrap();
+        plan.courses = Bounded::new(courses).unwrap();
+    });
+    judge.given(World::new().trust(), [&revoked].into_iter(), EFFECTIVE);
+    judge.permits(&revoked, &web(), EFFECTIVE).unwrap();
+    assert!(judge.permits(&by_hand(513 * MIB), &web(), EFFECTIVE).is_err(), "until its time has come");
+    judge.given(World::new().trust(), [&revoked].into_iter(), EFFECTIVE + MINUTE_MS);
+    judge.permits(&by_hand(513 * MIB), &web(), EFFECTIVE + MINUTE_MS).unwrap();
+    let replayed = judge.permits(&with_decision(512 * MIB), &web(), EFFECTIVE + MINUTE_MS);
+    assert!(matches!(replayed, Err(Objection::Superseded(_))), "{replayed:?}");
+}
+
+#[test]
+fn nothing_moves_by_a_decision_that_the_disk_did_not_take() {
+    let (_temp, state) = state();
+    let decided = with_decision(512 * MIB);
+    let mut judge = judge(&state, World::new().trust(), &[&decided], NOW);
+    refuse_writes(&state, DECISIONS_FILE, true);
+    assert!(matches!(judge.permits(&decided, &web(), NOW), Err(Objection::NotKept(_))));
+    refuse_writes(&state, DECISIONS_FILE, false);
+    judge.permits(&decided, &web(), NOW).unwrap();
+}
+
+#[test]
+fn where_the_decisions_do_not_read_plans_may_loosen_and_nothing_else() {
+    let (_temp, state) = state();
+    drop(under_the_policy(&state));
+    std::fs::write(state.file(DECISIONS_FILE), b"\xa0\x00").unwrap();
+    let decided = with_decision(512 * MIB);
+    let mut judge = judge(&state, World::new().trust(), &[&decided], EFFECTIVE);
+    assert!(matches!(judge.permits(&decided, &web(), EFFECTIVE), Err(Objection::Lacking(_))));
+    judge.permits(&by_hand(1_024 * MIB), &web(), EFFECTIVE).unwrap();
+    for tighter in [&web(), &seen(&[])] {
+        let refused = judge.permits(&by_hand(1_023 * MIB), tighter, EFFECTIVE);
+        assert!(matches!(refused, Err(Objection::Tightens(_))), "no limit is looser than any: {refused:?}");
+    }
+    let idle = |value| plan(None, ShapedControl::CpuIdle, value, |_| ());
+    let busy = seen(&[(ShapedControl::CpuIdle, 0)]);
+    assert!(judge.permits(&idle(0), &busy, EFFECTIVE).is_ok() && judge.permits(&idle(1), &busy, EFFECTIVE).is_err());
+    assert_eq!(std::fs::read(state.file(DECISIONS_FILE)).unwrap(), b"\xa0\x00", "it stays for whoever looks");
+}
+
+#[test]
+fn a_plan_of_another_host_or_deployment_is_never_taken_for_ours() {
+    let (_temp, state) = state();
+    let mut judge = under_the_policy(&state);
+    let other = plan(None, MEMORY, 512 * MIB, |plan| plan.host = quotary_common::id::HostId::new([9; 32]));
+    assert_ne!(other.plan().host, host());
+    assert!(judge.permits(&other, &web(), EFFECTIVE).is_err());
+}
+
+#[test]
+fn a_decision_is_not_verified_again_with_every_look_and_is_when_who_decides_has_moved_on() {
+    let (_temp, state) = state();
+    let next = World::of(1, &["alice", "bob", "carol", "dave"]);
+    let newer = plan(Some(next.decision(|_| ())), MEMORY, 512 * MIB, |_| ());
+    let mut judge = judge(&state, World::new().trust(), &[&newer], NOW);
+    let looked_at = |judge: &mut Judge, now_ms| {
+        let _ = judge.permits(&newer, &web(), now_ms);
+        judge.looked_at_ms(newer.plan().decision.as_deref().unwrap())
+    };
+    assert_eq!(looked_at(&mut judge, NOW), Some(NOW));
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS - 1), Some(NOW));
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS), Some(NOW + MINUTE_MS));
+    judge.given(next.trust(), [&newer].into_iter(), NOW + MINUTE_MS + 1);
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS + 1), Some(NOW + MINUTE_MS + 1));
+    assert!(judge.permits(&newer, &web(), NOW + MINUTE_MS + 1).is_ok());
+    judge.given(next.trust(), std::iter::empty(), NOW + 2 * MINUTE_MS);
+    assert_eq!(judge.looked_at_ms(newer.plan().decision.as_deref().unwrap()), None, "what nobody gives is forgotten");
+}

@@ -1,0 +1,182 @@
+//! Which policies are in force here: over time, restarts, refusals of the disk, and damage.
+
+use std::collections::BTreeSet;
+
+use quotary_common::id::{ChangeId, Digest};
+use quotary_common::quorum::change::{Change, Kind, Way};
+use quotary_common::quorum::decision::{VerifiedDecision, verify};
+
+use super::fixture::{EFFECTIVE, HOUR_MS, MINUTE_MS, NOW, World, deployment, refuse_writes, state};
+use crate::authority::{AuthorityError, DECISIONS_FILE, Kept};
+use crate::state::StateDir;
+
+fn load(state: &StateDir) -> Kept {
+    Kept::load(state.clone()).unwrap()
+}
+
+/// A decision of the first world, with what it says.
+fn decided(edit: impl FnOnce(&mut Change)) -> (Vec<u8>, VerifiedDecision) {
+    let world = World::new();
+    let text = world.text(edit);
+    let people: &[&str] = if text.change().way == Way::Quorum { &["bob", "carol"] } else { &["bob"] };
+    let bytes = world.sent(&text, people).to_bytes();
+    let verified = verify(&bytes, &world.pin(), &deployment(), NOW).unwrap();
+    (bytes, verified)
+}
+
+fn keep(kept: &mut Kept, decision: &(Vec<u8>, VerifiedDecision), now_ms: u64) -> Result<(), AuthorityError> {
+    kept.keep(&decision.0, &decision.1, World::new().pin(), now_ms)
+}
+
+fn text(decision: &(Vec<u8>, VerifiedDecision)) -> Digest {
+    decision.1.text().digest()
+}
+
+fn settle(kept: &mut Kept, carried: &[&(Vec<u8>, VerifiedDecision)], now_ms: u64) {
+    kept.settle(&carried.iter().map(|decision| text(decision)).collect::<BTreeSet<_>>(), now_ms);
+}
+
+fn in_force(kept: &Kept, now_ms: u64) -> Vec<Digest> {
+    kept.in_force(now_ms).map(|decision| decision.text().digest()).collect()
+}
+
+/// Another change of the policy, some minutes after the first one takes effect.
+fn later(minutes: u64, edit: impl FnOnce(&mut Change)) -> (Vec<u8>, VerifiedDecision) {
+    decided(|change| {
+        (change.id, change.effective_ms) = (ChangeId::of(&[&minutes.to_be_bytes()]), EFFECTIVE + minutes * MINUTE_MS);
+        edit(change);
+    })
+}
+
+#[test]
+fn a_decision_is_in_force_from_its_effective_time_on_and_over_restarts_long_past_its_apply_by_time() {
+    let (_temp, state) = state();
+    let decision = decided(|_| ());
+    let mut kept = load(&state);
+    keep(&mut kept, &decision, NOW).unwrap();
+    settle(&mut kept, &[&decision], EFFECTIVE - 1);
+    assert!(in_force(&kept, EFFECTIVE - 1).is_empty());
+    settle(&mut kept, &[&decision], EFFECTIVE);
+    assert_eq!(in_force(&kept, EFFECTIVE), [text(&decision)]);
+    let year_ms = 365 * 24 * HOUR_MS;
+    let mut again = load(&state);
+    settle(&mut again, &[], NOW + year_ms);
+    assert_eq!(in_force(&again, NOW + year_ms), [text(&decision)], "with or without plans");
+    assert!(again.find(&text(&decision)).is_some());
+}
+
+#[test]
+fn a_change_that_was_taken_back_before_its_time_leaves_nothing_behind() {
+    let (_temp, state) = state();
+    let decision = decided(|_| ());
+    let mut kept = load(&state);
+    keep(&mut kept, &decision, NOW).unwrap();
+    let mut after_a_crash = load(&state);
+    for kept in [&mut kept, &mut after_a_crash] {
+        settle(kept, &[], EFFECTIVE + 1);
+        assert!(kept.find(&text(&decision)).is_none() && in_force(kept, EFFECTIVE + 1).is_empty());
+    }
+    assert!(load(&state).find(&text(&decision)).is_none());
+}
+
+#[test]
+fn a_later_decision_takes_the_place_of_the_one_before_when_its_time_has_come() {
+    let (_temp, state) = state();
+    let (first, second) = (decided(|_| ()), later(10, |_| ()));
+    let mut kept = load(&state);
+    keep(&mut kept, &first, NOW).unwrap();
+    settle(&mut kept, &[&first], EFFECTIVE);
+    keep(&mut kept, &second, EFFECTIVE + MINUTE_MS).unwrap();
+    settle(&mut kept, &[&first, &second], EFFECTIVE + 2 * MINUTE_MS);
+    assert_eq!(in_force(&kept, EFFECTIVE + 2 * MINUTE_MS), [text(&first)]);
+    assert!(!kept.is_superseded(first.1.change()));
+    settle(&mut kept, &[&second], EFFECTIVE + 10 * MINUTE_MS);
+    let mut again = load(&state);
+    for kept in [&mut kept, &mut again] {
+        assert_eq!(in_force(kept, EFFECTIVE + 10 * MINUTE_MS), [text(&second)]);
+        assert!(kept.is_superseded(first.1.change()) && kept.find(&text(&first)).is_none());
+    }
+}
+
+#[test]
+fn a_revocation_takes_its_policy_out_and_nothing_from_before_comes_back() {
+    let (_temp, state) = state();
+    let first = decided(|_| ());
+    let revoked = later(10, |change| (change.kind, change.document) = (Kind::RevokePolicy, String::new()));
+    let mut kept = load(&state);
+    keep(&mut kept, &first, NOW).unwrap();
+    settle(&mut kept, &[&first], EFFECTIVE);
+    keep(&mut kept, &revoked, EFFECTIVE).unwrap();
+    settle(&mut kept, &[&revoked], EFFECTIVE + 10 * MINUTE_MS);
+    assert!(kept.find(&text(&first)).is_none() && kept.is_superseded(first.1.change()));
+    assert_eq!(in_force(&kept, EFFECTIVE + 10 * MINUTE_MS), [text(&revoked)], "which binds nobody");
+}
+
+#[test]
+fn what_an_emergency_stood_before_holds_again_after_its_end() {
+    let (_temp, state) = state();
+    let until_ms = EFFECTIVE + 30 * MINUTE_MS;
+    let policy = decided(|_| ());
+    let emergency = later(0, |change| (change.way, change.until_ms) = (Way::BreakGlass, Some(until_ms)));
+    let mut kept = load(&state);
+    keep(&mut kept, &policy, NOW).unwrap();
+    settle(&mut kept, &[&policy], EFFECTIVE);
+    keep(&mut kept, &emergency, EFFECTIVE + 1).unwrap();
+    assert_eq!(in_force(&kept, until_ms - 1), [text(&emergency)]);
+    assert_eq!(in_force(&load(&state), until_ms), [text(&policy)]);
+    settle(&mut kept, &[&policy, &emergency], until_ms);
+    assert!(kept.find(&text(&emergency)).is_none());
+    assert_eq!(in_force(&load(&state), until_ms - 1), [text(&policy)]);
+}
+
+#[test]
+fn what_the_disk_refused_is_not_kept_and_a_crash_leaves_what_was_before() {
+    let (_temp, state) = state();
+    let (first, other) = (decided(|_| ()), later(10, |_| ()));
+    let mut kept = load(&state);
+    keep(&mut kept, &first, NOW).unwrap();
+    refuse_writes(&state, DECISIONS_FILE, true);
+    assert!(matches!(keep(&mut kept, &other, NOW), Err(AuthorityError::Decisions(_))));
+    assert!(kept.find(&text(&other)).is_none() && kept.find(&text(&first)).is_some());
+    // What came into force meanwhile is written as soon as the disk lets it.
+    settle(&mut kept, &[&first], EFFECTIVE);
+    assert!(in_force(&load(&state), EFFECTIVE).is_empty());
+    refuse_writes(&state, DECISIONS_FILE, false);
+    settle(&mut kept, &[&first], EFFECTIVE + 1);
+    assert_eq!(in_force(&load(&state), EFFECTIVE), [text(&first)]);
+    let whole = std::fs::read(state.file(DECISIONS_FILE)).unwrap();
+    for written in [0, 1, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(state.path().join(format!(".{DECISIONS_FILE}.new")), &whole[..written]).unwrap();
+        assert_eq!(in_force(&load(&state), EFFECTIVE), [text(&first)]);
+    }
+}
+
+#[test]
+fn a_damaged_file_and_a_tampered_vote_are_told_with_what_to_do_and_stay() {
+    let (_temp, state) = state();
+    let decision = decided(|_| ());
+    keep(&mut load(&state), &decision, NOW).unwrap();
+    let whole = std::fs::read(state.file(DECISIONS_FILE)).unwrap();
+    let signature = whole.windows(6).rposition(|at| at == b"SSHSIG").unwrap();
+    let mut tampered = whole.clone();
+    tampered[signature + 200] ^= 1;
+    for damaged in [&whole[..whole.len() - 1], &tampered] {
+        std::fs::write(state.file(DECISIONS_FILE), damaged).unwrap();
+        let told = crate::authority::in_a_line(&Kept::load(state.clone()).unwrap_err());
+        assert!(told.contains(DECISIONS_FILE) && told.contains("remove it"), "{told}");
+        assert_eq!(std::fs::read(state.file(DECISIONS_FILE)).unwrap(), damaged);
+    }
+}
+
+#[test]
+fn another_deployments_decisions_are_let_go() {
+    let (_temp, state) = state();
+    let decision = decided(|_| ());
+    let mut kept = load(&state);
+    keep(&mut kept, &decision, NOW).unwrap();
+    kept.belong_to(&deployment());
+    assert!(kept.find(&text(&decision)).is_some());
+    kept.belong_to(&quotary_common::id::DeploymentId::of(&[b"x"]));
+    kept.settle(&BTreeSet::new(), NOW);
+    assert!(load(&state).find(&text(&decision)).is_none());
+}

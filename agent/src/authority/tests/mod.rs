@@ -1,0 +1,7 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+pub(crate) mod fixture;
+mod judge;
+mod kept;
+mod pin;
+mod walk;

@@ -1,0 +1,181 @@
+//! Learning who decides about policies, beside the loop and beside the way to the verifier: evidence never waits for it.
+
+use quotary_common::quorum::authority::Authority;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::agent::Agent;
+use super::linking::Stage;
+use crate::authority::{Lack, LearnError, Pin, Trust, in_a_line, learn};
+use crate::clock;
+use crate::identity::Identity;
+use crate::state::StateDir;
+
+/// What learning came to; the pin is gone where the runtime ended.
+pub(super) type Learned = (Option<Pin>, Result<(), LearnError>);
+
+/// The pin, and what is learned for it.
+#[derive(Debug)]
+pub(super) struct Learning {
+    /// Away while somebody learns with it.
+    pin: Option<Pin>,
+    /// What it says.
+    authority: Option<Authority>,
+    working: Option<JoinHandle<()>>,
+    /// Why it lacks something, in a sentence. The same is not logged again and again.
+    why_not: Option<String>,
+    done: mpsc::Sender<Learned>,
+    pub(super) results: mpsc::Receiver<Learned>,
+}
+
+impl Default for Learning {
+    fn default() -> Self {
+        let (done, results) = mpsc::channel(1);
+        Self { pin: None, authority: None, working: None, why_not: None, done, results }
+    }
+}
+
+impl Learning {
+    /// Takes up what is pinned for an enrolment. A file that does not read is told, and nothing is learned in its place.
+    pub(super) fn begin(&mut self, state: StateDir, identity: &Identity) {
+        if let Some(working) = self.working.take() {
+            working.abort();
+        }
+        // What another enrolment learned is not this one's.
+        *self = Self::default();
+        match Pin::load(state, identity.root(), identity.deployment()) {
+            Ok(pin) => {
+                self.authority = pin.authority().copied();
+                self.pin = Some(pin);
+            }
+            Err(error) => {
+                let why = in_a_line(&error);
+                tracing::error!(%why, "who decides about policies is not known");
+                self.why_not = Some(why);
+            }
+        }
+    }
+
+    /// Who decides, as pinned.
+    pub(super) fn pinned(&self) -> Option<&Authority> {
+        self.authority.as_ref()
+    }
+
+    /// Why that is not known, or not to the end.
+    pub(super) fn why_not(&self) -> Option<String> {
+        self.why_not.clone()
+    }
+
+    fn lack(&self) -> Lack {
+        match (&self.why_not, &self.working) {
+            // Only what never failed is waited for: a verifier that cannot show what it speaks of is told so.
+            (Some(why), _) => Lack::Because(why.clone()),
+            (None, Some(_)) => Lack::Asking,
+            (None, None) => Lack::Nothing,
+        }
+    }
+
+    /// Takes up what was learned, and whether that is more than before.
+    fn take_up(&mut self, (pin, outcome): Learned) -> bool {
+        self.working = None;
+        let before = self.authority;
+        if let Some(pin) = pin {
+            self.authority = pin.authority().copied();
+            self.pin = Some(pin);
+        }
+        match outcome {
+            Ok(()) => self.why_not = None,
+            Err(error) => {
+                let why = in_a_line(&error);
+                if self.why_not.as_ref() == Some(&why) {
+                    tracing::debug!(%why, "who decides about policies was not learned again");
+                } else {
+                    tracing::warn!(%why, "who decides about policies was not learned; it is tried again with the next reply");
+                }
+                self.why_not = Some(why);
+            }
+        }
+        if before != self.authority
+            && let Some(Authority { number, roster, rules, .. }) = &self.authority
+        {
+            tracing::info!(number, roster = roster.hex(), rules = rules.hex(), "who decides about policies is pinned");
+        }
+        before != self.authority
+    }
+
+    /// Ends what is being done.
+    pub(super) async fn stop(mut self) {
+        if let Some(working) = self.working.take() {
+            working.abort();
+            let _ = working.await;
+        }
+    }
+}
+
+impl Agent {
+    /// Whom this host believes about plans; `None` before it is enrolled.
+    pub(super) fn trust(&self) -> Option<Trust> {
+        let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return None };
+        let (host, deployment) = (exchange.identity.host(), exchange.identity.deployment());
+        Some(Trust { host, deployment, pin: self.learning.authority, lack: self.learning.lack() })
+    }
+
+    /// Begins to learn what a reply says that there is more of, unless that is being done.
+    pub(super) fn learn_if_behind(&mut self, told: Option<u64>) {
+        let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
+        let Some(pin) = self.learning.pin.take_if(|pin| told.is_some_and(|number| pin.is_behind(number))) else {
+            return;
+        };
+        let (client, host) = (exchange.client.clone(), exchange.identity.host());
+        let done = self.learning.done.clone();
+        self.learning.working = Some(tokio::spawn(async move {
+            let learned = learn(&client, &host, pin).await;
+            // The loop is gone: the next start learns it.
+            let _ = done.send(learned).await;
+        }));
+    }
+
+    /// Takes up what was learned.
+    pub(super) fn learned(&mut self, learned: Learned) {
+        if self.learning.take_up(learned) {
+            // Plans that wait for it are given again with the next reply.
+            self.schedule.soon(clock::boottime_ms());
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::authority::tests::fixture::{World, deployment, state};
+    use crate::enforce::tests::root_key;
+
+    fn pin(state: &StateDir) -> Pin {
+        Pin::load(state.clone(), root_key().public(), deployment()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_was_learned_is_believed_and_what_failed_is_told_until_it_is_mended() {
+        let (_temp, state) = state();
+        let mut learning = Learning { pin: Some(pin(&state)), ..Learning::default() };
+        assert_eq!((learning.lack(), learning.why_not()), (Lack::Nothing, None));
+        let away = learning.pin.take().unwrap();
+        learning.working = Some(tokio::spawn(async {}));
+        assert_eq!(learning.lack(), Lack::Asking);
+        assert!(!learning.take_up((Some(away), Err(LearnError::Other(3)))));
+        let why = learning.why_not().unwrap();
+        assert!(why.contains("another authority 3"), "{why}");
+        assert_eq!((learning.lack(), learning.pinned()), (Lack::Because(why), None));
+        let mut learned = learning.pin.take().unwrap();
+        // While it is tried again it has failed still: who asks is told that.
+        learning.working = Some(tokio::spawn(async {}));
+        assert!(matches!(learning.lack(), Lack::Because(_)));
+        learned.advance(World::new().pin()).unwrap();
+        assert!(learning.take_up((Some(learned), Ok(()))));
+        assert_eq!((learning.lack(), learning.pinned()), (Lack::Nothing, Some(&World::new().pin())));
+        let same = learning.pin.take();
+        assert!(!learning.take_up((same, Ok(()))), "nothing new");
+        learning.stop().await;
+    }
+}

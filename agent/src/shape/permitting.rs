@@ -1,0 +1,149 @@
+//! Whether people decided that a plan may move its target: what [`crate::authority`] is asked, and what it is shown.
+
+use std::collections::BTreeMap;
+
+use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
+
+use super::backend::Place;
+use super::controller::{Actual, Now, Reading, Value};
+use super::moving::slack;
+use super::shaper::{Live, Shaper};
+use crate::authority::{Objection, Seen, Trust};
+
+/// Why a plan is not begun, in a sentence.
+pub(super) enum NotBegun {
+    /// Time alone may mend it: nobody is told.
+    Waits(String),
+    /// It is refused.
+    Refused(String),
+}
+
+impl From<String> for NotBegun {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<&str> for NotBegun {
+    fn from(why: &str) -> Self {
+        Self::Refused(why.to_owned())
+    }
+}
+
+impl From<Objection> for NotBegun {
+    fn from(objection: Objection) -> Self {
+        if objection.waits() { Self::Waits(objection.to_string()) } else { Self::Refused(objection.to_string()) }
+    }
+}
+
+impl Shaper {
+    /// Takes note of whom this host believes, and of the plans that come with it, before they are taken.
+    pub fn note_trust(&mut self, trust: Trust, plans: &[VerifiedPlan], now: Now) {
+        self.judge.given(trust, plans.iter().map(VerifiedPlan::checked), now.unix_ms);
+    }
+
+    /// Whether a plan may begin. `is_first`: nothing of Quotary's moves its target yet.
+    pub(super) fn permits_begin(
+        &mut self,
+        plan: &CheckedPlan,
+        place: &Place,
+        reading: &Reading,
+        is_first: bool,
+        now: Now,
+    ) -> Result<(), Objection> {
+        let controls = plan.controls().filter_map(|control| match reading.actual(control) {
+            Actual::Value(value) => Some((control, value)),
+            _ => None,
+        });
+        let present: BTreeMap<ShapedControl, u64> = controls.collect();
+        let from = if is_first { from_present(plan, &present) } else { from_its_line(plan) };
+        let seen = self.seen(plan, place, present, from);
+        self.judge.permits(plan, &seen, now.unix_ms)
+    }
+
+    /// Judges whatever is live again, with each reply: a policy may have come into force, or a plan have changed under its
+    /// name. What is given again is followed then; gives what must end.
+    pub(super) fn judge_live(&mut self, given: &BTreeMap<Target, VerifiedPlan>, now: Now) -> Vec<Target> {
+        let mut over = Vec::new();
+        let targets: Vec<Target> = self.live.keys().cloned().collect();
+        for target in targets {
+            let Some(live) = self.live.get(&target) else { continue };
+            let again =
+                given.get(&target).map(VerifiedPlan::checked).filter(|plan| plan.plan().id == live.plan).cloned();
+            let Some(plan) = again.clone().or_else(|| live.following.clone()) else { continue };
+            let (place, present) = (live.place.clone(), present_of(live));
+            let seen = self.seen(&plan, &place, present, from_its_line(&plan));
+            match self.judge.permits(&plan, &seen, now.unix_ms) {
+                Ok(()) => {
+                    if let Some(live) = self.live.get_mut(&target).filter(|_| again.is_some()) {
+                        live.following = again;
+                    }
+                }
+                Err(objection) if objection.waits() => {}
+                Err(objection) => {
+                    tracing::warn!(plan = %plan.plan().id, %target, why = %objection, "a plan is followed no more");
+                    over.push(target);
+                }
+            }
+        }
+        over
+    }
+
+    /// Notes that a plan waits, for whoever asks.
+    pub(super) fn note_wait(&mut self, target: &Target, why: String) {
+        if let Some(plan) = self.plans.get(target).map(|plan| plan.checked().plan().id) {
+            self.refused.insert(target.clone(), (plan, why));
+        }
+    }
+
+    fn seen(
+        &self,
+        plan: &CheckedPlan,
+        place: &Place,
+        present: BTreeMap<ShapedControl, u64>,
+        from: BTreeMap<ShapedControl, u64>,
+    ) -> Seen {
+        let cgroup = place.cgroup.as_cgroup().clone();
+        let unit = match &plan.plan().target {
+            Target::Unit(unit) if place.is_unit => Some(unit.clone()),
+            Target::Unit(_) | Target::Cgroup(_) => None,
+        };
+        // What stands below a grant's group is the grant's too.
+        let is_within = |group: &str| {
+            let below = cgroup.as_str().strip_prefix(group);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        };
+        let uid = self.grants.uids.iter().find(|(group, _)| is_within(group.as_str())).map(|(_, uid)| *uid);
+        Seen { unit, cgroup, uid, present, from }
+    }
+}
+
+/// Where the controls of what is live stand.
+fn present_of(live: &Live) -> BTreeMap<ShapedControl, u64> {
+    let controls = live.shaping.state().controls.into_iter();
+    let value = |present| match present {
+        Value::Value(value) => Some(value),
+        Value::Unlimited => None,
+    };
+    controls.filter_map(|one| Some((one.control, value(one.present)?))).collect()
+}
+
+/// Where a plan's first step begins: at what is there, but for what rounding in the kernel makes of it.
+fn from_present(plan: &CheckedPlan, present: &BTreeMap<ShapedControl, u64>) -> BTreeMap<ShapedControl, u64> {
+    let first = first_setpoints(plan).filter_map(|(control, first)| {
+        let stands = *present.get(&control)?;
+        let slack = control.slack(stands);
+        Some((control, first.clamp(stands.saturating_sub(slack), stands.saturating_add(slack))))
+    });
+    first.collect()
+}
+
+/// One that goes on, or takes another one's place, goes on from wherever that one's line, or pressure, has left it: between
+/// here and its first setpoint the host's own rules say how fast.
+fn from_its_line(plan: &CheckedPlan) -> BTreeMap<ShapedControl, u64> {
+    first_setpoints(plan).collect()
+}
+
+fn first_setpoints(plan: &CheckedPlan) -> impl Iterator<Item = (ShapedControl, u64)> + '_ {
+    plan.plan().courses.iter().filter_map(|course| Some((course.control, course.setpoints.first()?.value)))
+}
