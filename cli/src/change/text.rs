@@ -1,0 +1,203 @@
+//! The text of a change, fetched and held against what was asked for.
+
+use quotary_common::id::{ChangeId, DeploymentId};
+use quotary_common::keys::deployment_of;
+use quotary_common::quorum::change::ChangeText;
+use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, ShowChange};
+
+use crate::exit::{Code, Failure};
+use crate::present;
+use crate::session::Session;
+
+/// Characters of a whole short id.
+const SHORT_ID: usize = 28;
+
+/// A change whose text is what it says it is.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    /// As it was answered.
+    pub(super) view: ChangeView,
+    /// Its text, read.
+    pub(super) text: ChangeText,
+}
+
+/// The id that a person means, as routes take it.
+pub(super) async fn named(session: &Session, given: &str) -> Result<String, Failure> {
+    let given = given.to_ascii_lowercase();
+    if given.parse::<ChangeId>().is_ok() || (given.starts_with("c-") && given.len() == SHORT_ID) {
+        return Ok(given);
+    }
+    let changes = session.ask::<ListChanges>(&[""]).await?;
+    pick(&changes, &given).map_err(|what| Failure::new(Code::Refused, what))
+}
+
+fn pick(changes: &[ChangeSummary], given: &str) -> Result<String, String> {
+    let short = if given.starts_with("c-") { given.to_owned() } else { format!("c-{given}") };
+    let mut found = changes.iter().filter(|change| change.id.starts_with(&short));
+    match (found.next(), found.count()) {
+        _ if short.len() == 2 => Err("an empty change id: see `quotary change list`".to_owned()),
+        (Some(one), 0) => Ok(one.id.clone()),
+        (None, _) => Err(format!("no change's id begins with `{}`: see `quotary change list`", present::clean(given))),
+        (Some(_), more) => Err(format!("{} changes' ids begin so: give more of it", more + 1)),
+    }
+}
+
+/// Fetches a change, and checks its text.
+///
+/// # Errors
+/// It is not there, or its text is not one, or not that of the change that was asked for.
+pub(super) async fn fetch(session: &Session, given: &str) -> Result<Fetched, Failure> {
+    let id = named(session, given).await?;
+    let view = session.ask::<ShowChange>(&[&id]).await?;
+    let pinned = session.credentials().root_key.as_ref().map(deployment_of);
+    checked(view, &id, pinned).map_err(|what| {
+        let told = format!("what the verifier answers for change {}: {}", present::clean(given), present::clean(&what));
+        Failure::new(Code::Unreadable, format!("{told}; sign none of it, and ask who runs the verifier"))
+    })
+}
+
+fn checked(view: ChangeView, id: &str, pinned: Option<DeploymentId>) -> Result<Fetched, String> {
+    let text = ChangeText::parse(view.text.as_bytes()).map_err(|fault| format!("its text is none: {fault}"))?;
+    let change = text.change();
+    if text.digest() != view.sha256 {
+        return Err("its text has not the SHA-256 that it states".to_owned());
+    }
+    if !change.id.is_named(id) || view.summary.id != change.id.to_string() {
+        return Err(format!("its text is that of another change, {}", change.id));
+    }
+    if let Some(other) = pinned.filter(|pinned| *pinned != change.deployment) {
+        return Err(format!("its text is of deployment {}, and the pinned root key is {other}'s", change.deployment));
+    }
+    if !change.deployment.hex().starts_with(&view.namespace) || view.namespace.len() != 16 {
+        return Err("its namespace is not its deployment's".to_owned());
+    }
+    Ok(Fetched { view, text })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(super) mod tests {
+    use quotary_common::cbor::Text;
+    use quotary_common::id::Digest;
+    use quotary_common::plan::OnPressure;
+    use quotary_common::quorum::change::{Change, Kind, Way};
+    use quotary_common::quorum::criticality::Criticality;
+    use quotary_common::units::Resources;
+
+    use super::*;
+
+    pub(in crate::change) fn deployment() -> DeploymentId {
+        DeploymentId::of(&[b"deployment of the tests"])
+    }
+
+    /// A text of a change of this id.
+    pub(in crate::change) fn text(id: ChangeId) -> ChangeText {
+        let word = |text: &str| Text::new(text).unwrap();
+        let at_ms = 1_795_330_800_000;
+        ChangeText::render(&Change {
+            deployment: deployment(),
+            id,
+            kind: Kind::CreatePolicy,
+            name: word("web"),
+            way: Way::Quorum,
+            requester: word("alice"),
+            editor: word("alice"),
+            applier: word("verifier"),
+            criticality: Criticality::High,
+            base: None,
+            roster: Digest::of(&[b"roster"]),
+            rules: Digest::of(&[b"rules"]),
+            proposed_ms: at_ms,
+            effective_ms: at_ms + 2_000,
+            approve_by_ms: at_ms + 1_000,
+            apply_by_ms: at_ms + 3_000,
+            until_ms: None,
+            slew: Resources::default(),
+            on_pressure: OnPressure::Hold,
+            nonce: [3; 16],
+            inputs: Vec::new(),
+            covers: Vec::new(),
+            document: "name = 'web' # é\n".to_owned(),
+        })
+        .unwrap()
+    }
+
+    /// The view of a change with this text.
+    pub(in crate::change) fn view(text: &ChangeText) -> ChangeView {
+        let change = text.change();
+        ChangeView {
+            summary: ChangeSummary {
+                id: change.id.to_string(),
+                kind: "create policy".to_owned(),
+                name: "web".to_owned(),
+                state: "approving".to_owned(),
+                since_ms: change.proposed_ms,
+                way: "quorum".to_owned(),
+                why: None,
+                criticality: "high".to_owned(),
+                requester: "alice".to_owned(),
+                proposed_at_ms: change.proposed_ms,
+                effective_at_ms: change.effective_ms,
+                approve_by_ms: change.approve_by_ms,
+                apply_by_ms: change.apply_by_ms,
+                until_ms: None,
+                quorum: "2 more people".to_owned(),
+            },
+            sha256: text.digest(),
+            text: String::from_utf8(text.bytes().to_vec()).unwrap(),
+            explained: vec!["pending: 2 more people".to_owned()],
+            namespace: change.deployment.hex()[..16].to_owned(),
+            votes: Vec::new(),
+            impact: vec!["tenant shop: memory -256 MiB".to_owned()],
+            plans: Vec::new(),
+            without_plan: Vec::new(),
+            aligned_at_ms: None,
+        }
+    }
+
+    pub(in crate::change) fn id(seed: &str) -> ChangeId {
+        ChangeId::of(&[seed.as_bytes()])
+    }
+
+    #[test]
+    fn a_text_that_is_what_was_asked_for_passes_under_either_form_of_its_id() {
+        let text = text(id("one"));
+        for asked in [id("one").hex(), id("one").to_string()] {
+            assert_eq!(checked(view(&text), &asked, Some(deployment())).unwrap().text, text);
+        }
+        assert!(checked(view(&text), &id("one").hex(), None).is_ok());
+    }
+
+    #[test]
+    fn another_changes_text_other_bytes_and_another_deployment_are_refused() {
+        let asked = id("one").hex();
+        let refused = |change: &dyn Fn(&mut ChangeView), pinned| {
+            let mut view = view(&text(id("one")));
+            change(&mut view);
+            checked(view, &asked, pinned).unwrap_err()
+        };
+        let other = text(id("two"));
+        let swapped = |view: &mut ChangeView| {
+            view.text = String::from_utf8(other.bytes().to_vec()).unwrap();
+            view.sha256 = other.digest();
+        };
+        assert!(refused(&swapped, None).contains("another change"));
+        assert!(refused(&|view| view.text.push('\n'), None).contains("its text is none"));
+        assert!(refused(&|view| view.text = view.text.replace("alice", "carol"), None).contains("SHA-256"));
+        assert!(refused(&|view| view.summary.id = id("two").to_string(), None).contains("another change"));
+        assert!(refused(&|view| view.namespace = "0".repeat(16), None).contains("namespace"));
+        assert!(refused(&|view| view.namespace.truncate(3), None).contains("namespace"));
+        assert!(refused(&|_| (), Some(DeploymentId::of(&[b"another"]))).contains("pinned root key"));
+    }
+
+    #[test]
+    fn a_change_is_named_by_a_beginning_that_only_it_has() {
+        let changes: Vec<ChangeSummary> =
+            ["c-aab", "c-aac", "c-b"].map(|id| ChangeSummary { id: id.to_owned(), ..view(&text(self::id("one"))).summary }).into();
+        assert_eq!(pick(&changes, "c-b"), Ok("c-b".to_owned()));
+        assert_eq!(pick(&changes, "aac"), Ok("c-aac".to_owned()));
+        assert!(pick(&changes, "c-aa").unwrap_err().contains("2 changes'"));
+        assert!(pick(&changes, "x").unwrap_err().contains("quotary change list"));
+        assert!(pick(&changes, "c-").is_err() && pick(&changes, "").is_err());
+    }
+}
