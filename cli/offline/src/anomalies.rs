@@ -9,8 +9,8 @@ use quotary_cli::present::{self, Progress};
 use quotary_decide::anomaly::{JudgedRow, LINE_SCORE, Row, WARMING_UP, judge_rows};
 use serde_json::{Value, json};
 
-use crate::recording::{Fault, each_row};
 use crate::plot;
+use crate::recording::{Fault, each_row};
 
 /// One step of files without timestamps, ms.
 const INTERVAL_MS: i64 = 300_000;

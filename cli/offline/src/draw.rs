@@ -14,8 +14,9 @@ const PREVIEW_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Draws what standard input has.
 pub(crate) fn draw(to: &Path) -> Result<(), Failure> {
     let bytes = input::read(Path::new("-"), PREVIEW_BYTES_MAX)?;
-    let preview: ChangePreview = serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::new(Code::Unreadable, format!("standard input is no preview of a change: {error}")))?;
+    let preview: ChangePreview = serde_json::from_slice(&bytes).map_err(|error| {
+        Failure::new(Code::Unreadable, format!("standard input is no preview of a change: {error}"))
+    })?;
     if preview.courses.is_empty() {
         return Err(Failure::new(Code::Refused, "there is nothing to draw: no control of any unit would move"));
     }

@@ -90,7 +90,8 @@ fn content(fetched: &Fetched) -> Result<Vec<(WrittenVote, String)>, String> {
         let signature = SshSignature::parse(&vote.signature)
             .map_err(|fault| format!("the signature of {} {fault}", vote.person))?;
         let namespace = verb.namespace(&fetched.text.change().deployment);
-        let holds = signature.verify(&namespace, fetched.text.hashes()).is_ok_and(|shown| shown.key.to_string() == vote.key);
+        let holds =
+            signature.verify(&namespace, fetched.text.hashes()).is_ok_and(|shown| shown.key.to_string() == vote.key);
         let file = format!("{:02}-{}-{verb}.sig", number + 1, vote.person);
         let command = command(vote, &namespace, &file);
         written.push((
@@ -130,7 +131,11 @@ impl Written {
             let _ = writeln!(text, "# {}\n{}", present::clean(&head), vote.command);
         }
         if self.of_earlier_texts > 0 {
-            let _ = writeln!(text, "# {} vote(s) of earlier texts, which do not count, are not written", self.of_earlier_texts);
+            let _ = writeln!(
+                text,
+                "# {} vote(s) of earlier texts, which do not count, are not written",
+                self.of_earlier_texts
+            );
         }
         text
     }
@@ -171,7 +176,8 @@ mod tests {
     #[test]
     fn votes_become_files_with_the_command_that_checks_them_at_their_time() {
         let mut fetched = fetched("alice", "approval");
-        let earlier = VoteView { sha256: quotary_common::id::Digest::of(&[b"before"]), ..fetched.view.votes[0].clone() };
+        let earlier =
+            VoteView { sha256: quotary_common::id::Digest::of(&[b"before"]), ..fetched.view.votes[0].clone() };
         fetched.view.votes.push(earlier);
         let content = content(&fetched).unwrap();
         assert_eq!(content.len(), 1, "a vote of an earlier text is not written");
@@ -192,7 +198,9 @@ mod tests {
             of_earlier_texts: 1,
         };
         let told = written.text();
-        assert!(told.contains("cd 'it'\\''s'\n") && told.contains("DOES NOT HOLD") && told.contains("1 vote(s) of earlier"));
+        assert!(
+            told.contains("cd 'it'\\''s'\n") && told.contains("DOES NOT HOLD") && told.contains("1 vote(s) of earlier")
+        );
     }
 
     #[test]

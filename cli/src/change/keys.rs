@@ -42,7 +42,8 @@ pub(super) fn choose(offered: Vec<SshKey>, roster: &Roster, now_ms: u64) -> Resu
     let holder = |key: &SshKey| roster.holder(&key.fingerprint());
     let (known, _): (Vec<SshKey>, Vec<SshKey>) = offered.into_iter().partition(|key| holder(key).is_some());
     let told = |keys: &[SshKey]| -> String {
-        let line = |key: &SshKey| holder(key).map(|(person, _)| format!("\n  {} of {}", key.fingerprint(), person.name));
+        let line =
+            |key: &SshKey| holder(key).map(|(person, _)| format!("\n  {} of {}", key.fingerprint(), person.name));
         keys.iter().filter_map(line).collect()
     };
     let is_valid = |key: &SshKey| holder(key).is_some_and(|(_, on_roster)| on_roster.is_valid_at(now_ms));
@@ -51,7 +52,10 @@ pub(super) fn choose(offered: Vec<SshKey>, roster: &Roster, now_ms: u64) -> Resu
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             valid.push(last);
-            Err(format!("several keys of the ssh-agent are on the roster; say which with --key FILE.pub:{}", told(&valid)))
+            Err(format!(
+                "several keys of the ssh-agent are on the roster; say which with --key FILE.pub:{}",
+                told(&valid)
+            ))
         }
         (None, _) if known.is_empty() => Err(format!(
             "none of the {count} keys of the ssh-agent is on the roster in force (version {}): `ssh-add` the right one, or \

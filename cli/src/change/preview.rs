@@ -83,7 +83,11 @@ fn bars(course: &CoursePreview) -> String {
 }
 
 /// An amount in whole units.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast from floats saturates, and this is shown")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast from floats saturates, and this is shown"
+)]
 fn rounded(value: f64) -> u64 {
     value.round() as u64
 }
@@ -124,8 +128,13 @@ mod tests {
 
     #[test]
     fn it_is_said_whether_plans_are_given_or_would_be() {
-        let preview =
-            |given| ChangePreview { id: "c-x".to_owned(), given, effective_at_ms: 61_000, courses: vec![], without: vec![] };
+        let preview = |given| ChangePreview {
+            id: "c-x".to_owned(),
+            given,
+            effective_at_ms: 61_000,
+            courses: vec![],
+            without: vec![],
+        };
         assert!(head(&preview(true), 1_000).contains("(in 60 s): the plans that are given"));
         assert!(head(&preview(false), 1_000).contains("may come out otherwise"));
     }

@@ -41,13 +41,7 @@ pub(super) fn request(args: &AskedArgs, now_ms: u64) -> Result<ChangeRequest, Fa
         (Some(instant), _) => Some(instant.at_ms(now_ms)),
         (None, after_ms) => after_ms.map(|after_ms| now_ms.saturating_add(after_ms)),
     };
-    Ok(ChangeRequest {
-        subject,
-        way: way.map(str::to_owned),
-        lasts_ms: args.lasts,
-        effective_at_ms,
-        inputs: inputs?,
-    })
+    Ok(ChangeRequest { subject, way: way.map(str::to_owned), lasts_ms: args.lasts, effective_at_ms, inputs: inputs? })
 }
 
 /// A file by its digest and its own name; it may be large, and is not sent.
@@ -102,7 +96,10 @@ mod tests {
         assert_eq!(asked(&[path, "--effective", "now+1s"]).unwrap().effective_at_ms, Some(2_000));
         assert_eq!(asked(&[path, "--effective", "1970-01-01T00:01:00Z"]).unwrap().effective_at_ms, Some(60_000));
         let freeze = asked(&[path, "--freeze", "--for", "1h"]).unwrap();
-        assert_eq!((freeze.way.as_deref(), freeze.lasts_ms, freeze.effective_at_ms), (Some("freeze"), Some(3_600_000), None));
+        assert_eq!(
+            (freeze.way.as_deref(), freeze.lasts_ms, freeze.effective_at_ms),
+            (Some("freeze"), Some(3_600_000), None)
+        );
         let rules = file(RULES);
         let request = asked(&[rules.path().to_str().unwrap()]).unwrap();
         assert_eq!(request.subject, ChangeSubject::Rules(RULES.to_owned()));

@@ -6,6 +6,7 @@ use crate::args::ChangeState;
 use crate::exit::Failure;
 use crate::present::{self, Align, Facts, Table};
 use crate::session::Session;
+use crate::show::leaf;
 use crate::{now_ms, policy};
 
 /// Changes, the newest first.
@@ -43,10 +44,7 @@ fn table(changes: &[ChangeSummary], now_ms: u64) -> Table {
 
 /// `alter policy gold`, `alter roster`.
 fn what(change: &ChangeSummary) -> String {
-    match change.kind.ends_with(&change.name) {
-        true => change.kind.clone(),
-        false => format!("{} {}", change.kind, change.name),
-    }
+    leaf::subject(&change.kind, &change.name)
 }
 
 /// One change.
@@ -65,7 +63,10 @@ pub(super) fn one(view: &ChangeView, json: bool) -> Result<(), Failure> {
         present::print("\n")?;
         present::print_table(&votes(&view.votes, view, now_ms))?;
     }
-    present::print(&format!("\nthe text that people sign: quotary change export {} -\n", present::clean(&view.summary.id)))
+    present::print(&format!(
+        "\nthe text that people sign: quotary change export {} -\n",
+        present::clean(&view.summary.id)
+    ))
 }
 
 fn section(title: &str, lines: &[String]) -> String {
@@ -191,7 +192,9 @@ mod tests {
         view.summary.why = Some("it does not move\u{1b}[2J".to_owned());
         view.aligned_at_ms = Some(1_795_330_802_500);
         let shown = facts(&view, 1_795_330_800_000).render();
-        for part in ["create policy web", "2026-11-22T07:00:02Z (in 2 s)", &text.digest().hex(), "?[2J", "as hosts attested"] {
+        for part in
+            ["create policy web", "2026-11-22T07:00:02Z (in 2 s)", &text.digest().hex(), "?[2J", "as hosts attested"]
+        {
             assert!(shown.contains(part), "{part} in {shown}");
         }
         assert!(!shown.contains('\u{1b}'));

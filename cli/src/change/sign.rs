@@ -41,7 +41,8 @@ pub(super) struct Signed {
 /// # Errors
 /// `ssh-keygen` is not there, does not sign, or signs something else.
 pub(super) fn sign(text: &ChangeText, verb: Verb, signer: &Signer) -> Result<Signed, Failure> {
-    let failed = |error: io::Error| Failure::new(Code::Unreadable, format!("cannot prepare what is to be signed: {error}"));
+    let failed =
+        |error: io::Error| Failure::new(Code::Unreadable, format!("cannot prepare what is to be signed: {error}"));
     // For its owner alone, and gone afterwards. Not standard input: that stays the terminal, where a passphrase is asked for.
     let directory = tempfile::Builder::new().prefix("quotary-sign-").tempdir().map_err(failed)?;
     let file = directory.path().join("change.txt");
@@ -56,7 +57,8 @@ pub(super) fn sign(text: &ChangeText, verb: Verb, signer: &Signer) -> Result<Sig
     };
     let mut command = Command::new(SSH_KEYGEN);
     command.args(["-q", "-Y", "sign", "-n", &verb.namespace(&text.change().deployment), "-f"]);
-    let status = command.arg(&key).arg(&file).stdout(Stdio::null()).status().map_err(|error| missing(SSH_KEYGEN, &error))?;
+    let status =
+        command.arg(&key).arg(&file).stdout(Stdio::null()).status().map_err(|error| missing(SSH_KEYGEN, &error))?;
     if !status.success() {
         let what = format!("{SSH_KEYGEN} did not sign ({status}): what it said stands above; nothing was handed in");
         return Err(Failure::new(Code::Refused, what));
@@ -133,7 +135,8 @@ mod tests {
             let public = std::fs::read_to_string(path.with_extension("pub")).unwrap();
             assert_eq!(SshKey::parse(public.trim_end()).unwrap().fingerprint(), signed.key);
             let namespace = Verb::Approval.namespace(&text.change().deployment);
-            let roster = format!("version = 1\n[[people]]\nname = 'alice'\n[[people.keys]]\nkey = '{}'\n", public.trim_end());
+            let roster =
+                format!("version = 1\n[[people]]\nname = 'alice'\n[[people.keys]]\nkey = '{}'\n", public.trim_end());
             let roster = quotary_common::quorum::roster::Roster::parse(roster.as_bytes()).unwrap();
             let at = |name: &str| directory.path().join(name);
             std::fs::write(at("allowed"), roster.allowed_signers(&text.change().deployment)).unwrap();

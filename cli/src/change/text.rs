@@ -192,8 +192,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_change_is_named_by_a_beginning_that_only_it_has() {
-        let changes: Vec<ChangeSummary> =
-            ["c-aab", "c-aac", "c-b"].map(|id| ChangeSummary { id: id.to_owned(), ..view(&text(self::id("one"))).summary }).into();
+        let changes: Vec<ChangeSummary> = ["c-aab", "c-aac", "c-b"]
+            .map(|id| ChangeSummary { id: id.to_owned(), ..view(&text(self::id("one"))).summary })
+            .into();
         assert_eq!(pick(&changes, "c-b"), Ok("c-b".to_owned()));
         assert_eq!(pick(&changes, "aac"), Ok("c-aac".to_owned()));
         assert!(pick(&changes, "c-aa").unwrap_err().contains("2 changes'"));

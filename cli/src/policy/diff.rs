@@ -79,7 +79,10 @@ fn compared(old: Option<&Document>, new: &Document) -> Result<Differences, Failu
         (old, new) => {
             let old = old.map_or("nothing", |old| old.kind().name());
             let what = format!("one document is of kind {old} and the other of kind {}", new.kind().name());
-            return Err(Failure::new(Code::Usage, format!("{what}: they cannot be compared (--kind says what both are)")));
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{what}: they cannot be compared (--kind says what both are)"),
+            ));
         }
     };
     let (kind, name) = (new.kind().name(), new.name().to_owned());
@@ -132,7 +135,11 @@ mod tests {
         assert!(text(POLICY, POLICY).contains("the very same document"));
         assert!(text(POLICY, &format!("# a comment\n{POLICY}")).contains("only comments or layout differ"));
         let alone = compared(None, &document(POLICY)).unwrap();
-        assert!(alone.text().starts_with("policy gold, version 3: none of that name is in force\n  criticality: none -> high\n"));
+        assert!(
+            alone
+                .text()
+                .starts_with("policy gold, version 3: none of that name is in force\n  criticality: none -> high\n")
+        );
         assert_eq!(serde_json::to_value(&alone).unwrap()["old"], serde_json::Value::Null);
     }
 

@@ -162,9 +162,11 @@ pub(crate) mod tests {
 
     #[test]
     fn every_kind_says_its_name_version_and_digest() {
-        for (text, title, version) in
-            [(POLICY.to_owned(), "policy gold", 3), (RULES.to_owned(), "rules", 2), (roster(7, &[("a", "b")]), "roster", 7)]
-        {
+        for (text, title, version) in [
+            (POLICY.to_owned(), "policy gold", 3),
+            (RULES.to_owned(), "rules", 2),
+            (roster(7, &[("a", "b")]), "roster", 7),
+        ] {
             let document = Document::parse(text.as_bytes(), kind_of(text.as_bytes())).unwrap();
             assert_eq!((document.title().as_str(), document.version()), (title, version));
             assert_eq!(document.sha256(), Digest::of(&[text.as_bytes()]));
@@ -175,7 +177,8 @@ pub(crate) mod tests {
     fn a_document_with_faults_is_refused_with_file_line_field_and_reason() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("r.toml");
-        std::fs::write(&path, format!("version = 0\n[[people]]\nname = 'Ada'\n[[people.keys]]\nkey = '{KEY}'\n")).unwrap();
+        std::fs::write(&path, format!("version = 0\n[[people]]\nname = 'Ada'\n[[people.keys]]\nkey = '{KEY}'\n"))
+            .unwrap();
         let refused = read(&path, None).unwrap_err();
         assert_eq!(refused.code(), 2);
         let told = refused.message();

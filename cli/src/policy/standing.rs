@@ -100,9 +100,8 @@ pub(crate) fn lines(text: &str) -> String {
 
 /// A document in force, read: it must be what its digest says.
 pub(super) fn parsed(view: &DocumentView, kind: DocumentKind) -> Result<Document, Failure> {
-    let unreadable = |what: String| {
-        Failure::new(Code::Unreadable, format!("the {} that the verifier answers {what}", kind.name()))
-    };
+    let unreadable =
+        |what: String| Failure::new(Code::Unreadable, format!("the {} that the verifier answers {what}", kind.name()));
     let document = Document::parse(view.text.as_bytes(), kind);
     let document = document.map_err(|faults| unreadable(format!("does not read here: {faults}")))?;
     if document.sha256() == view.sha256 {
@@ -153,7 +152,11 @@ pub(super) async fn authority(session: &Session, args: &AuthorityArgs, json: boo
             return present::print(&signers);
         }
         files::write(path, signers.as_bytes())?;
-        eprintln!("quotary: {} written; namespaces are quotary-VERB-v1@{}", path.display(), present::clean(&view.namespace));
+        eprintln!(
+            "quotary: {} written; namespaces are quotary-VERB-v1@{}",
+            path.display(),
+            present::clean(&view.namespace)
+        );
     }
     if json {
         return present::json(&view);
@@ -237,7 +240,11 @@ fn escalation(rule: &Rule) -> String {
         let all: Vec<String> = added.chain(told).collect();
         format!("after {}: {}", present::duration(step.after_ms), all.join(" "))
     };
-    if rule.escalation.is_empty() { "-".to_owned() } else { rule.escalation.iter().map(step).collect::<Vec<_>>().join("; ") }
+    if rule.escalation.is_empty() {
+        "-".to_owned()
+    } else {
+        rule.escalation.iter().map(step).collect::<Vec<_>>().join("; ")
+    }
 }
 
 fn emergencies(rules: &Rules) -> String {
