@@ -1,6 +1,8 @@
 //! Changes from the proposal to the vote, with the OpenSSH that people have, against a small verifier.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "../src/change/fixture.rs"]
+mod fixture;
 mod verifier;
 
 use std::path::{Path, PathBuf};
@@ -8,15 +10,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use quotary_common::cbor::Text;
-use quotary_common::id::{ChangeId, DeploymentId, Digest};
-use quotary_common::plan::OnPressure;
-use quotary_common::quorum::change::{Change, ChangeText, Kind, Way};
-use quotary_common::quorum::criticality::Criticality;
+use quotary_common::id::Digest;
+use quotary_common::quorum::change::ChangeText;
 use quotary_common::quorum::roster::Roster;
 use quotary_common::quorum::vote::{SignatureCache, Verb, Vote, check};
-use quotary_common::units::Resources;
-use quotary_common::wire::{AuthorityView, ChangeSummary, ChangeView, DocumentView, VoteRequest, VoteView};
+use quotary_common::wire::{AuthorityView, ChangeView, DocumentView, VoteRequest, VoteView};
 use verifier::Verifier;
 
 const POLICY: &str =
@@ -48,70 +46,9 @@ fn make_key(directory: &Path, name: &str, passphrase: &str) -> PathBuf {
     path
 }
 
-fn word<const MAX: usize>(text: &str) -> Text<MAX> {
-    Text::new(text).unwrap()
-}
-
-fn change(id: &str, roster: &Roster) -> ChangeText {
-    let at_ms = 1_795_330_800_000;
-    ChangeText::render(&Change {
-        deployment: DeploymentId::of(&[&[7; 32]]),
-        id: ChangeId::of(&[id.as_bytes()]),
-        kind: Kind::CreatePolicy,
-        name: word("web"),
-        way: Way::Quorum,
-        requester: word("alice"),
-        editor: word("alice"),
-        applier: word("verifier"),
-        criticality: Criticality::High,
-        base: None,
-        roster: roster.digest(),
-        rules: Digest::of(&[b"rules"]),
-        proposed_ms: at_ms,
-        effective_ms: at_ms + 2_000,
-        approve_by_ms: at_ms + 1_000,
-        apply_by_ms: at_ms + 3_000,
-        until_ms: None,
-        slew: Resources::default(),
-        on_pressure: OnPressure::Hold,
-        nonce: [3; 16],
-        inputs: Vec::new(),
-        covers: Vec::new(),
-        document: POLICY.to_owned(),
-    })
-    .unwrap()
-}
-
+/// The change as it is shown with these votes.
 fn view(text: &ChangeText, votes: &[VoteView]) -> ChangeView {
-    let change = text.change();
-    ChangeView {
-        summary: ChangeSummary {
-            id: change.id.to_string(),
-            kind: "create policy".to_owned(),
-            name: "web".to_owned(),
-            state: "approving".to_owned(),
-            since_ms: change.proposed_ms,
-            way: "quorum".to_owned(),
-            why: None,
-            criticality: "high".to_owned(),
-            requester: "alice".to_owned(),
-            proposed_at_ms: change.proposed_ms,
-            effective_at_ms: change.effective_ms,
-            approve_by_ms: change.approve_by_ms,
-            apply_by_ms: change.apply_by_ms,
-            until_ms: None,
-            quorum: "1 more person".to_owned(),
-        },
-        sha256: text.digest(),
-        text: String::from_utf8(text.bytes().to_vec()).unwrap(),
-        explained: vec!["pending: 1 more person".to_owned()],
-        namespace: change.deployment.hex()[..16].to_owned(),
-        votes: votes.to_vec(),
-        impact: vec!["tenant shop: memory +512 MiB".to_owned()],
-        plans: Vec::new(),
-        without_plan: Vec::new(),
-        aligned_at_ms: None,
-    }
+    ChangeView { votes: votes.to_vec(), ..fixture::view(text) }
 }
 
 fn document(text: &str, version: u64) -> DocumentView {
@@ -158,13 +95,13 @@ impl World {
         }
         make_key(directory.path(), "stranger", "");
         let roster = Roster::parse(people.as_bytes()).unwrap();
-        let text = change("one", &roster);
+        let text = fixture::text(fixture::id("one"));
         let authority = serde_json::to_string(&AuthorityView {
             roster: document(&people, 1),
             rules: document(RULES, 2),
             number: 0,
             allowed_signers: roster.allowed_signers(&text.change().deployment),
-            namespace: text.change().deployment.hex()[..16].to_owned(),
+            namespace: fixture::deployment().hex()[..16].to_owned(),
         })
         .unwrap();
         let votes: Arc<Mutex<Vec<VoteView>>> = Arc::default();
@@ -175,6 +112,7 @@ impl World {
             let mut votes = votes.lock().unwrap();
             match asked.strip_suffix('?').unwrap_or(asked) {
                 "GET /v1/authority" => return (200, authority.clone()),
+                "GET /v1/changes?state=in%20force" => return (200, "[]".to_owned()),
                 "GET /v1/changes" => return (200, serde_json::to_string(&[view(&shown, &votes).summary]).unwrap()),
                 "POST /v1/changes" => {}
                 asked if asked == format!("GET /v1/changes/{hex}") || asked == format!("GET /v1/changes/{short}") => {}
@@ -238,7 +176,7 @@ fn an_approval_shows_the_text_is_signed_by_openssh_and_counts() {
     let told = out(&done);
     assert!(told.contains(std::str::from_utf8(world.text.bytes()).unwrap()), "{told}");
     assert!(told.contains(&format!("SHA-256 {}", world.text.digest().hex())), "{told}");
-    assert!(told.contains("the approval of carol counts") && told.contains("1 more person"), "{told}");
+    assert!(told.contains("the approval of carol counts") && told.contains("2 more people"), "{told}");
     assert_eq!(world.votes_sent(), 1);
     let rejected = world.quotary("--json change reject ID --key carol --yes");
     assert_eq!(rejected.status.code(), Some(0), "{}", errors(&rejected));
@@ -273,7 +211,7 @@ fn nothing_is_signed_without_a_yes_or_of_what_was_not_asked_for() {
     let no_key = world.quotary("change approve ID --yes");
     assert!(no_key.status.code() == Some(64) && errors(&no_key).contains("SSH_AUTH_SOCK"), "{}", errors(&no_key));
     assert_eq!(world.votes_sent(), 0);
-    let other = change("two", &world.roster);
+    let other = fixture::text(fixture::id("two"));
     let swapping = World::answering(move |view| {
         view.text = String::from_utf8(other.bytes().to_vec()).unwrap();
         view.sha256 = other.digest();
@@ -414,7 +352,7 @@ fn a_proposal_sends_the_document_as_it_is_and_shows_the_impact() {
     std::fs::write(world.path("web.toml"), POLICY).unwrap();
     let done = world.quotary("change propose web.toml --effective 2026-12-01T06:00:00Z");
     assert_eq!(done.status.code(), Some(0), "{}", errors(&done));
-    assert!(out(&done).contains("tenant shop: memory +512 MiB"), "{}", out(&done));
+    assert!(out(&done).contains("tenant shop: memory -256 MiB"), "{}", out(&done));
     let sent: serde_json::Value = serde_json::from_str(&world.verifier.sent("POST /v1/changes")[0]).unwrap();
     assert_eq!((&sent["subject"]["policy"], &sent["effective_at_ms"]), (&POLICY.into(), &1_796_104_800_000_u64.into()));
     std::fs::write(world.path("bad.toml"), POLICY.replace("'high'", "'huge'")).unwrap();
@@ -437,7 +375,8 @@ fn a_change_is_found_by_a_beginning_of_its_id_and_listed() {
     let shown = world.quotary(&format!("change show {short}"));
     assert_eq!(shown.status.code(), Some(0), "{}", errors(&shown));
     assert!(out(&shown).contains("create policy web"), "{}", out(&shown));
-    assert!(out(&world.quotary("change list")).contains("1 more person"));
+    assert!(out(&world.quotary("change list")).contains("2 more people"));
+    assert!(out(&world.quotary("change list --state in-force")).contains("no changes"));
     assert_eq!(world.quotary("change show c-nothing").status.code(), Some(1));
 }
 

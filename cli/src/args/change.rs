@@ -2,11 +2,15 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand};
 use quotary_common::instant::parse_rfc3339;
 
 use super::policy::DocumentKind;
 use super::quantity::duration_ms;
+
+/// Where a change can stand, in words without spaces.
+const STATES: [&str; 9] =
+    ["proposed", "approving", "approved", "shaping", "in-force", "rejected", "expired", "withdrawn", "revoked"];
 
 /// `quotary change …`
 #[derive(Debug, Subcommand)]
@@ -18,8 +22,8 @@ pub(crate) enum ChangeCommand {
     /// Changes, the newest first
     List {
         /// Only those in this state
-        #[arg(long, value_enum, value_name = "STATE")]
-        state: Option<ChangeState>,
+        #[arg(long, value_name = "STATE", value_parser = STATES)]
+        state: Option<String>,
     },
     /// One change: its impact, what the quorum comes to, and every vote with whether it counts
     Show(ChangeId),
@@ -49,37 +53,6 @@ pub(crate) struct ChangeId {
     /// Its id: c-…, hexadecimal, or a beginning of the c-… that only one change has
     #[arg(value_name = "ID")]
     pub(crate) change: String,
-}
-
-/// Where a change stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ChangeState {
-    Proposed,
-    Approving,
-    Approved,
-    Shaping,
-    InForce,
-    Rejected,
-    Expired,
-    Withdrawn,
-    Revoked,
-}
-
-impl ChangeState {
-    /// As the verifier names it.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Proposed => "proposed",
-            Self::Approving => "approving",
-            Self::Approved => "approved",
-            Self::Shaping => "shaping",
-            Self::InForce => "in force",
-            Self::Rejected => "rejected",
-            Self::Expired => "expired",
-            Self::Withdrawn => "withdrawn",
-            Self::Revoked => "revoked",
-        }
-    }
 }
 
 /// `quotary change propose`
@@ -298,6 +271,23 @@ mod tests {
         ] {
             assert!(parsed(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn every_state_of_a_change_can_be_asked_for() {
+        use quotary_decide::policy::life::State;
+        let all = [
+            State::Proposed,
+            State::Approving,
+            State::Approved,
+            State::Shaping,
+            State::InForce,
+            State::Rejected,
+            State::Expired,
+            State::Withdrawn,
+            State::Revoked,
+        ];
+        assert_eq!(all.map(|state| state.name().replace(' ', "-")), STATES);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Written {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::text::tests::{id, text, view};
+    use super::super::fixture::{id, text, view};
     use super::*;
 
     /// A signature by a key that follows from nothing, in its form alone.

@@ -16,6 +16,10 @@ mod sign;
 mod text;
 mod vote;
 
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod fixture;
+
 use quotary_common::quorum::vote::Verb;
 use quotary_common::wire::{EditChange, ProposeChange, WithdrawChange};
 
@@ -36,7 +40,7 @@ pub(crate) async fn change(session: &Session, command: ChangeCommand, json: bool
             let id = text::named(session, &args.change).await?;
             show::one(&session.call::<EditChange>(&[&id], &request).await?, json)?;
         }
-        ChangeCommand::List { state } => show::list(session, state, json).await?,
+        ChangeCommand::List { state } => show::list(session, state.as_deref(), json).await?,
         ChangeCommand::Show(id) => show::one(&text::fetch(session, &id.change).await?.view, json)?,
         ChangeCommand::Export(args) => export::text(session, &args).await?,
         ChangeCommand::Approve(args) => return vote::vote(session, &args, Verb::Approval, json).await,

@@ -2,7 +2,6 @@
 
 use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, VoteView};
 
-use crate::args::ChangeState;
 use crate::exit::Failure;
 use crate::present::{self, Align, Facts, Table};
 use crate::session::Session;
@@ -10,8 +9,8 @@ use crate::show::leaf;
 use crate::{now_ms, policy};
 
 /// Changes, the newest first.
-pub(super) async fn list(session: &Session, state: Option<ChangeState>, json: bool) -> Result<(), Failure> {
-    let changes = session.ask::<ListChanges>(&[state.map_or("", ChangeState::name)]).await?;
+pub(super) async fn list(session: &Session, state: Option<&str>, json: bool) -> Result<(), Failure> {
+    let changes = session.ask::<ListChanges>(&[&state.unwrap_or_default().replace('-', " ")]).await?;
     if json { present::json(&changes) } else { present::print_table(&table(&changes, now_ms())) }
 }
 
@@ -143,7 +142,7 @@ pub(super) fn standing(view: &ChangeView) -> String {
 mod tests {
     use quotary_common::id::Digest;
 
-    use super::super::text::tests::{id, text, view};
+    use super::super::fixture::{id, text, view};
     use super::*;
 
     fn vote(person: &str, counted: bool, reason: &str, sha256: Digest) -> VoteView {

@@ -107,7 +107,7 @@ pub(super) fn missing(program: &str, error: &io::Error) -> Failure {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::text::tests::{id, text};
+    use super::super::fixture::{id, text};
     use super::*;
 
     /// A key file of this kind without a passphrase; `None` where OpenSSH is not installed.
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(taken(&file, &text, Verb::Approval).unwrap().key, signed.key);
         let told = taken(&file, &text, Verb::Rejection).unwrap_err();
         assert!(told.code() == 1 && told.message().contains("another namespace"), "{}", told.message());
-        let told = taken(&file, &super::super::text::tests::text(id("two")), Verb::Approval).unwrap_err();
+        let told = taken(&file, &super::super::fixture::text(id("two")), Verb::Approval).unwrap_err();
         assert!(told.message().contains("does not hold over these bytes"), "{}", told.message());
         assert!(told.message().contains("quotary change export"), "{}", told.message());
         std::fs::write(&file, "-----BEGIN SSH SIGNATURE-----\n").unwrap();

@@ -76,88 +76,9 @@ fn checked(view: ChangeView, id: &str, pinned: Option<DeploymentId>) -> Result<F
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
-pub(super) mod tests {
-    use quotary_common::cbor::Text;
-    use quotary_common::id::Digest;
-    use quotary_common::plan::OnPressure;
-    use quotary_common::quorum::change::{Change, Kind, Way};
-    use quotary_common::quorum::criticality::Criticality;
-    use quotary_common::units::Resources;
-
+mod tests {
+    use super::super::fixture::{deployment, id, text, view};
     use super::*;
-
-    pub(in crate::change) fn deployment() -> DeploymentId {
-        DeploymentId::of(&[b"deployment of the tests"])
-    }
-
-    /// A text of a change of this id.
-    pub(in crate::change) fn text(id: ChangeId) -> ChangeText {
-        let word = |text: &str| Text::new(text).unwrap();
-        let at_ms = 1_795_330_800_000;
-        ChangeText::render(&Change {
-            deployment: deployment(),
-            id,
-            kind: Kind::CreatePolicy,
-            name: word("web"),
-            way: Way::Quorum,
-            requester: word("alice"),
-            editor: word("alice"),
-            applier: word("verifier"),
-            criticality: Criticality::High,
-            base: None,
-            roster: Digest::of(&[b"roster"]),
-            rules: Digest::of(&[b"rules"]),
-            proposed_ms: at_ms,
-            effective_ms: at_ms + 2_000,
-            approve_by_ms: at_ms + 1_000,
-            apply_by_ms: at_ms + 3_000,
-            until_ms: None,
-            slew: Resources::default(),
-            on_pressure: OnPressure::Hold,
-            nonce: [3; 16],
-            inputs: Vec::new(),
-            covers: Vec::new(),
-            document: "name = 'web' # é\n".to_owned(),
-        })
-        .unwrap()
-    }
-
-    /// The view of a change with this text.
-    pub(in crate::change) fn view(text: &ChangeText) -> ChangeView {
-        let change = text.change();
-        ChangeView {
-            summary: ChangeSummary {
-                id: change.id.to_string(),
-                kind: "create policy".to_owned(),
-                name: "web".to_owned(),
-                state: "approving".to_owned(),
-                since_ms: change.proposed_ms,
-                way: "quorum".to_owned(),
-                why: None,
-                criticality: "high".to_owned(),
-                requester: "alice".to_owned(),
-                proposed_at_ms: change.proposed_ms,
-                effective_at_ms: change.effective_ms,
-                approve_by_ms: change.approve_by_ms,
-                apply_by_ms: change.apply_by_ms,
-                until_ms: None,
-                quorum: "2 more people".to_owned(),
-            },
-            sha256: text.digest(),
-            text: String::from_utf8(text.bytes().to_vec()).unwrap(),
-            explained: vec!["pending: 2 more people".to_owned()],
-            namespace: change.deployment.hex()[..16].to_owned(),
-            votes: Vec::new(),
-            impact: vec!["tenant shop: memory -256 MiB".to_owned()],
-            plans: Vec::new(),
-            without_plan: Vec::new(),
-            aligned_at_ms: None,
-        }
-    }
-
-    pub(in crate::change) fn id(seed: &str) -> ChangeId {
-        ChangeId::of(&[seed.as_bytes()])
-    }
 
     #[test]
     fn a_text_that_is_what_was_asked_for_passes_under_either_form_of_its_id() {
@@ -193,7 +114,7 @@ pub(super) mod tests {
     #[test]
     fn a_change_is_named_by_a_beginning_that_only_it_has() {
         let changes: Vec<ChangeSummary> = ["c-aab", "c-aac", "c-b"]
-            .map(|id| ChangeSummary { id: id.to_owned(), ..view(&text(self::id("one"))).summary })
+            .map(|one| ChangeSummary { id: one.to_owned(), ..view(&text(id("one"))).summary })
             .into();
         assert_eq!(pick(&changes, "c-b"), Ok("c-b".to_owned()));
         assert_eq!(pick(&changes, "aac"), Ok("c-aac".to_owned()));

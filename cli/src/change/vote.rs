@@ -104,12 +104,11 @@ fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use quotary_common::id::Digest;
     use quotary_common::quorum::ssh::Fingerprint;
 
-    use super::super::text::tests::{id, text, view};
+    use super::super::fixture::{id, text, view};
     use super::*;
 
     #[test]

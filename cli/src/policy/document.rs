@@ -140,7 +140,8 @@ pub(crate) mod tests {
     /// A roster of people with a role and keys made of their names.
     pub(crate) fn roster(version: u64, people: &[(&str, &str)]) -> String {
         let key = |name: &str| {
-            let blob = [&[0, 0, 0, 11][..], b"ssh-ed25519", &[0, 0, 0, 32], Digest::of(&[name.as_bytes()]).as_bytes()];
+            let public = Digest::of(&[name.as_bytes()]);
+            let blob = [&[0, 0, 0, 11][..], b"ssh-ed25519", &[0, 0, 0, 32], public.as_bytes()];
             format!("ssh-ed25519 {}", data_encoding::BASE64.encode(&blob.concat()))
         };
         let person = |(name, role): &(&str, &str)| {
