@@ -17,8 +17,6 @@ use quotary_common::quorum::vote::{SignatureCache, Verb, Vote, check};
 use quotary_common::wire::{AuthorityView, ChangeView, DocumentView, VoteRequest, VoteView};
 use verifier::Verifier;
 
-const POLICY: &str =
-    "name = 'web'\nversion = 1\ncriticality = 'high'\n[select]\ntenant = 'shop'\n[limit]\nmemory_bytes = 536870912\n";
 const RULES: &str = "version = 2\n[criticality.critical]\napprovals = 2\napprovers = ['operator']\napprove_within_s = 3600\n\
                      apply_within_s = 7200\n";
 
@@ -228,6 +226,34 @@ fn nothing_is_signed_without_a_yes_or_of_what_was_not_asked_for() {
 }
 
 #[test]
+fn on_a_terminal_the_text_is_paged_and_only_a_yes_signs() {
+    if openssh_is_missing() || Command::new("script").arg("--version").output().is_err() {
+        return;
+    }
+    let world = World::new();
+    let answered = |answer: &str| {
+        let id = world.text.change().id.to_string();
+        let line = format!("{} change approve {id} --key carol", env!("CARGO_BIN_EXE_quotary"));
+        // A terminal of its own, into which the answer is typed.
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &line, "/dev/null"]).current_dir(world.directory.path()).env("PAGER", "sed s/^/paged:/");
+        terminal.env("QUOTARY_CREDENTIALS", &world.verifier.credentials);
+        let mut child = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), answer.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let no = answered("no\n");
+    assert!(no.status.code() == Some(1) && out(&no).contains("nothing was signed"), "{}", out(&no));
+    assert_eq!(world.votes_sent(), 0);
+    let yes = answered("yes\n");
+    assert_eq!(yes.status.code(), Some(0), "{}", out(&yes));
+    for part in ["paged:quotary-change-v1", "as approval? (yes or no)", "the approval of carol counts"] {
+        assert!(out(&yes).contains(part), "{part} in {}", out(&yes));
+    }
+    assert_eq!(world.votes_sent(), 1);
+}
+
+#[test]
 fn an_encrypted_key_asks_for_its_passphrase_as_openssh_does() {
     if openssh_is_missing() {
         return;
@@ -349,13 +375,24 @@ fn a_proposal_sends_the_document_as_it_is_and_shows_the_impact() {
         return;
     }
     let world = World::new();
-    std::fs::write(world.path("web.toml"), POLICY).unwrap();
+    std::fs::write(world.path("web.toml"), fixture::DOCUMENT).unwrap();
     let done = world.quotary("change propose web.toml --effective 2026-12-01T06:00:00Z");
     assert_eq!(done.status.code(), Some(0), "{}", errors(&done));
     assert!(out(&done).contains("tenant shop: memory -256 MiB"), "{}", out(&done));
     let sent: serde_json::Value = serde_json::from_str(&world.verifier.sent("POST /v1/changes")[0]).unwrap();
-    assert_eq!((&sent["subject"]["policy"], &sent["effective_at_ms"]), (&POLICY.into(), &1_796_104_800_000_u64.into()));
-    std::fs::write(world.path("bad.toml"), POLICY.replace("'high'", "'huge'")).unwrap();
+    assert_eq!(
+        (&sent["subject"]["policy"], &sent["effective_at_ms"]),
+        (&fixture::DOCUMENT.into(), &1_796_104_800_000_u64.into())
+    );
+    let changing = World::new();
+    std::fs::write(changing.path("web.toml"), fixture::DOCUMENT.replace("'high'", "'low'")).unwrap();
+    let other = changing.quotary("change propose web.toml");
+    assert!(
+        other.status.code() == Some(2) && errors(&other).contains("not of the document that was sent"),
+        "{}",
+        errors(&other)
+    );
+    std::fs::write(world.path("bad.toml"), fixture::DOCUMENT.replace("'high'", "'huge'")).unwrap();
     let refused = world.quotary("change propose bad.toml");
     assert!(
         refused.status.code() == Some(2) && errors(&refused).contains("bad.toml:3: criticality: "),

@@ -191,7 +191,7 @@ pub(crate) struct VoteArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// Hand in this signature, made by `ssh-keygen -Y sign` over the exported file, in place of signing here
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["key", "yes"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
     pub(crate) signature: Option<PathBuf>,
     /// Sign without asking
     #[arg(long)]

@@ -8,6 +8,10 @@ use quotary_common::quorum::criticality::Criticality;
 use quotary_common::units::Resources;
 use quotary_common::wire::{ChangeSummary, ChangeView};
 
+/// What it would put in force.
+pub(crate) const DOCUMENT: &str = "name = 'web' # é\nversion = 1\ncriticality = 'high'\n[select]\ntenant = 'shop'\n\
+                                   [limit]\nmemory_bytes = 536_870_912\n";
+
 /// The deployment whose root key is 32 bytes of 7.
 pub(crate) fn deployment() -> DeploymentId {
     DeploymentId::of(&[&[7; 32]])
@@ -43,7 +47,7 @@ pub(crate) fn text(id: ChangeId) -> ChangeText {
         nonce: [3; 16],
         inputs: Vec::new(),
         covers: Vec::new(),
-        document: "name = 'web' # é\n".to_owned(),
+        document: DOCUMENT.to_owned(),
     };
     ChangeText::render(&change).unwrap()
 }

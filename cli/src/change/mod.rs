@@ -33,12 +33,16 @@ pub(crate) async fn change(session: &Session, command: ChangeCommand, json: bool
     match command {
         ChangeCommand::Propose(args) => {
             let request = request::request(&args.asked, now_ms())?;
-            show::one(&session.call::<ProposeChange>(&[], &request).await?, json)?;
+            let view = session.call::<ProposeChange>(&[], &request).await?;
+            show::one(&view, json)?;
+            text::is_of(&view, &request.subject)?;
         }
         ChangeCommand::Edit(args) => {
             let request = request::request(&args.asked, now_ms())?;
             let id = text::named(session, &args.change).await?;
-            show::one(&session.call::<EditChange>(&[&id], &request).await?, json)?;
+            let view = session.call::<EditChange>(&[&id], &request).await?;
+            show::one(&view, json)?;
+            text::is_of(&view, &request.subject)?;
         }
         ChangeCommand::List { state } => show::list(session, state.as_deref(), json).await?,
         ChangeCommand::Show(id) => show::one(&text::fetch(session, &id.change).await?.view, json)?,

@@ -17,16 +17,15 @@ const BARS: usize = 24;
 pub(super) async fn preview(session: &Session, args: &PreviewArgs, json: bool) -> Result<(), Failure> {
     let id = named(session, &args.id.change).await?;
     let preview = session.ask::<PreviewChange>(&[&id]).await?;
-    if let Some(file) = &args.plot {
-        offline::draw(&preview, file)?;
-    }
     if json {
-        return present::json(&preview);
+        present::json(&preview)?;
+    } else {
+        present::print(&head(&preview, now_ms()))?;
+        present::print_table(&table(&preview.courses, now_ms()))?;
+        let without = preview.without.iter().map(|line| format!("no plan: {}", policy::standing::lines(line)));
+        present::print(&without.collect::<String>())?;
     }
-    present::print(&head(&preview, now_ms()))?;
-    present::print_table(&table(&preview.courses, now_ms()))?;
-    let without = preview.without.iter().map(|line| format!("no plan: {}", policy::standing::lines(line)));
-    present::print(&without.collect::<String>())
+    args.plot.as_ref().map_or(Ok(()), |file| offline::draw(&preview, file))
 }
 
 fn head(preview: &ChangePreview, now_ms: u64) -> String {

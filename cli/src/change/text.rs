@@ -3,7 +3,7 @@
 use quotary_common::id::{ChangeId, DeploymentId};
 use quotary_common::keys::deployment_of;
 use quotary_common::quorum::change::ChangeText;
-use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, ShowChange};
+use quotary_common::wire::{ChangeSubject, ChangeSummary, ChangeView, ListChanges, ShowChange};
 
 use crate::exit::{Code, Failure};
 use crate::present;
@@ -54,6 +54,27 @@ pub(super) async fn fetch(session: &Session, given: &str) -> Result<Fetched, Fai
         let told = format!("what the verifier answers for change {}: {}", present::clean(given), present::clean(&what));
         Failure::new(Code::Unreadable, format!("{told}; sign none of it, and ask who runs the verifier"))
     })
+}
+
+/// Whether a change that was just made is of what was sent: its document byte for byte, or none.
+///
+/// # Errors
+/// It is not: it must not be left standing.
+pub(super) fn is_of(view: &ChangeView, subject: &ChangeSubject) -> Result<(), Failure> {
+    let sent = match subject {
+        ChangeSubject::Policy(text) | ChangeSubject::Roster(text) | ChangeSubject::Rules(text) => text,
+        ChangeSubject::Revoke(_) => "",
+    };
+    match ChangeText::parse(view.text.as_bytes()) {
+        Ok(text) if text.change().document == sent && text.digest() == view.sha256 => Ok(()),
+        _ => {
+            let id = present::clean(&view.summary.id);
+            let what = format!(
+                "change {id} was made, and is not of the document that was sent: `quotary change withdraw {id}`"
+            );
+            Err(Failure::new(Code::Unreadable, what))
+        }
+    }
 }
 
 fn checked(view: ChangeView, id: &str, pinned: Option<DeploymentId>) -> Result<Fetched, String> {
@@ -109,6 +130,16 @@ mod tests {
         assert!(refused(&|view| view.namespace = "0".repeat(16), None).contains("namespace"));
         assert!(refused(&|view| view.namespace.truncate(3), None).contains("namespace"));
         assert!(refused(&|_| (), Some(DeploymentId::of(&[b"another"]))).contains("pinned root key"));
+    }
+
+    #[test]
+    fn a_change_of_another_document_than_was_sent_is_told() {
+        let text = text(id("one"));
+        let document = text.change().document.clone();
+        assert!(is_of(&view(&text), &ChangeSubject::Policy(document.clone())).is_ok());
+        let told = is_of(&view(&text), &ChangeSubject::Policy(document + "\n")).unwrap_err();
+        assert!(told.message().contains("quotary change withdraw c-"), "{}", told.message());
+        assert!(is_of(&view(&text), &ChangeSubject::Revoke("web".to_owned())).is_err());
     }
 
     #[test]

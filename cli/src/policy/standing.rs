@@ -223,7 +223,7 @@ fn by_criticality(rules: &Rules) -> Table {
             words(&rule.exclude),
             present::duration(rule.approve_within_ms),
             present::duration(rule.apply_within_ms),
-            present::duration(rule.delay_ms_min),
+            if rule.delay_ms_min == 0 { "-".to_owned() } else { present::duration(rule.delay_ms_min) },
             rule.vetoes.to_string(),
             if rule.requires_user_presence { "yes" } else { "no" }.to_owned(),
             escalation(rule),
