@@ -20,6 +20,12 @@ use verifier::Verifier;
 const RULES: &str = "version = 2\n[criticality.critical]\napprovals = 2\napprovers = ['operator']\napprove_within_s = 3600\n\
                      apply_within_s = 7200\n";
 
+const PREVIEW: &str = r#"{"id":"c-x","given":true,"effective_at_ms":180000,"courses":[{
+    "host":"7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b7b","application":"web",
+    "target":{"unit":"web.service"},"control":"memory-high","unit":"bytes","now":536870912,"starts_at_ms":1000,
+    "setpoints":[{"at_ms":1000,"value":536870912},{"at_ms":180000,"value":268435456}],"band":[],"method":"model"}],
+    "without":["db.service: no host has it"]}"#;
+
 /// A deployment with people whose keys lie in a directory, and a change.
 struct World {
     directory: tempfile::TempDir,
@@ -34,6 +40,13 @@ fn openssh_is_missing() -> bool {
         eprintln!("skipped: tools/install-packages installs openssh-client");
     }
     missing
+}
+
+/// Writes a program by another process: what this one has open to write, a child of another test could keep from starting.
+fn write_script(path: &Path, script: &str) {
+    let mut command = Command::new("sh");
+    command.args(["-ec", r#"printf '#!/bin/sh\n%s\n' "$1" > "$0"; chmod 755 "$0""#]).arg(path).arg(script);
+    assert!(command.status().unwrap().success());
 }
 
 fn make_key(directory: &Path, name: &str, passphrase: &str) -> PathBuf {
@@ -111,6 +124,7 @@ impl World {
             match asked.strip_suffix('?').unwrap_or(asked) {
                 "GET /v1/authority" => return (200, authority.clone()),
                 "GET /v1/changes?state=in%20force" => return (200, "[]".to_owned()),
+                asked if asked.ends_with("/preview") => return (200, PREVIEW.to_owned()),
                 "GET /v1/changes" => return (200, serde_json::to_string(&[view(&shown, &votes).summary]).unwrap()),
                 "POST /v1/changes" => {}
                 asked if asked == format!("GET /v1/changes/{hex}") || asked == format!("GET /v1/changes/{short}") => {}
@@ -261,8 +275,7 @@ fn an_encrypted_key_asks_for_its_passphrase_as_openssh_does() {
     let world = World::new();
     for (passphrase, code) in [("secret", 0), ("wrong", 1)] {
         let askpass = world.path("askpass");
-        std::fs::write(&askpass, format!("#!/bin/sh\necho {passphrase}\n")).unwrap();
-        std::fs::set_permissions(&askpass, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        write_script(&askpass, &format!("echo {passphrase}"));
         let mut command = world.command("change approve ID --key bob --yes");
         let done = command.env("SSH_ASKPASS", &askpass).env("SSH_ASKPASS_REQUIRE", "force").output().unwrap();
         assert_eq!(done.status.code(), Some(code), "{passphrase}: {}", errors(&done));
@@ -439,4 +452,35 @@ fn who_decides_is_shown_and_the_roster_diffed_against_what_is_in_force() {
     {
         assert!(out(&diff).contains(part), "{part} in {}{}", out(&diff), errors(&diff));
     }
+}
+
+#[test]
+fn a_preview_is_shown_and_handed_over_to_be_drawn() {
+    if openssh_is_missing() {
+        return;
+    }
+    let world = World::new();
+    let shown = world.quotary("change preview ID");
+    assert_eq!(shown.status.code(), Some(0), "{}", errors(&shown));
+    for part in ["the plans that are given", "web.service", "512 MiB", "256 MiB", "no plan: db.service: no host has it"]
+    {
+        assert!(out(&shown).contains(part), "{part} in {}", out(&shown));
+    }
+    // The program that draws lies beside this one: one that keeps what it is handed, or fails.
+    let own = world.path("quotary");
+    let built = env!("CARGO_BIN_EXE_quotary");
+    std::fs::hard_link(built, &own).or_else(|_| std::fs::copy(built, &own).map(drop)).unwrap();
+    for (script, code) in [("cat > handed; echo \"$@\" > words", 0), ("echo why >&2; exit 2", 2)] {
+        let offline = world.path("quotary-offline");
+        write_script(&offline, script);
+        let id = world.text.change().id.to_string();
+        let mut command = Command::new(&own);
+        command.args(["change", "preview", &id, "--plot", "plan.svg"]).current_dir(world.directory.path());
+        let done = command.env("QUOTARY_CREDENTIALS", &world.verifier.credentials).output().unwrap();
+        assert_eq!(done.status.code(), Some(code), "{}", errors(&done));
+        assert!(out(&done).contains("web.service"), "what there is to say is said before it is drawn");
+    }
+    let handed: serde_json::Value = serde_json::from_slice(&std::fs::read(world.path("handed")).unwrap()).unwrap();
+    assert_eq!(handed["courses"][0]["setpoints"][1]["value"], 268_435_456);
+    assert_eq!(std::fs::read_to_string(world.path("words")).unwrap(), "__draw plan.svg\n");
 }

@@ -176,10 +176,12 @@ pub(crate) struct ExportTextArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  quotary change approve c-4f2a                           with the one key of your ssh-agent that is on the roster
-  quotary change approve c-4f2a --key ~/.ssh/id_ed25519   with a key file; a passphrase is asked for
-  quotary change approve c-4f2a --key id_ed25519_sk.pub   with this key of the agent, or a hardware key
+  quotary change approve c-4f2a                    with your agent's one key that is on the roster
+  quotary change approve c-4f2a --key ~/.ssh/id    with a key file; its passphrase is asked for
+  quotary change approve c-4f2a --key id_sk.pub    with this key of the agent, or a hardware key
   quotary change approve c-4f2a --signature change.txt.sig
+
+`reject`, `withdraw-vote`, `break-glass` and `review` take the same; each signs in a namespace of its own.
 
 The text that is signed is fetched, checked and shown, with its SHA-256, before you are asked. `ssh-keygen -Y sign` of OpenSSH signs it, \
 so that passphrases, agents and hardware keys work as ever. Needs a token with `change` and `read`; whose vote it is follows from the \
