@@ -6,7 +6,6 @@ use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::backend::Place;
 use super::controller::{Actual, Now, Reading, Value};
-use super::moving::slack;
 use super::shaper::{Live, Shaper};
 use crate::authority::{Objection, Seen, Trust};
 

@@ -26,7 +26,7 @@ pub mod watch;
 pub use quotary_common::quorum::criticality::Criticality;
 
 pub use covers::{Covers, CoversFault, covers};
-pub use diff::{ApplyError, FieldChange, apply, diff};
+pub use diff::{ApplyError, FieldChange, apply, diff, differences};
 pub use document::{DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Terms, Then, Threshold, WriteError};
 pub use impact::*;
 pub use map::{Candidate, Holding, PolicyResourceMap, Tie};
