@@ -13,7 +13,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # Of each fuzz target; `make fuzz SECONDS=60` is shorter.
 SECONDS ?= 600
 
-.PHONY: help packages-needed packages build lint test demo vm-test vm-bench bench eval eval-shaping fuzz model model-test clean
+.PHONY: help packages-needed packages build lint test demo demo-policy vm-test vm-bench bench eval eval-shaping fuzz model model-test clean
 
 help: ## Shows this list.
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ demo: build ## Two hosts, one verifier, two tenants, three attacks: the whole wa
 	@echo "== demo"
 	@$(TARGET_DIR)/debug/quotary-demo --out target/demo
 
+demo-policy: build ## A policy changes: impact, votes by SSH keys, plans that two agents follow, an attack, and the way back. As root.
+	@echo "== demo of a policy's change"
+	@$(TARGET_DIR)/debug/quotary-demo policy --out target/demo-policy
+
 packages: ## Builds .deb and .rpm of agent, verifier and command line, optimised; PROFILE=dev packs the debug build.
 	@QUOTARY_PACKAGES=1 tools/install-packages
 	@PROFILE="$(or $(PROFILE),release)" tools/build-packages $(TARGET_DIR)/packages
@@ -52,7 +56,7 @@ vm-bench: packages-needed ## What the agent costs in a virtual machine while pla
 	@FORMATS=deb PACKAGES=quotary-agent tools/build-packages $(TARGET_DIR)/vm/packages
 	@VM_CACHE=$(abspath $(TARGET_DIR))/vm QUOTARY_DEB_DIR=$(TARGET_DIR)/vm/packages QUOTARY_BIN_DIR=$(TARGET_DIR)/release tests/vm/targets $(TARGET_DIR)/vm/targets
 
-bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, and the agent's cost, side by side.
+bench: packages-needed ## Measures verification, appraisal, durable evidence, latency, the agent's cost, quorum decisions and plans, side by side.
 	@echo "== building with optimisation (the first time takes ten minutes or more)"
 	@cargo build --release --workspace --locked
 	@QUOTARY_TRAIN=1 tools/install-packages

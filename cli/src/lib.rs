@@ -10,14 +10,17 @@
 mod agent;
 pub mod args;
 mod audit;
+mod change;
 mod credentials;
 pub mod exit;
+pub mod files;
 mod gauge;
 mod history;
 pub mod input;
 mod inspect;
 mod login;
 mod offline;
+mod policy;
 pub mod present;
 mod run;
 mod session;
@@ -34,6 +37,7 @@ use args::{
     AuditCommand, Cli, Command, EvidenceCommand, GrantCommand, HistoryCommand, HostCommand, ModelCommand, ZoneCommand,
 };
 use exit::{Code, Failure};
+pub use offline::DRAW;
 use session::{Session, block_on};
 
 /// The command line's definition, for man pages and completions.
@@ -84,6 +88,11 @@ fn dispatch(cli: Cli) -> Result<u8, Failure> {
         Command::Audit(command) => {
             let session = Session::open(credentials)?;
             block_on(audit::audit(&session, command, json))?;
+        }
+        Command::Policy(command) => return policy::policy(&command, credentials, json),
+        Command::Change(command) => {
+            let session = Session::open(credentials)?;
+            return block_on(change::change(&session, command, json));
         }
         Command::Token(command) => {
             let session = Session::open(credentials)?;

@@ -101,3 +101,41 @@ fn a_reader_that_goes_away_is_no_failure() {
     let output = Command::new("sh").args(["-c", &script]).env("HOME", home.path()).output().unwrap();
     assert_eq!(errors(&output), "");
 }
+
+#[test]
+fn documents_are_checked_and_compared_without_asking_anybody() {
+    let home = tempfile::tempdir().unwrap();
+    let policy = "name = 'gold'\nversion = 3\ncriticality = 'high'\n[select]\ntenant = 'shop'\n[limit]\nmemory_bytes = 536870912\n";
+    let write = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = write("gold.toml", policy);
+    let next = write("next.toml", &policy.replace("= 3", "= 4").replace("536870912", "268435456"));
+    let bad = write("bad.toml", &policy.replace("'high'", "'huge'").replace("= 3", "= 0"));
+    let output = quotary(home.path(), &["policy", "check", &good, &next]);
+    assert_eq!(output.status.code(), Some(0), "{}", errors(&output));
+    let output = quotary(home.path(), &["policy", "check", &good, &bad]);
+    let told = String::from_utf8(output.stdout.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}{}", errors(&output));
+    for part in ["gold.toml: policy gold, version 3, no fault\n", "bad.toml:2: version: ", "bad.toml:3: criticality: "]
+    {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+    let output = quotary(home.path(), &["--json", "policy", "check", &bad]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json[0]["faults"][0]["field"], &json[0]["faults"][1]["line"]), (&"version".into(), &3.into()));
+    assert_eq!(quotary(home.path(), &["policy", "check", "/nonexistent.toml"]).status.code(), Some(2));
+    let output = quotary(home.path(), &["--json", "policy", "diff", &good, &next]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        json["changes"][0],
+        serde_json::json!({"field": "limit.memory_bytes", "old": 536_870_912, "new": 268_435_456})
+    );
+    assert_eq!(
+        quotary(home.path(), &["policy", "diff", &good]).status.code(),
+        Some(77),
+        "in force is what the verifier says"
+    );
+}

@@ -28,12 +28,33 @@ pub enum Verb {
         /// Where root key and CA key go; take this directory offline afterwards.
         #[arg(long)]
         offline_dir: PathBuf,
+        /// The people who may decide about changes: `roster.toml`. Goes with --rules; both can be put in force later with `authority`.
+        #[arg(long, requires = "rules")]
+        roster: Option<PathBuf>,
+        /// How many of them a change takes: `quorum.toml`. Goes with --roster.
+        #[arg(long, requires = "roster")]
+        rules: Option<PathBuf>,
         /// Further names and addresses under which the verifier is reached, beside its url's.
         #[arg(long = "tls-name")]
         tls_names: Vec<String>,
         /// How long the keys' certificate and the first token hold, in days.
         #[arg(long, default_value_t = 365)]
         valid_for_days: u64,
+    },
+    /// Puts the first roster and quorum rules in force, signed with the root key; with the verifier stopped. Later ones are changes.
+    Authority {
+        /// The configuration that the deployment runs with.
+        #[arg(long, default_value = "/etc/quotary/verifier.toml")]
+        config: PathBuf,
+        /// The directory in which `init` left the root key; take it offline again afterwards.
+        #[arg(long)]
+        offline_dir: PathBuf,
+        /// The people who may decide about changes.
+        #[arg(long)]
+        roster: PathBuf,
+        /// How many of them a change takes.
+        #[arg(long)]
+        rules: PathBuf,
     },
     /// Serves the deployment until SIGTERM.
     Run {

@@ -20,9 +20,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use zeroize::Zeroizing;
 
+use crate::authority::{AuthorityError, Documents};
 use crate::core::tables;
 use crate::keyring::file;
-use crate::store::{Batch, Partition, SqliteStore, Store as _, StoreError};
+use crate::store::{Partition, SqliteStore, Store as _, StoreError};
 
 /// What to make.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Plan {
     pub valid_for_ms: u64,
     /// SHA-256 of the configuration in force.
     pub configuration: Digest,
+    /// Who decides about changes from the beginning.
+    pub authority: Option<Documents>,
 }
 
 /// What was made.
@@ -83,6 +86,9 @@ pub enum InitError {
     /// The store failed.
     #[error("cannot begin the store")]
     Store(#[source] StoreError),
+    /// The roster or the rules.
+    #[error("the roster and the quorum rules cannot be put in force")]
+    Authority(#[source] AuthorityError),
     /// The store refused its first batch.
     #[error("the store is not empty")]
     NotEmpty,
@@ -144,14 +150,17 @@ fn begin_store(plan: &Plan, root: &SigningKey, secret: &[u8; 32]) -> Result<(), 
     };
     let leaf =
         |decision| Leaf { version: Version, at_ms: plan.now_ms, actor: Text::lossy("init"), decision }.to_bytes();
-    let genesis = Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration, authority: None });
+    let signed = plan.authority.as_ref().map(|documents| documents.signed(root)).transpose();
+    let (authority, rows) = signed.map_err(InitError::Authority)?.unzip();
+    let genesis = Decision::Genesis(Genesis { root: root.public(), configuration: plan.configuration, authority });
     let made = Decision::TokenMade(TokenMade {
         token: record.id,
         what: Text::lossy("operator"),
         scope: Text::lossy("first operator: read, audit, admin"),
         not_after_ms: record.not_after_ms,
     });
-    let batch = Batch::default()
+    let batch = rows
+        .unwrap_or_default()
         .put(tables::TOKENS, Partition::Deployment, *record.id.as_bytes(), quotary_common::cbor::to_bytes(&record))
         .leaf(leaf(genesis))
         .leaf(leaf(made));

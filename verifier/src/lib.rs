@@ -22,11 +22,13 @@
 
 pub mod api;
 pub mod args;
+pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod core;
 pub mod init;
 pub mod keyring;
+pub mod planner;
 pub mod predict;
 pub mod service;
 pub mod store;

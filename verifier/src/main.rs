@@ -9,6 +9,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use quotary_common::envelope::Name;
 use quotary_verifier::args::{Arguments, Verb};
+use quotary_verifier::authority::{self, Documents};
 use quotary_verifier::{clock::Clock, config, init, wiring};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -31,9 +32,10 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let outcome = match &arguments.verb {
-        Verb::Init { config, offline_dir, tls_names, valid_for_days } => {
-            make(config, offline_dir, tls_names, *valid_for_days)
+        Verb::Init { config, offline_dir, roster, rules, tls_names, valid_for_days } => {
+            make(config, offline_dir, roster.as_deref().zip(rules.as_deref()), (tls_names, *valid_for_days))
         }
+        Verb::Authority { config, offline_dir, roster, rules } => put_in_force(config, offline_dir, roster, rules),
         Verb::Run { config, check_config } => serve(config, *check_config),
     };
     match outcome {
@@ -51,8 +53,30 @@ fn load(path: &Path) -> Result<config::Config, (u8, anyhow::Error)> {
     config::load(path).map_err(|error| (USAGE, error.into()))
 }
 
-fn make(path: &Path, offline_dir: &Path, tls_names: &[String], valid_for_days: u64) -> Outcome {
+/// The documents, whose faults are the caller's.
+fn documents(roster: &Path, rules: &Path) -> Result<Documents, (u8, anyhow::Error)> {
+    Documents::read(roster, rules).map_err(|error| (USAGE, error.into()))
+}
+
+fn put_in_force(path: &Path, offline_dir: &Path, roster: &Path, rules: &Path) -> Outcome {
     let config = load(path)?;
+    let documents = documents(roster, rules)?;
+    let adopted = authority::adopt(&config.data_dir, &offline_dir.join("root.pk8"), &documents);
+    let authority = adopted.map_err(|error| (FAILED, error.into()))?;
+    println!("roster           {}", authority.roster.hex());
+    println!("quorum rules     {}", authority.rules.hex());
+    println!("take offline     {}", offline_dir.display());
+    Ok(())
+}
+
+fn make(
+    path: &Path,
+    offline_dir: &Path,
+    authority: Option<(&Path, &Path)>,
+    (tls_names, valid_for_days): (&[String], u64),
+) -> Outcome {
+    let config = load(path)?;
+    let authority = authority.map(|(roster, rules)| documents(roster, rules)).transpose()?;
     let host = config.url.strip_prefix("https://").unwrap_or_default();
     let host = host.split('/').next().unwrap_or_default();
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host).trim_matches(['[', ']']);
@@ -67,6 +91,7 @@ fn make(path: &Path, offline_dir: &Path, tls_names: &[String], valid_for_days: u
         now_ms: Clock::system(0).now_ms(),
         valid_for_ms: valid_for_days.saturating_mul(24 * 3600 * 1000),
         configuration: config.digest,
+        authority,
     };
     let made = init::init(&plan).map_err(|error| (FAILED, error.into()))?;
     println!("deployment       {}", made.deployment);

@@ -18,9 +18,10 @@ use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Config, Times};
 use crate::core::{
-    AuditLog, EventLog, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
+    AuditLog, EventLog, Ground, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
 };
 use crate::keyring::{self, KeyringError};
+use crate::planner::Planner;
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
@@ -80,12 +81,15 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
     let zone_rules = Arc::new(config.zones);
+    let rules = Arc::new(config.rules.clone());
+    let ground = Ground { rules, zones: Arc::clone(&zone_rules), forecasts: forecasts.clone() };
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
         zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
-        rules: config.rules.clone(),
+        ground: ground.clone(),
+        rules: Arc::clone(&ground.rules),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
@@ -136,6 +140,8 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         stop: stop.clone(),
         reader: Mutex::new(app_reader),
         pending: PendingEnrolments::default(),
+        ground: ground.clone(),
+        signatures: Mutex::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     let served_view = Arc::clone(&view);
@@ -151,7 +157,16 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let beside = run_beside(deliveries, queue, &stop);
+    let planner = Planner {
+        deployment: app.deployment,
+        view: Arc::clone(&app.view),
+        ground,
+        feed: app.feed.clone(),
+        queue: queue.clone(),
+        clock,
+        step_ms: config.timing.forecast_step_ms,
+    };
+    let beside = run_beside(deliveries, planner, queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
     service::ready(&format!("serving {address}"));
@@ -214,10 +229,11 @@ fn forecaster(
 }
 
 /// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
-fn run_beside(deliveries: Vec<Delivery>, queue: Queue, stop: &CancellationToken) -> TaskTracker {
+fn run_beside(deliveries: Vec<Delivery>, planner: Planner, queue: Queue, stop: &CancellationToken) -> TaskTracker {
     let tasks = TaskTracker::new();
     tasks.spawn(service::tell_life(queue.clone(), stop.clone()));
     tasks.spawn(tick(queue, stop.clone()));
+    tasks.spawn(planner.run(stop.clone()));
     for delivery in deliveries {
         tasks.spawn(delivery.run(stop.clone()));
     }

@@ -435,22 +435,11 @@ pub(super) fn shown(value: Value) -> String {
     }
 }
 
-/// Whether what was read back is what was asked for: byte amounts are rounded down to pages, quotas to whole percents.
+/// Whether what was read back is what was asked for.
 pub(super) fn agrees(control: ShapedControl, asked: Value, actual: Value) -> bool {
     match (asked, actual) {
-        (Value::Value(asked), Value::Value(actual)) => asked.abs_diff(actual) <= slack(control, asked),
+        (Value::Value(asked), Value::Value(actual)) => asked.abs_diff(actual) <= control.slack(asked),
         (asked, actual) => asked == actual,
-    }
-}
-
-/// How far what is read back of a value may be from it.
-pub(super) fn slack(control: ShapedControl, asked: u64) -> u64 {
-    match control {
-        ShapedControl::MemoryHigh | ShapedControl::MemoryLow | ShapedControl::Storage => 65_536,
-        ShapedControl::CpuQuota => 10,
-        // tc shows three digits behind the unit.
-        ShapedControl::NetworkEgress => (asked / 1000).max(8),
-        _ => 0,
     }
 }
 

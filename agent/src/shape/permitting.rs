@@ -6,7 +6,6 @@ use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::backend::Place;
 use super::controller::{Actual, Now, Reading, Value};
-use super::moving::slack;
 use super::shaper::{Live, Shaper};
 use crate::authority::{Objection, Seen, Trust};
 
@@ -136,7 +135,7 @@ fn from_present(plan: &CheckedPlan, present: &BTreeMap<ShapedControl, u64>) -> B
         if control.is_tighter_when_less() && first >= stands {
             return Some((control, first));
         }
-        let slack = slack(control, stands);
+        let slack = control.slack(stands);
         Some((control, first.clamp(stands.saturating_sub(slack), stands.saturating_add(slack))))
     });
     first.collect()

@@ -4,12 +4,13 @@ use std::fs::File;
 
 use quotary_cli::args::AnomaliesArgs;
 use quotary_cli::exit::{Code, Failure};
+use quotary_cli::files;
 use quotary_cli::present::{self, Progress};
 use quotary_decide::anomaly::{JudgedRow, LINE_SCORE, Row, WARMING_UP, judge_rows};
 use serde_json::{Value, json};
 
+use crate::plot;
 use crate::recording::{Fault, each_row};
-use crate::{files, plot};
 
 /// One step of files without timestamps, ms.
 const INTERVAL_MS: i64 = 300_000;

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use quotary_cli::args::BacktestArgs;
 use quotary_cli::exit::{Code, Failure};
+use quotary_cli::files;
 use quotary_cli::present::{self, Align, Progress, Table};
 use quotary_decide::backtest::{Method, Origins, Recorded, SeriesScores, SizingRule, Summary, run, summarise};
 use quotary_decide::forecast::{Forecast, Ladder, STEPS};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::forecast::{LESSONS, Told, interval_s, number, resource, word};
 use crate::recording::Recording;
-use crate::{files, model, plot};
+use crate::{model, plot};
 
 /// The first origin: eight hours at 300 s.
 const FROM: usize = 96;

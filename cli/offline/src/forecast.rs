@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use quotary_cli::args::{ForecastArgs, ResourceName, SeriesArgs};
 use quotary_cli::exit::{Code, Failure};
+use quotary_cli::files;
 use quotary_cli::present::{self, Align, Table};
 use quotary_common::units::ResourceKind;
 use quotary_decide::forecast::{Calibration, Forecast, Ladder, Method, PEAK_LEVELS, Past, QUANTILE_LEVELS, STEPS};
 use serde::Serialize;
 
 use crate::recording::{Recording, guessed_resource};
-use crate::{files, model, plot};
+use crate::{model, plot};
 
 /// Hours of a series' own past that calibration learns from.
 pub const LESSONS: usize = 96;

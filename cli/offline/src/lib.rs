@@ -10,7 +10,7 @@
 
 mod anomalies;
 pub mod backtest;
-mod files;
+mod draw;
 pub mod forecast;
 mod model;
 pub mod plot;
@@ -50,6 +50,12 @@ enum Verb {
     Model(ModelCommand),
     /// Score how unusual each point of a recorded series is
     Anomalies(AnomaliesArgs),
+    /// Draw the preview of a change that standard input has
+    #[command(name = quotary_cli::DRAW, hide = true)]
+    Draw {
+        /// The picture
+        file: std::path::PathBuf,
+    },
 }
 
 /// Reads the command line and does what it asks for; the exit code.
@@ -66,6 +72,7 @@ pub fn main() -> ExitCode {
         Verb::Backtest(args) => backtest::backtest(&args, cli.json),
         Verb::Anomalies(args) => anomalies::anomalies(&args, cli.json),
         Verb::Model(ModelCommand::Verify(files)) => model::verify(&files, cli.json),
+        Verb::Draw { file } => draw::draw(&file),
         Verb::Model(_) => Err(Failure::new(Code::Usage, "only `model verify` is done offline: ask `quotary`")),
     };
     match done {

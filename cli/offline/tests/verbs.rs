@@ -220,3 +220,36 @@ fn what_a_recording_lacks_for_its_anomalies_is_said() {
     let mixed = told(&[1, 3, 2, 4, 4]);
     assert!(mixed.contains("2 rows are not later than the one before them"), "{mixed}");
 }
+
+#[test]
+fn the_preview_of_a_change_is_drawn_from_standard_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let draw = |preview: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quotary-offline"));
+        command.args(["__draw", "plan.svg"]).current_dir(directory.path());
+        command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), preview.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let courses = |courses: &str| {
+        format!(r#"{{"id":"c-x","given":false,"effective_at_ms":180000,"courses":[{courses}],"without":[]}}"#)
+    };
+    let host = "7b".repeat(32);
+    let course = format!(
+        r#"{{"host":"{host}","application":"web","target":{{"unit":"web.service"}},"control":"memory-high","unit":"bytes",
+            "now":400,"starts_at_ms":1000,"setpoints":[{{"at_ms":1000,"value":400}},{{"at_ms":180000,"value":200}}],
+            "band":[{{"at_ms":1000,"p50":100.0,"p90":150.0,"p99":180.0}},{{"at_ms":180000,"p50":100.0,"p90":150.0,"p99":190.0}}],
+            "method":"model"}}"#
+    );
+    let drawn = draw(&courses(&course));
+    assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
+    let picture = std::fs::read_to_string(directory.path().join("plan.svg")).unwrap();
+    for word in ["web.service", ">plan<", ">target<", ">today's limit<", "<polygon"] {
+        assert!(picture.contains(word), "{word}");
+    }
+    assert_eq!(draw(&courses("")).status.code(), Some(1), "there is nothing to draw");
+    assert_eq!(draw("{").status.code(), Some(2));
+    let help = quotary(directory.path(), &["--help"]);
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("__draw"));
+}

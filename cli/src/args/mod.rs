@@ -6,6 +6,7 @@
 //! Must never: read a file or ask anybody.
 
 mod audit;
+mod change;
 mod events;
 mod gauge;
 mod history;
@@ -13,6 +14,7 @@ mod inspect;
 mod model;
 mod offline;
 mod plan;
+mod policy;
 mod quantity;
 mod run;
 mod token;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use audit::{AuditCommand, ExportArgs, ListArgs, VerifyArgs};
+pub(crate) use change::{AskedArgs, ChangeCommand, ExportTextArgs, PreviewArgs, VoteArgs, VotesArgs};
 pub(crate) use events::EventsArgs;
 pub(crate) use gauge::GaugeArgs;
 pub(crate) use history::{HistoryCommand, HistoryExportArgs};
@@ -30,6 +33,7 @@ pub(crate) use inspect::{EkArgs, InspectCommand, QuoteArgs};
 pub use model::{ModelCommand, ModelFiles};
 pub use offline::{AnomaliesArgs, BacktestArgs, ForecastArgs, ResourceName, SeriesArgs};
 pub(crate) use plan::{PlanCommand, PlanDraftArgs};
+pub(crate) use policy::{AuthorityArgs, DocumentKind, PolicyCheckArgs, PolicyCommand, PolicyDiffArgs};
 pub(crate) use run::{EnterArgs, RunArgs, Unavailable};
 pub(crate) use token::{JoinArgs, OperatorArgs, TokenCommand};
 pub(crate) use zone::{AllowArgs, LearnArgs, ZoneCheckArgs, ZoneCommand};
@@ -47,6 +51,9 @@ Examples:
   quotary run --cpu 500m --memory 256M -- make  run a command under a grant
   quotary plan draft --unit web.service --memory 200M --cpu-weight 50 --over 2m
                                                 move a running unit's limits along a line
+  quotary policy check gold.toml                all faults of a policy document at once, offline
+  quotary change propose gold.toml --in 2h      ask for another policy; its impact is told at once
+  quotary change approve c-4f2a                 see the text, sign it with your SSH key, hand the vote in
   quotary audit verify                          check the log and every kept quote, offline
   quotary inspect eventlog binary_bios_measurements
                                                 replay a boot log, offline
@@ -64,6 +71,7 @@ Exit codes:
 Environment:
   QUOTARY_CREDENTIALS  the file with verifier and token (default: ~/.config/quotary/credentials.toml)
   QUOTARY_SOCKET       the agent's socket, for `quotary run` and `quotary gauge` (default: /run/quotary/agent.sock)
+  SSH_AUTH_SOCK        the ssh-agent, for `quotary change approve`; PAGER shows what is signed (default: less)
   QUOTARY_GRANT        the grant's id, for `quotary gauge`: `quotary run` sets it for its command
   NO_COLOR             never print in bold";
 
@@ -111,6 +119,12 @@ pub(crate) enum Command {
     /// Shaping plans: limits of running units, moved along a line in place of a cliff
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Policies, and who decides about them: checked, compared, shown
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Changes of policies, roster and rules: proposed, looked at, signed, withdrawn
+    #[command(subcommand)]
+    Change(ChangeCommand),
     /// What plans and grants would have limited on hosts that only watch, as a Markdown document
     Report(ReportArgs),
     /// Show the current forecasts, or forecast a recorded series offline

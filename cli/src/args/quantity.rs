@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn only_an_operators_rights_can_be_given() {
-        assert_eq!(right("audit"), Ok(Right::Audit));
+        assert_eq!((right("audit"), right("change")), (Ok(Right::Audit), Ok(Right::Change)));
         for bad in ["host", "join", "peer", "Read", ""] {
             assert!(right(bad).is_err(), "{bad}");
         }

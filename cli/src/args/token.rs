@@ -43,12 +43,16 @@ pub(crate) struct JoinArgs {
 #[command(after_help = "\
 Examples:
   quotary token operator --name dashboards --right read --valid-for 30d
-  quotary token operator --name 'Ada (auditor)' --right read --right audit --out ada.token")]
+  quotary token operator --name 'Ada (auditor)' --right read --right audit --out ada.token
+  quotary token operator --name alice --right read --right change --valid-for 30d
+
+With `change` the token proposes changes and hands in votes: its name must then be that of a person on the roster \
+(`quotary policy authority`), and stands in the text of what it proposes. A vote is its key's, whatever token brings it.")]
 pub(crate) struct OperatorArgs {
-    /// For whom, as it will stand in the audit log
+    /// For whom, as it will stand in the audit log; with `change`, a person on the roster
     #[arg(long, value_name = "NAME")]
     pub(crate) name: String,
-    /// What it may do, as often as needed: read, audit or admin
+    /// What it may do, as often as needed: read, audit, admin or change
     #[arg(long = "right", value_name = "RIGHT", required = true, value_parser = right)]
     pub(crate) rights: Vec<Right>,
     #[command(flatten)]

@@ -17,7 +17,7 @@ pub(super) const ROOT_KEY_PATH: &str = "root-key";
 
 /// The directory.
 #[derive(Debug)]
-pub(super) struct Directory(PathBuf);
+pub(crate) struct Directory(PathBuf);
 
 impl Directory {
     /// One that is there.
@@ -29,7 +29,7 @@ impl Directory {
     }
 
     /// One that is made if it is not there.
-    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn create(path: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(path)
             .map_err(|e| Failure::new(Code::Unreadable, format!("cannot make {}: {e}", path.display())))?;
         Self::open(path)
@@ -41,7 +41,7 @@ impl Directory {
     }
 
     /// Writes a file, whole or not at all.
-    pub(super) fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn write(&self, path: &str, bytes: &[u8]) -> Result<(), Failure> {
         let at = self.at(path).map_err(|e| failed("write", path, &e))?;
         let write = || -> io::Result<()> {
             let parent = at.parent().unwrap_or(&self.0);
@@ -69,7 +69,7 @@ impl Directory {
     }
 
     /// Whether nothing is in it.
-    pub(super) fn is_empty(&self) -> Result<bool, Failure> {
+    pub(crate) fn is_empty(&self) -> Result<bool, Failure> {
         let mut entries = std::fs::read_dir(&self.0).map_err(|e| failed("read", &self.0.display().to_string(), &e))?;
         Ok(entries.next().is_none())
     }

@@ -27,7 +27,7 @@ use crate::session::{Session, block_on, credentials_path};
 use crate::show::leaf;
 use check::{Root, RootFrom};
 pub(crate) use export::export;
-use files::Directory;
+pub(crate) use files::Directory;
 
 /// The commands that ask the verifier.
 pub(crate) async fn audit(session: &Session, command: AuditCommand, json: bool) -> Result<(), Failure> {

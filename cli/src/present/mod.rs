@@ -8,11 +8,13 @@
 mod amounts;
 mod outline;
 mod output;
+mod pager;
 mod sparkline;
 mod table;
 
 pub use amounts::{age, amount, bytes, duration, resources, time};
 pub use outline::outline;
 pub use output::{Progress, Status, json, print, print_bytes, print_on, print_table};
+pub use pager::page;
 pub use sparkline::sparkline;
 pub use table::{Align, Facts, Table, clean};

@@ -40,7 +40,7 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
         Decision::ModelChanged(m) => format!("model {} {}: {}", m.name, m.change.name(), m.why),
         Decision::ChangeMoved(moved) => {
             let why = moved.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-            format!("{}, {} {}: {}{why}", moved.change, moved.what, moved.name, moved.state)
+            format!("{}, {}: {}{why}", moved.change, subject(moved.what.as_str(), moved.name.as_str()), moved.state)
         }
         Decision::VoteCast(cast) => format!("{} of {} on {}", cast.verb, cast.person, cast.change),
         Decision::AuthoritySet(set) => {
@@ -48,6 +48,11 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
             format!("roster {} and quorum rules {} are in force", authority.roster, authority.rules)
         }
     }
+}
+
+/// What a change is about: `alter policy gold`, `alter roster`.
+pub(crate) fn subject(what: &str, name: &str) -> String {
+    if what.ends_with(name) { what.to_owned() } else { format!("{what} {name}") }
 }
 
 fn refusal(refused: &Refused) -> String {
@@ -163,8 +168,12 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use quotary_common::cbor::{Bounded, Text, Version};
-    use quotary_common::id::{Digest, GrantId, HostId};
+    use quotary_common::id::{ChangeId, DeploymentId, Digest, GrantId, HostId};
+    use quotary_common::leaf::{ChangeMoved, Genesis, VoteCast};
+    use quotary_common::quorum::authority::Authority;
+    use quotary_common::quorum::vote::Verb;
     use quotary_common::reason::{Reason, Refusal};
+    use quotary_common::sign::PublicKey;
     use quotary_common::units::{Class, Resources};
 
     fn leaf(decision: Decision) -> Leaf {
@@ -209,6 +218,70 @@ mod tests {
         assert!(summary(&leaf(Decision::Granted(granted.clone()))).ends_with("given, web of shop: cpu 500m"));
         granted.change = GrantChange::Released;
         assert!(summary(&leaf(Decision::Granted(granted))).ends_with("released, web of shop"));
+    }
+
+    #[test]
+    fn a_change_that_moved_says_what_it_does_where_it_stands_and_why() {
+        let mut moved = ChangeMoved {
+            change: ChangeId::of(&[b"c"]),
+            what: Text::lossy("alter policy"),
+            name: Text::lossy("gold"),
+            state: Text::lossy("rejected"),
+            text: Digest::of(&[b"text"]),
+            why: Some(Text::lossy("by carol")),
+        };
+        let leaf_of = |moved: &ChangeMoved| leaf(Decision::ChangeMoved(moved.clone()));
+        let line = summary(&leaf_of(&moved));
+        assert_eq!(line, format!("{}, alter policy gold: rejected: by carol", moved.change));
+        let json = json(3, &leaf_of(&moved));
+        assert_eq!((&json["kind"], &json["decision"]["state"]), (&"change-moved".into(), &"rejected".into()));
+        assert_eq!(json["decision"]["text"], moved.text.hex());
+        (moved.what, moved.name, moved.why) = (Text::lossy("alter roster"), Text::lossy("roster"), None);
+        assert_eq!(summary(&leaf_of(&moved)), format!("{}, alter roster: rejected", moved.change));
+    }
+
+    #[test]
+    fn a_vote_says_whose_it_is_and_on_what() {
+        let cast = VoteCast {
+            change: ChangeId::of(&[b"c"]),
+            person: Text::lossy("alice"),
+            verb: Verb::BreakGlass,
+            key: Digest::of(&[b"key"]),
+            text: Digest::of(&[b"text"]),
+            input: Digest::of(&[b"signature"]),
+        };
+        let leaf = leaf(Decision::VoteCast(cast.clone()));
+        assert_eq!(summary(&leaf), format!("break-glass of alice on {}", cast.change));
+        let json = json(4, &leaf);
+        assert_eq!((&json["kind"], &json["decision"]["verb"]), (&"vote-cast".into(), &"break-glass".into()));
+        assert_eq!(
+            (&json["decision"]["key"], &json["decision"]["input"]),
+            (&cast.key.hex().into(), &cast.input.hex().into())
+        );
+    }
+
+    #[test]
+    fn who_decides_is_named_by_digests_in_genesis_and_in_a_leaf_of_its_own() {
+        let set = AuthoritySet {
+            authority: Authority {
+                version: Version,
+                deployment: DeploymentId::of(&[b"d"]),
+                number: 2,
+                roster: Digest::of(&[b"roster"]),
+                rules: Digest::of(&[b"rules"]),
+            },
+            input: Digest::of(&[b"signed"]),
+        };
+        let own = leaf(Decision::AuthoritySet(set.clone()));
+        let line = summary(&own);
+        assert!(line.starts_with("roster x-") && line.ends_with(" are in force"), "{line}");
+        let told = json(5, &own);
+        assert_eq!((&told["kind"], &told["decision"]["number"]), (&"authority-set".into(), &2.into()));
+        assert_eq!(told["decision"]["roster"], set.authority.roster.hex());
+        let root = PublicKey([7; 32]);
+        let genesis = Genesis { root, configuration: Digest::of(&[b"c"]), authority: Some(set.clone()) };
+        let told = json(0, &leaf(Decision::Genesis(genesis)));
+        assert_eq!(told["decision"]["authority"]["rules"], set.authority.rules.hex());
     }
 
     #[test]

@@ -256,6 +256,18 @@ impl ShapedControl {
         }
     }
 
+    /// How far what is read back may be from the `asked` value and still be it: byte amounts are rounded down to pages, quotas to whole
+    /// percents, and `tc` shows three digits behind the unit.
+    pub const fn slack(self, asked: u64) -> u64 {
+        match self {
+            Self::MemoryHigh | Self::MemoryLow | Self::Storage => 65_536,
+            Self::CpuQuota => 10,
+            Self::NetworkEgress if asked / 1000 > 8 => asked / 1000,
+            Self::NetworkEgress => 8,
+            _ => 0,
+        }
+    }
+
     /// Whether less is tighter: so for all but `cpu.idle`.
     pub const fn is_tighter_when_less(self) -> bool {
         !matches!(self, Self::CpuIdle)

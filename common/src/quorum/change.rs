@@ -58,6 +58,11 @@ impl Kind {
         ("alter rules", Self::Rules),
     ];
 
+    /// The words for it: `create policy`, `alter policy`, `revoke policy`, `alter roster`, `alter rules`.
+    pub fn name(self) -> &'static str {
+        word_of(&Self::NAMES, self)
+    }
+
     /// Whether it changes who decides.
     pub const fn is_of_authority(self) -> bool {
         matches!(self, Self::Roster | Self::Rules)
@@ -78,6 +83,15 @@ pub enum Way {
 impl Way {
     const NAMES: [(&'static str, Self); 3] =
         [("quorum", Self::Quorum), ("break-glass", Self::BreakGlass), ("freeze", Self::Freeze)];
+
+    /// The word for it: `quorum`, `break-glass`, `freeze`.
+    pub fn name(self) -> &'static str {
+        word_of(&Self::NAMES, self)
+    }
+    /// The way of a word.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(word, _)| *word == name).map(|(_, way)| *way)
+    }
 }
 
 /// Something beside the document that is applied with it, by its digest: a saved plan of a provisioner.

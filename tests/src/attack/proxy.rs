@@ -1,7 +1,7 @@
 //! Somebody on the road between a host and the verifier, whom the host takes for the verifier.
 //!
 //! They have a TLS certificate from the deployment's own CA and a copy of the host's TLS key, so that both ends are
-//! content with the connection. They do not have the grant key, nor the TPM.
+//! content with the connection. They do not have the TPM; the grant key they have where a test gives it to them.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,6 +13,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use quotary_agent::clock;
 use quotary_client::{Client, ClientError};
 use quotary_common::limits::HTTP_BODY_BYTES_MAX;
 use quotary_common::sign::SigningKey;
@@ -25,7 +26,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::forge::{altered, forged};
+use super::forge::{Squeeze, altered, forged, squeezed};
 use super::stolen::{StolenCa, StolenKey};
 use super::thief::Attempt;
 
@@ -41,6 +42,8 @@ pub enum Scheme {
     AlterEnvelope,
     /// Puts a grant set of their own into every reply.
     ForgeGrants,
+    /// Puts a plan of their own into every reply, signed with the verifier's own key ([`Proxy::squeeze`]).
+    Squeeze,
 }
 
 /// What came of an altered envelope.
@@ -58,6 +61,7 @@ struct Book {
     seen: Vec<Vec<u8>>,
     altered: Option<Altered>,
     forged: u64,
+    squeeze: Option<(Squeeze, Arc<SigningKey>)>,
 }
 
 /// What the attacker has.
@@ -106,7 +110,7 @@ impl Proxy {
         let middle = Arc::new(Middle {
             upstream: stolen.host_key.client(verifier_url, stolen.ca.pin())?,
             own_key: SigningKey::from_pkcs8(document.as_ref())?,
-            book: Mutex::new(Book { scheme: Scheme::Read, seen: Vec::new(), altered: None, forged: 0 }),
+            book: Mutex::new(Book { scheme: Scheme::Read, seen: Vec::new(), altered: None, forged: 0, squeeze: None }),
         });
         let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
         let address = listener.local_addr()?;
@@ -124,6 +128,13 @@ impl Proxy {
         self.middle.book().scheme = scheme;
     }
 
+    /// From now on puts a plan into every reply, signed with the stolen grant key of the verifier.
+    pub fn squeeze(&self, squeeze: Squeeze, grant_key: SigningKey) {
+        let mut book = self.middle.book();
+        book.squeeze = Some((squeeze, Arc::new(grant_key)));
+        book.scheme = Scheme::Squeeze;
+    }
+
     /// Evidence that passed and was accepted, the latest last.
     pub fn seen(&self) -> Vec<Vec<u8>> {
         self.middle.book().seen.clone()
@@ -134,7 +145,7 @@ impl Proxy {
         self.middle.book().altered.clone()
     }
 
-    /// How many grant sets were forged so far.
+    /// How many replies were forged so far.
     pub fn forged(&self) -> u64 {
         self.middle.book().forged
     }
@@ -209,6 +220,13 @@ async fn pass_evidence(middle: &Middle, host: &str, evidence: &[u8]) -> Result<E
         && let Ok(bytes) = forged(&reply.grant_set.0, &middle.own_key)
     {
         reply.grant_set = Base64(bytes);
+        book.forged += 1;
+    }
+    if scheme == Scheme::Squeeze
+        && let (Ok(reply), Some((squeeze, key))) = (&mut reply, book.squeeze.clone())
+        && let Ok(with_plan) = squeezed(reply, &squeeze, &key, clock::unix_ms())
+    {
+        *reply = with_plan;
         book.forged += 1;
     }
     reply

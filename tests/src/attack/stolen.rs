@@ -1,4 +1,4 @@
-//! What was stolen: a host's TLS client key, and the CA's key.
+//! What was stolen: a host's TLS client key, the CA's key, the verifier's grant key.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -8,6 +8,7 @@ use minicbor::{Decode, Encode};
 use quotary_client::{Client, ClientConfig, Identity};
 use quotary_common::cbor::{self, Version};
 use quotary_common::id::Digest;
+use quotary_common::sign::SigningKey;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, PublicKeyData as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -82,6 +83,16 @@ impl StolenKey {
         };
         Ok(Client::new(config)?)
     }
+}
+
+/// The key with which the verifier signs grant sets and plans, from its data directory.
+///
+/// # Errors
+/// When it is not there or not readable.
+pub fn stolen_grant_key(data_dir: &Path) -> Result<SigningKey> {
+    let path = data_dir.join("keys/grant.pk8");
+    let bytes = std::fs::read(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Ok(SigningKey::from_pkcs8(&Zeroizing::new(bytes))?)
 }
 
 /// The key of the CA that the verifier's TLS certificate chains to, from the operator's offline directory.

@@ -1,5 +1,5 @@
 //! The figures that the project promises, measured in one run: verification, appraisal, durable throughput, latency, the
-//! agent's cost, the shaping controller's decisions, the anomaly detector.
+//! agent's cost, the shaping controller's decisions, the anomaly detector, quorum decisions, plans of changes.
 //!
 //! Does: measures each figure over [`ROUNDS`] rounds and takes the median; holds it against its gate and its aim.
 //! May assume: that the programs are built with optimisation and lie beside this one (`make bench` sees to it).
@@ -13,7 +13,9 @@ mod content;
 mod cpu;
 mod durable;
 mod living;
+mod phasing;
 mod prediction;
+mod quorum;
 mod report;
 mod shaping;
 mod software_tpm;
@@ -33,7 +35,9 @@ pub use anomaly::Anomaly;
 pub use attestation::{Attestation, BootLog, HostState, ImaList, QuoteCheck};
 pub use durable::{Durable, Load};
 pub use living::{AgentCost, Latency};
+pub use phasing::Phasing;
 pub use prediction::Prediction;
+pub use quorum::Quorum;
 pub use report::{Gate, Good, Line, table};
 pub use shaping::Shaping;
 pub use targets::Targets;
@@ -67,6 +71,10 @@ pub enum Part {
     Shaping,
     /// What judging a point costs.
     Anomaly,
+    /// Quorum decisions, signatures checked before or anew.
+    Quorum,
+    /// Plans of a change over a thousand applications.
+    Phasing,
     /// A plan and a cliff, side by side.
     Transition,
     /// Two hundred targets of the real agent, and faults.
@@ -78,7 +86,7 @@ pub enum Part {
 pub struct Plan {
     /// Which parts.
     pub parts: Vec<Part>,
-    /// One round; absent: 5 s of verification, of each figure of attestation, of shaping and of the anomaly detector, 10 s of load, 60 s of the agent,
+    /// One round; absent: 5 s of verification, of each figure of attestation, of shaping, the anomaly detector, quorum and phasing, 10 s of load, 60 s of the agent,
     /// of a transition and of the targets.
     pub round: Option<Duration>,
     /// Hosts of the load.
@@ -136,6 +144,12 @@ pub struct Report {
     /// The anomaly detector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anomaly: Option<Anomaly>,
+    /// Quorum decisions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<Quorum>,
+    /// Plans of a change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phasing: Option<Phasing>,
     /// A plan beside a cliff.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transition: Option<Transition>,
@@ -165,6 +179,8 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
         prediction: None,
         shaping: None,
         anomaly: None,
+        quorum: None,
+        phasing: None,
         transition: None,
         targets: None,
         gates: Vec::new(),
@@ -195,6 +211,12 @@ pub fn run(plan: &Plan) -> anyhow::Result<Report> {
     }
     if has(Part::Anomaly) {
         report.anomaly = Some(anomaly::measure(round(5)).context("the anomaly detector")?);
+    }
+    if has(Part::Quorum) {
+        report.quorum = Some(quorum::measure(round(5)).context("quorum decisions")?);
+    }
+    if has(Part::Phasing) {
+        report.phasing = Some(phasing::measure(round(5)).context("phasing")?);
     }
     if has(Part::Transition) {
         report.transition = Some(transition::measure(round(60)).context("plan and cliff")?);
@@ -244,6 +266,8 @@ fn gates(report: &Report) -> Vec<Gate> {
     gates.extend(report.prediction.iter().flat_map(Prediction::gates));
     gates.extend(report.shaping.iter().flat_map(Shaping::gates));
     gates.extend(report.anomaly.iter().flat_map(Anomaly::gates));
+    gates.extend(report.quorum.iter().flat_map(Quorum::gates));
+    gates.extend(report.phasing.iter().flat_map(Phasing::gates));
     gates.extend(report.transition.iter().flat_map(Transition::gates));
     gates
 }
@@ -269,6 +293,8 @@ impl Report {
         lines.extend(self.prediction.iter().flat_map(Prediction::lines));
         lines.extend(self.shaping.iter().flat_map(Shaping::lines));
         lines.extend(self.anomaly.iter().flat_map(Anomaly::lines));
+        lines.extend(self.quorum.iter().flat_map(Quorum::lines));
+        lines.extend(self.phasing.iter().flat_map(Phasing::lines));
         lines.extend(self.transition.iter().flat_map(Transition::lines));
         lines.extend(self.targets.iter().flat_map(Targets::lines));
         lines
@@ -433,6 +459,8 @@ mod tests {
             prediction: None,
             shaping: None,
             anomaly: None,
+            quorum: None,
+            phasing: None,
             transition: None,
             targets: None,
             gates: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use quotary_tests::bench::{Part, Plan, run, table, work};
 
-/// Measures verification, appraisal, durable throughput, latency, the agent's cost, and shaping; three rounds each, medians.
+/// Measures verification, appraisal, durable throughput, latency, the agent's cost, shaping, and changes of policies; three rounds each, medians.
 #[derive(Debug, Parser)]
 #[command(
     name = "quotary-bench",
@@ -22,7 +22,7 @@ struct Arguments {
     /// Only these parts.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping, anomaly), 10 s (durable) and 60 s (agent, transition, targets).
+    /// Length of one round of each part, in place of 5 s (verify, attestation, shaping, anomaly, quorum, phasing), 10 s (durable) and 60 s (agent, transition, targets).
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     seconds: Option<u64>,
     /// Hosts that send evidence (durable).

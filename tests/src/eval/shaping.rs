@@ -71,16 +71,7 @@ pub fn run(directory: &Path, out: &Path, every: usize) -> Result<bool> {
                 println!("{}", line(name, *series, outcome));
             }
             println!();
-            if rule == NewLimit::Past80 {
-                let ratio = all.1.beside_cliff(Way::Plan).unwrap_or(f64::INFINITY);
-                gates.push(Gate::at_most(
-                    format!("minutes above the limit beside the cliff's, {name}"),
-                    ratio,
-                    BESIDE_CLIFF_MAX,
-                ));
-            }
-            let ratio = ratio(all.1.exceeded[Way::Plan as usize], all.1.exceeded[Way::Line as usize]);
-            gates.push(Gate::at_most(format!("the same beside the line's, {name}"), ratio, 1.0));
+            gates.extend(judge(&name, rule, &all.1));
             let rows: BTreeMap<_, _> = rows.iter().map(|(name, part)| (name.clone(), figures(part))).collect();
             parts.push(json!({"window_hours": window.hours, "new_limit": rule.name(), "parts": rows}));
         }
@@ -105,6 +96,19 @@ pub fn run(directory: &Path, out: &Path, every: usize) -> Result<bool> {
     std::fs::write(&path, serde_json::to_string_pretty(&json)? + "\n")?;
     println!("\nwritten to {}", path.display());
     Ok(gates.iter().all(|gate| gate.held))
+}
+
+/// What must hold over all series of a window and a rule. Where nothing was found, nothing holds.
+fn judge(name: &str, rule: NewLimit, all: &Outcome) -> Vec<Gate> {
+    let mut gates = Vec::new();
+    if rule == NewLimit::Past80 {
+        let ratio = all.beside_cliff(Way::Plan).unwrap_or(f64::INFINITY);
+        let what = format!("minutes above the limit beside the cliff's, {name}");
+        gates.push(Gate::at_most(what, ratio, BESIDE_CLIFF_MAX));
+    }
+    let ratio = ratio(all.exceeded[Way::Plan as usize], all.exceeded[Way::Line as usize]);
+    gates.push(Gate::at_most(format!("the same beside the line's, {name}"), ratio, 1.0));
+    gates
 }
 
 fn try_series(trace: &Trace, model: &Model) -> Found {
@@ -248,4 +252,28 @@ fn drawn(
     ];
     let title = format!("{name}: from today's limit to a lower one in {} h", window.hours);
     picture(&PlanPicture { title: &title, step_s, demand: &rows, came: &came, limits: &limits })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(rule: NewLimit, [plan, line, cliff]: [u64; 3]) -> Vec<bool> {
+        let outcome = Outcome { exceeded: [plan, line, cliff, 0], ..Outcome::default() };
+        judge("1 h", rule, &outcome).iter().map(|gate| gate.held).collect()
+    }
+
+    #[test]
+    fn a_plan_with_more_than_a_third_of_the_cliffs_minutes_misses() {
+        assert_eq!(held(NewLimit::Past80, [33, 60, 99]), [true, true]);
+        assert_eq!(held(NewLimit::Past80, [34, 60, 99]), [false, true]);
+        assert_eq!(held(NewLimit::Past80, [34, 33, 120]), [true, false]);
+        // Half of the old limit nobody can hold: there the line alone is the bar.
+        assert_eq!(held(NewLimit::Half, [90, 90, 99]), [true]);
+    }
+
+    #[test]
+    fn nothing_found_is_no_success() {
+        assert_eq!(held(NewLimit::Past80, [0, 0, 0]), [false, false]);
+    }
 }

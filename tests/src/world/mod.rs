@@ -20,6 +20,7 @@ mod process;
 mod receiver;
 mod road;
 mod run;
+mod signer;
 mod site_ca;
 mod teardown;
 
@@ -44,6 +45,7 @@ pub use process::{Running, Spawner, naming};
 pub use receiver::{Posted, Receiver};
 pub use road::Road;
 pub use run::Run;
+pub use signer::{KeyKind, Signer};
 pub use site_ca::SiteCa;
 
 /// How long a program may take to start, stop, or come to something that it must come to.
@@ -108,6 +110,14 @@ impl World {
         }
         let mut init = Command::new(self.binaries.path("quotary-verifier"));
         init.arg("init").arg("--config").arg(self.verifier_config()).arg("--offline-dir").arg(self.offline_dir());
+        if let Some((roster, rules)) = &self.options.authority {
+            for (name, text) in [("roster", roster), ("rules", rules)] {
+                let path = self.path(&format!("{name}.toml"));
+                std::fs::write(&path, text)?;
+                open_to_owner(&path)?;
+                init.arg(format!("--{name}")).arg(path);
+            }
+        }
         succeed(&mut init)?;
         self.login(&["--offline"])?;
         for (index, host) in self.options.hosts.clone().into_iter().enumerate() {

@@ -128,6 +128,8 @@ pub struct Options {
     pub verifier_extra: String,
     /// What the configuration says of the lowest zone, beside its name.
     pub zone_joined_extra: String,
+    /// Who decides about changes from the first day on: roster and quorum rules (TOML); absent: nobody yet.
+    pub authority: Option<(String, String)>,
     /// Files beside the verifier's configuration: name and text.
     pub verifier_files: Vec<(String, String)>,
     /// What ends every wait of the world when it is set, for instance by a signal.
@@ -148,6 +150,7 @@ impl Options {
             log: "info".to_owned(),
             verifier_extra: String::new(),
             zone_joined_extra: String::new(),
+            authority: None,
             verifier_files: Vec::new(),
             interrupted: Arc::default(),
         }

@@ -2,7 +2,8 @@
 //!
 //! Does: alarm (which anomalies are told), attest (quotes, EK chains, credentials), eventlog (boot logs), ima (measurement lists), inspect (the offline
 //! verbs), history and profile (windows, forecast use), allocate (grants), shape (plans), policy (what
-//! applications must and may have, what a change of it does), observe (what limits
+//! applications must and may have, what a change of it does), change (from what somebody asks for to what
+//! is in force), observe (what limits
 //! would have done), audit (the Merkle tree, its offline check).
 //! May assume: that `common` bounded what it decoded; nothing else about its input.
 //! Promises: pure and synchronous; time and randomness are arguments; the same input gives the same output.
@@ -15,6 +16,7 @@ pub mod anomaly;
 pub mod attest;
 pub mod audit;
 pub mod backtest;
+pub mod change;
 pub mod contest;
 pub mod eventlog;
 pub mod forecast;

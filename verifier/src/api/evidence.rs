@@ -162,7 +162,7 @@ fn reply(app: &App, snapshot: &HostSnapshot) -> Result<EvidenceReply, Refusal> {
         valid_until_ms: progress.valid_until_ms,
         grant_set: Base64(last.set.clone()),
         plans: last.plans.iter().map(|record| Base64(record.signed().to_vec())).collect(),
-        authority: None,
+        authority: app.view.changes().governing().map(|governing| governing.pin().number),
         next: next(app, snapshot)?,
     })
 }

@@ -10,6 +10,7 @@
 
 mod anomalies;
 mod auth;
+mod changes;
 mod enrolments;
 mod events;
 mod evidence;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use quotary_common::id::{DeploymentId, Digest};
+use quotary_common::quorum::vote::SignatureCache;
 use quotary_common::reason::Refusal;
 use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::tpm::PcrSelection;
@@ -43,7 +45,7 @@ pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
-use crate::core::{AuditLog, Command, EventLog, Queue, View};
+use crate::core::{AuditLog, Command, Ground, EventLog, Queue, View};
 use crate::predict::{Contest, Feed, Forecasts, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
@@ -108,6 +110,10 @@ pub struct App {
     pub stop: CancellationToken,
     /// Enrolments that wait for their activation.
     pub pending: enrolments::PendingEnrolments,
+    /// What policies are held against.
+    pub ground: Ground,
+    /// Signature checks of votes that held.
+    pub signatures: std::sync::Mutex<SignatureCache>,
     /// Dry runs of zones at once.
     pub zone_checks: Arc<tokio::sync::Semaphore>,
 }
@@ -162,6 +168,16 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::WithdrawModel, _, _>(models::withdraw);
     mount.route::<wire::PromoteModel, _, _>(models::promote);
     mount.route::<wire::RollBackModel, _, _>(models::roll_back);
+    mount.route::<wire::ShowAuthority, _, _>(changes::authority);
+    mount.route::<wire::AskAuthority, _, _>(changes::links);
+    mount.route::<wire::ListPolicies, _, _>(changes::policies);
+    mount.route::<wire::ListChanges, _, _>(changes::list);
+    mount.route::<wire::ShowChange, _, _>(changes::show);
+    mount.route::<wire::PreviewChange, _, _>(changes::preview);
+    mount.route::<wire::ProposeChange, _, _>(changes::propose);
+    mount.route::<wire::EditChange, _, _>(changes::edit);
+    mount.route::<wire::CastVote, _, _>(changes::vote);
+    mount.route::<wire::WithdrawChange, _, _>(changes::withdraw);
     mount.stream::<wire::WatchEvents, _, _>(events::watch);
     mount.route::<wire::ShowStatus, _, _>(views::status);
     mount.route::<wire::MakeJoinToken, _, _>(views::join_token);

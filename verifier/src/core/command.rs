@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use quotary_common::anomaly::Anomaly;
 use quotary_common::cbor::Text;
-use quotary_common::id::{Digest, HostId, PlanId, TokenId};
+use quotary_common::id::{ChangeId, Digest, HostId, PlanId, TokenId};
+use quotary_common::quorum::roster::Word;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::PlanRequest;
 use quotary_decide::attest::{CheckedEnrolment, Measured, VerifiedEvidence};
@@ -12,6 +13,7 @@ use quotary_decide::registry::TokenRecord;
 use quotary_decide::shape::PlanRecord;
 use tokio::sync::{mpsc, oneshot};
 
+use super::changes::{ChangeAsk, PlansMade};
 use super::models::ModelsChange;
 use crate::store::Batch;
 
@@ -113,6 +115,22 @@ pub enum Command {
         /// Answered with the plan when it is durable.
         answer: Answer<Arc<PlanRecord>>,
     },
+    /// Somebody asks for a change, votes on one, or takes one back.
+    Change {
+        /// What.
+        ask: Box<ChangeAsk>,
+        /// Who, by his token.
+        by: Word,
+        /// The same for the log.
+        actor: String,
+        /// Answered with the change when it is durable.
+        answer: Answer<ChangeId>,
+    },
+    /// The planner made plans of a change.
+    PlansMade {
+        /// Them.
+        made: Box<PlansMade>,
+    },
     /// A webhook's receiver has acknowledged what was for it before a leaf.
     Acknowledged {
         /// SHA-256 of the webhook's url.
@@ -190,6 +208,11 @@ impl Queue {
     pub async fn is_answered(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.0.send(Command::Answer { answer }).await.is_ok() && answered.await.is_ok()
+    }
+
+    /// Sends plans that were made of a change, if there is room: otherwise they are made again.
+    pub fn plans_made(&self, made: PlansMade) {
+        let _full = self.0.try_send(Command::PlansMade { made: Box::new(made) }).is_err();
     }
 
     /// Sends a tick, if there is room: another one follows.

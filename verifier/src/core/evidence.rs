@@ -14,6 +14,7 @@ use quotary_decide::allocate::{self, Allocation, Asked};
 use quotary_decide::attest::{Appraisal, LogFinding, Measured, VerifiedEvidence, appraise};
 use quotary_decide::audit::COMMIT_GRACE_MS;
 use quotary_decide::history::{BoundedLoad, Bounds, SeriesKey, Standing, Subject};
+use quotary_decide::policy::runs_of;
 use quotary_decide::registry::{Host, Promise};
 use quotary_decide::shape::PlanRecord;
 
@@ -94,8 +95,10 @@ impl State {
         self.record_allocation(&mut step, &evidence, &allocation, now_ms);
         let plans = if proves_nothing { Vec::new() } else { self.plans_for(&id, next.progress.epoch) };
         self.note_writes(&mut step, &evidence, now_ms);
+        self.note_alignment(&mut step, &id, now_ms);
         self.record_reply(&mut step, &next, allocation, plans);
         self.prune(&mut step, &next, store);
+        self.runs.insert(id, runs_of(&load).into());
         step.history = Some(self.placed(load, &next));
         self.hosts.insert(id, next);
         step.hosts.push(id);
@@ -144,11 +147,15 @@ impl State {
                 .collect();
             outlooks.insert(grant, of_grant);
         }
+        let facts = self.settings.ground.facts(next);
         let asked = Asked {
             envelope: evidence.claims(),
             epoch: next.progress.epoch,
             trusted: next.is_trusted(now_ms),
             outlooks: &outlooks,
+            limits: &|application, tenant| {
+                self.changes.limits_at(&quotary_decide::policy::Place { application, tenant, host: &facts })
+            },
             dwell_ms: timing.resize_dwell_ms,
             now_ms,
         };

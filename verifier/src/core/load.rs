@@ -7,12 +7,15 @@ use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, CborError};
 use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
-use quotary_common::id::HostId;
+use quotary_common::id::{ChangeId, HostId};
 use quotary_common::limits::{PCR_BANKS_MAX, PCR_COUNT};
 use quotary_decide::alarm::{AlarmBook, AlarmRecord};
 use quotary_decide::allocate::{Book, GrantRecord};
 use quotary_decide::attest::LearnedReferences;
+use quotary_decide::change::{self, Governing};
+use quotary_decide::history::{BoundedLoad, Bounds};
 use quotary_decide::observe::Observed;
+use quotary_decide::policy::{Runs, runs_of};
 use quotary_decide::registry::{Host, HostProgress, HostRecord, RefusalMeter, TokenRecord};
 use quotary_decide::shape::{PlanBook, PlanRecord};
 
@@ -20,7 +23,7 @@ use super::plans::Reply;
 use super::state::{Settings, State};
 use super::tables;
 use crate::predict::ModelSet;
-use crate::store::{READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
+use crate::store::{Partition, READ_ROWS_MAX, Reader, Row, Scan, StoreError, Table, VALUE_BYTES_MAX};
 
 /// A refused request is told once per host and reason in so many ms.
 const REQUEST_LEAF_INTERVAL_MS: u64 = 10_000;
@@ -46,6 +49,12 @@ pub enum LoadError {
         /// The table.
         table: &'static str,
     },
+    /// What is kept of who decides about changes.
+    #[error("who decides about changes cannot be read back: restore the store from a backup")]
+    Governing(#[source] change::GoverningFault),
+    /// A change or a policy.
+    #[error("a change or a policy cannot be read back: restore the store from a backup")]
+    Change(#[source] change::RowFault),
     /// A host's keys are unusable.
     #[error("a host cannot be loaded")]
     Host(#[source] quotary_decide::registry::LoadError),
@@ -63,6 +72,8 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         replies: BTreeMap::new(),
         plans: PlanBook::default(),
         observed: BTreeMap::new(),
+        runs: BTreeMap::new(),
+        changes: change::Book::default(),
         tokens: BTreeMap::new(),
         book: Book::default(),
         learned: BTreeMap::new(),
@@ -121,6 +132,8 @@ pub fn load(settings: Arc<Settings>, store: &dyn Reader, now_ms: u64) -> Result<
         Ok(())
     })?;
     state.learned = learned(store)?;
+    state.changes = changes(store)?;
+    state.runs = runs_of_last(&state, store)?;
     load_grants(&mut state, store, now_ms)?;
     Ok(state)
 }
@@ -138,6 +151,50 @@ pub fn learned(store: &dyn Reader) -> Result<LearnedReferences, LoadError> {
         Ok(())
     })?;
     Ok(learned)
+}
+
+/// Policies, changes, and who decides.
+fn changes(store: &dyn Reader) -> Result<change::Book, LoadError> {
+    let (mut now, mut links) = (None, Vec::new());
+    each(store, tables::AUTHORITY, |row| {
+        // Keys of links end in their numbers, big-endian: they come in their order.
+        if row.key == tables::AUTHORITY_NOW { now = Some(row.value) } else { links.push(row.value) }
+        Ok(())
+    })?;
+    let governing = now.map(|row| Governing::from_row(&row, links, VALUE_BYTES_MAX)).transpose();
+    let mut rows = change::Rows { governing: governing.map_err(LoadError::Governing)?, ..Default::default() };
+    each(store, tables::POLICIES, |row| {
+        rows.policies.push(row.value);
+        Ok(())
+    })?;
+    each(store, tables::CHANGES, |row| {
+        let id = ChangeId::new(row.key.as_slice().try_into().map_err(|_| key(tables::CHANGES))?);
+        rows.changes.insert(id, row.value);
+        Ok(())
+    })?;
+    change::Book::from_rows(rows, VALUE_BYTES_MAX).map_err(LoadError::Change)
+}
+
+/// What ran on each host, by the last evidence of it that is kept.
+fn runs_of_last(state: &State, store: &dyn Reader) -> Result<BTreeMap<HostId, Arc<[Runs]>>, LoadError> {
+    let mut all = BTreeMap::new();
+    for (id, host) in &state.hosts {
+        let Some(digest) = host.progress.evidence else { continue };
+        let kept = store.get(tables::EVIDENCE, Partition::of_host(id), digest.as_bytes()).map_err(LoadError::Store)?;
+        let timing = state.settings.timing;
+        let bounds = Bounds {
+            capacity: host.record.capacity,
+            before: None,
+            since_ms: host.record.enrolled_at_ms,
+            now_ms: host.progress.committed_at_ms,
+            window_ms: timing.window_ms,
+            wait_ms: timing.lease_ms,
+        };
+        if let Some(load) = kept.and_then(|bytes| BoundedLoad::kept(&bytes, &bounds)) {
+            all.insert(*id, runs_of(&load).into());
+        }
+    }
+    Ok(all)
 }
 
 fn load_grants(state: &mut State, store: &dyn Reader, now_ms: u64) -> Result<(), LoadError> {

@@ -9,6 +9,7 @@
 
 mod anomalies;
 mod audit;
+mod changes;
 mod command;
 mod events;
 mod evidence;
@@ -18,6 +19,7 @@ mod load;
 mod models;
 mod observed;
 mod plans;
+mod standing;
 mod state;
 pub(crate) mod tables;
 #[cfg(test)]
@@ -28,6 +30,8 @@ mod zone_check;
 
 pub use anomalies::AlarmList;
 pub use audit::{AuditLog, TileError};
+pub use changes::{ChangeAsk, PlansMade, Proposal};
+pub(crate) use changes::no_person;
 pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;
@@ -35,6 +39,7 @@ pub use events::{EventLog, Page};
 pub use load::{LoadError, learned, load};
 pub use models::{ModelsChange, load_models, load_record};
 pub use plans::Reply;
+pub(crate) use standing::{Ground, Place};
 pub(crate) use plans::no_plan;
 pub use state::{Settings, State};
 pub use view::{HostSnapshot, View};

@@ -155,14 +155,14 @@ impl State {
         }
     }
 
-    fn record_ended(&self, step: &mut Step, ended: &[Arc<PlanRecord>], actor: &str, now_ms: u64) {
+    pub(super) fn record_ended(&self, step: &mut Step, ended: &[Arc<PlanRecord>], actor: &str, now_ms: u64) {
         for record in ended {
             let Some((change, _)) = record.over() else { continue };
             self.record_plan(step, record, (change, actor), now_ms);
         }
     }
 
-    fn record_plan(&self, step: &mut Step, record: &PlanRecord, (change, actor): (PlanChange, &str), now_ms: u64) {
+    pub(super) fn record_plan(&self, step: &mut Step, record: &PlanRecord, (change, actor): (PlanChange, &str), now_ms: u64) {
         let plan = record.plan();
         put_plan(step, record);
         let what = (change == PlanChange::Drafted).then(|| Text::lossy(&record.summary()));

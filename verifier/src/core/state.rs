@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quotary_common::cbor::{self, Bounded, Text, Version};
-use quotary_common::id::{DeploymentId, Digest, HostId, TokenId};
+use quotary_common::id::{ChangeId, DeploymentId, Digest, HostId, TokenId};
 use quotary_common::leaf::{
     Decision, GrantChange, Granted, Leaf, Refused, TokenMade, Verdict, VerdictChanged, Verdicts,
 };
@@ -14,12 +14,15 @@ use quotary_common::wire::AppraisalView;
 use quotary_decide::alarm::AlarmBook;
 use quotary_decide::allocate::{Book, GrantRecord, Rules};
 use quotary_decide::attest::{LearnedReferences, Zones};
+use quotary_decide::change;
 use quotary_decide::observe::Observed;
+use quotary_decide::policy::Runs;
 use quotary_decide::registry::{Admission, Host, RefusalMeter, TokenRecord, TokenScope};
 use quotary_decide::shape::{PlanBook, PlanRecord};
 
 use super::anomalies::AlarmChange;
 use super::command::Answer;
+use super::standing::Ground;
 use super::plans::Reply;
 use super::tables::{self, grant_key};
 use crate::config::Times;
@@ -38,7 +41,9 @@ pub struct Settings {
     /// Who certifies EKs, and which are admitted.
     pub admission: Admission,
     /// Applications and quotas.
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
+    /// What policies are held against.
+    pub ground: Ground,
     /// Times.
     pub timing: Times,
     /// Evidence kept per host.
@@ -59,6 +64,10 @@ pub struct State {
     pub(super) replies: BTreeMap<HostId, Arc<Reply>>,
     pub(super) plans: PlanBook,
     pub(super) observed: BTreeMap<HostId, Arc<Observed>>,
+    /// What runs on each host, by its last accepted evidence.
+    pub(super) runs: BTreeMap<HostId, Arc<[Runs]>>,
+    /// Policies, changes, and who decides.
+    pub(super) changes: change::Book,
     pub(super) tokens: BTreeMap<TokenId, TokenRecord>,
     pub(super) book: Book,
     pub(super) learned: LearnedReferences,
@@ -84,6 +93,8 @@ pub(super) enum Pending {
     Enrolled(Answer<u64>, Result<u64, Refusal>),
     /// To a plan that was drafted or cancelled.
     Planned(Answer<Arc<PlanRecord>>, Result<Arc<PlanRecord>, Refusal>),
+    /// To what was asked of a change.
+    Changed(Answer<ChangeId>, Result<ChangeId, Refusal>),
 }
 
 impl Pending {
@@ -94,6 +105,7 @@ impl Pending {
             Self::Found(answer, result) => answer.send(result).is_err(),
             Self::Enrolled(answer, result) => answer.send(result).is_err(),
             Self::Planned(answer, result) => answer.send(result).is_err(),
+            Self::Changed(answer, result) => answer.send(result).is_err(),
         };
     }
 }
@@ -117,6 +129,8 @@ pub(super) struct Step {
     pub(super) alarms: Vec<AlarmChange>,
     /// Which models forecast and are tried from now on.
     pub(super) models: Option<ModelSet>,
+    /// Whether policies, changes or who decides are others now.
+    pub(super) changes: bool,
     /// The answer.
     pub(super) pending: Option<Pending>,
 }
@@ -136,6 +150,15 @@ impl Step {
     ) {
         let batch = std::mem::take(&mut self.batch);
         self.batch = batch.put(table, partition, key, cbor::to_bytes(value));
+    }
+
+    /// Puts a row that is made already, or deletes it where there is none any more.
+    pub(super) fn put_bytes(&mut self, table: crate::store::Table, key: &[u8], row: Option<Vec<u8>>) {
+        let batch = std::mem::take(&mut self.batch);
+        self.batch = match row {
+            Some(row) => batch.put(table, Partition::Deployment, key, row),
+            None => batch.delete(table, Partition::Deployment, key),
+        };
     }
 
     pub(super) fn delete(&mut self, table: crate::store::Table, partition: Partition, key: Vec<u8>) {
@@ -207,6 +230,7 @@ impl State {
         }
         self.lapse(&mut step, now_ms);
         self.tick_plans(&mut step, now_ms);
+        self.tick_changes(&mut step, now_ms);
         let over: Vec<TokenId> = self
             .tokens
             .values()

@@ -11,6 +11,7 @@ use quotary_decide::registry::Admission;
 use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
 
+use super::standing::Ground;
 use super::state::{Settings, State, Step};
 use crate::config;
 use crate::store::{MemoryStore, Store as _};
@@ -31,12 +32,15 @@ const CONFIGURATION: &str = r#"
 pub(super) fn load(store: &MemoryStore) -> State {
     let config = config::parse(CONFIGURATION, Path::new("/x"), Path::new("verifier.toml")).unwrap();
     let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    let (zones, rules) = (Arc::new(config.zones), Arc::new(config.rules));
+    let ground = Ground { rules: Arc::clone(&rules), zones: Arc::clone(&zones), forecasts: Default::default() };
     let settings = Settings {
         deployment: DeploymentId::of(&[b"tests"]),
         grant_key: SigningKey::from_pkcs8(key.as_ref()).unwrap(),
-        zones: Arc::new(config.zones),
+        zones,
         admission: Admission::default(),
-        rules: config.rules,
+        rules,
+        ground,
         timing: config.timing,
         evidence_keep_per_host: 1,
         history_keep_ms: 86_400_000,

@@ -9,7 +9,9 @@ use quotary_common::id::{Digest, HostId, TokenId};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire;
 use quotary_decide::allocate::Entry;
+use quotary_decide::change;
 use quotary_decide::observe::Observed;
+use quotary_decide::policy::Runs;
 use quotary_decide::registry::{Host, RefusalMeter, Tally, TokenRecord};
 use quotary_decide::shape::PlanRecord;
 
@@ -29,6 +31,8 @@ pub struct HostSnapshot {
     pub reply: Option<Arc<Reply>>,
     /// Its shaping plans, those that are over too.
     pub plans: Vec<Arc<PlanRecord>>,
+    /// What runs on it, by its last accepted evidence.
+    pub runs: Arc<[Runs]>,
     /// What limits would have done, where it only watches.
     pub observed: Arc<Observed>,
     /// Counts since the start.
@@ -100,6 +104,7 @@ pub struct View {
     tokens: RwLock<HashMap<TokenId, TokenRecord>>,
     /// Alarms.
     pub alarms: AlarmList,
+    changes: RwLock<Arc<change::Book>>,
     meter: Mutex<RefusalMeter>,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -115,6 +120,7 @@ impl Default for View {
             keys: RwLock::default(),
             tokens: RwLock::default(),
             alarms: AlarmList::default(),
+            changes: RwLock::default(),
             meter: Mutex::new(RefusalMeter::new(REFUSAL_LEAF_INTERVAL_MS)),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -140,6 +146,13 @@ impl View {
         let mut all: Vec<_> = self.hosts.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         all.sort_by_key(|snapshot| snapshot.host.record.host);
         all
+    }
+    /// Policies, changes, and who decides.
+    pub fn changes(&self) -> Arc<change::Book> {
+        Arc::clone(&self.changes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+    pub(super) fn publish_changes(&self, book: change::Book) {
+        *self.changes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
     }
     /// One token.
     pub fn token(&self, id: &TokenId) -> Option<TokenRecord> {

@@ -58,6 +58,7 @@ impl Writer {
         }
         let alarms = writer.state.alarms.iter().map(|(key, alarm)| (key.clone(), Some(Arc::clone(alarm))));
         writer.view.alarms.publish(alarms.collect());
+        writer.view.publish_changes(writer.state.changes.clone());
         for (id, record) in &writer.state.tokens {
             writer.view.publish_token(*id, Some(record.clone()));
         }
@@ -150,6 +151,10 @@ impl Writer {
             Command::CancelPlan { host, plan, actor, answer } => {
                 self.state.cancel_plan((host, plan), &actor, answer, now_ms)
             }
+            Command::Change { ask, by, actor, answer } => {
+                self.state.ask_change(*ask, (&by, &actor), answer, now_ms)
+            }
+            Command::PlansMade { made } => self.state.take_plans(*made, now_ms),
             Command::Acknowledged { webhook, next_leaf, answer } => {
                 let batch = acknowledged(&webhook, next_leaf);
                 Step { batch, pending: Some(Pending::Done(answer, Ok(()))), ..Step::default() }
@@ -208,6 +213,9 @@ impl Writer {
         for id in &step.tokens {
             self.view.publish_token(*id, self.state.tokens.get(id).cloned());
         }
+        if step.changes {
+            self.view.publish_changes(self.state.changes.clone());
+        }
         self.view.alarms.publish(step.alarms);
         if let Some(models) = step.models {
             self.state.settings.contest.set_models(models);
@@ -234,6 +242,7 @@ impl Writer {
             held_until_ms: share.map_or(0, |share| share.held_until_ms),
             reply: self.state.replies.get(id).cloned(),
             plans: self.state.plans.of_host(id).cloned().collect(),
+            runs: self.state.runs.get(id).cloned().unwrap_or_default(),
             observed: self.state.observed.get(id).cloned().unwrap_or_default(),
             tally,
         });

@@ -5,12 +5,14 @@
 
 mod canvas;
 mod plan;
+mod preview;
 
 use quotary_decide::anomaly::{JudgedRow, LINE_SCORE};
 use quotary_decide::forecast::Forecast;
 
 use canvas::{Canvas, Frame};
 pub use plan::{PlanPicture, plan};
+pub(crate) use preview::preview;
 
 const PAST_COLOUR: &str = "#2b4b6f";
 const BAND_OUTER: &str = "#f3c98b";

@@ -6,7 +6,7 @@ use super::canvas::{Canvas, Frame};
 use super::{BAND_INNER, BAND_OUTER, MEDIAN_COLOUR, PAST_COLOUR, PEAK_COLOUR};
 
 /// Of the ways, the plan's first.
-const LIMIT_COLOURS: [&str; 4] = [PEAK_COLOUR, "#5b8c5a", "#7a7a7a", "#c9b3d9"];
+pub(super) const LIMIT_COLOURS: [&str; 4] = [PEAK_COLOUR, "#5b8c5a", "#7a7a7a", "#c9b3d9"];
 
 /// What is drawn, each step by step over the delay window, in one unit.
 #[derive(Debug, Clone, Copy)]

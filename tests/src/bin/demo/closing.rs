@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use quotary_tests::world::PATIENCE;
+use quotary_tests::world::{PATIENCE, World};
 use serde::Deserialize;
 
 use crate::show::Demo;
-use crate::summary::AuditLine;
+use crate::summary::{AuditLine, write};
+use crate::tell::Teller;
 
 impl Demo {
     pub(crate) fn give_back(&mut self) -> Result<()> {
@@ -61,13 +62,19 @@ impl Demo {
     pub(crate) fn take_down(self, out: &Path) -> Result<()> {
         let Self { world, mut tell, summary, .. } = self;
         tell.step("Everything is gone");
-        let left = world.take_down()?;
-        ensure!(left.is_empty(), "something was left behind:\n{}", left.join("\n"));
-        tell.show("no process, no cgroup, no file of this demo is left");
-        let path = summary.write(out)?;
+        gone(world, &tell)?;
+        let path = write(&summary, out)?;
         tell.end(&format!("Done in {:.0} s. For programs: {}", tell.elapsed().as_secs_f64(), path.display()));
         Ok(())
     }
+}
+
+/// Takes the world down, and fails when something of it is left.
+pub(crate) fn gone(world: World, tell: &Teller) -> Result<()> {
+    let left = world.take_down()?;
+    ensure!(left.is_empty(), "something was left behind:\n{}", left.join("\n"));
+    tell.show("no process, no cgroup, no file of this demo is left");
+    Ok(())
 }
 
 /// What `quotary audit verify --json` says, as far as it is looked at here.

@@ -1,4 +1,4 @@
-//! `quotary-demo`: the whole way once, on this machine, told step by step.
+//! `quotary-demo`: the whole way once, on this machine, told step by step; `quotary-demo policy`: how a policy changes.
 //!
 //! Runs the real verifier, two real agents with software TPMs, applications of two tenants under load, and three
 //! attacks; reads everything back (limits from the kernel itself) and fails where something is not as told.
@@ -8,11 +8,12 @@ mod attacks;
 mod closing;
 mod limits;
 mod load;
+mod policy;
 mod show;
 mod summary;
 mod tell;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,21 +22,24 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use policy::PolicyDemo;
 use show::Demo;
 
 /// Shows what Quotary does, for real, in about two minutes.
 #[derive(Debug, Parser)]
 #[command(name = "quotary-demo", version)]
 struct Arguments {
-    /// Where summary.json goes
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/demo"))]
-    out: PathBuf,
+    /// Where summary.json goes [default: target/demo, or target/demo-policy]
+    #[arg(long, global = true)]
+    out: Option<PathBuf>,
     #[command(subcommand)]
     verb: Option<Verb>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Shows how a policy changes: proposed, approved by a quorum, reached along plans, revoked; in about six minutes
+    Policy,
     /// Uses up CPU and memory
     #[command(hide = true)]
     Load(load::Load),
@@ -47,7 +51,7 @@ fn main() -> ExitCode {
         load::run(load);
         return ExitCode::SUCCESS;
     }
-    match demo(&arguments) {
+    match demo(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nThe demo FAILED: {error:#}");
@@ -56,7 +60,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn demo(arguments: &Arguments) -> Result<()> {
+fn demo(arguments: Arguments) -> Result<()> {
     let interrupted = Arc::<AtomicBool>::default();
     let signals = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
@@ -68,5 +72,12 @@ fn demo(arguments: &Arguments) -> Result<()> {
             }
         });
     }
-    Demo::begin(interrupted)?.run(&arguments.out)
+    let in_target = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target").join(name);
+    match arguments.verb {
+        Some(Verb::Policy) => {
+            let out = arguments.out.unwrap_or_else(|| in_target("demo-policy"));
+            PolicyDemo::begin(interrupted)?.run(&out)
+        }
+        _ => Demo::begin(interrupted)?.run(&arguments.out.unwrap_or_else(|| in_target("demo"))),
+    }
 }

@@ -78,16 +78,14 @@ pub(crate) struct Timings {
     pub(crate) tpm_quote_p50: f64,
 }
 
-impl Summary {
-    /// Writes it whole or not at all; where it is.
-    pub(crate) fn write(&self, directory: &Path) -> Result<PathBuf> {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let path = directory.join("summary.json");
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path.canonicalize()?)
-    }
+/// Writes `summary.json` whole or not at all; where it is.
+pub(crate) fn write(summary: &impl Serialize, directory: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let path = directory.join("summary.json");
+    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer_pretty(&mut file, summary)?;
+    file.persist(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path.canonicalize()?)
 }
 
 /// The value below which `percent` of the values lie (nearest rank), in ms; zero of none.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use quotary_common::cbor::{Text, Version};
-use quotary_common::envelope::{Envelope, PendingRequest};
+use quotary_common::envelope::{Envelope, Name, PendingRequest};
 use quotary_common::grant::{Grant, RequestRefusal};
 use quotary_common::id::{Digest, GrantId, HostId};
 use quotary_common::leaf::GrantChange;
@@ -16,7 +16,6 @@ use super::rules::{Identity, Rules};
 use crate::profile::{Outlook, Profile, size};
 
 /// What the decision rests on, beside the book.
-#[derive(Debug)]
 pub struct Asked<'a> {
     /// The accepted envelope's claims.
     pub envelope: &'a Envelope,
@@ -26,10 +25,26 @@ pub struct Asked<'a> {
     pub trusted: bool,
     /// What is expected of each grant's application, by resource.
     pub outlooks: &'a BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>,
+    /// What policies allow an application of a tenant on this host.
+    pub limits: &'a dyn Fn(&Name, &Name) -> Limits,
     /// A grant's size moves at most once in so many ms.
     pub dwell_ms: u64,
     /// Now, Unix ms.
     pub now_ms: u64,
+}
+
+/// What policies allow one unit of an application at most; absent amounts have no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// By the policies in force: no grant that is renewed goes above.
+    pub now: Resources,
+    /// The stricter of those and of what changes under way would put in force: no new grant goes above.
+    pub coming: Resources,
+}
+
+/// No policy limits anything.
+pub fn unlimited(_application: &Name, _tenant: &Name) -> Limits {
+    Limits::default()
 }
 
 /// What changes. Applying it to the book is the caller's, after it is durable.
@@ -126,6 +141,13 @@ impl Work<'_> {
                 next.sized_at_ms = asked.now_ms;
             }
         }
+        let limits = (asked.limits)(&record.grant.application, &record.grant.tenant);
+        let held = cut(&next.grant.resources, &limits.now);
+        if held != next.grant.resources {
+            next.grant.resources = held;
+            next.why = Text::lossy(&format!("{}; no more than policies allow", next.why));
+            next.sized_at_ms = asked.now_ms;
+        }
         if next.grant.resources == record.grant.resources {
             self.out.grants.push(record.grant.clone());
         } else {
@@ -153,7 +175,7 @@ impl Work<'_> {
     fn room(
         &self,
         kind: ResourceKind,
-        (tenant, application): (&quotary_common::envelope::Name, &quotary_common::envelope::Name),
+        (tenant, application): (&Name, &Name),
     ) -> Option<(u64, Reason)> {
         let index = kind as usize;
         let left = |bound: u64, used: u64, delta: i128| {
@@ -225,7 +247,10 @@ impl Work<'_> {
             ));
         }
         let profile = size(&request.resources, request.class, &BTreeMap::new());
-        self.check_room(&profile.resources, &identity)?;
+        let limits = (asked.limits)(&identity.application, &identity.tenant);
+        let resources = cut(&profile.resources, &limits.coming);
+        self.check_room(&resources, &identity)?;
+        let by_policy = if resources == profile.resources { "" } else { "; no more than policies allow" };
         Ok(GrantRecord {
             version: Version,
             host: self.host,
@@ -235,13 +260,13 @@ impl Work<'_> {
                 application: identity.application,
                 tenant: identity.tenant,
                 class: request.class,
-                resources: profile.resources,
+                resources,
             },
             requested: request.resources,
             epoch: asked.epoch,
             given_sequence: asked.envelope.sequence,
             sized_at_ms: asked.now_ms,
-            why: why(&profile),
+            why: Text::lossy(&format!("{}{by_policy}", why(&profile))),
             model: model(&profile),
         })
     }
@@ -269,6 +294,17 @@ impl Work<'_> {
         self.out.grants.push(record.grant.clone());
         self.out.changed.push((record, GrantChange::Given));
     }
+}
+
+/// Amounts, each no more than its limit.
+fn cut(amounts: &Resources, limit: &Resources) -> Resources {
+    let mut out = *amounts;
+    for kind in ResourceKind::ALL {
+        if let (Some(amount), Some(most)) = (amounts.get(kind), limit.get(kind)) {
+            out.set(kind, Some(amount.min(most)));
+        }
+    }
+    out
 }
 
 /// A size moves only when some amount changes by a tenth or more: small noise is not worth a write.

@@ -13,5 +13,5 @@ mod decide;
 mod rules;
 
 pub use book::{Book, Entry, GrantRecord, HostShare};
-pub use decide::{Allocation, Asked, decide};
+pub use decide::{Allocation, Asked, Limits, decide, unlimited};
 pub use rules::{Identity, Quota, Rule, Rules, Selector};

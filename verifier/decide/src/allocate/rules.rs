@@ -81,6 +81,11 @@ impl Rules {
         Self { rules, tenant_quotas, overcommit_percent: overcommit_percent.max(1) }
     }
 
+    /// What may be granted of a host's inventory, in percent.
+    pub const fn overcommit_percent(&self) -> u64 {
+        self.overcommit_percent
+    }
+
     /// All rules, the most specific first.
     pub fn all(&self) -> &[Rule] {
         &self.rules

@@ -94,7 +94,7 @@ fn step_with(
     now_ms: u64,
     outlooks: &BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>,
 ) -> Allocation {
-    let asked = Asked { envelope, epoch: 1, trusted: true, outlooks, dwell_ms: 10, now_ms };
+    let asked = Asked { envelope, epoch: 1, trusted: true, outlooks, limits: &unlimited, dwell_ms: 10, now_ms };
     let allocation = decide(book, rules, &asked);
     for (record, _) in &allocation.changed {
         book.put(record.clone());
@@ -199,7 +199,7 @@ fn an_untrusted_host_keeps_what_it_has_and_gets_nothing_new() {
     let (book, rules) = (book(1000), rules(10_000));
     let envelope = envelope(1, 1, vec![request(1, 100)], vec![]);
     let asked =
-        Asked { envelope: &envelope, epoch: 1, trusted: false, outlooks: &BTreeMap::new(), dwell_ms: 0, now_ms: 0 };
+        Asked { envelope: &envelope, epoch: 1, trusted: false, outlooks: &BTreeMap::new(), limits: &unlimited, dwell_ms: 0, now_ms: 0 };
     assert_eq!(decide(&book, &rules, &asked).refused[0].refusal.reason, Reason::Zone);
 }
 

@@ -42,7 +42,11 @@ impl std::fmt::Display for FieldChange {
 
 /// The fields in which two policies differ, in the order of their paths; none stands for a policy that is not there.
 pub fn diff(old: Option<&Terms>, new: Option<&Terms>) -> Vec<FieldChange> {
-    let (mut old, mut new) = (fields_of(old), fields_of(new));
+    differences(fields_of(old), fields_of(new))
+}
+
+/// The fields in which two documents differ, each given by its fields' paths and values, in the order of their paths.
+pub fn differences(mut old: BTreeMap<String, Value>, mut new: BTreeMap<String, Value>) -> Vec<FieldChange> {
     let mut names: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
     names.sort();
     names.dedup();

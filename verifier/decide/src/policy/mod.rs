@@ -15,6 +15,7 @@ mod impact;
 pub mod life;
 mod map;
 mod read;
+mod running;
 mod select;
 mod standing;
 #[cfg(test)]
@@ -25,10 +26,11 @@ pub mod watch;
 pub use quotary_common::quorum::criticality::Criticality;
 
 pub use covers::{Covers, CoversFault, covers};
-pub use diff::{ApplyError, FieldChange, apply, diff};
+pub use diff::{ApplyError, FieldChange, apply, diff, differences};
 pub use document::{DESCRIPTION_BYTES_MAX, DependsOn, Line, Policy, Shaping, Terms, Then, Threshold, WriteError};
 pub use impact::*;
 pub use map::{Candidate, Holding, PolicyResourceMap, Tie};
 pub use read::{Catalogue, read};
+pub use running::{Runs, runs_of, units_of};
 pub use select::{HostFacts, Place, Selector, Specificity};
 pub use standing::{Held, Standing, Unit};

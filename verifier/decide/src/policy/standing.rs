@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quotary_common::envelope::Name;
+use quotary_common::envelope::{CgroupPath, Name};
 use quotary_common::id::HostId;
 use quotary_common::plan::Target;
 use quotary_common::units::{ResourceKind, Resources};
@@ -19,6 +19,8 @@ pub struct Unit {
     pub tenant: Name,
     /// Where it runs.
     pub host: HostId,
+    /// Its cgroup: that of its series in history.
+    pub cgroup: CgroupPath,
     /// What is limited there.
     pub target: Target,
     /// What its grant holds.

@@ -1,13 +1,14 @@
 //! A plan by hand: what an operator asks for, held against what the host can do.
 
-use quotary_common::cbor::{Bounded, Version};
+use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
-use quotary_common::id::{DeploymentId, PlanId};
+use quotary_common::id::DeploymentId;
 use quotary_common::limits::PLANS_MAX;
-use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, ShapedControl, Target, check};
+use quotary_common::plan::{CheckedPlan, Course, Setpoint, ShapedControl, Target};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::PlanRequest;
 
+use super::frame::Frame;
 use super::record::PlanBook;
 use crate::registry::Host;
 
@@ -66,26 +67,23 @@ pub fn draft(asked: &Asked<'_>) -> Result<CheckedPlan, Refusal> {
             Course { control: *control, setpoints }
         })
         .collect();
-    let generation = asked.book.last_generation(&id, &request.target).saturating_add(1).max(now_ms);
-    let plan = Plan {
-        version: Version,
+    Frame {
         deployment: asked.deployment,
         host: id,
-        id: PlanId::of(&[id.as_bytes(), request.target.to_string().as_bytes(), &generation.to_be_bytes()]),
         epoch: host.progress.epoch,
         target: request.target.clone(),
-        generation,
+        last_generation: asked.book.last_generation(&id, &request.target),
         starts_at_ms,
         effective_at_ms,
         ends_at_ms,
-        not_after_ms: effective_at_ms.saturating_add(BEGIN_WITHIN_MS),
-        courses: Bounded::new(courses).ok_or_else(|| refuse("it moves too many controls"))?,
         on_pressure: request.on_pressure,
+        begin_within_ms: BEGIN_WITHIN_MS,
         hold_ms_max: request.hold_ms_max,
         overrides: request.overrides,
         decision: None,
-    };
-    check(plan).map_err(|fault| refuse(&fault.to_string()))
+        now_ms,
+    }
+    .plan(courses)
 }
 
 /// Whether the host takes such a plan, by what it stated last. Controls that it has not are left out there, unless none is left.

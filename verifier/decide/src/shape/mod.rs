@@ -1,13 +1,15 @@
 //! Shape: drafts shaping plans, and keeps track of where they stand.
 //!
-//! Does: makes a plan of what an operator asks for ([`draft`]), keeps each plan with what its host told of it
+//! Does: makes a plan of what an operator asks for ([`draft`]), makes those that lead to what a change says ([`plans_of`]), keeps each plan with what its host told of it
 //! ([`PlanRecord`]), and decides when one is over.
 //! May assume: that a caller had the right to ask; that evidence it is told of was accepted.
 //! Promises: every plan that it gives has passed [`quotary_common::plan::check`]; one target has one plan at most; a
 //! plan's generation is greater than that of every plan before it for the same target.
-//! Must never: sign, or name a value that the host did not find or an operator did not ask for.
+//! Must never: sign, or name a value that the host did not find, and that no operator and no policy asked for.
 
 mod draft;
+mod frame;
+mod of_change;
 pub mod phase;
 mod record;
 pub mod rollout;
@@ -15,4 +17,5 @@ pub mod rollout;
 mod tests;
 
 pub use draft::{Asked, draft};
+pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_back, plans_of, plans_of_late};
 pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, CborError, Text};
 use quotary_common::envelope::{ControlValue, Envelope, Event, EventKind, Name};
-use quotary_common::id::{Digest, HostId, PlanId};
+use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
 use quotary_common::leaf::PlanChange;
 use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
 use quotary_common::plan::{CheckedPlan, Plan, Target, check};
@@ -61,6 +61,25 @@ pub struct PlanTold {
 }
 
 impl PlanTold {
+    /// What happened, in words; empty where the plan goes on.
+    pub const fn words(self) -> &'static str {
+        match self.kind {
+            EventKind::PlanRefused => "its host refused the plan",
+            EventKind::PlanGivenUp => "tightening was given up under pressure",
+            EventKind::PlanRolledBack => "it was rolled back",
+            EventKind::Contested => "somebody else writes its controls",
+            _ => "",
+        }
+    }
+
+    /// Whether somebody must look: the plan does not go where it should.
+    pub const fn is_off(self) -> bool {
+        matches!(
+            self.kind,
+            EventKind::PlanRefused | EventKind::PlanGivenUp | EventKind::PlanRolledBack | EventKind::Contested
+        )
+    }
+
     /// Whether it is over once the plan moves on.
     const fn passes(self) -> bool {
         matches!(
@@ -92,6 +111,8 @@ struct RecordForm {
     writes: Bounded<PlanWrite, WRITES_MAX>,
     #[n(5)]
     told: Option<PlanTold>,
+    #[n(6)]
+    of_change: Option<ChangeId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -114,8 +135,32 @@ impl PlanRecord {
             over: None,
             writes: Bounded::default(),
             told: None,
+            of_change: None,
         };
         Self { plan, form }
+    }
+
+    /// The same as a plan of a change.
+    #[must_use]
+    pub fn of_change(mut self, change: ChangeId) -> Self {
+        self.form.of_change = Some(change);
+        self
+    }
+
+    /// The change that it stems from, if it was not drafted by hand.
+    pub fn change(&self) -> Option<ChangeId> {
+        self.form.of_change
+    }
+
+    /// Whether every control was read back at its target, by evidence that was committed from the effective time on.
+    pub fn is_aligned(&self, now_ms: u64) -> bool {
+        let plan = self.plan();
+        now_ms >= plan.effective_at_ms && plan.courses.iter().all(|course| {
+            let target = course.setpoints.last().map(|last| last.value);
+            let write = self.writes().iter().find(|write| write.control.as_str() == course.control.file_name());
+            let actual = write.and_then(|write| write.actual.as_ref()?.as_str().parse::<u64>().ok());
+            actual.zip(target).is_some_and(|(actual, target)| actual.abs_diff(target) <= course.control.slack(target))
+        })
     }
 
     /// The row's bytes.
@@ -256,6 +301,12 @@ impl PlanBook {
     /// The plans that a host is given, in the order of their ids.
     pub fn given(&self, host: &HostId) -> impl Iterator<Item = &Arc<PlanRecord>> {
         self.of_host(host).filter(|record| record.over().is_none())
+    }
+
+    /// The plans of a change that are given, on all hosts.
+    pub fn of_change<'a>(&'a self, change: &'a ChangeId) -> impl Iterator<Item = &'a Arc<PlanRecord>> {
+        let all = self.hosts.values().flat_map(BTreeMap::values);
+        all.filter(move |record| record.over().is_none() && record.change().as_ref() == Some(change))
     }
 
     /// One plan.

@@ -349,7 +349,8 @@ impl Walk {
     /// Whether the least delay does not fit before the effective time any more.
     const fn is_too_late(&self) -> bool {
         let times = &self.record.times;
-        self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms
+        // An emergency takes effect as soon as it is approved.
+        times.emergency.is_none() && self.now_ms.saturating_add(times.delay_ms_min) > times.effective_at_ms
     }
 
     /// The quorum agrees still, or agrees no more, when the change is to come into force.

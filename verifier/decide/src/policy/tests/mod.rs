@@ -12,7 +12,7 @@ mod watching;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use quotary_common::envelope::Name;
+use quotary_common::envelope::{CgroupPath, Name};
 use quotary_common::id::HostId;
 use quotary_common::plan::Target;
 use quotary_common::units::Resources;
@@ -73,6 +73,7 @@ pub(super) fn unit(application: &str, tenant: &str, host: usize, used: u64) -> U
         application: name(application),
         tenant: name(tenant),
         host: host_id(host),
+        cgroup: CgroupPath::new(&format!("/system.slice/{application}.service")).unwrap(),
         target: Target::Unit(name(&format!("{application}.service"))),
         granted: memory(used),
         usage: memory(used),

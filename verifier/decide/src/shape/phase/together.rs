@@ -1,6 +1,6 @@
 //! Several amounts of one resource at once, within one capacity: nobody gets what another still holds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quotary_common::units::{ResourceKind, Resources};
 
@@ -63,18 +63,18 @@ fn least_harm(capacity: u64, standing: u64, members: &[Member<'_>], grids: &[Gri
     let held = u128::from(standing) + growers().map(|one| u128::from(one.from)).sum::<u128>();
     let wanted: u128 = growers().map(|one| u128::from(one.distance())).sum();
     let shrunk: Vec<PhasedPlan> = shrinking.iter().flatten().cloned().collect();
-    let free_at = |at_ms: u64| {
-        let room = u128::from(capacity).saturating_sub(held);
-        room.saturating_sub(promised_at(0, &shrunk, at_ms))
-    };
+    let room = u128::from(capacity).saturating_sub(held);
+    // Those of one window look at the same instants.
+    let mut free: BTreeMap<u64, u128> = BTreeMap::new();
+    let mut free_at = |at_ms| *free.entry(at_ms).or_insert_with(|| room.saturating_sub(promised_at(0, &shrunk, at_ms)));
     let all = members.iter().zip(grids).zip(shrinking).map(|((member, grid), shrunk)| {
         let transition = member.transition;
-        let part = |step: usize| {
+        let mut part = |step: usize| {
             let free = free_at(transition.starts_at_ms + 1000 * grid.end_s(step));
             let part = free * u128::from(transition.distance()) / wanted.max(1);
             u64::try_from(part).unwrap_or(u64::MAX).min(transition.distance())
         };
-        shrunk.or_else(|| grown(member, grid, &(0..=grid.steps).map(part).collect::<Vec<_>>()))
+        shrunk.or_else(|| grown(member, grid, &(0..=grid.steps).map(&mut part).collect::<Vec<_>>()))
     });
     all.collect()
 }

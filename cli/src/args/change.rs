@@ -1,0 +1,311 @@
+//! `quotary change …`
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+use quotary_common::instant::parse_rfc3339;
+
+use super::policy::DocumentKind;
+use super::quantity::duration_ms;
+
+/// Where a change can stand, in words without spaces.
+const STATES: [&str; 9] =
+    ["proposed", "approving", "approved", "shaping", "in-force", "rejected", "expired", "withdrawn", "revoked"];
+
+/// `quotary change …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ChangeCommand {
+    /// Propose to put a document in force, or to revoke a policy
+    Propose(ProposeArgs),
+    /// Give a change another document or other times: approvals of the text before are dismissed
+    Edit(EditArgs),
+    /// Changes, the newest first
+    List {
+        /// Only those in this state
+        #[arg(long, value_name = "STATE", value_parser = STATES)]
+        state: Option<String>,
+    },
+    /// One change: its impact, what the quorum comes to, and every vote with whether it counts
+    Show(ChangeId),
+    /// Write the text of a change, the very bytes that people sign, to a new file
+    Export(ExportTextArgs),
+    /// Approve a change: sign its text with an SSH key
+    Approve(VoteArgs),
+    /// Reject a change
+    Reject(VoteArgs),
+    /// Take back what you signed for this text
+    WithdrawVote(VoteArgs),
+    /// Approve an emergency change, so that it is in force at once
+    BreakGlass(VoteArgs),
+    /// Say that you have looked at what was done in an emergency
+    Review(VoteArgs),
+    /// Take a change back before it is in force: limits that moved go back
+    Withdraw(ChangeId),
+    /// What the plans of a change would be, or are, over the forecast of demand
+    Preview(PreviewArgs),
+    /// Write the votes of a change as files, and print the commands that check them with OpenSSH
+    Votes(VotesArgs),
+}
+
+/// Which change.
+#[derive(Debug, Args)]
+pub(crate) struct ChangeId {
+    /// Its id: c-…, hexadecimal, or a beginning of the c-… that only one change has
+    #[arg(value_name = "ID")]
+    pub(crate) change: String,
+}
+
+/// `quotary change propose`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change propose gold.toml                        in force as early as its rule allows
+  quotary change propose gold.toml --in 2h                limits move from approval on, and stand in two hours
+  quotary change propose gold.toml --effective 2026-12-01T06:00:00Z
+  quotary change propose --revoke gold --in 30m
+  quotary change propose roster.toml                      another roster: the highest criticality
+  quotary change propose calm.toml --freeze --for 1h      hold where we are; ends by itself, reviewed afterwards
+  quotary change propose gold.toml --input tofu.plan      names the plan file by its SHA-256; it is not sent
+
+Needs a token with `change` and `read`, made in the name of a person on the roster (`quotary token operator --name alice --right \
+read --right change`). Its impact is computed at once; what nobody could approve, and what capacity cannot satisfy, is refused with \
+the reason. Nobody approves what they asked for.")]
+pub(crate) struct ProposeArgs {
+    #[command(flatten)]
+    pub(crate) asked: AskedArgs,
+}
+
+/// `quotary change edit`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change edit c-4f2a gold.toml --in 2h
+  quotary change edit c-4f2a --revoke gold
+
+What is not given again is not kept: times, emergencies and inputs are those of the edit. Who edits does not vote.")]
+pub(crate) struct EditArgs {
+    /// The change: c-…, hexadecimal, or a beginning of the c-… that only one change has
+    #[arg(value_name = "ID")]
+    pub(crate) change: String,
+    #[command(flatten)]
+    pub(crate) asked: AskedArgs,
+}
+
+/// What a change is to do, and when.
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("subject").required(true).args(["file", "revoke"]),
+    group = ArgGroup::new("emergency").args(["break_glass", "freeze"]).requires("lasts"),
+)]
+pub(crate) struct AskedArgs {
+    /// The document: a policy, a roster, or quorum rules
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Take this policy out instead
+    #[arg(long, value_name = "NAME")]
+    pub(crate) revoke: Option<String>,
+    /// What the document is, in place of what it looks like
+    #[arg(long, value_enum, value_name = "KIND", conflicts_with = "revoke")]
+    pub(crate) kind: Option<DocumentKind>,
+    /// When it is to be in force: RFC 3339 like 2026-12-01T06:00:00Z, or now+2h [default: as early as its rule allows]
+    #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "after")]
+    pub(crate) effective: Option<Instant>,
+    /// In how long it is to be in force, like 2h
+    #[arg(long = "in", value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) after: Option<u64>,
+    /// An emergency: few people at once, ends by itself, reviewed afterwards
+    #[arg(long, conflicts_with = "freeze")]
+    pub(crate) break_glass: bool,
+    /// Hold where we are: one operator, ends by itself, reviewed afterwards
+    #[arg(long)]
+    pub(crate) freeze: bool,
+    /// How long an emergency lasts, like 1h
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration_ms, requires = "emergency")]
+    pub(crate) lasts: Option<u64>,
+    /// A file that is applied with it, such as a saved plan of a provisioner; as often as needed
+    #[arg(long = "input", value_name = "FILE")]
+    pub(crate) inputs: Vec<PathBuf>,
+}
+
+/// An instant as people say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Instant {
+    /// Unix ms.
+    At(u64),
+    /// So many ms from now.
+    In(u64),
+}
+
+impl Instant {
+    /// Unix ms.
+    pub(crate) const fn at_ms(self, now_ms: u64) -> u64 {
+        match self {
+            Self::At(at_ms) => at_ms,
+            Self::In(after_ms) => now_ms.saturating_add(after_ms),
+        }
+    }
+}
+
+fn instant(text: &str) -> Result<Instant, String> {
+    match text.strip_prefix("now+") {
+        Some(after) => duration_ms(after).map(Instant::In),
+        None => parse_rfc3339(text)
+            .map(Instant::At)
+            .ok_or_else(|| format!("`{text}` is no instant: use RFC 3339 like 2026-12-01T06:00:00Z, or now+2h")),
+    }
+}
+
+/// `quotary change export`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change export c-4f2a change.txt
+  ssh-keygen -Y sign -n quotary-approval-v1@93c1f0a2b4d5e6f7 -f ~/.ssh/id_ed25519 change.txt
+  quotary change approve c-4f2a --signature change.txt.sig
+
+The namespace is printed; it says which verb is meant, and in which deployment.")]
+pub(crate) struct ExportTextArgs {
+    #[command(flatten)]
+    pub(crate) id: ChangeId,
+    /// The file to write, which must not be there yet; `-` is standard output
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// `quotary change approve|reject|withdraw-vote|break-glass|review`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change approve c-4f2a                    with your agent's one key that is on the roster
+  quotary change approve c-4f2a --key ~/.ssh/id    with a key file; its passphrase is asked for
+  quotary change approve c-4f2a --key id_sk.pub    with this key of the agent, or a hardware key
+  quotary change approve c-4f2a --signature change.txt.sig
+
+`reject`, `withdraw-vote`, `break-glass` and `review` take the same; each signs in a namespace of its own.
+
+The text that is signed is fetched, checked and shown, with its SHA-256, before you are asked. `ssh-keygen -Y sign` of OpenSSH signs it, \
+so that passphrases, agents and hardware keys work as ever. Needs a token with `change` and `read`; whose vote it is follows from the \
+key. Exit code 1 if the vote is taken and does not count.")]
+pub(crate) struct VoteArgs {
+    #[command(flatten)]
+    pub(crate) id: ChangeId,
+    /// An OpenSSH private key; or a public key whose other half is beside it, in the agent, or in a hardware key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Hand in this signature, made by `ssh-keygen -Y sign` over the exported file, in place of signing here
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    pub(crate) signature: Option<PathBuf>,
+    /// Sign without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `quotary change preview`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change preview c-4f2a
+  quotary change preview c-4f2a --plot c-4f2a.svg         forecast band, today's limit, plan and target of each control")]
+pub(crate) struct PreviewArgs {
+    #[command(flatten)]
+    pub(crate) id: ChangeId,
+    /// Draw it into this file
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+}
+
+/// `quotary change votes`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change votes c-4f2a --out votes
+
+DIR then holds change.txt (the text), allowed_signers (the roster's keys), and a file for each vote on this text, as `ssh-keygen -Y sign` \
+writes it. The commands that check them with OpenSSH alone are printed.")]
+pub(crate) struct VotesArgs {
+    #[command(flatten)]
+    pub(crate) id: ChangeId,
+    /// A new or empty directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn parsed(line: &str) -> Result<ChangeCommand, clap::Error> {
+        let words = ["quotary", "change"].into_iter().chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| match cli.command {
+            Command::Change(command) => command,
+            _ => unreachable!("it is about changes"),
+        })
+    }
+
+    #[test]
+    fn a_change_is_of_one_document_or_one_revocation() {
+        for good in [
+            "propose a.toml",
+            "propose --revoke gold --in 30m",
+            "propose a.toml --effective now+10m",
+            "propose a.toml --freeze --for 1h",
+            "edit c-1 a.toml --input p --input q",
+            "edit c-1 --revoke gold",
+        ] {
+            assert!(parsed(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "propose",
+            "propose a.toml --revoke gold",
+            "propose a.toml --in 1h --effective now+1h",
+            "propose a.toml --freeze",
+            "propose a.toml --for 1h",
+            "propose a.toml --freeze --break-glass --for 1h",
+            "propose a.toml --effective tomorrow",
+            "propose a.toml --effective 2026-12-01",
+            "propose --revoke gold --kind policy",
+            "edit c-1",
+            "list --state open",
+        ] {
+            assert!(parsed(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_state_of_a_change_can_be_asked_for() {
+        use quotary_decide::policy::life::State;
+        let all = [
+            State::Proposed,
+            State::Approving,
+            State::Approved,
+            State::Shaping,
+            State::InForce,
+            State::Rejected,
+            State::Expired,
+            State::Withdrawn,
+            State::Revoked,
+        ];
+        assert_eq!(all.map(|state| state.name().replace(' ', "-")), STATES);
+    }
+
+    #[test]
+    fn a_signature_from_elsewhere_needs_no_key() {
+        assert!(parsed("approve c-1 --signature x.sig").is_ok() && parsed("review c-1 --key k --yes").is_ok());
+        assert!(parsed("approve c-1 --signature x.sig --key k").is_err() && parsed("approve").is_err());
+        assert!(matches!(parsed("withdraw c-1").unwrap(), ChangeCommand::Withdraw(_)));
+        assert!(matches!(parsed("withdraw-vote c-1").unwrap(), ChangeCommand::WithdrawVote(_)));
+    }
+
+    #[test]
+    fn instants_are_rfc_3339_or_from_now() {
+        assert_eq!(instant("1970-01-01T00:00:07Z"), Ok(Instant::At(7_000)));
+        assert_eq!(instant("now+10m").unwrap().at_ms(1_000), 601_000);
+        for bad in ["now", "now+", "now+10", "10m", "now-10m", "2026-12-01T06:00:00"] {
+            assert!(instant(bad).is_err(), "{bad}");
+        }
+    }
+}

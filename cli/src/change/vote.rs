@@ -1,0 +1,164 @@
+//! Votes: shown, asked for, signed, handed in.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use quotary_common::quorum::change::ChangeText;
+use quotary_common::quorum::vote::Verb;
+use quotary_common::wire::{CastVote, ChangeView, ShowAuthority, VoteRequest, VoteView};
+
+use super::sign::{Signed, Signer, sign, taken};
+use super::text::fetch;
+use super::{keys, show};
+use crate::args::VoteArgs;
+use crate::exit::{Code, Failure};
+use crate::policy::standing::deciding;
+use crate::session::Session;
+use crate::{now_ms, present};
+
+/// Votes; the exit code: 1 where the vote was taken and does not count.
+pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: bool) -> Result<u8, Failure> {
+    let fetched = fetch(session, &args.id.change).await?;
+    let text = &fetched.text;
+    let signed = match &args.signature {
+        Some(file) => taken(file, text, verb)?,
+        None => {
+            if !args.yes && !io::stdin().is_terminal() {
+                let what = "standard input is no terminal, where you could be asked: --yes signs without asking";
+                return Err(Failure::new(Code::Usage, what));
+            }
+            // Before anything is shown, so that nobody reads a long text in vain.
+            let signer = signer(session, args).await?;
+            shown(text, verb, json)?;
+            if !args.yes && !confirmed(text, verb)? {
+                return Err(Failure::new(Code::Refused, "nothing was signed"));
+            }
+            sign(text, verb, &signer)?
+        }
+    };
+    let request = VoteRequest { verb: verb.name().to_owned(), signature: signed.armoured.clone() };
+    let id = text.change().id.hex();
+    let view = session.call::<CastVote>(&[&id], &request).await?;
+    let own = own(&view, text, verb, &signed);
+    if json {
+        present::json(&view)?;
+    } else {
+        present::print(&told(&view, own, verb))?;
+    }
+    Ok(if own.is_some_and(|own| stands(own, verb)) { 0 } else { Code::Refused as u8 })
+}
+
+/// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart.
+fn stands(own: &VoteView, verb: Verb) -> bool {
+    own.counted || verb == Verb::Review
+}
+
+/// What signs: the key file that was given, or the agent's one key that is on the roster.
+async fn signer(session: &Session, args: &VoteArgs) -> Result<Signer, Failure> {
+    if let Some(path) = &args.key {
+        std::fs::File::open(path).map_err(|error| crate::input::unreadable(path, &error))?;
+        return Ok(Signer::File(path.clone()));
+    }
+    let offered = keys::offered()?;
+    let (roster, _) = deciding(&session.ask::<ShowAuthority>(&[]).await?)?;
+    let key = keys::choose(offered, &roster, now_ms());
+    key.map(Signer::Agent).map_err(|what| Failure::new(Code::Refused, what))
+}
+
+/// Shows what is to be signed. Where JSON is asked for, standard output is for that alone.
+fn shown(text: &ChangeText, verb: Verb, json: bool) -> Result<(), Failure> {
+    // A change's text has no character that people do not see.
+    let mut whole = String::from_utf8_lossy(text.bytes()).into_owned();
+    if !whole.ends_with('\n') {
+        whole.push('\n');
+    }
+    let digest = format!("\nSHA-256 {}\n{}\n", text.digest().hex(), verb.namespace(&text.change().deployment));
+    if json {
+        eprint!("{whole}{digest}");
+        return Ok(());
+    }
+    present::page(&whole)?;
+    present::print(&digest)
+}
+
+fn confirmed(text: &ChangeText, verb: Verb) -> Result<bool, Failure> {
+    eprint!("Sign this text of {} as {verb}? (yes or no) ", text.change().id);
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Failure::new(Code::Unreadable, format!("cannot read the answer: {error}")))?;
+    Ok(is_yes(&answer))
+}
+
+fn is_yes(answer: &str) -> bool {
+    ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
+}
+
+/// Our vote as the verifier keeps it.
+fn own<'v>(view: &'v ChangeView, text: &ChangeText, verb: Verb, signed: &Signed) -> Option<&'v VoteView> {
+    let key = signed.key.to_string();
+    let is_own = |vote: &&VoteView| vote.key == key && vote.verb == verb.name() && vote.sha256 == text.digest();
+    view.votes.iter().rev().find(is_own)
+}
+
+fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
+    let head = match own {
+        Some(own) if verb == Verb::Review => format!("the review of {} is taken: {}", own.person, own.reason),
+        Some(own) if own.counted => format!("the {verb} of {} counts: {}", own.person, own.reason),
+        Some(own) => format!("the {verb} of {} is taken and DOES NOT COUNT: {}", own.person, own.reason),
+        None => format!("the {verb} was taken, and is not among the change's votes now"),
+    };
+    format!("{}\n{}", present::clean(&head), show::standing(view))
+}
+
+#[cfg(test)]
+mod tests {
+    use quotary_common::id::Digest;
+    use quotary_common::quorum::ssh::Fingerprint;
+
+    use super::super::fixture::{id, text, view};
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_one() {
+        for yes in ["y\n", "yes\n", " YES \n"] {
+            assert!(is_yes(yes), "{yes:?}");
+        }
+        for no in ["", "\n", "n\n", "yess\n", "approve\n"] {
+            assert!(!is_yes(no), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn ones_own_vote_is_told_with_whether_it_counts_and_what_is_missing() {
+        let text = text(id("one"));
+        let key = Fingerprint(Digest::of(&[b"key"]));
+        let signed = Signed { armoured: String::new(), key };
+        let mut view = view(&text);
+        assert!(own(&view, &text, Verb::Approval, &signed).is_none());
+        view.votes.push(VoteView {
+            person: "bob".to_owned(),
+            key: key.to_string(),
+            verb: "approval".to_owned(),
+            cast_at_ms: 1,
+            counted: false,
+            reason: "another vote of this person counts already".to_owned(),
+            sha256: text.digest(),
+            signature: String::new(),
+        });
+        let found = own(&view, &text, Verb::Approval, &signed);
+        let words = told(&view, found, Verb::Approval);
+        assert!(words.starts_with("the approval of bob is taken and DOES NOT COUNT: another vote"), "{words}");
+        assert!(words.contains("2 more people"), "{words}");
+        assert!(own(&view, &text, Verb::Rejection, &signed).is_none());
+        view.votes[0].counted = true;
+        let words = told(&view, own(&view, &text, Verb::Approval, &signed), Verb::Approval);
+        assert!(words.starts_with("the approval of bob counts"), "{words}");
+        let review = VoteView { verb: "review".to_owned(), counted: false, ..view.votes[0].clone() };
+        assert!(
+            stands(&review, Verb::Review)
+                && !stands(&VoteView { counted: false, ..view.votes[0].clone() }, Verb::Approval)
+        );
+        assert!(told(&view, Some(&review), Verb::Review).starts_with("the review of bob is taken: "));
+        view.votes[0].sha256 = Digest::of(&[b"an earlier text"]);
+        assert!(own(&view, &text, Verb::Approval, &signed).is_none());
+    }
+}

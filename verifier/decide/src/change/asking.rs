@@ -1,0 +1,156 @@
+//! What people ask for: propose, edit, vote, take back.
+
+use std::sync::Arc;
+
+use quotary_common::id::ChangeId;
+use quotary_common::quorum::decide::{Moment, ReviewState, review};
+use quotary_common::quorum::roster::Word;
+use quotary_common::quorum::vote::{Ballot, Cast, CheckedVote, Verb, Vote};
+use quotary_common::reason::{Reason, Refusal};
+
+use super::book::{Book, Effect, Kept, World, refuse};
+use super::drive::{edit_of, fault_of};
+use super::making::{Asked, Made};
+use crate::policy::life::{self, Input, State};
+
+/// Changes that are open, approved or moving, at most.
+const OPEN_MAX: usize = 1_024;
+
+impl Book {
+    /// Somebody proposes a change.
+    ///
+    /// # Errors
+    /// `malformed` with the document's faults; `change` with what stands against it; `not-found` for what it would revoke; `busy` when too
+    /// many changes are open.
+    pub fn propose(&mut self, asked: &Asked<'_>, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
+        let is_open = |kept: &&Arc<Kept>| !kept.record.state.is_over() && kept.record.state != State::InForce;
+        let open = self.changes.values().filter(is_open).count();
+        if open >= OPEN_MAX {
+            return Err(Refusal::new(Reason::Busy, format!("{open} changes are open already: decide on some first")));
+        }
+        let made = self.make(asked, asked.by, world)?;
+        let governing = self.decides()?;
+        let (roster, rules) = (Arc::clone(governing.roster()), Arc::clone(governing.rules()));
+        let Made { text, times, proposed, impact, escalate_after_ms } = made;
+        let what = (text.change().kind, text.change().name.clone());
+        let by = asked.by.clone();
+        let begun = life::propose(what, by, text.digest(), times, &escalate_after_ms, world.now_ms);
+        let (record, follows) = begun.map_err(|fault| fault_of(&fault))?;
+        let kept = Kept {
+            edit: edit_of(&text),
+            record,
+            text,
+            ballot: Ballot::default(),
+            checked: Vec::new(),
+            roster,
+            rules,
+            proposed,
+            impact,
+            decision: None,
+            outcome: None,
+            before: None,
+        };
+        self.changes.insert(asked.id, Arc::new(kept));
+        Ok(self.drive(asked.id, follows, world))
+    }
+
+    /// Somebody edits a change: another text; what was approved is dismissed.
+    ///
+    /// # Errors
+    /// As [`Book::propose`]; `change` when it cannot be edited any more, or would be for something else.
+    pub fn edit(&mut self, asked: &Asked<'_>, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
+        let id = asked.id;
+        let requester = self.change(&id)?.text.change().requester.clone();
+        let made = self.make(asked, &requester, world)?;
+        let governing = self.decides()?;
+        let (roster, rules) = (Arc::clone(governing.roster()), Arc::clone(governing.rules()));
+        let kept = self.change_mut(&id)?;
+        let (old, new) = (kept.text.change(), made.text.change());
+        if (old.kind, &old.name, old.way) != (new.kind, &new.name, new.way) {
+            return Err(refuse("an edit is for the same policy, in the same way: propose another change"));
+        }
+        let edited = Input::Edited { by: asked.by.clone(), text: made.text.digest(), times: made.times };
+        let (record, follows) = life::step(&kept.record, edited, world.now_ms).map_err(|fault| fault_of(&fault))?;
+        let Made { text, proposed, impact, .. } = made;
+        (kept.record, kept.text, kept.proposed, kept.impact) = (record, text, proposed, impact);
+        (kept.roster, kept.rules, kept.decision, kept.outcome) = (roster, rules, None, None);
+        kept.edit = edit_of(&kept.text);
+        Ok(self.drive(id, follows, world))
+    }
+
+    /// A vote came whose signature holds. The same one again changes nothing.
+    ///
+    /// # Errors
+    /// `not-found`; `change` when votes are not taken any more; `busy` when too many came.
+    pub fn cast(
+        &mut self,
+        id: ChangeId,
+        vote: Vote,
+        checked: CheckedVote,
+        world: &World<'_>,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let kept = self.change_mut(&id)?;
+        match kept.ballot.would(&vote) {
+            Cast::Again => return Ok(Vec::new()),
+            Cast::Full => return Err(Refusal::new(Reason::Busy, "so many people have voted on this text already")),
+            Cast::Kept => {}
+        }
+        let (verb, text) = (vote.verb, vote.text);
+        if verb == Verb::Review {
+            return self.cast_review(id, vote, checked, world);
+        }
+        let (record, follows) =
+            life::step(&kept.record, Input::Voted { text }, world.now_ms).map_err(|fault| fault_of(&fault))?;
+        kept.record = record;
+        keep(kept, vote, checked);
+        let mut effects = self.drive(id, follows, world);
+        if effects.is_empty() {
+            effects.push(Effect::Change(id));
+        }
+        Ok(effects)
+    }
+
+    /// Somebody has looked at what was done in an emergency.
+    fn cast_review(
+        &mut self,
+        id: ChangeId,
+        vote: Vote,
+        checked: CheckedVote,
+        world: &World<'_>,
+    ) -> Result<Vec<Effect>, Refusal> {
+        let kept = self.change_mut(&id)?;
+        let was_in_force = matches!(kept.record.state, State::InForce | State::Revoked);
+        if kept.record.times.emergency.is_none() || !was_in_force {
+            return Err(refuse("only an emergency that was in force is reviewed"));
+        }
+        keep(kept, vote, checked);
+        let kept = self.change(&id)?;
+        let approved_at_ms = kept.record.approved_at_ms.unwrap_or_default();
+        let case = self.case(kept, Moment::Apply { approved_at_ms }, world.now_ms);
+        let is_done = case.is_some_and(|case| review(&case, approved_at_ms) == ReviewState::Done);
+        let is_waiting = !matches!(kept.record.reviewed, Some(life::Reviewed::InTime | life::Reviewed::Late));
+        let mut effects = vec![Effect::Change(id)];
+        if is_done && is_waiting {
+            effects.extend(self.step(id, Input::Reviewed, world)?);
+        }
+        Ok(effects)
+    }
+
+    /// Whoever asked for a change takes it back.
+    ///
+    /// # Errors
+    /// `not-found`; `change` when it is too late; `forbidden` when somebody else asked for it.
+    pub fn withdraw(&mut self, id: ChangeId, by: &Word, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
+        let change = self.change(&id)?.text.change();
+        if *by != change.requester && *by != change.editor {
+            let why = format!("`{}` asked for it: only who did takes it back; others reject it", change.requester);
+            return Err(Refusal::new(Reason::Forbidden, why));
+        }
+        self.step(id, Input::Withdrawn { by: by.clone() }, world)
+    }
+}
+
+fn keep(kept: &mut Kept, vote: Vote, checked: CheckedVote) {
+    let _kept = kept.ballot.cast(vote);
+    kept.checked.push(checked);
+}

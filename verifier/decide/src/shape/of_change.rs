@@ -1,0 +1,380 @@
+//! The plans of a change: for every unit whose limits or guarantees it moves, a course for each control, from what is to what shall be.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quotary_common::cbor::Bounded;
+use quotary_common::envelope::BackendKind;
+use quotary_common::id::{DeploymentId, HostId};
+use quotary_common::plan::{CheckedPlan, Course, Setpoint, ShapedControl, Target};
+use quotary_common::quorum::change::Change;
+use quotary_common::quorum::coverage::{resource_of, weight_of};
+use quotary_common::reason::Refusal;
+use quotary_common::units::{ResourceKind, Resources};
+
+use super::frame::Frame;
+use super::phase::{Demand, PhasedPlan, Refused, Transition, phase};
+use super::record::PlanRecord;
+use crate::policy::{Edit, Holding, Place, PolicyResourceMap, Shaping, Standing, Unit};
+use crate::registry::Host;
+
+/// Setpoints of a course where the policy does not say how fine it is to be.
+const STEPS: u64 = 60;
+/// The fastest that a course without a slew of its own moves, in multiples of its mean speed.
+const SLEW_OF_MEAN: u64 = 4;
+/// How long a plan takes that is made after its change took effect, ms: for a unit that came later.
+const LATE_MS: u64 = 10_000;
+/// How late a host may begin such a plan, ms: what is in force holds on a host that comes back, too. A hundred years.
+const BEGIN_WITHIN_MS: u64 = 100 * 366 * 86_400_000;
+/// Between what and what pressure may hold such a plan, ms; in between a quarter of its window.
+const HOLD_MS: (u64, u64) = (10_000, 600_000);
+
+/// A host as it stands: what a plan for it is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct HostNow<'a> {
+    /// It.
+    pub host: &'a Host,
+    /// Its plans, those that are over too.
+    pub plans: &'a [Arc<PlanRecord>],
+}
+
+/// What plans are made from.
+pub struct Scene<'a> {
+    /// The deployment.
+    pub deployment: DeploymentId,
+    /// The policies in force.
+    pub map: &'a PolicyResourceMap,
+    /// Hosts, and what runs on them.
+    pub standing: &'a Standing,
+    /// Every host that is known.
+    pub hosts: &'a BTreeMap<HostId, HostNow<'a>>,
+    /// What a unit is forecast to want.
+    pub demand: &'a dyn Fn(&Unit, ResourceKind) -> Demand,
+    /// Now, Unix ms.
+    pub now_ms: u64,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The change.
+    pub change: &'a Change,
+    /// What it does to the policies in force.
+    pub edit: &'a Edit,
+    /// How limits move.
+    pub shaping: &'a Shaping,
+    /// The quorum decision that the plans carry: canonical bytes; none for a preview.
+    pub decision: Option<&'a [u8]>,
+}
+
+/// One control of one unit on its way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Way {
+    /// The control.
+    pub control: ShapedControl,
+    /// What holds now, if anything does.
+    pub now: Option<u64>,
+    /// Where it goes, and how.
+    pub phased: PhasedPlan,
+    /// The forecast that it was made for.
+    pub demand: Demand,
+}
+
+/// The plan of one unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnitPlan {
+    /// The unit.
+    pub unit: Unit,
+    /// The plan as it would be signed.
+    pub plan: CheckedPlan,
+    /// Each of its controls.
+    pub ways: Vec<Way>,
+}
+
+/// What came of planning.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Planned {
+    /// The plans.
+    pub plans: Vec<UnitPlan>,
+    /// For what there is none, and why.
+    pub without: Vec<String>,
+    /// When the time does not suffice for the slew: the earliest effective time that would, Unix ms.
+    pub earliest_ms: Option<u64>,
+}
+
+/// The plans that lead to what a change says.
+pub fn plans_of(wanted: &Wanted<'_>, scene: &Scene<'_>) -> Planned {
+    let after_map = wanted.edit.applied_to(scene.map);
+    let (before, after) = (scene.standing.held(scene.map), scene.standing.held(&after_map));
+    let mut out = Planned::default();
+    for ((unit, before), after) in scene.standing.units.iter().zip(&before.holdings).zip(&after.holdings) {
+        plan_unit(&mut out, wanted, scene, unit, [before.as_ref(), after.as_ref()]);
+    }
+    out
+}
+
+/// The plans of units that a policy in force holds for and that have none of its: they came after it.
+pub fn plans_of_late(wanted: &Wanted<'_>, scene: &Scene<'_>, is_planned: impl Fn(&Unit) -> bool) -> Planned {
+    let name = wanted.edit.name();
+    let without = scene.map.without(name);
+    let (before, after) = (scene.standing.held(&without), scene.standing.held(scene.map));
+    let mut out = Planned::default();
+    for ((unit, before), after) in scene.standing.units.iter().zip(&before.holdings).zip(&after.holdings) {
+        let is_own = after.as_ref().is_some_and(|holding| holding.policy.name == *name);
+        if is_own && !is_planned(unit) {
+            plan_unit(&mut out, wanted, scene, unit, [before.as_ref(), after.as_ref()]);
+        }
+    }
+    out
+}
+
+/// The way back of a plan whose change was taken back: from where it stands to what was before, by its own decision, and so until the
+/// effective time that it was made for. `None` where nothing was before, or the host does not take it: then the plan just ends.
+pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Option<CheckedPlan> {
+    let plan = running.plan();
+    let unit = scene.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target)?;
+    let now = scene.hosts.get(&plan.host)?;
+    takes(now.host, &plan.target, scene.now_ms).ok()?;
+    let place = |map: &PolicyResourceMap| {
+        let host = scene.standing.hosts.get(&unit.host)?;
+        map.holding(&Place { application: &unit.application, tenant: &unit.tenant, host }).ok().flatten()
+    };
+    let (before, after) = (place(scene.map), place(&edit.applied_to(scene.map)));
+    let moves = moves(before.as_ref(), after.as_ref());
+    let effective_at_ms = plan.effective_at_ms.max(scene.now_ms.saturating_add(LATE_MS));
+    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
+    let courses = plan.courses.iter().map(|course| {
+        let one = moves.iter().find(|one| one.control == course.control)?;
+        let from = now_of(one, unit, Some(running), scene.now_ms)?;
+        let to = now_of(one, unit, None, scene.now_ms)?;
+        // As fast as it came, and then it waits there.
+        let came_in_ms = scene.now_ms.saturating_sub(plan.starts_at_ms).max(1_000).div_ceil(1_000) * 1_000;
+        let back_at_ms = starts_at_ms.saturating_add(came_in_ms);
+        let arrives = (back_at_ms < effective_at_ms && from != to).then_some(Setpoint { at_ms: back_at_ms, value: to });
+        let setpoints = arrives.into_iter().chain([Setpoint { at_ms: effective_at_ms, value: to }]).collect();
+        Some(Course { control: course.control, setpoints: Bounded::truncating(setpoints).0 })
+    });
+    let courses: Option<Vec<Course>> = courses.collect();
+    let last_generation = now.plans.iter().filter(|record| record.plan().target == plan.target);
+    Frame {
+        deployment: scene.deployment,
+        host: plan.host,
+        epoch: now.host.progress.epoch,
+        target: plan.target.clone(),
+        last_generation: last_generation.map(|record| record.plan().generation).max().unwrap_or_default(),
+        starts_at_ms,
+        effective_at_ms,
+        ends_at_ms: plan.ends_at_ms,
+        on_pressure: plan.on_pressure,
+        begin_within_ms: BEGIN_WITHIN_MS,
+        hold_ms_max: plan.hold_ms_max,
+        overrides: plan.overrides,
+        decision: plan.decision.clone(),
+        now_ms: scene.now_ms,
+    }
+    .plan(courses?)
+    .ok()
+}
+
+fn plan_unit(
+    out: &mut Planned,
+    wanted: &Wanted<'_>,
+    scene: &Scene<'_>,
+    unit: &Unit,
+    [before, after]: [Option<&Holding>; 2],
+) {
+    let moves = moves(before, after);
+    if moves.is_empty() {
+        return;
+    }
+    let left_out = |why: &str| format!("{} on {}: {why}", unit.target, unit.host);
+    let Some(now) = scene.hosts.get(&unit.host) else {
+        out.without.push(left_out("the host is not known"));
+        return;
+    };
+    if let Err(why) = takes(now.host, &unit.target, scene.now_ms) {
+        out.without.push(left_out(why));
+        return;
+    }
+    let lacks = now.host.progress.seen.as_ref().and_then(|seen| seen.lacks.as_ref());
+    let running = now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
+    let mut ways = Vec::new();
+    for one in moves.iter().filter(|one| lacks.is_none_or(|lacks| !lacks.contains(&one.control))) {
+        match way(one, (unit, running.map(|record| &**record)), wanted, scene) {
+            Ok(way) => ways.push(way),
+            Err(Refused::TooSoon { earliest_ms }) => {
+                out.earliest_ms = Some(out.earliest_ms.map_or(earliest_ms, |known| known.max(earliest_ms)));
+                out.without.push(left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms })));
+            }
+            Err(why) => out.without.push(left_out(&format!("{}: {why}", one.control))),
+        }
+    }
+    if ways.is_empty() {
+        if out.earliest_ms.is_none() {
+            out.without.push(left_out("it has none of the controls that would move"));
+        }
+        return;
+    }
+    match framed(&ways, (unit, now), wanted, scene) {
+        Ok(plan) => out.plans.push(UnitPlan { unit: unit.clone(), plan, ways }),
+        Err(refusal) => out.without.push(left_out(refusal.detail.as_str())),
+    }
+}
+
+/// Whether a host takes a plan for a target, by what it stated last.
+fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'static str> {
+    let seen = host.progress.seen.as_ref().filter(|_| host.is_trusted(now_ms)).ok_or("the host is not trusted now")?;
+    match (seen.backend, target) {
+        (BackendKind::Systemd, _) | (BackendKind::Direct, Target::Cgroup(_)) => Ok(()),
+        (BackendKind::Direct, Target::Unit(_)) => Err("the host has no systemd that its agent can ask"),
+        (BackendKind::None, _) => Err("the host can set no limits"),
+    }
+}
+
+/// A control that goes from one value to another.
+#[derive(Debug, Clone, Copy)]
+struct Moves {
+    control: ShapedControl,
+    kind: ResourceKind,
+    /// What the policies before say, in the control's unit.
+    before: Option<u64>,
+    to: u64,
+    /// What it never goes below.
+    least: u64,
+}
+
+/// The controls of a limit.
+const fn limited_by(kind: ResourceKind) -> &'static [ShapedControl] {
+    match kind {
+        ResourceKind::Cpu => &[ShapedControl::CpuQuota],
+        ResourceKind::Memory => &[ShapedControl::MemoryHigh],
+        ResourceKind::Storage => &[ShapedControl::Storage],
+        ResourceKind::Disk => &[ShapedControl::IoReadMax, ShapedControl::IoWriteMax],
+        ResourceKind::Network => &[ShapedControl::NetworkEgress],
+    }
+}
+
+/// What moves. A limit that ends needs no course: it goes back at once when the change takes effect, since release waits for nobody.
+fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
+    let of = |holding: Option<&Holding>, amounts: fn(&Holding) -> &Resources, kind| {
+        holding.and_then(|holding| amounts(holding).get(kind))
+    };
+    let mut out = Vec::new();
+    for kind in ResourceKind::ALL {
+        let [limit_old, limit_new] = [before, after].map(|holding| of(holding, |held| &held.limit, kind));
+        let [kept_old, kept_new] = [before, after].map(|holding| of(holding, |held| &held.guarantee, kind));
+        if let Some(to) = limit_new.filter(|_| limit_new != limit_old) {
+            let controls = limited_by(kind).iter();
+            out.extend(controls.map(|control| Moves {
+                control: *control,
+                kind,
+                before: limit_old,
+                to,
+                least: kept_new.unwrap_or(0),
+            }));
+        }
+        let kept = (kept_old != kept_new).then_some((kept_old.unwrap_or(0), kept_new.unwrap_or(0)));
+        match (kind, kept) {
+            (ResourceKind::Memory, Some((old, to))) => {
+                out.push(Moves { control: ShapedControl::MemoryLow, kind, before: Some(old), to, least: 0 });
+            }
+            (ResourceKind::Cpu, Some((old, to))) => {
+                let (before, to) = (Some(weight_of(old)), weight_of(to));
+                out.push(Moves { control: ShapedControl::CpuWeight, kind, before, to, least: 0 });
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+fn way(
+    one: &Moves,
+    (unit, running): (&Unit, Option<&PlanRecord>),
+    wanted: &Wanted<'_>,
+    scene: &Scene<'_>,
+) -> Result<Way, Refused> {
+    let (least, most) = one.control.range();
+    let now = now_of(one, unit, running, scene.now_ms);
+    let from = now.unwrap_or_else(|| begins_at(one, unit, scene)).clamp(least, most);
+    let effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
+    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
+    let window_s = (effective_at_ms - starts_at_ms).div_euclid(1_000).max(1);
+    let slew = wanted.change.slew.get(one.kind).map(|slew| match one.control {
+        ShapedControl::CpuWeight => weight_of(slew),
+        _ => slew,
+    });
+    let mean = from.abs_diff(one.to).div_ceil(window_s);
+    let transition = Transition {
+        from,
+        to: one.to,
+        guarantee: one.least.min(one.to),
+        starts_at_ms,
+        effective_at_ms,
+        resolution_s: wanted.shaping.resolution_s.unwrap_or_else(|| window_s.div_ceil(STEPS)).max(1),
+        slew_per_s: slew.unwrap_or_else(|| mean.saturating_mul(SLEW_OF_MEAN)).max(1),
+        freed_permille: 500,
+    };
+    // What is kept, and what is shared by weight, is no line that demand runs into.
+    let is_limit = !matches!(one.control, ShapedControl::MemoryLow | ShapedControl::CpuWeight);
+    let demand = if is_limit { (scene.demand)(unit, one.kind) } else { Demand::default() };
+    let phased = phase(&transition, &demand)?;
+    Ok(Way { control: one.control, now, phased, demand })
+}
+
+/// When the change's plans reach their targets: at its effective time; where that has passed, soon.
+const fn effective_at_ms(change: &Change, now_ms: u64) -> u64 {
+    if change.effective_ms > now_ms { change.effective_ms } else { now_ms.saturating_add(LATE_MS) }
+}
+
+/// What a control is at now: by the plan that runs, by the grant, by the policies before.
+fn now_of(one: &Moves, unit: &Unit, running: Option<&PlanRecord>, now_ms: u64) -> Option<u64> {
+    let planned = running.and_then(|record| {
+        let first = record.plan().courses.iter().find(|course| course.control == one.control)?.setpoints.first()?.value;
+        record.checked().setpoint(one.control, first, now_ms)
+    });
+    let granted = || match one.control {
+        ShapedControl::MemoryLow | ShapedControl::CpuWeight => None,
+        _ => resource_of(one.control).and_then(|kind| unit.granted.get(kind)),
+    };
+    planned.or_else(granted).or(one.before)
+}
+
+/// Where a control begins that nothing limits yet: at what its unit wants with room to spare, so that the whole window serves.
+fn begins_at(one: &Moves, unit: &Unit, scene: &Scene<'_>) -> u64 {
+    let capacity = scene.standing.hosts.get(&unit.host).and_then(|host| host.capacity.get(one.kind));
+    let wants = unit.wants(one.kind).map(|wants| wants.saturating_add(wants / 4).max(one.to));
+    match (wants, capacity) {
+        (Some(wants), Some(capacity)) => wants.min(capacity.max(one.to)),
+        (Some(amount), None) | (None, Some(amount)) => amount.max(one.to),
+        (None, None) => one.to,
+    }
+}
+
+fn framed(ways: &[Way], (unit, now): (&Unit, &HostNow<'_>), wanted: &Wanted<'_>, scene: &Scene<'_>) -> Result<CheckedPlan, Refusal> {
+    let effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
+    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
+    let courses = ways.iter().map(|way| (way.control, way.phased.setpoints().to_vec())).map(|(control, setpoints)| Course {
+        control,
+        setpoints: Bounded::truncating(setpoints).0,
+    });
+    let of_target = now.plans.iter().filter(|record| record.plan().target == unit.target);
+    let last_generation = of_target.map(|record| record.plan().generation).max().unwrap_or_default();
+    Frame {
+        deployment: scene.deployment,
+        host: unit.host,
+        epoch: now.host.progress.epoch,
+        target: unit.target.clone(),
+        last_generation,
+        starts_at_ms,
+        effective_at_ms,
+        ends_at_ms: wanted.change.until_ms,
+        on_pressure: wanted.change.on_pressure,
+        begin_within_ms: BEGIN_WITHIN_MS,
+        hold_ms_max: ((effective_at_ms - starts_at_ms) / 4).clamp(HOLD_MS.0, HOLD_MS.1),
+        overrides: false,
+        decision: wanted.decision.map(<[u8]>::to_vec),
+        now_ms: scene.now_ms,
+    }
+    .plan(courses.collect())
+}

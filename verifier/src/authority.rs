@@ -1,0 +1,134 @@
+//! Puts the first roster and quorum rules in force: signed by the deployment's root, at the start of a deployment or later.
+//!
+//! The root key is kept offline: whoever puts them in force brings it for as long as this takes, with the verifier stopped.
+
+use std::path::{Path, PathBuf};
+
+use quotary_common::cbor::{Text, Version};
+use quotary_common::keys::deployment_of;
+use quotary_common::leaf::{AuthoritySet, Decision, Leaf};
+use quotary_common::id::Digest;
+use quotary_common::quorum::authority::Authority;
+use quotary_common::quorum::document::Faults;
+use quotary_common::quorum::roster::Roster;
+use quotary_common::quorum::rules::Rules;
+use quotary_common::sign::{SignedError, SigningKey};
+use quotary_decide::change::{Governing, GoverningFault};
+use zeroize::Zeroizing;
+
+use crate::clock::Clock;
+use crate::core::tables;
+use crate::store::{Batch, Expect, Partition, Reader as _, SqliteStore, Store as _, StoreError};
+
+/// The two documents, which were read without a fault.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    roster: Roster,
+    rules: Rules,
+}
+
+/// Why nobody was put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    /// A file cannot be read.
+    #[error("cannot read {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A document has faults.
+    #[error("{}: {faults}", .path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// All of them.
+        faults: Faults,
+    },
+    /// The root key does not read.
+    #[error("the root key does not read")]
+    Key(#[source] SignedError),
+    /// The root key is of another deployment.
+    #[error("the root key is not this deployment's")]
+    OtherRoot,
+    /// The store failed.
+    #[error("the store cannot be used: is the verifier stopped?")]
+    Store(#[source] StoreError),
+    /// A roster is in force.
+    #[error("a roster is in force already: propose another one as a change (`quotary change propose`)")]
+    InForce,
+    /// What was signed does not hold.
+    #[error("what was signed does not hold")]
+    Signed(#[from] GoverningFault),
+}
+
+impl Documents {
+    /// Reads both, each with all its faults.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Read`] and [`AuthorityError::Document`].
+    pub fn read(roster: &Path, rules: &Path) -> Result<Self, AuthorityError> {
+        let bytes = |path: &Path| {
+            std::fs::read(path).map_err(|source| AuthorityError::Read { path: path.to_owned(), source })
+        };
+        let fault = |path: &Path| {
+            let path = path.to_owned();
+            |faults| AuthorityError::Document { path, faults }
+        };
+        let (roster_bytes, rules_bytes) = (bytes(roster)?, bytes(rules)?);
+        Ok(Self {
+            roster: Roster::parse(&roster_bytes).map_err(fault(roster))?,
+            rules: Rules::parse(&rules_bytes).map_err(fault(rules))?,
+        })
+    }
+
+    /// What the root signs, with its leaf's content and the rows that hold it.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Signed`].
+    pub(crate) fn signed(&self, root: &SigningKey) -> Result<(AuthoritySet, Batch), AuthorityError> {
+        let deployment = deployment_of(&root.public());
+        let (roster, rules) = (self.roster.digest(), self.rules.digest());
+        let authority = Authority { version: Version, deployment, number: 0, roster, rules };
+        let signed = root.sign(&authority).to_bytes();
+        let documents = (self.roster.bytes(), self.rules.bytes());
+        let governing = Governing::genesis(&signed, documents, (&root.public(), &deployment))?;
+        let set = AuthoritySet { authority, input: Digest::of(&[&signed]) };
+        let rows = Batch::default()
+            .put(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW, governing.to_row())
+            .expect(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW, Expect::Absent);
+        Ok((set, rows))
+    }
+}
+
+/// Puts the documents in force in a deployment that has run without any.
+///
+/// # Errors
+/// [`AuthorityError`]; then nothing was changed.
+pub fn adopt(data_dir: &Path, root_key: &Path, documents: &Documents) -> Result<Authority, AuthorityError> {
+    let read = |source| AuthorityError::Read { path: root_key.to_owned(), source };
+    let document = Zeroizing::new(std::fs::read(root_key).map_err(read)?);
+    let root = SigningKey::from_pkcs8(&document).map_err(AuthorityError::Key)?;
+    let public = data_dir.join(crate::keyring::file::ROOT_PUBLIC);
+    let kept = std::fs::read_to_string(&public).map_err(|source| AuthorityError::Read { path: public, source })?;
+    if kept.trim() != root.public().hex() {
+        return Err(AuthorityError::OtherRoot);
+    }
+    let mut store = SqliteStore::open(data_dir).map_err(AuthorityError::Store)?;
+    let now = store.get(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW);
+    if now.map_err(AuthorityError::Store)?.is_some() {
+        return Err(AuthorityError::InForce);
+    }
+    let (set, rows) = documents.signed(&root)?;
+    let authority = set.authority;
+    let leaf = Leaf {
+        version: Version,
+        at_ms: Clock::system(0).now_ms(),
+        actor: Text::lossy("root"),
+        decision: Decision::AuthoritySet(set),
+    };
+    let outcomes = store.commit(&[rows.leaf(leaf.to_bytes())]).map_err(AuthorityError::Store)?;
+    if outcomes.iter().all(Result::is_ok) { Ok(authority) } else { Err(AuthorityError::InForce) }
+}

@@ -1,0 +1,295 @@
+//! Changes of policies, roster and rules in the writer: what people ask for, what follows, and how it is kept.
+
+use std::sync::Arc;
+
+use quotary_common::cbor::Text;
+use quotary_common::envelope::Name;
+use quotary_common::id::{ChangeId, Digest};
+use quotary_common::leaf::{ChangeMoved, Decision, PlanChange, VoteCast};
+use quotary_common::plan::CheckedPlan;
+use quotary_common::quorum::change::{Input as ChangeInput, Way};
+use quotary_common::quorum::roster::Word;
+use quotary_common::quorum::vote::{CheckedVote, Vote};
+use quotary_common::reason::Refusal;
+use quotary_common::wire::ChangeSubject;
+use quotary_decide::change::{Asked, Effect, World};
+use quotary_decide::policy::life::{Input, Notice, State as LifeState};
+use quotary_decide::shape::PlanRecord;
+
+use super::command::Answer;
+use super::standing::Place;
+use super::state::{Pending, State, Step};
+use super::tables;
+
+/// What somebody asks of changes.
+#[derive(Debug)]
+pub enum ChangeAsk {
+    /// Proposes one.
+    Propose(Box<Proposal>),
+    /// Edits one.
+    Edit(Box<Proposal>),
+    /// Hands in a vote whose signature holds.
+    Vote {
+        /// The change.
+        id: ChangeId,
+        /// The vote as it is kept.
+        vote: Box<Vote>,
+        /// What its check made of it.
+        checked: Box<CheckedVote>,
+    },
+    /// Takes one back.
+    Withdraw {
+        /// The change.
+        id: ChangeId,
+    },
+}
+
+/// What a change would do.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Which change; random where it is new.
+    pub id: ChangeId,
+    /// What it would do.
+    pub subject: ChangeSubject,
+    /// By which way.
+    pub way: Way,
+    /// How long an emergency lasts, ms.
+    pub lasts_ms: Option<u64>,
+    /// When it is to be in force, Unix ms.
+    pub effective_at_ms: Option<u64>,
+    /// What is applied with it.
+    pub inputs: Vec<ChangeInput>,
+    /// Random.
+    pub nonce: [u8; 16],
+}
+
+/// What the planner made of a change.
+#[derive(Debug)]
+pub struct PlansMade {
+    /// The change.
+    pub change: ChangeId,
+    /// The text that the plans are for.
+    pub text: Digest,
+    /// The plans.
+    pub plans: Vec<CheckedPlan>,
+    /// Plans that are to end.
+    pub ending: Vec<(quotary_common::id::HostId, quotary_common::id::PlanId)>,
+    /// What the change's life is told.
+    pub told: Option<Input>,
+    /// Why, where it is not the first time.
+    pub why: Option<String>,
+}
+
+impl State {
+    /// Does what somebody asks; who he is follows from his token.
+    pub(super) fn ask_change(
+        &mut self,
+        ask: ChangeAsk,
+        (by, actor): (&Word, &str),
+        answer: Answer<ChangeId>,
+        now_ms: u64,
+    ) -> Step {
+        let mut step = Step::default();
+        let told = self.with_world(now_ms, |book, world| match &ask {
+            ChangeAsk::Propose(proposal) => {
+                book.propose(&asked(proposal, by), world).map(|effects| (proposal.id, effects))
+            }
+            ChangeAsk::Edit(proposal) => book.edit(&asked(proposal, by), world).map(|effects| (proposal.id, effects)),
+            ChangeAsk::Vote { id, vote, checked } => {
+                book.cast(*id, (**vote).clone(), (**checked).clone(), world).map(|effects| (*id, effects))
+            }
+            ChangeAsk::Withdraw { id } => book.withdraw(*id, by, world).map(|effects| (*id, effects)),
+        });
+        let answered = told.map(|(id, effects)| {
+            if let (ChangeAsk::Vote { vote, .. }, false) = (&ask, effects.is_empty()) {
+                step.leaf(now_ms, actor, Decision::VoteCast(cast(id, vote)));
+            }
+            self.take_effects(&mut step, effects, actor, now_ms);
+            id
+        });
+        step.pending = Some(Pending::Changed(answer, answered));
+        step
+    }
+
+    /// Time goes by for changes.
+    pub(super) fn tick_changes(&mut self, step: &mut Step, now_ms: u64) {
+        if self.changes.is_due(now_ms) {
+            let effects = self.with_world(now_ms, |book, world| book.tick(world));
+            self.take_effects(step, effects, "verifier", now_ms);
+        }
+    }
+
+    /// Takes the plans that were made of a change, where it is still what they were made of.
+    pub(super) fn take_plans(&mut self, made: PlansMade, now_ms: u64) -> Step {
+        let mut step = Step::default();
+        let PlansMade { change: id, text, plans, ending, told, why } = made;
+        if self.changes.change(&id).map(|kept| kept.record().text) != Ok(text) {
+            return step;
+        }
+        if let Some(input) = told
+            && let Ok(effects) = self.with_world(now_ms, |book, world| book.told(id, input, world))
+        {
+            self.take_effects(&mut step, effects, "verifier", now_ms);
+        }
+        // What is over moves nothing but back.
+        let actor = format!("change {id}");
+        for (host, plan) in ending {
+            let ended = self.plans.end(&host, PlanChange::Cancelled, now_ms, |record| record.plan().id == plan);
+            self.record_ended(&mut step, &ended, &actor, now_ms);
+            step.hosts.push(host);
+        }
+        for plan in plans {
+            self.give_plan(&mut step, plan, id, &actor, now_ms);
+        }
+        if let Some(why) = why {
+            tracing::info!(change = %id, why, "plans were made anew");
+        }
+        step
+    }
+
+    /// Gives a plan of a change; one that the target has already is replaced. A plan that was made before something else came is left out:
+    /// the planner makes another.
+    fn give_plan(&mut self, step: &mut Step, plan: CheckedPlan, id: ChangeId, actor: &str, now_ms: u64) {
+        let (host, target) = (plan.plan().host, plan.plan().target.clone());
+        let is_fresh = self.hosts.get(&host).is_some_and(|known| known.progress.epoch == plan.plan().epoch)
+            && plan.plan().generation > self.plans.last_generation(&host, &target);
+        let others = self.plans.given(&host).filter(|record| record.plan().target != target).count();
+        if !is_fresh || others >= quotary_common::limits::PLANS_MAX {
+            return;
+        }
+        let replaced = self.plans.end(&host, PlanChange::Replaced, now_ms, |record| record.plan().target == target);
+        self.record_ended(step, &replaced, actor, now_ms);
+        let record = PlanRecord::new(plan, &self.settings.grant_key, actor, now_ms).of_change(id);
+        self.record_plan(step, &record, (PlanChange::Drafted, actor), now_ms);
+        self.plans.put(record);
+        step.hosts.push(host);
+    }
+
+    /// What accepted evidence tells of plans of changes: aligned, or off.
+    pub(super) fn note_alignment(&mut self, step: &mut Step, host: &quotary_common::id::HostId, now_ms: u64) {
+        let mut changes: Vec<ChangeId> = self.plans.given(host).filter_map(|record| record.change()).collect();
+        changes.sort_unstable();
+        changes.dedup();
+        for id in changes {
+            let Ok(kept) = self.changes.change(&id) else { continue };
+            let record = kept.record();
+            if !matches!(record.state, LifeState::Shaping | LifeState::InForce) {
+                continue;
+            }
+            let all: Vec<&Arc<PlanRecord>> = self.plans.of_change(&id).collect();
+            let off = all.iter().find_map(|plan| plan.told().filter(|told| told.is_off()).map(|told| (plan, told)));
+            let input = if let Some((plan, told)) = off {
+                let plan = plan.plan();
+                Some(Input::Deviated(format!("{} on {}: {}", plan.target, plan.host, told.words())))
+            } else {
+                let is_aligned = record.aligned_at_ms.is_none() && all.iter().all(|plan| plan.is_aligned(now_ms));
+                is_aligned.then_some(Input::Aligned)
+            };
+            let Some(input) = input else { continue };
+            if let Ok(effects) = self.with_world(now_ms, |book, world| book.told(id, input, world)) {
+                self.take_effects(step, effects, "verifier", now_ms);
+            }
+        }
+    }
+
+    fn with_world<T>(&mut self, now_ms: u64, work: impl FnOnce(&mut quotary_decide::change::Book, &World<'_>) -> T) -> T {
+        let mut book = std::mem::take(&mut self.changes);
+        let settings = Arc::clone(&self.settings);
+        let catalogue = settings.ground.catalogue(&book);
+        let places = self.hosts.iter().map(|(id, host)| {
+            let runs = self.runs.get(id).map(|runs| &**runs).unwrap_or_default();
+            let grants = self.book.host(id).into_iter().flat_map(|share| share.entries());
+            Place::new(host, runs, grants)
+        });
+        let standing = settings.ground.standing(places);
+        let world = World {
+            deployment: settings.deployment,
+            catalogue: &catalogue,
+            standing: &standing,
+            rules: &settings.rules,
+            now_ms,
+        };
+        let done = work(&mut book, &world);
+        self.changes = book;
+        done
+    }
+
+    fn take_effects(&mut self, step: &mut Step, effects: Vec<Effect>, actor: &str, now_ms: u64) {
+        step.changes |= !effects.is_empty();
+        for effect in effects {
+            match effect {
+                Effect::Change(id) => {
+                    let row = self.changes.change_row(&id);
+                    step.put_bytes(tables::CHANGES, id.as_bytes(), row);
+                }
+                Effect::Policy(name) => {
+                    let row = self.changes.policy_row(&name);
+                    step.put_bytes(tables::POLICIES, name.as_str().as_bytes(), row);
+                }
+                Effect::Authority => {
+                    let Some(governing) = self.changes.governing() else { continue };
+                    step.put_bytes(tables::AUTHORITY, tables::AUTHORITY_NOW, Some(governing.to_row()));
+                    let number = governing.links().len() as u64;
+                    let link = governing.links().last().cloned();
+                    step.put_bytes(tables::AUTHORITY, &tables::link_key(number), link);
+                }
+                Effect::Leaf(moved) => {
+                    let told = ChangeMoved {
+                        change: moved.change,
+                        what: Text::lossy(moved.kind.name()),
+                        name: Name::lossy(moved.name.as_str()),
+                        state: Text::lossy(moved.state.name()),
+                        text: moved.text,
+                        why: (!moved.why.is_empty()).then(|| Text::lossy(&moved.why)),
+                    };
+                    tracing::info!(change = %moved.change, state = moved.state.name(), why = moved.why, "a change moved");
+                    step.leaf(now_ms, actor, Decision::ChangeMoved(told));
+                }
+                Effect::Tell(id, notice) => tell(&id, &notice),
+                // The planner sees the change as it is now, and makes them.
+                Effect::MakePlans(_) | Effect::MakePlansBack(_) | Effect::RestoreBaseline(_) => {}
+            }
+        }
+    }
+}
+
+fn asked<'a>(proposal: &'a Proposal, by: &'a Word) -> Asked<'a> {
+    Asked {
+        subject: &proposal.subject,
+        by,
+        way: proposal.way,
+        lasts_ms: proposal.lasts_ms,
+        effective_at_ms: proposal.effective_at_ms,
+        inputs: proposal.inputs.clone(),
+        id: proposal.id,
+        nonce: proposal.nonce,
+    }
+}
+
+fn cast(change: ChangeId, vote: &Vote) -> VoteCast {
+    VoteCast {
+        change,
+        person: vote.person.clone(),
+        verb: vote.verb,
+        key: vote.key.0,
+        text: vote.text,
+        input: Digest::of(&[&vote.signature]),
+    }
+}
+
+fn tell(id: &ChangeId, notice: &Notice) {
+    match notice {
+        Notice::Escalated(one) => tracing::warn!(change = %id, step = one + 1, "not approved in time: escalated"),
+        Notice::Review(why) => tracing::warn!(change = %id, why, "a change is not as planned: somebody must look"),
+        Notice::Over(state, why) => tracing::info!(change = %id, state = state.name(), why, "a change is over"),
+        Notice::Unreviewed => tracing::error!(change = %id, "an emergency was not reviewed in time: there may be no other until it is"),
+    }
+}
+
+/// A refusal of who may not ask.
+pub(crate) fn no_person(name: &str) -> Refusal {
+    Refusal::new(
+        quotary_common::reason::Reason::Forbidden,
+        format!("the token is in the name of `{name}`, who is not on the roster: make one with the name of a person on it"),
+    )
+}

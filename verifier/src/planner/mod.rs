@@ -1,0 +1,104 @@
+//! Planner: makes the plans of changes outside of the writer, and looks after them until they are aligned.
+//!
+//! Does: each second looks at the changes as they were committed; makes plans of those that were approved, the way back of those that were
+//! taken back, plans for what came after a policy, and ends those that nothing stands behind any more; and hands all of it to the writer.
+//! May assume: that what it reads was committed. What it hands over may be outdated by then: the writer looks again.
+//! Promises: the same reading gives the same plans; what is left out is told in the log.
+//! Must never: write; decide whether a change may be.
+
+mod demand;
+mod look;
+mod preview;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quotary_common::id::{DeploymentId, HostId};
+use quotary_common::units::ResourceKind;
+use quotary_decide::change;
+use quotary_decide::policy::{Standing, Unit};
+use quotary_decide::shape::phase::Demand;
+use quotary_decide::shape::{HostNow, Planned, Scene, Wanted, plans_of};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::core::{Ground, HostSnapshot, Place, Queue, View};
+use crate::predict::Feed;
+
+pub use demand::Demands;
+pub(crate) use preview::preview;
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What plans are made from, as it was committed at one instant.
+pub struct Sight {
+    deployment: DeploymentId,
+    /// Policies, changes, and who decides.
+    pub book: Arc<change::Book>,
+    /// Every host.
+    pub hosts: Vec<Arc<HostSnapshot>>,
+    /// Hosts, and what runs on them.
+    pub standing: Standing,
+    /// When, Unix ms.
+    pub now_ms: u64,
+}
+
+impl Sight {
+    /// What is there now.
+    pub(crate) fn new(deployment: DeploymentId, view: &View, ground: &Ground, now_ms: u64) -> Self {
+        let (book, hosts) = (view.changes(), view.hosts());
+        let standing = ground.standing(hosts.iter().map(|snapshot| Place::of(snapshot)));
+        Self { deployment, book, hosts, standing, now_ms }
+    }
+
+    /// Works on what plans are made from.
+    pub(crate) fn with_scene<T>(&self, demands: &Demands, work: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let now = |snapshot: &'_ Arc<HostSnapshot>| (snapshot.host.record.host, Arc::clone(snapshot));
+        let kept: BTreeMap<HostId, Arc<HostSnapshot>> = self.hosts.iter().map(now).collect();
+        let hosts = kept.iter().map(|(id, one)| (*id, HostNow { host: &one.host, plans: &one.plans })).collect();
+        let demand = |unit: &Unit, kind: ResourceKind| -> Demand { demands.of(unit, kind) };
+        work(&Scene {
+            deployment: self.deployment,
+            map: self.book.map(),
+            standing: &self.standing,
+            hosts: &hosts,
+            demand: &demand,
+            now_ms: self.now_ms,
+        })
+    }
+
+    /// The plans that a change would have if they were made now.
+    pub(crate) fn preview(&self, kept: &change::Kept, demands: &Demands) -> Planned {
+        let Some(edit) = kept.edit() else { return Planned::default() };
+        let shaping = kept.shaping(&self.book);
+        let wanted = Wanted { change: kept.text().change(), edit, shaping: &shaping, decision: kept.decision() };
+        self.with_scene(demands, |scene| plans_of(&wanted, scene))
+    }
+}
+
+/// Makes plans.
+pub struct Planner {
+    pub(crate) deployment: DeploymentId,
+    pub(crate) view: Arc<View>,
+    pub(crate) ground: Ground,
+    pub(crate) feed: Feed,
+    pub(crate) queue: Queue,
+    pub(crate) clock: Clock,
+    pub(crate) step_ms: u64,
+}
+
+impl Planner {
+    /// Works until it is stopped.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut interval = tokio::time::interval(EVERY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = interval.tick() => self.look().await,
+            }
+        }
+    }
+}
