@@ -284,7 +284,9 @@ fn what_is_taken_back_while_it_moves_goes_back_as_it_came() {
     let second = scene.propose(ChangeSubject::Policy(policy(2, GIB)), 30_000);
     let _approved = decide(&scene, &second);
     let id = second.summary.id;
-    let target = |scene: &Scene| scene.host.plans.first().and_then(|plan| plan.checked().target_value(ShapedControl::MemoryHigh));
+    let target = |scene: &Scene| {
+        scene.host.plans.first().and_then(|plan| plan.checked().target_value(ShapedControl::MemoryHigh))
+    };
     scene.until("it moves", |scene| target(scene) == Some(GIB));
     let refused = runtime.block_on(scene.as_person("bob").call::<WithdrawChange>(&[&id], &Nothing {}));
     assert_eq!(reason_of(&refused).unwrap().code(), "forbidden");

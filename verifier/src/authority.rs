@@ -5,9 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use quotary_common::cbor::{Text, Version};
+use quotary_common::id::Digest;
 use quotary_common::keys::deployment_of;
 use quotary_common::leaf::{AuthoritySet, Decision, Leaf};
-use quotary_common::id::Digest;
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::document::Faults;
 use quotary_common::quorum::roster::Roster;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::core::tables;
-use crate::store::{Batch, Expect, Partition, Reader as _, SqliteStore, Store as _, StoreError};
+use crate::store::{Batch, Expect, Partition, Store, StoreError};
 
 /// The two documents, which were read without a fault.
 #[derive(Debug, Clone)]
@@ -70,9 +70,8 @@ impl Documents {
     /// # Errors
     /// [`AuthorityError::Read`] and [`AuthorityError::Document`].
     pub fn read(roster: &Path, rules: &Path) -> Result<Self, AuthorityError> {
-        let bytes = |path: &Path| {
-            std::fs::read(path).map_err(|source| AuthorityError::Read { path: path.to_owned(), source })
-        };
+        let bytes =
+            |path: &Path| std::fs::read(path).map_err(|source| AuthorityError::Read { path: path.to_owned(), source });
         let fault = |path: &Path| {
             let path = path.to_owned();
             |faults| AuthorityError::Document { path, faults }
@@ -107,7 +106,12 @@ impl Documents {
 ///
 /// # Errors
 /// [`AuthorityError`]; then nothing was changed.
-pub fn adopt(data_dir: &Path, root_key: &Path, documents: &Documents) -> Result<Authority, AuthorityError> {
+pub fn adopt(
+    store: &mut dyn Store,
+    data_dir: &Path,
+    root_key: &Path,
+    documents: &Documents,
+) -> Result<Authority, AuthorityError> {
     let read = |source| AuthorityError::Read { path: root_key.to_owned(), source };
     let document = Zeroizing::new(std::fs::read(root_key).map_err(read)?);
     let root = SigningKey::from_pkcs8(&document).map_err(AuthorityError::Key)?;
@@ -116,7 +120,6 @@ pub fn adopt(data_dir: &Path, root_key: &Path, documents: &Documents) -> Result<
     if kept.trim() != root.public().hex() {
         return Err(AuthorityError::OtherRoot);
     }
-    let mut store = SqliteStore::open(data_dir).map_err(AuthorityError::Store)?;
     let now = store.get(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW);
     if now.map_err(AuthorityError::Store)?.is_some() {
         return Err(AuthorityError::InForce);

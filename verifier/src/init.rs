@@ -12,6 +12,7 @@ use quotary_common::envelope::Name;
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::keys::{KeyCertificate, deployment_of};
 use quotary_common::leaf::{Decision, Genesis, Leaf, TokenMade};
+use quotary_common::quorum::authority::Authority;
 use quotary_common::sign::SigningKey;
 use quotary_common::token::{operator, token_id};
 use quotary_decide::registry::{TokenRecord, TokenScope};
@@ -20,7 +21,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use zeroize::Zeroizing;
 
-use crate::authority::{AuthorityError, Documents};
+use crate::authority::{self, AuthorityError, Documents};
 use crate::core::tables;
 use crate::keyring::file;
 use crate::store::{Partition, SqliteStore, Store as _, StoreError};
@@ -136,6 +137,15 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     // Last: its presence says that the rest is whole.
     write(&plan.data_dir.join(file::ROOT_PUBLIC), root.public().hex().as_bytes(), 0o644)?;
     Ok(Made { deployment, ca_spki, operator_file })
+}
+
+/// Puts the first roster and quorum rules in force in a deployment that has run without any; with the verifier stopped.
+///
+/// # Errors
+/// [`AuthorityError`]; then nothing was changed.
+pub fn adopt(data_dir: &Path, root_key: &Path, documents: &Documents) -> Result<Authority, AuthorityError> {
+    let mut store = SqliteStore::open(data_dir).map_err(AuthorityError::Store)?;
+    authority::adopt(&mut store, data_dir, root_key, documents)
 }
 
 /// Leaf 0, and the first operator's token.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
 use quotary_common::envelope::Name;
 use quotary_verifier::args::{Arguments, Verb};
-use quotary_verifier::authority::{self, Documents};
+use quotary_verifier::authority::Documents;
 use quotary_verifier::{clock::Clock, config, init, wiring};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ fn documents(roster: &Path, rules: &Path) -> Result<Documents, (u8, anyhow::Erro
 fn put_in_force(path: &Path, offline_dir: &Path, roster: &Path, rules: &Path) -> Outcome {
     let config = load(path)?;
     let documents = documents(roster, rules)?;
-    let adopted = authority::adopt(&config.data_dir, &offline_dir.join("root.pk8"), &documents);
+    let adopted = init::adopt(&config.data_dir, &offline_dir.join("root.pk8"), &documents);
     let authority = adopted.map_err(|error| (FAILED, error.into()))?;
     println!("roster           {}", authority.roster.hex());
     println!("quorum rules     {}", authority.rules.hex());

@@ -18,7 +18,8 @@ use crate::api::{self, App, PendingEnrolments, ServeError, Streams};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Config, Times};
 use crate::core::{
-    AuditLog, EventLog, Ground, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models, load_record,
+    AuditLog, EventLog, Ground, LoadError, Queue, Settings, State, View, Writer, WriterError, load, load_models,
+    load_record,
 };
 use crate::keyring::{self, KeyringError};
 use crate::planner::Planner;

@@ -139,7 +139,8 @@ pub(super) async fn vote(call: Call<wire::CastVote>) -> Result<ChangeView, Refus
     let kept = book.change(&id)?;
     let VoteRequest { verb, signature } = &call.body;
     let verb = Verb::ALL.into_iter().find(|one| one.name() == verb);
-    let verb = verb.ok_or_else(|| malformed("the verb must be approval, rejection, withdrawal, break-glass or review"))?;
+    let verb =
+        verb.ok_or_else(|| malformed("the verb must be approval, rejection, withdrawal, break-glass or review"))?;
     let rosters = book.rosters_of(kept);
     let refused = |fault: &VoteFault| Refusal::new(Reason::Change, format!("the vote is refused: {fault}"));
     let now_ms = app.clock.now_ms();
@@ -209,7 +210,8 @@ fn named(book: &Book, path: &[String]) -> Result<ChangeId, Refusal> {
     }
     let found = book.changes().keys().find(|id| id.is_named(text)).copied();
     let shown: String = text.chars().take(80).collect();
-    found.ok_or_else(|| Refusal::new(Reason::NotFound, format!("no change `{shown}`: `quotary change list` shows them")))
+    found
+        .ok_or_else(|| Refusal::new(Reason::NotFound, format!("no change `{shown}`: `quotary change list` shows them")))
 }
 
 fn summary(id: &ChangeId, kept: &Kept) -> ChangeSummary {

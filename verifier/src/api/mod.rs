@@ -45,7 +45,7 @@ pub use serve::{ServeError, serve};
 
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
-use crate::core::{AuditLog, Command, Ground, EventLog, Queue, View};
+use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
 use crate::predict::{Contest, Feed, Forecasts, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;

@@ -192,7 +192,11 @@ impl State {
         }
     }
 
-    fn with_world<T>(&mut self, now_ms: u64, work: impl FnOnce(&mut quotary_decide::change::Book, &World<'_>) -> T) -> T {
+    fn with_world<T>(
+        &mut self,
+        now_ms: u64,
+        work: impl FnOnce(&mut quotary_decide::change::Book, &World<'_>) -> T,
+    ) -> T {
         let mut book = std::mem::take(&mut self.changes);
         let settings = Arc::clone(&self.settings);
         let catalogue = settings.ground.catalogue(&book);
@@ -282,7 +286,9 @@ fn tell(id: &ChangeId, notice: &Notice) {
         Notice::Escalated(one) => tracing::warn!(change = %id, step = one + 1, "not approved in time: escalated"),
         Notice::Review(why) => tracing::warn!(change = %id, why, "a change is not as planned: somebody must look"),
         Notice::Over(state, why) => tracing::info!(change = %id, state = state.name(), why, "a change is over"),
-        Notice::Unreviewed => tracing::error!(change = %id, "an emergency was not reviewed in time: there may be no other until it is"),
+        Notice::Unreviewed => {
+            tracing::error!(change = %id, "an emergency was not reviewed in time: there may be no other until it is")
+        }
     }
 }
 
@@ -290,6 +296,8 @@ fn tell(id: &ChangeId, notice: &Notice) {
 pub(crate) fn no_person(name: &str) -> Refusal {
     Refusal::new(
         quotary_common::reason::Reason::Forbidden,
-        format!("the token is in the name of `{name}`, who is not on the roster: make one with the name of a person on it"),
+        format!(
+            "the token is in the name of `{name}`, who is not on the roster: make one with the name of a person on it"
+        ),
     )
 }

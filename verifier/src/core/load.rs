@@ -158,7 +158,11 @@ fn changes(store: &dyn Reader) -> Result<change::Book, LoadError> {
     let (mut now, mut links) = (None, Vec::new());
     each(store, tables::AUTHORITY, |row| {
         // Keys of links end in their numbers, big-endian: they come in their order.
-        if row.key == tables::AUTHORITY_NOW { now = Some(row.value) } else { links.push(row.value) }
+        if row.key == tables::AUTHORITY_NOW {
+            now = Some(row.value)
+        } else {
+            links.push(row.value)
+        }
         Ok(())
     })?;
     let governing = now.map(|row| Governing::from_row(&row, links, VALUE_BYTES_MAX)).transpose();

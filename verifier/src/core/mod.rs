@@ -30,8 +30,8 @@ mod zone_check;
 
 pub use anomalies::AlarmList;
 pub use audit::{AuditLog, TileError};
-pub use changes::{ChangeAsk, PlansMade, Proposal};
 pub(crate) use changes::no_person;
+pub use changes::{ChangeAsk, PlansMade, Proposal};
 pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;
@@ -39,8 +39,8 @@ pub use events::{EventLog, Page};
 pub use load::{LoadError, learned, load};
 pub use models::{ModelsChange, load_models, load_record};
 pub use plans::Reply;
-pub(crate) use standing::{Ground, Place};
 pub(crate) use plans::no_plan;
+pub(crate) use standing::{Ground, Place};
 pub use state::{Settings, State};
 pub use view::{HostSnapshot, View};
 pub use writer::{Writer, WriterError};

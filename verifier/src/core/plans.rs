@@ -162,7 +162,13 @@ impl State {
         }
     }
 
-    pub(super) fn record_plan(&self, step: &mut Step, record: &PlanRecord, (change, actor): (PlanChange, &str), now_ms: u64) {
+    pub(super) fn record_plan(
+        &self,
+        step: &mut Step,
+        record: &PlanRecord,
+        (change, actor): (PlanChange, &str),
+        now_ms: u64,
+    ) {
         let plan = record.plan();
         put_plan(step, record);
         let what = (change == PlanChange::Drafted).then(|| Text::lossy(&record.summary()));

@@ -22,8 +22,8 @@ use quotary_decide::shape::{PlanBook, PlanRecord};
 
 use super::anomalies::AlarmChange;
 use super::command::Answer;
-use super::standing::Ground;
 use super::plans::Reply;
+use super::standing::Ground;
 use super::tables::{self, grant_key};
 use crate::config::Times;
 use crate::predict::{Contest, Forecasts, ModelSet};

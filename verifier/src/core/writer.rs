@@ -151,9 +151,7 @@ impl Writer {
             Command::CancelPlan { host, plan, actor, answer } => {
                 self.state.cancel_plan((host, plan), &actor, answer, now_ms)
             }
-            Command::Change { ask, by, actor, answer } => {
-                self.state.ask_change(*ask, (&by, &actor), answer, now_ms)
-            }
+            Command::Change { ask, by, actor, answer } => self.state.ask_change(*ask, (&by, &actor), answer, now_ms),
             Command::PlansMade { made } => self.state.take_plans(*made, now_ms),
             Command::Acknowledged { webhook, next_leaf, answer } => {
                 let batch = acknowledged(&webhook, next_leaf);

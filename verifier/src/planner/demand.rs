@@ -55,12 +55,8 @@ impl Demands {
 }
 
 async fn hours_of(key: &SeriesKey, feed: &Feed, ahead: usize) -> Option<(Vec<StepRow>, u64)> {
-    let wanted = HoursWanted {
-        host: key.host,
-        subject: Some(key.subject.clone()),
-        measure: Some(key.measure),
-        after: None,
-    };
+    let wanted =
+        HoursWanted { host: key.host, subject: Some(key.subject.clone()), measure: Some(key.measure), after: None };
     let hours = tokio::time::timeout(HOURS_WITHIN, feed.hours(wanted)).await.ok().flatten()?;
     let (_, known) = hours.series.first()?;
     Some((hourly(known, ahead)?, hours.now_ms / HOUR_MS * HOUR_MS))

@@ -83,17 +83,16 @@ impl Planner {
         let held = sight.standing.held(sight.book.map());
         let holds = |host: &HostId, target: &quotary_common::plan::Target| {
             let mut units = sight.standing.units.iter().zip(&held.holdings);
-            units.find(|(unit, _)| unit.host == *host && unit.target == *target).map(|(_, holding)| {
-                holding.as_ref().is_some_and(|holding| holding.policy.name == *edit.name())
-            })
+            units
+                .find(|(unit, _)| unit.host == *host && unit.target == *target)
+                .map(|(_, holding)| holding.as_ref().is_some_and(|holding| holding.policy.name == *edit.name()))
         };
         let (mut ending, mut planned_for) = (Vec::new(), Vec::new());
         for snapshot in &sight.hosts {
             for record in snapshot.plans.iter().filter(|record| record.over().is_none()) {
                 let plan = record.plan();
                 let of_policy = record.change().and_then(|change| sight.book.changes().get(&change));
-                let is_of_policy =
-                    of_policy.is_some_and(|kept| kept.record().name.as_str() == edit.name().as_str());
+                let is_of_policy = of_policy.is_some_and(|kept| kept.record().name.as_str() == edit.name().as_str());
                 if !is_of_policy {
                     continue;
                 }
@@ -122,7 +121,8 @@ impl Planner {
             if is_back || was_in_force {
                 continue;
             }
-            match kept.edit().map(|edit| sight.with_scene(&Demands::default(), |scene| plans_back(edit, record, scene))) {
+            match kept.edit().map(|edit| sight.with_scene(&Demands::default(), |scene| plans_back(edit, record, scene)))
+            {
                 Some(Some(back)) => plans.push(back),
                 // Nothing limited it before: what it had before Quotary holds again at once.
                 _ => ending.push((plan.host, plan.id)),

@@ -1,6 +1,7 @@
 //! The plans of a change as people see them: those that are given, or those that would be.
 
 use quotary_common::id::ChangeId;
+use quotary_common::quorum::coverage::resource_of;
 use quotary_common::reason::Refusal;
 use quotary_common::units::ResourceKind;
 use quotary_common::wire::{BandPoint, ChangePreview, CoursePreview};
@@ -8,7 +9,6 @@ use quotary_decide::forecast::QUANTILE_LEVELS;
 use quotary_decide::policy::Unit;
 use quotary_decide::shape::phase::Demand;
 use quotary_decide::shape::{PlanRecord, UnitPlan};
-use quotary_common::quorum::coverage::resource_of;
 
 use super::{Demands, Sight};
 use crate::core::Ground;
@@ -87,7 +87,8 @@ fn courses_of(one: &UnitPlan) -> Vec<CoursePreview> {
 fn running(record: &PlanRecord, unit: Option<&Unit>, demands: &Demands, now_ms: u64) -> Vec<CoursePreview> {
     let plan = record.plan();
     let course = |course: &quotary_common::plan::Course| {
-        let demand = unit.zip(resource_of(course.control)).map(|(unit, kind)| demands.of(unit, kind)).unwrap_or_default();
+        let demand =
+            unit.zip(resource_of(course.control)).map(|(unit, kind)| demands.of(unit, kind)).unwrap_or_default();
         let first = course.setpoints.first().map(|first| first.value)?;
         Some(CoursePreview {
             host: plan.host,

@@ -172,11 +172,7 @@ impl Work<'_> {
     }
 
     /// What may still be granted of one resource, and which bound is the narrowest. `None`: not in the inventory.
-    fn room(
-        &self,
-        kind: ResourceKind,
-        (tenant, application): (&Name, &Name),
-    ) -> Option<(u64, Reason)> {
+    fn room(&self, kind: ResourceKind, (tenant, application): (&Name, &Name)) -> Option<(u64, Reason)> {
         let index = kind as usize;
         let left = |bound: u64, used: u64, delta: i128| {
             let left = i128::from(bound) - i128::from(used) - delta;

@@ -198,8 +198,15 @@ fn a_renewal_shrinks_to_the_profile_and_grows_back_within_what_is_left() {
 fn an_untrusted_host_keeps_what_it_has_and_gets_nothing_new() {
     let (book, rules) = (book(1000), rules(10_000));
     let envelope = envelope(1, 1, vec![request(1, 100)], vec![]);
-    let asked =
-        Asked { envelope: &envelope, epoch: 1, trusted: false, outlooks: &BTreeMap::new(), limits: &unlimited, dwell_ms: 0, now_ms: 0 };
+    let asked = Asked {
+        envelope: &envelope,
+        epoch: 1,
+        trusted: false,
+        outlooks: &BTreeMap::new(),
+        limits: &unlimited,
+        dwell_ms: 0,
+        now_ms: 0,
+    };
     assert_eq!(decide(&book, &rules, &asked).refused[0].refusal.reason, Reason::Zone);
 }
 

@@ -17,7 +17,8 @@ use crate::policy::{self, Edit};
 impl Book {
     /// Whether time alone moves any change now: then a [`World`] is worth making.
     pub fn is_due(&self, now_ms: u64) -> bool {
-        let follows = |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, more)| !more.is_empty());
+        let follows =
+            |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, more)| !more.is_empty());
         self.changes.values().any(|kept| follows(kept))
     }
 

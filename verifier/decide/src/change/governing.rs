@@ -111,7 +111,8 @@ impl Governing {
         let row: Row = cbor::from_bytes(row, row_bytes_max)?;
         let (first_roster, first_rules) = read(&row.first_roster, &row.first_rules)?;
         let (roster, rules) = read(&row.roster, &row.rules)?;
-        if row.pin.number != links.len() as u64 || (roster.digest(), rules.digest()) != (row.pin.roster, row.pin.rules) {
+        if row.pin.number != links.len() as u64 || (roster.digest(), rules.digest()) != (row.pin.roster, row.pin.rules)
+        {
             return Err(GoverningFault::Links);
         }
         Ok(Self {
@@ -157,7 +158,13 @@ impl Governing {
     ///
     /// # Errors
     /// [`GoverningFault`]: as an agent would refuse it; or there are as many links as may be.
-    pub fn advance(&mut self, kind: Kind, document: &[u8], decision: Vec<u8>, now_ms: u64) -> Result<(), GoverningFault> {
+    pub fn advance(
+        &mut self,
+        kind: Kind,
+        document: &[u8],
+        decision: Vec<u8>,
+        now_ms: u64,
+    ) -> Result<(), GoverningFault> {
         if self.links.len() >= LINKS_MAX || decision.len() > DECISION_BYTES_MAX {
             return Err(GoverningFault::Links);
         }
@@ -168,7 +175,8 @@ impl Governing {
                 self.roster = Arc::new(roster);
             }
             _ => {
-                let rules = Rules::parse(document).map_err(|faults| GoverningFault::Document("quorum rules", faults))?;
+                let rules =
+                    Rules::parse(document).map_err(|faults| GoverningFault::Document("quorum rules", faults))?;
                 self.rules = Arc::new(rules);
             }
         }

@@ -117,21 +117,17 @@ impl Book {
             covers: matter.covers,
             document: matter.document,
         };
-        let text = ChangeText::render(&change).map_err(|fault| refuse(format!("the change cannot be written: {fault}")))?;
+        let text =
+            ChangeText::render(&change).map_err(|fault| refuse(format!("the change cannot be written: {fault}")))?;
         admissible(&text, governing, matter.proposed.as_ref(), world.now_ms)?;
-        Ok(Made {
-            text,
-            times,
-            proposed: matter.proposed,
-            impact: matter.impact,
-            escalate_after_ms,
-        })
+        Ok(Made { text, times, proposed: matter.proposed, impact: matter.impact, escalate_after_ms })
     }
 
     fn matter(&self, subject: &ChangeSubject, governing: &Governing, world: &World<'_>) -> Result<Matter, Refusal> {
         match subject {
             ChangeSubject::Policy(document) => {
-                let policy = policy::read(document.as_bytes(), Some(world.catalogue)).map_err(|faults| told(&faults))?;
+                let policy =
+                    policy::read(document.as_bytes(), Some(world.catalogue)).map_err(|faults| told(&faults))?;
                 let shaping = policy.shaping.clone();
                 let edit = Edit::Put(Arc::new(policy));
                 self.of_policy(&edit, document, &shaping, world)
@@ -160,13 +156,7 @@ impl Book {
         }
     }
 
-    fn of_policy(
-        &self,
-        edit: &Edit,
-        document: &str,
-        shaping: &Shaping,
-        world: &World<'_>,
-    ) -> Result<Matter, Refusal> {
+    fn of_policy(&self, edit: &Edit, document: &str, shaping: &Shaping, world: &World<'_>) -> Result<Matter, Refusal> {
         let name = edit.name().clone();
         let held = self.policies.get(&name);
         if let (Some(held), Some(new)) = (held, edit.puts()) {
@@ -179,11 +169,15 @@ impl Book {
             return Err(refuse(format!("it cannot be done: {why}{others}")));
         }
         let hosts = &world.standing.hosts;
-        let covers = policy::covers((&self.map, edit), hosts, world.rules).map_err(|fault| refuse(fault.to_string()))?;
+        let covers =
+            policy::covers((&self.map, edit), hosts, world.rules).map_err(|fault| refuse(fault.to_string()))?;
         let mut told: Vec<String> = impact.to_string().lines().map(str::to_owned).collect();
-        told.extend(covers.nameless.iter().map(|name| {
-            format!("application {name} is known by no unit, cgroup or uid: nothing moves for it")
-        }));
+        told.extend(
+            covers
+                .nameless
+                .iter()
+                .map(|name| format!("application {name} is known by no unit, cgroup or uid: nothing moves for it")),
+        );
         Ok(Matter {
             kind: match (held, edit.puts()) {
                 (_, None) => Kind::RevokePolicy,
@@ -208,7 +202,12 @@ impl Book {
     }
 }
 
-fn of_authority(kind: Kind, name: &str, (base, document, proposed): (Digest, &str, Proposed), impact: Vec<String>) -> Matter {
+fn of_authority(
+    kind: Kind,
+    name: &str,
+    (base, document, proposed): (Digest, &str, Proposed),
+    impact: Vec<String>,
+) -> Matter {
     Matter {
         kind,
         name: Name::lossy(name),
@@ -226,7 +225,11 @@ fn of_authority(kind: Kind, name: &str, (base, document, proposed): (Digest, &st
 /// A document's faults, as many as a reply holds.
 fn told(faults: &Faults) -> Refusal {
     let all = faults.to_string();
-    let fits = all.char_indices().take_while(|(at, _)| *at < DETAIL_BYTES_MAX - 40).last().map_or(0, |(at, c)| at + c.len_utf8());
+    let fits = all
+        .char_indices()
+        .take_while(|(at, _)| *at < DETAIL_BYTES_MAX - 40)
+        .last()
+        .map_or(0, |(at, c)| at + c.len_utf8());
     let more = if fits < all.len() { " … (`quotary policy check` tells all)" } else { "" };
     Refusal::new(Reason::Malformed, format!("{}{more}", all.get(..fits).unwrap_or_default()))
 }
@@ -248,18 +251,27 @@ fn times(rules: &[&Rule], effective_at_ms: Option<u64>, now_ms: u64) -> Result<T
     let approve_by_ms = last_ms.min(effective_at_ms.saturating_sub(delay_ms_min));
     if approve_by_ms <= now_ms {
         let delay_s = delay_ms_min.div_ceil(1_000);
-        return Err(refuse(format!("the effective time is too near: from its approval on, its rule asks for {delay_s} s at least")));
+        return Err(refuse(format!(
+            "the effective time is too near: from its approval on, its rule asks for {delay_s} s at least"
+        )));
     }
     let apply_by_ms = approve_by_ms.saturating_add(least(|rule| rule.apply_within_ms));
     if effective_at_ms >= apply_by_ms {
         let within_s = least(|rule| rule.apply_within_ms) / 1_000;
-        return Err(refuse(format!("the effective time is too far: its rule asks for it within {within_s} s of its approval")));
+        return Err(refuse(format!(
+            "the effective time is too far: its rule asks for it within {within_s} s of its approval"
+        )));
     }
     Ok(Times { approve_by_ms, apply_by_ms, effective_at_ms, delay_ms_min, emergency: None })
 }
 
 /// The clocks of an emergency: it waits for nobody but those who break the glass, ends by itself, and is reviewed.
-fn emergency(way: Way, asked: &Asked<'_>, (rules, of_level): (&Rules, &[&Rule]), now_ms: u64) -> Result<Times, Refusal> {
+fn emergency(
+    way: Way,
+    asked: &Asked<'_>,
+    (rules, of_level): (&Rules, &[&Rule]),
+    now_ms: u64,
+) -> Result<Times, Refusal> {
     let glass = rules.break_glass().filter(|_| way == Way::BreakGlass);
     let glass = glass.ok_or_else(|| refuse("the quorum rules in force know no such emergency"))?;
     let within = |of: fn(&Rule) -> u64| of_level.iter().map(|rule| of(rule)).min().unwrap_or_default();
@@ -291,4 +303,3 @@ fn admissible(
         refuse(format!("nobody could approve it: {}", all.join("; ")))
     })
 }
-

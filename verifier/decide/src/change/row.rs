@@ -162,7 +162,8 @@ fn kept(
     let roster = Roster::parse(&row.roster).map_err(RowFault::Document)?;
     let rules = Rules::parse(&row.rules).map_err(RowFault::Document)?;
     let proposed = Proposed::of(&text).map_err(RowFault::Document)?;
-    let mut rosters: Vec<&Roster> = governing.map(|governing| &**governing.roster()).into_iter().chain([&roster]).collect();
+    let mut rosters: Vec<&Roster> =
+        governing.map(|governing| &**governing.roster()).into_iter().chain([&roster]).collect();
     if let Some(Proposed::Roster(next)) = &proposed {
         rosters.push(next);
     }

@@ -197,7 +197,8 @@ fn plan_unit(
         return;
     }
     let lacks = now.host.progress.seen.as_ref().and_then(|seen| seen.lacks.as_ref());
-    let running = now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
+    let running =
+        now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
     let mut ways = Vec::new();
     for one in moves.iter().filter(|one| lacks.is_none_or(|lacks| !lacks.contains(&one.control))) {
         match way(one, (unit, running.map(|record| &**record)), wanted, scene) {
@@ -351,13 +352,18 @@ fn begins_at(one: &Moves, unit: &Unit, scene: &Scene<'_>) -> u64 {
     }
 }
 
-fn framed(ways: &[Way], (unit, now): (&Unit, &HostNow<'_>), wanted: &Wanted<'_>, scene: &Scene<'_>) -> Result<CheckedPlan, Refusal> {
+fn framed(
+    ways: &[Way],
+    (unit, now): (&Unit, &HostNow<'_>),
+    wanted: &Wanted<'_>,
+    scene: &Scene<'_>,
+) -> Result<CheckedPlan, Refusal> {
     let effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
-    let courses = ways.iter().map(|way| (way.control, way.phased.setpoints().to_vec())).map(|(control, setpoints)| Course {
-        control,
-        setpoints: Bounded::truncating(setpoints).0,
-    });
+    let courses = ways
+        .iter()
+        .map(|way| (way.control, way.phased.setpoints().to_vec()))
+        .map(|(control, setpoints)| Course { control, setpoints: Bounded::truncating(setpoints).0 });
     let of_target = now.plans.iter().filter(|record| record.plan().target == unit.target);
     let last_generation = of_target.map(|record| record.plan().generation).max().unwrap_or_default();
     Frame {

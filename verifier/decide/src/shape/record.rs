@@ -155,12 +155,15 @@ impl PlanRecord {
     /// Whether every control was read back at its target, by evidence that was committed from the effective time on.
     pub fn is_aligned(&self, now_ms: u64) -> bool {
         let plan = self.plan();
-        now_ms >= plan.effective_at_ms && plan.courses.iter().all(|course| {
-            let target = course.setpoints.last().map(|last| last.value);
-            let write = self.writes().iter().find(|write| write.control.as_str() == course.control.file_name());
-            let actual = write.and_then(|write| write.actual.as_ref()?.as_str().parse::<u64>().ok());
-            actual.zip(target).is_some_and(|(actual, target)| actual.abs_diff(target) <= course.control.slack(target))
-        })
+        now_ms >= plan.effective_at_ms
+            && plan.courses.iter().all(|course| {
+                let target = course.setpoints.last().map(|last| last.value);
+                let write = self.writes().iter().find(|write| write.control.as_str() == course.control.file_name());
+                let actual = write.and_then(|write| write.actual.as_ref()?.as_str().parse::<u64>().ok());
+                actual
+                    .zip(target)
+                    .is_some_and(|(actual, target)| actual.abs_diff(target) <= course.control.slack(target))
+            })
     }
 
     /// The row's bytes.

@@ -61,6 +61,8 @@ impl PolicyDemo {
         options.authority = Some((people.roster(), documents::RULES.to_owned()));
         options.interrupted = interrupted;
         let mut world = World::new(options)?;
+        // Pictures are drawn by the second program, which stands beside the first.
+        world.binaries().for_everybody(&world.path("bin"), &["quotary-offline"])?;
         public_copy(&std::env::current_exe()?, &world.path("bin/quotary-demo"))?;
         for person in &documents::PEOPLE {
             tell.show(&format!(

@@ -113,7 +113,11 @@ impl World {
             epoch: 0,
             witnessed: None,
         };
-        world.log(Decision::Genesis(Genesis { root: signing_key(0).public(), configuration: Digest::of(&[b"c"]), authority: None }));
+        world.log(Decision::Genesis(Genesis {
+            root: signing_key(0).public(),
+            configuration: Digest::of(&[b"c"]),
+            authority: None,
+        }));
         world.enrol();
         world
     }
