@@ -1,5 +1,5 @@
 //! A policy from its proposal to its revocation: who decides, what is signed, what hosts are given, and what a kill leaves.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::time::{Duration, Instant};
 

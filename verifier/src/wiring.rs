@@ -81,20 +81,16 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let (contest, forecasts) = (Contest::default(), Forecasts::default());
     let selection = config.zones.required_selection();
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
-    let zone_rules = Arc::new(config.zones);
-    let rules = Arc::new(config.rules.clone());
-    let ground = Ground { rules, zones: Arc::clone(&zone_rules), forecasts: forecasts.clone() };
+    let (rules, zone_rules) = (Arc::new(config.rules.clone()), Arc::new(config.zones));
+    let ground = Ground { rules, zones: zone_rules, forecasts: forecasts.clone() };
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
-        zones: Arc::clone(&zone_rules),
         admission: Admission::new(&config.roots, config.ek_allow_list.clone()),
         ground: ground.clone(),
-        rules: Arc::clone(&ground.rules),
         timing: config.timing,
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
-        forecasts: forecasts.clone(),
         contest: contest.clone(),
     });
     let mut state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
@@ -122,7 +118,6 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         roots: config.roots,
         ek_allow_list: config.ek_allow_list,
         zones,
-        zone_rules,
         result_key: keys.result,
         selection,
         timing: config.timing,
@@ -131,7 +126,6 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         queue: queue.clone(),
         view: Arc::clone(&view),
         audit,
-        forecasts,
         alarm_rules: config.alarms,
         judged,
         feed: feed.clone(),
@@ -141,7 +135,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         stop: stop.clone(),
         reader: Mutex::new(app_reader),
         pending: PendingEnrolments::default(),
-        ground: ground.clone(),
+        ground,
         signatures: Mutex::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
@@ -158,16 +152,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let planner = Planner {
-        deployment: app.deployment,
-        view: Arc::clone(&app.view),
-        ground,
-        feed: app.feed.clone(),
-        queue: queue.clone(),
-        clock,
-        step_ms: config.timing.forecast_step_ms,
-    };
-    let beside = run_beside(deliveries, planner, queue, &stop);
+    let beside = run_beside(deliveries, planner(&app), queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
     service::ready(&format!("serving {address}"));
@@ -227,6 +212,19 @@ fn forecaster(
     let judged = alarms.judged();
     let (forecaster, feed) = Forecaster::new(timing.forecast_step_ms, trial, (alarms, forecasts.clone()), clock);
     (forecaster.keeping(queue.weak()), feed, judged)
+}
+
+/// Who makes the plans of changes.
+fn planner(app: &App) -> Planner {
+    Planner {
+        deployment: app.deployment,
+        view: Arc::clone(&app.view),
+        ground: app.ground.clone(),
+        feed: app.feed.clone(),
+        queue: app.queue.clone(),
+        clock: app.clock,
+        step_ms: app.timing.forecast_step_ms,
+    }
 }
 
 /// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.

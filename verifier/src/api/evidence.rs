@@ -54,7 +54,7 @@ fn next(app: &App, snapshot: &HostSnapshot) -> Result<NonceReply, Refusal> {
         predecessor: progress.envelope,
         checkpoint,
         consistency,
-        logs: HeldLogs::wanted(progress.logs.as_ref(), &app.zone_rules),
+        logs: HeldLogs::wanted(progress.logs.as_ref(), &app.ground.zones),
     })
 }
 
@@ -114,7 +114,7 @@ fn look_at(app: &App, snapshot: &HostSnapshot, tls_key: Digest, bytes: &[u8]) ->
                 Ok(evidence) => {
                     // Its name, made here: handlers are many, the writer is one.
                     let _name = evidence.evidence_digest();
-                    let measured = measure(snapshot.host.progress.logs.as_ref(), &evidence, &app.zone_rules);
+                    let measured = measure(snapshot.host.progress.logs.as_ref(), &evidence, &app.ground.zones);
                     Look::Good(Box::new(evidence), Box::new(measured))
                 }
                 Err(refusal) => Look::Refused(refusal, Some(envelope)),

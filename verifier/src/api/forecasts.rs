@@ -24,7 +24,7 @@ const HOUR_S: u64 = HOUR_MS / 1000;
 const HOURS_WITHIN: Duration = Duration::from_secs(20);
 
 pub(super) async fn list(call: Call<wire::ListForecasts>) -> Result<Vec<ForecastView>, Refusal> {
-    let all = call.app.forecasts.all();
+    let all = call.app.ground.forecasts.all();
     let seen: BTreeSet<(GrantId, Measure)> =
         all.iter().filter_map(|(key, _, grant)| Some(((*grant)?, key.measure))).collect();
     let published = all.iter().map(|(key, forecast, grant)| view(key, forecast, *grant));

@@ -36,7 +36,7 @@ use quotary_common::reason::Refusal;
 use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire;
-use quotary_decide::attest::{EkAllowList, TrustRoots, Zones};
+use quotary_decide::attest::{EkAllowList, TrustRoots};
 use tokio_util::sync::CancellationToken;
 
 pub use events::Streams;
@@ -46,7 +46,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
-use crate::predict::{Contest, Feed, Forecasts, Judged};
+use crate::predict::{Contest, Feed, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
 
@@ -72,8 +72,6 @@ pub struct App {
     pub ek_allow_list: Option<EkAllowList>,
     /// Names of the zones.
     pub zones: Vec<String>,
-    /// The zones.
-    pub zone_rules: Arc<Zones>,
     /// Signs attestation results.
     pub result_key: SigningKey,
     /// What a quote must cover.
@@ -90,8 +88,6 @@ pub struct App {
     pub view: Arc<View>,
     /// The log.
     pub audit: Arc<AuditLog>,
-    /// Forecasts.
-    pub forecasts: Forecasts,
     /// How often anomalies alarm, and how long they warn.
     pub alarm_rules: AlarmRules,
     /// How many series are judged.
@@ -110,7 +106,7 @@ pub struct App {
     pub stop: CancellationToken,
     /// Enrolments that wait for their activation.
     pub pending: enrolments::PendingEnrolments,
-    /// What policies are held against.
+    /// Zones, applications and forecasts: what policies are held against.
     pub ground: Ground,
     /// Signature checks of votes that held.
     pub signatures: std::sync::Mutex<SignatureCache>,

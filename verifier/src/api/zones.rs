@@ -69,7 +69,7 @@ fn run(app: &App, body: ZoneCheckRequest, stop: &CancellationToken) -> Result<Zo
         // What a zone has learned in truth meanwhile counts.
         known.entry(zone).or_insert(values);
     }
-    let dry = DryZones { zones: &zones, in_force: &app.zone_rules, now_ms: app.clock.now_ms() };
+    let dry = DryZones { zones: &zones, in_force: &app.ground.zones, now_ms: app.clock.now_ms() };
     let hosts = check_zones(&dry, &mut known, &hosts, &app.reader, stop).map_err(|error| match error {
         CheckError::Stopped => broken_off(),
         CheckError::Store(error) => failed(&error),

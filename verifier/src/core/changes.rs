@@ -210,7 +210,7 @@ impl State {
             deployment: settings.deployment,
             catalogue: &catalogue,
             standing: &standing,
-            rules: &settings.rules,
+            rules: &settings.ground.rules,
             now_ms,
         };
         let done = work(&mut book, &world);

@@ -52,7 +52,7 @@ impl State {
             let detail = format!("an operator revoked the host at {at_ms} (Unix ms): {why}");
             return answered(answer, Err(Refusal::new(Reason::Revoked, detail)));
         }
-        let appraisal = appraise(&evidence, measured, host.enrolled(), &self.settings.zones, &self.learned);
+        let appraisal = appraise(&evidence, measured, host.enrolled(), &self.settings.ground.zones, &self.learned);
         let explained = Some((id, explain(&host, &appraisal, measured, now_ms)));
         if let Some(refusal) = &appraisal.revoke {
             let mut step = answered(answer, Err(refusal.clone()));
@@ -115,7 +115,7 @@ impl State {
             pool: next.progress.zone.as_ref(),
             capacity: next.record.capacity,
             grants: &grants,
-            rules: &self.settings.rules,
+            rules: &self.settings.ground.rules,
         })
     }
 
@@ -142,7 +142,7 @@ impl State {
                 .into_iter()
                 .filter_map(|resource| {
                     let key = SeriesKey { host: Some(id), subject: subject.clone(), measure: resource.into() };
-                    self.settings.forecasts.outlook(&key).map(|outlook| (resource, outlook))
+                    self.settings.ground.forecasts.outlook(&key).map(|outlook| (resource, outlook))
                 })
                 .collect();
             outlooks.insert(grant, of_grant);
@@ -159,7 +159,7 @@ impl State {
             dwell_ms: timing.resize_dwell_ms,
             now_ms,
         };
-        let allocation = allocate::decide(&self.book, &self.settings.rules, &asked);
+        let allocation = allocate::decide(&self.book, &self.settings.ground.rules, &asked);
         for (record, _) in &allocation.changed {
             self.book.put(record.clone());
         }

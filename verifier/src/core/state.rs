@@ -12,8 +12,8 @@ use quotary_common::reason::Refusal;
 use quotary_common::sign::SigningKey;
 use quotary_common::wire::AppraisalView;
 use quotary_decide::alarm::AlarmBook;
-use quotary_decide::allocate::{Book, GrantRecord, Rules};
-use quotary_decide::attest::{LearnedReferences, Zones};
+use quotary_decide::allocate::{Book, GrantRecord};
+use quotary_decide::attest::LearnedReferences;
 use quotary_decide::change;
 use quotary_decide::observe::Observed;
 use quotary_decide::policy::Runs;
@@ -26,7 +26,7 @@ use super::plans::Reply;
 use super::standing::Ground;
 use super::tables::{self, grant_key};
 use crate::config::Times;
-use crate::predict::{Contest, Forecasts, ModelSet};
+use crate::predict::{Contest, ModelSet};
 use crate::store::{Batch, Partition};
 
 /// What does not change while the writer runs.
@@ -36,13 +36,9 @@ pub struct Settings {
     pub deployment: DeploymentId,
     /// Signs grant sets.
     pub grant_key: SigningKey,
-    /// Trust zones.
-    pub zones: Arc<Zones>,
     /// Who certifies EKs, and which are admitted.
     pub admission: Admission,
-    /// Applications and quotas.
-    pub rules: Arc<Rules>,
-    /// What policies are held against.
+    /// Zones, applications and forecasts: what policies are held against.
     pub ground: Ground,
     /// Times.
     pub timing: Times,
@@ -50,8 +46,6 @@ pub struct Settings {
     pub evidence_keep_per_host: u64,
     /// How long chunks of metric history are kept, ms.
     pub history_keep_ms: u64,
-    /// The newest forecasts.
-    pub forecasts: Forecasts,
     /// The models as they were committed.
     pub contest: Contest,
 }

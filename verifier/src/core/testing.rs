@@ -33,18 +33,15 @@ pub(super) fn load(store: &MemoryStore) -> State {
     let config = config::parse(CONFIGURATION, Path::new("/x"), Path::new("verifier.toml")).unwrap();
     let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
     let (zones, rules) = (Arc::new(config.zones), Arc::new(config.rules));
-    let ground = Ground { rules: Arc::clone(&rules), zones: Arc::clone(&zones), forecasts: Default::default() };
+    let ground = Ground { rules, zones, forecasts: Default::default() };
     let settings = Settings {
         deployment: DeploymentId::of(&[b"tests"]),
         grant_key: SigningKey::from_pkcs8(key.as_ref()).unwrap(),
-        zones,
         admission: Admission::default(),
-        rules,
         ground,
         timing: config.timing,
         evidence_keep_per_host: 1,
         history_keep_ms: 86_400_000,
-        forecasts: Default::default(),
         contest: Default::default(),
     };
     super::load(Arc::new(settings), store, NOW_MS).unwrap()

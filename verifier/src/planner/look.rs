@@ -1,7 +1,7 @@
 //! What the planner finds to do, change by change.
 
 use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
-use quotary_common::plan::CheckedPlan;
+use quotary_common::plan::{CheckedPlan, Target};
 use quotary_common::units::ResourceKind;
 use quotary_decide::change::Kept;
 use quotary_decide::policy::life::{Input, State};
@@ -10,6 +10,9 @@ use quotary_decide::shape::{Planned, Wanted, plans_back, plans_of_late};
 
 use super::{Demands, Planner, Sight};
 use crate::core::PlansMade;
+
+/// Plans that are to end.
+type Ending = Vec<(HostId, PlanId)>;
 
 impl Planner {
     /// Looks once.
@@ -74,14 +77,9 @@ impl Planner {
     }
 
     /// The given plans of a change whose policy holds for their unit no more; and for which units there are plans of this policy.
-    fn plans_of_policy(
-        &self,
-        id: ChangeId,
-        edit: &Edit,
-        sight: &Sight,
-    ) -> (Vec<(HostId, PlanId)>, Vec<(HostId, quotary_common::plan::Target)>) {
+    fn plans_of_policy(&self, id: ChangeId, edit: &Edit, sight: &Sight) -> (Ending, Vec<(HostId, Target)>) {
         let held = sight.standing.held(sight.book.map());
-        let holds = |host: &HostId, target: &quotary_common::plan::Target| {
+        let holds = |host: &HostId, target: &Target| {
             let mut units = sight.standing.units.iter().zip(&held.holdings);
             units
                 .find(|(unit, _)| unit.host == *host && unit.target == *target)
@@ -108,7 +106,7 @@ impl Planner {
 
     /// What was taken back while it moved goes back as it came; then its plans end.
     fn take_back(&self, id: ChangeId, kept: &Kept, sight: &Sight) {
-        let (mut plans, mut ending): (Vec<CheckedPlan>, Vec<(HostId, PlanId)>) = (Vec::new(), Vec::new());
+        let (mut plans, mut ending): (Vec<CheckedPlan>, Ending) = (Vec::new(), Vec::new());
         let was_in_force = kept.record().state == State::Revoked;
         let since_ms = kept.record().since_ms;
         let given = sight.hosts.iter().flat_map(|snapshot| &snapshot.plans);
@@ -137,7 +135,7 @@ impl Planner {
     }
 
     /// Plans of a document that holds no more, of units that its policy holds for no more.
-    fn without_policy(&self, id: ChangeId, kept: &Kept, sight: &Sight) -> Vec<(HostId, PlanId)> {
+    fn without_policy(&self, id: ChangeId, kept: &Kept, sight: &Sight) -> Ending {
         let Some(edit) = kept.edit() else { return Vec::new() };
         match sight.book.policies().contains_key(edit.name()) {
             true => self.plans_of_policy(id, edit, sight).0,
@@ -149,14 +147,7 @@ impl Planner {
         }
     }
 
-    fn hand_over(
-        &self,
-        change: ChangeId,
-        text: Digest,
-        plans: Vec<CheckedPlan>,
-        ending: Vec<(HostId, PlanId)>,
-        told: Option<Input>,
-    ) {
+    fn hand_over(&self, change: ChangeId, text: Digest, plans: Vec<CheckedPlan>, ending: Ending, told: Option<Input>) {
         let why = told.is_none().then(|| format!("{} made, {} ended", plans.len(), ending.len()));
         self.queue.plans_made(PlansMade { change, text, plans, ending, told, why });
     }
