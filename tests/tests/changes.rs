@@ -228,6 +228,8 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
         cgroup: CgroupPath::lossy("/system.slice/web.service"),
         uid: Some(UID),
         actual: Default::default(),
+        present: Default::default(),
+        now_ms,
     };
     covers(&decision, &given, &facts).unwrap();
     let other = TargetFacts { uid: Some(UID + 1), ..facts.clone() };

@@ -128,6 +128,8 @@ impl Judge {
             cgroup: seen.cgroup.clone(),
             uid: seen.uid,
             actual: seen.from.clone(),
+            present: seen.present.clone(),
+            now_ms,
         };
         let Some(bytes) = plan.plan().decision.as_deref() else {
             return self.without_decision(plan, &facts, &seen.present, now_ms);

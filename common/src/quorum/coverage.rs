@@ -23,6 +23,10 @@ pub struct TargetFacts {
     pub uid: Option<u32>,
     /// Where its controls stand now; absent for a control: where the change says that it stood before.
     pub actual: BTreeMap<ShapedControl, u64>,
+    /// Where its controls stand at `now_ms`: what goes up from there is no squeeze, whatever the change says of before.
+    pub present: BTreeMap<ShapedControl, u64>,
+    /// When that was read, Unix ms.
+    pub now_ms: u64,
 }
 
 /// Why a plan is not within what was approved.
@@ -82,7 +86,7 @@ pub enum NotCovered {
 /// # Errors
 /// [`NotCovered`]: of several covers that reach the target, that of the one which got furthest.
 pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFacts) -> Result<(), NotCovered> {
-    let (change, plan) = (decision.change(), plan.plan());
+    let (change, checked, plan) = (decision.change(), plan, plan.plan());
     is_seen(change, plan, facts)?;
     if plan.effective_at_ms < change.effective_ms || plan.starts_at_ms < change.proposed_ms {
         return Err(NotCovered::TooEarly);
@@ -98,13 +102,15 @@ pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFac
     let mut refused = NotCovered::Target;
     for cover in change.covers.iter().filter(|cover| reaches(cover, facts)) {
         let slew = |control| slew_of(control, |kind| change.slew.get(kind));
-        let checked = plan.courses.iter().try_for_each(|course| {
+        let held = plan.courses.iter().try_for_each(|course| {
             let bounds = bounds(cover, course.control).ok_or(NotCovered::Control(course.control))?;
-            within(course, bounds)?;
+            if !gives_back(checked, course, bounds, facts) {
+                within(course, bounds)?;
+            }
             let from = facts.actual.get(&course.control).copied().or(bounds.before);
             not_faster(course, from.map(|from| (plan.starts_at_ms, from)), slew(course.control))
         });
-        match checked {
+        match held {
             Ok(()) => return Ok(()),
             Err(why) => refused = why,
         }
@@ -261,6 +267,19 @@ fn class_bounds(class: Class, control: ShapedControl) -> Bounds {
 fn within(course: &Course, bounds: Bounds) -> Result<(), NotCovered> {
     let outside = course.setpoints.iter().find(|at| !(bounds.least..=bounds.most).contains(&at.value));
     outside.map_or(Ok(()), |at| Err(NotCovered::Span { control: course.control, value: at.value }))
+}
+
+/// Whether a course outside the change's bounds only gives back on its way to them: from where its control stands now it never goes below that,
+/// and never above them. A group that a grant holds tighter than the change will comes up so.
+fn gives_back(plan: &CheckedPlan, course: &Course, bounds: Bounds, facts: &TargetFacts) -> bool {
+    let control = course.control;
+    let Some(present) = facts.present.get(&control).copied().filter(|_| control.is_tighter_when_less()) else {
+        return false;
+    };
+    let least = bounds.least.min(present.saturating_sub(control.slack(present)));
+    let to_come = course.setpoints.iter().filter(|at| at.at_ms >= facts.now_ms).map(|at| at.value);
+    let line = plan.setpoint(control, present, facts.now_ms.max(plan.plan().starts_at_ms));
+    to_come.chain(line).all(|value| (least..=bounds.most).contains(&value))
 }
 
 /// How fast a control may move, in thousandths of its unit per second; `None`: nothing was said.

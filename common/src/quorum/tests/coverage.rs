@@ -13,7 +13,7 @@ use crate::quorum::change::{Change, Kind};
 use crate::quorum::coverage::{NotCovered, TargetFacts, covers, keeps, weight_of};
 use crate::quorum::covers::{Cover, Reach, Span};
 use crate::quorum::decision::{VerifiedDecision, verify};
-use crate::units::{Class, Resources};
+use crate::units::{Class, ResourceKind, Resources};
 
 fn decision(edit: impl FnOnce(&mut Change)) -> VerifiedDecision {
     let world = World::new();
@@ -32,6 +32,8 @@ fn facts() -> TargetFacts {
         cgroup: CgroupPath::new("/system.slice/web.service").unwrap(),
         uid: Some(1000),
         actual: BTreeMap::new(),
+        present: BTreeMap::new(),
+        now_ms: 0,
     }
 }
 
@@ -68,6 +70,29 @@ const GIB: u64 = 1 << 30;
 
 fn memory(setpoints: &[(u64, u64)]) -> Vec<Course> {
     vec![course(ShapedControl::MemoryHigh, setpoints)]
+}
+
+#[test]
+fn what_only_gives_back_from_where_a_grant_holds_it_is_no_squeeze() {
+    // Before the change nobody limited it, and it may have so much after it; a grant has held it at a quarter of that.
+    let decision = decision(|change| {
+        let memory = ResourceKind::Memory as usize;
+        change.covers[0].limit[memory] = Some(Span { before: None, after: Some(4 * GIB) });
+        change.covers[0].guarantee[memory] = None;
+    });
+    let plan = plan(memory(&[(60, 2 * GIB), (120, 4 * GIB)]), |_| ());
+    let (control, target) = (plan.plan().courses[0].control, plan.plan().courses[0].setpoints.last().unwrap().value);
+    let outside = |seen: &TargetFacts| matches!(covers(&decision, &plan, seen), Err(NotCovered::Span { .. }));
+    assert!(outside(&facts()), "nobody knows where it stands");
+    let now_ms = plan.plan().starts_at_ms;
+    let at = |value: u64, now_ms: u64| TargetFacts { present: [(control, value)].into(), now_ms, ..facts() };
+    assert_eq!(covers(&decision, &plan, &at(target / 4, now_ms)), Ok(()));
+    // Half of the way later it stands where the plan has it; one that stood higher would be squeezed.
+    let later_ms = now_ms.midpoint(plan.plan().effective_at_ms);
+    let line = plan.setpoint(control, target / 4, later_ms).unwrap();
+    assert_eq!(covers(&decision, &plan, &at(line, later_ms)), Ok(()));
+    assert!(outside(&at(target / 4 * 3, now_ms)));
+    assert!(outside(&at(line + (1 << 20), later_ms)));
 }
 
 #[test]

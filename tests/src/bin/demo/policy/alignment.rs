@@ -2,6 +2,9 @@
 
 use quotary_common::plan::Setpoint;
 
+/// What the kernel rounds memory limits down to, bytes.
+const PAGE_BYTES: u64 = 4_096;
+
 /// One look at a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Look {
@@ -13,8 +16,10 @@ pub(super) struct Look {
 
 /// From when on a plan is at its target for good, Unix ms: its effective time, or earlier where it has nothing left to do.
 pub(super) fn arrives_at_ms(setpoints: &[Setpoint]) -> Option<u64> {
-    let last = setpoints.last()?;
-    setpoints.iter().rev().take_while(|setpoint| setpoint.value == last.value).last().map(|setpoint| setpoint.at_ms)
+    // The kernel keeps whole pages: less than one is no way.
+    let pages = |setpoint: &Setpoint| setpoint.value / PAGE_BYTES;
+    let last = pages(setpoints.last()?);
+    setpoints.iter().rev().take_while(|setpoint| pages(setpoint) == last).last().map(|setpoint| setpoint.at_ms)
 }
 
 /// When a control came to stand at `target` for good, ms after `due_ms` (before it: less than 0). It happened between two looks: of both, the one that is
@@ -86,8 +91,11 @@ mod tests {
         let setpoints = |values: &[(u64, u64)]| -> Vec<Setpoint> {
             values.iter().map(|&(at_ms, value)| Setpoint { at_ms, value }).collect()
         };
-        assert_eq!(arrives_at_ms(&setpoints(&[(1_000, 7), (2_000, 6), (3_000, 5)])), Some(3_000));
-        assert_eq!(arrives_at_ms(&setpoints(&[(1_000, 5), (2_000, 6), (3_000, 5), (4_000, 5)])), Some(3_000));
+        assert_eq!(arrives_at_ms(&setpoints(&[(1_000, 7 << 12), (2_000, 6 << 12), (3_000, 5 << 12)])), Some(3_000));
+        assert_eq!(
+            arrives_at_ms(&setpoints(&[(1_000, 5 << 12), (2_000, 6 << 12), (3_000, (5 << 12) + 9), (4_000, 5 << 12)])),
+            Some(3_000)
+        );
         assert_eq!(arrives_at_ms(&[]), None);
     }
 
