@@ -5,8 +5,6 @@
 //! and only those.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::path::PathBuf;
-
 use quotary_common::anomaly::{Anomaly, AnomalyFinding, AnomalyKind};
 use quotary_common::cbor::{Bounded, BoundedBytes, Text, Version, from_bytes, to_bytes};
 use quotary_common::checkpoint::{Checkpoint, origin_of};
@@ -25,25 +23,12 @@ use quotary_common::token::JoinToken;
 use quotary_common::units::{Class, Resources};
 use quotary_common::wire::{ADMIN_ROUTES, LOCAL_ROUTES, VERIFIER_ROUTES};
 
-fn golden(name: &str, bytes: &[u8]) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
-    let text = if name.ends_with(".hex") {
-        let hex = data_encoding::HEXLOWER.encode(bytes);
-        hex.as_bytes().chunks(96).map(|line| format!("{}\n", std::str::from_utf8(line).unwrap())).collect::<String>()
-    } else {
-        String::from_utf8(bytes.to_vec()).unwrap()
-    };
-    if !path.exists() && std::env::var_os("QUOTARY_GOLDEN").is_some_and(|value| value == "write") {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let kept = std::fs::read_to_string(&path).unwrap_or_else(|error| panic_missing(&path, &error));
-    assert_eq!(text, kept, "the form of {name} changed: it needs a new version");
-}
+#[path = "golden/changes.rs"]
+mod changes;
+#[path = "golden/file.rs"]
+mod file;
 
-#[expect(clippy::panic, reason = "a test that cannot go on")]
-fn panic_missing(path: &std::path::Path, error: &std::io::Error) -> String {
-    panic!("{}: {error}", path.display())
-}
+use self::file::golden;
 
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()

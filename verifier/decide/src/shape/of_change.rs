@@ -309,7 +309,7 @@ fn way(
     let transition = Transition {
         from,
         to: one.to,
-        guarantee: one.least.min(one.to),
+        guarantee: one.least.min(one.to).min(from),
         starts_at_ms,
         effective_at_ms,
         resolution_s: wanted.shaping.resolution_s.unwrap_or_else(|| window_s.div_ceil(STEPS)).max(1),

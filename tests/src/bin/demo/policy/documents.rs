@@ -10,6 +10,8 @@ pub(super) const WAY_BACK: &str = "90s";
 pub(super) const POLICY: &str = "even-shares";
 /// What each run may have under it.
 pub(super) const LIMIT_BYTES: u64 = 128 << 20;
+/// What is kept for each: below it nobody's limit goes without the quorum.
+pub(super) const GUARANTEE_BYTES: u64 = 48 << 20;
 
 /// A person of the roster.
 #[derive(Debug, Clone, Copy)]
@@ -64,7 +66,7 @@ pub(super) fn policy() -> String {
     format!(
         "name = {POLICY:?}\nversion = 1\ncriticality = \"high\"\n\
          description = \"Both tenants have the same: the shop gives half of its memory away, the lab gets twice what it had.\"\n\n\
-         [select]\n\n[limit]\nmemory_bytes = {LIMIT_BYTES}\n"
+         [select]\n\n[guarantee]\nmemory_bytes = {GUARANTEE_BYTES}\n\n[limit]\nmemory_bytes = {LIMIT_BYTES}\n"
     )
 }
 
