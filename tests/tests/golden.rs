@@ -138,7 +138,7 @@ fn envelope() -> Envelope {
 
 /// The envelope of version 1: it is read for ever, and made no more.
 fn envelope_v1() -> ClaimedEnvelope {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/envelope-v1.hex");
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/envelope-v1.hex");
     let text: String = std::fs::read_to_string(path).unwrap().split_whitespace().collect();
     ClaimedEnvelope::parse(data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap()).unwrap()
 }
