@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use quotary_common::plan::ShapedControl;
-use quotary_common::wire::{ChangePreview, ChangeView, VoteView};
+use quotary_common::wire::{ChangePreview, ChangeView, CoursePreview, VoteView};
 use quotary_tests::world::{PATIENCE, Signer};
 
 use super::documents::{ALICE, BOB, DELAY_WINDOW, POLICY, WAY_BACK, WITH_SSH_KEYGEN, policy};
@@ -136,7 +136,7 @@ pub(super) fn preview(demo: &mut PolicyDemo, id: &str, out: &Path) -> Result<u64
     ensure!(drawn.contains("<svg"), "{} is no picture", picture.display());
     ensure!(preview.without.is_empty(), "there is no plan for {:?}", preview.without);
     demo.summary.plan = plan_line(&preview)?;
-    for course in &preview.courses {
+    for course in limits(&preview) {
         let (first, last) = (course.setpoints.first(), course.setpoints.last());
         demo.tell.show(&format!(
             "{}: from {} to {} in {} setpoints; demand by {}",
@@ -152,17 +152,20 @@ pub(super) fn preview(demo: &mut PolicyDemo, id: &str, out: &Path) -> Result<u64
     Ok(preview.effective_at_ms)
 }
 
+/// The courses of limits. What is kept (`memory.low`) is not there on this kind of host.
+fn limits(preview: &ChangePreview) -> impl Iterator<Item = &CoursePreview> {
+    preview.courses.iter().filter(|course| course.control == ShapedControl::MemoryHigh)
+}
+
 fn plan_line(preview: &ChangePreview) -> Result<PlanLine> {
-    let course = |course: &quotary_common::wire::CoursePreview| CourseLine {
+    let course = |course: &CoursePreview| CourseLine {
         application: course.application.clone(),
         target: course.target.to_string(),
         control: course.control.to_string(),
         unit: course.unit.clone(),
         setpoints: course.setpoints.clone(),
     };
-    // What is kept (memory.low) is not there on this kind of host; the limit is what moves.
-    let limits = preview.courses.iter().filter(|course| course.control == ShapedControl::MemoryHigh);
-    let setpoints: Vec<CourseLine> = limits.map(course).collect();
+    let setpoints: Vec<CourseLine> = limits(preview).map(course).collect();
     for application in super::APPLICATIONS {
         let courses = setpoints.iter().filter(|line| line.application == application.name).count();
         ensure!(courses == 1, "{} has {courses} courses of its limit, not one", application.name);
