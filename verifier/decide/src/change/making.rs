@@ -272,7 +272,12 @@ fn emergency(
     (rules, of_level): (&Rules, &[&Rule]),
     now_ms: u64,
 ) -> Result<Times, Refusal> {
-    let glass = rules.break_glass().filter(|_| way == Way::BreakGlass);
+    if way == Way::Freeze {
+        return Err(refuse(
+            "freezes are not served yet: take back what moves (`quotary change withdraw`), or break the glass",
+        ));
+    }
+    let glass = rules.break_glass();
     let glass = glass.ok_or_else(|| refuse("the quorum rules in force know no such emergency"))?;
     let within = |of: fn(&Rule) -> u64| of_level.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let effective_at_ms = asked.effective_at_ms.unwrap_or(now_ms).max(now_ms);

@@ -9,7 +9,7 @@ use quotary_common::envelope::{ControlValue, Envelope, Event, EventKind, Name};
 use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
 use quotary_common::leaf::PlanChange;
 use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
-use quotary_common::plan::{CheckedPlan, Plan, Target, check};
+use quotary_common::plan::{CheckedPlan, Course, Plan, Target, check};
 use quotary_common::sign::{Signed, SigningKey};
 use quotary_common::wire::PlanState;
 
@@ -152,18 +152,18 @@ impl PlanRecord {
         self.form.of_change
     }
 
-    /// Whether every control was read back at its target, by evidence that was committed from the effective time on.
+    /// Whether what was written was read back at its target, by evidence that was committed from the effective time on. Controls that the host has
+    /// not are never written, and do not count; where nothing was written nobody knows.
     pub fn is_aligned(&self, now_ms: u64) -> bool {
         let plan = self.plan();
-        now_ms >= plan.effective_at_ms
-            && plan.courses.iter().all(|course| {
-                let target = course.setpoints.last().map(|last| last.value);
-                let write = self.writes().iter().find(|write| write.control.as_str() == course.control.file_name());
-                let actual = write.and_then(|write| write.actual.as_ref()?.as_str().parse::<u64>().ok());
-                actual
-                    .zip(target)
-                    .is_some_and(|(actual, target)| actual.abs_diff(target) <= course.control.slack(target))
-            })
+        let stands = |course: &Course| {
+            let target = course.setpoints.last().map(|last| last.value)?;
+            let write = self.writes().iter().find(|write| write.control.as_str() == course.control.file_name())?;
+            let actual = write.actual.as_ref().and_then(|actual| actual.as_str().parse::<u64>().ok());
+            Some(actual.is_some_and(|actual| actual.abs_diff(target) <= course.control.slack(target)))
+        };
+        let mut written = plan.courses.iter().filter_map(stands).peekable();
+        now_ms >= plan.effective_at_ms && written.peek().is_some() && written.all(|is_there| is_there)
     }
 
     /// The row's bytes.
