@@ -1,9 +1,6 @@
 //! How well a group meets its plan, from looks at the kernel: pure.
 
-use quotary_common::plan::Setpoint;
-
-/// What the kernel rounds memory limits down to, bytes.
-const PAGE_BYTES: u64 = 4_096;
+use quotary_common::plan::{Setpoint, ShapedControl};
 
 /// One look at a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +13,10 @@ pub(super) struct Look {
 
 /// From when on a plan is at its target for good, Unix ms: its effective time, or earlier where it has nothing left to do.
 pub(super) fn arrives_at_ms(setpoints: &[Setpoint]) -> Option<u64> {
-    // The kernel keeps whole pages: less than one is no way.
-    let pages = |setpoint: &Setpoint| setpoint.value / PAGE_BYTES;
-    let last = pages(setpoints.last()?);
-    setpoints.iter().rev().take_while(|setpoint| pages(setpoint) == last).last().map(|setpoint| setpoint.at_ms)
+    // What the kernel's rounding takes is no way.
+    let last = setpoints.last()?.value;
+    let is_there = |setpoint: &&Setpoint| setpoint.value.abs_diff(last) <= ShapedControl::MemoryHigh.slack(last);
+    setpoints.iter().rev().take_while(is_there).last().map(|setpoint| setpoint.at_ms)
 }
 
 /// When a control came to stand at `target` for good, ms after `due_ms` (before it: less than 0). It happened between two looks: of both, the one that is
@@ -32,6 +29,13 @@ pub(super) fn aligned_ms(looks: &[Look], target: u64, due_ms: u64) -> Option<i64
     let late = |look: &Look| i64::try_from(i128::from(look.at_ms) - i128::from(due_ms)).ok();
     let ends = [late(before)?, late(first)?];
     ends.into_iter().max_by_key(|ms| ms.unsigned_abs())
+}
+
+/// How far off a control came to stand at `target` for good, ms: after the effective time (more than 0), or before the plan had it there (less than 0).
+pub(super) fn off_ms(looks: &[Look], target: u64, (arrives_at_ms, effective_at_ms): (u64, u64)) -> Option<i64> {
+    let late = aligned_ms(looks, target, effective_at_ms)?;
+    let early = aligned_ms(looks, target, arrives_at_ms)?;
+    Some(if late > 0 { late } else { early.min(0) })
 }
 
 /// The value at an instant: that of the last look until then.
@@ -76,6 +80,14 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_between_the_plans_arrival_and_the_effective_time_is_not_off() {
+        let course = looks(&[(8_500, 11), (8_600, 10), (10_100, 10)]);
+        assert_eq!(off_ms(&course, 10, (8_000, 10_000)), Some(0));
+        assert_eq!(off_ms(&course, 10, (9_000, 10_000)), Some(-500));
+        assert_eq!(off_ms(&course, 10, (8_000, 8_400)), Some(200));
+    }
+
+    #[test]
     fn one_that_leaves_again_or_never_comes_is_not_aligned() {
         let left = looks(&[(9_000, 12), (10_000, 10), (10_500, 11)]);
         assert_eq!(aligned_ms(&left, 10, 10_000), None);
@@ -91,9 +103,9 @@ mod tests {
         let setpoints = |values: &[(u64, u64)]| -> Vec<Setpoint> {
             values.iter().map(|&(at_ms, value)| Setpoint { at_ms, value }).collect()
         };
-        assert_eq!(arrives_at_ms(&setpoints(&[(1_000, 7 << 12), (2_000, 6 << 12), (3_000, 5 << 12)])), Some(3_000));
+        assert_eq!(arrives_at_ms(&setpoints(&[(1_000, 7 << 20), (2_000, 6 << 20), (3_000, 5 << 20)])), Some(3_000));
         assert_eq!(
-            arrives_at_ms(&setpoints(&[(1_000, 5 << 12), (2_000, 6 << 12), (3_000, (5 << 12) + 9), (4_000, 5 << 12)])),
+            arrives_at_ms(&setpoints(&[(1_000, 5 << 20), (2_000, 6 << 20), (3_000, (5 << 20) + 9), (4_000, 5 << 20)])),
             Some(3_000)
         );
         assert_eq!(arrives_at_ms(&[]), None);

@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result, ensure};
 use quotary_common::envelope::Mode;
 use quotary_tests::world::{Application, HostOptions, Options, PATIENCE, Running, World, public_copy};
 
-use self::alignment::{Look, aligned_ms, arrives_at_ms, largest_step, value_at};
+use self::alignment::{Look, arrives_at_ms, largest_step, off_ms, value_at};
 use self::people::People;
 use self::ramp::{APPLICATIONS, Group};
 use self::record::{ActualLine, Summary};
@@ -197,7 +197,7 @@ fn judged(
     let actual =
         value_at(looks, effective_at_ms + ALIGNMENT_MS_MAX).with_context(|| format!("nobody looked at {name}"))?;
     ensure!(actual == target, "a second after the effective time {name} has {actual} bytes, and should have {target}");
-    let aligned_ms = aligned_ms(looks, target, arrives_at_ms);
+    let aligned_ms = off_ms(looks, target, (arrives_at_ms, effective_at_ms));
     let aligned_ms =
         aligned_ms.with_context(|| format!("{name} does not stay at {target} bytes, or was there before"))?;
     let is_exact = aligned_ms.unsigned_abs() <= ALIGNMENT_MS_MAX;
