@@ -15,6 +15,9 @@ mod drive;
 mod governing;
 mod making;
 mod row;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
 
 pub use book::{Book, Effect, InForce, Kept, Moved, World};
 pub use governing::{Governing, GoverningFault};
