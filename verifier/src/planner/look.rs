@@ -1,5 +1,7 @@
 //! What the planner finds to do, change by change.
 
+use std::sync::Arc;
+
 use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
 use quotary_common::plan::{CheckedPlan, Target};
 use quotary_common::units::ResourceKind;
@@ -8,6 +10,7 @@ use quotary_decide::policy::life::{Input, State};
 use quotary_decide::policy::{Edit, Unit};
 use quotary_decide::shape::{Planned, Wanted, plans_back, plans_of_late};
 
+use super::steering::Steering;
 use super::{Demands, Planner, Sight};
 use crate::core::PlansMade;
 
@@ -16,14 +19,18 @@ type Ending = Vec<(HostId, PlanId)>;
 
 impl Planner {
     /// Looks once.
-    pub(super) async fn look(&self) {
+    pub(super) async fn look(&self, steering: &mut Steering) {
         let sight = Sight::new(self.deployment, &self.view, &self.ground, self.clock.now_ms());
+        let moving = |kept: &&Arc<Kept>| matches!(kept.record().state, State::Approved | State::Shaping);
+        let moving = sight.book.changes().iter().filter(|(_, kept)| moving(kept)).map(|(id, _)| *id).collect();
+        steering.keep(&moving);
         for (id, kept) in sight.book.changes() {
             if !kept.record().moves_limits() {
                 continue;
             }
             match kept.record().state {
-                State::Approved => self.plan(*id, kept, &sight).await,
+                State::Approved => self.plan(*id, kept, &sight, steering).await,
+                State::Shaping => self.steer(*id, kept, &sight, steering).await,
                 State::InForce => self.extend(*id, kept, &sight).await,
                 state if state.is_over() => self.take_back(*id, kept, &sight),
                 _ => {}
@@ -32,7 +39,7 @@ impl Planner {
     }
 
     /// The plans of what was approved.
-    async fn plan(&self, id: ChangeId, kept: &Kept, sight: &Sight) {
+    async fn plan(&self, id: ChangeId, kept: &Kept, sight: &Sight, steering: &mut Steering) {
         // First without forecasts: which units move, of which resources.
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
@@ -48,7 +55,33 @@ impl Planner {
         for why in &planned.without {
             tracing::warn!(change = %id, why, "no plan for one of its units");
         }
+        steering.note(id, &planned);
         self.hand_over(id, kept.record().text, plans, Vec::new(), Some(told));
+    }
+
+    /// While limits move: plans made anew where they are off, and plans for units that came meanwhile.
+    async fn steer(&self, id: ChangeId, kept: &Kept, sight: &Sight, steering: &mut Steering) {
+        if !steering.is_due(id, sight.now_ms) {
+            return;
+        }
+        let rough = sight.preview(kept, &Demands::default());
+        let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
+        let steps = steering.look(id, sight, &demands);
+        let given = |unit: &Unit| {
+            let host = sight.hosts.iter().find(|snapshot| snapshot.host.record.host == unit.host);
+            let mut plans = host.into_iter().flat_map(|snapshot| &snapshot.plans);
+            plans.any(|record| {
+                record.over().is_none() && record.change() == Some(id) && record.plan().target == unit.target
+            })
+        };
+        let mut came = sight.preview(kept, &demands);
+        came.plans.retain(|one| !given(&one.unit));
+        steering.note(id, &came);
+        let mut plans = steps.anew;
+        plans.extend(plans_in(&came));
+        if !plans.is_empty() || steps.off.is_some() {
+            self.hand_over(id, kept.record().text, plans, Vec::new(), steps.off);
+        }
     }
 
     async fn demands(&self, planned: &Planned, sight: &Sight, until_ms: u64) -> Demands {

@@ -17,5 +17,5 @@ pub mod rollout;
 mod tests;
 
 pub use draft::{Asked, draft};
-pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_back, plans_of, plans_of_late};
+pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plan_again, plans_back, plans_of, plans_of_late};
 pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
-use quotary_common::plan::{CheckedPlan, Course, Setpoint, ShapedControl, Target};
+use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::{resource_of, weight_of};
 use quotary_common::reason::Refusal;
@@ -155,15 +155,33 @@ pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Optio
         Some(Course { control: course.control, setpoints: Bounded::truncating(setpoints).0 })
     });
     let courses: Option<Vec<Course>> = courses.collect();
-    let last_generation = now.plans.iter().filter(|record| record.plan().target == plan.target);
+    Frame { starts_at_ms, effective_at_ms, ..frame_of(plan, now, scene) }.plan(courses?).ok()
+}
+
+/// The plan of a unit that goes on along these ways, from now on: setpoints that have passed are left out. `None` where the host does not take it.
+pub fn plan_again(running: &PlanRecord, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {
+    let plan = running.plan();
+    let now = scene.hosts.get(&plan.host)?;
+    takes(now.host, &plan.target, scene.now_ms).ok()?;
+    let starts_at_ms = Transition::start(plan.effective_at_ms, scene.now_ms);
+    let course = |way: &Way| {
+        let to_come = way.phased.setpoints().iter().filter(|setpoint| setpoint.at_ms > starts_at_ms).copied();
+        Course { control: way.control, setpoints: Bounded::truncating(to_come.collect()).0 }
+    };
+    Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(ways.iter().map(course).collect()).ok()
+}
+
+/// What a plan has that takes a running one's place.
+fn frame_of(plan: &Plan, now: &HostNow<'_>, scene: &Scene<'_>) -> Frame {
+    let of_target = now.plans.iter().filter(|record| record.plan().target == plan.target);
     Frame {
         deployment: scene.deployment,
         host: plan.host,
         epoch: now.host.progress.epoch,
         target: plan.target.clone(),
-        last_generation: last_generation.map(|record| record.plan().generation).max().unwrap_or_default(),
-        starts_at_ms,
-        effective_at_ms,
+        last_generation: of_target.map(|record| record.plan().generation).max().unwrap_or_default(),
+        starts_at_ms: plan.starts_at_ms,
+        effective_at_ms: plan.effective_at_ms,
         ends_at_ms: plan.ends_at_ms,
         on_pressure: plan.on_pressure,
         begin_within_ms: BEGIN_WITHIN_MS,
@@ -172,8 +190,6 @@ pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Optio
         decision: plan.decision.clone(),
         now_ms: scene.now_ms,
     }
-    .plan(courses?)
-    .ok()
 }
 
 fn plan_unit(

@@ -1,6 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod draft;
+mod of_change;
 
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::Name;

@@ -15,8 +15,8 @@ use super::*;
 use crate::attest::TrustRoots;
 use crate::registry::{Admission, Host, HostProgress, HostRecord, Seen};
 
-const NOW_MS: u64 = 1_000_000;
-const DEPLOYMENT: DeploymentId = DeploymentId::new([1; 32]);
+pub(super) const NOW_MS: u64 = 1_000_000;
+pub(super) const DEPLOYMENT: DeploymentId = DeploymentId::new([1; 32]);
 
 /// `TPMT_PUBLIC` of a P-256 key with these attributes, cipher and scheme; nothing is checked with it here.
 fn public(attributes: u32, parameters: &[u16]) -> Vec<u8> {
@@ -35,7 +35,7 @@ fn public(attributes: u32, parameters: &[u16]) -> Vec<u8> {
 }
 
 /// A host that is trusted, and stated this backend.
-fn host(backend: BackendKind) -> Host {
+pub(super) fn host(backend: BackendKind) -> Host {
     let record = HostRecord {
         version: Version,
         host: HOST,

@@ -1,0 +1,209 @@
+//! The plans that a change comes to, and what is made of them while they run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use quotary_common::cbor::Text;
+use quotary_common::envelope::{BackendKind, CgroupPath, Name};
+use quotary_common::id::{ChangeId, Digest};
+use quotary_common::plan::{OnPressure, ShapedControl, Target};
+use quotary_common::quorum::change::{Change, Kind, Way};
+use quotary_common::quorum::criticality::Criticality;
+use quotary_common::units::{ResourceKind, Resources};
+
+use super::draft::{DEPLOYMENT, NOW_MS, host};
+use super::*;
+use crate::policy::{Edit, HostFacts, PolicyResourceMap, Shaping, Standing, Unit, read};
+use crate::shape::phase::{Demand, Transition, phase};
+
+const GIB: u64 = 1 << 30;
+const EFFECTIVE_MS: u64 = NOW_MS + 600_000;
+
+fn change(slew: Resources) -> Change {
+    Change {
+        deployment: DEPLOYMENT,
+        id: ChangeId::new([9; 32]),
+        kind: Kind::CreatePolicy,
+        name: Text::lossy("web"),
+        way: Way::Quorum,
+        requester: Text::lossy("alice"),
+        editor: Text::lossy("alice"),
+        applier: Text::lossy("verifier"),
+        criticality: Criticality::High,
+        base: None,
+        roster: Digest::new([1; 32]),
+        rules: Digest::new([2; 32]),
+        proposed_ms: NOW_MS - 1,
+        effective_ms: EFFECTIVE_MS,
+        approve_by_ms: EFFECTIVE_MS,
+        apply_by_ms: EFFECTIVE_MS,
+        until_ms: None,
+        slew,
+        on_pressure: OnPressure::Hold,
+        nonce: [0; 16],
+        inputs: Vec::new(),
+        covers: Vec::new(),
+        document: String::new(),
+    }
+}
+
+fn policy(version: u64, terms: &str) -> Edit {
+    let text =
+        format!("name = 'web'\nversion = {version}\ncriticality = 'low'\n[select]\napplication = 'web'\n{terms}");
+    Edit::Put(Arc::new(read(text.as_bytes(), None).unwrap()))
+}
+
+/// A host with one service that uses a gibibyte.
+struct World {
+    host: crate::registry::Host,
+    standing: Standing,
+    map: PolicyResourceMap,
+    plans: Vec<Arc<PlanRecord>>,
+    now_ms: u64,
+}
+
+impl World {
+    fn new(backend: BackendKind) -> Self {
+        let capacity = Resources { memory_bytes: Some(8 * GIB), cpu_millicores: Some(4_000), ..Resources::default() };
+        let unit = Unit {
+            application: Name::lossy("web"),
+            tenant: Name::lossy("shop"),
+            host: HOST,
+            cgroup: CgroupPath::lossy("/system.slice/web.service"),
+            target: Target::Unit(Name::lossy("web.service")),
+            granted: Resources::default(),
+            usage: Resources { memory_bytes: Some(GIB), cpu_millicores: Some(300), ..Resources::default() },
+            peak: Resources::default(),
+        };
+        let hosts = [(HOST, HostFacts::new(HOST, capacity))].into();
+        Self {
+            host: host(backend),
+            standing: Standing { hosts, units: vec![unit], overcommit_percent: 100 },
+            map: PolicyResourceMap::default(),
+            plans: Vec::new(),
+            now_ms: NOW_MS,
+        }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let hosts: BTreeMap<HostId, HostNow<'_>> = [(HOST, HostNow { host: &self.host, plans: &self.plans })].into();
+        let demand = |_: &Unit, _: ResourceKind| Demand::default();
+        work(&Scene {
+            deployment: DEPLOYMENT,
+            map: &self.map,
+            standing: &self.standing,
+            hosts: &hosts,
+            demand: &demand,
+            now_ms: self.now_ms,
+        })
+    }
+
+    fn plan(&self, edit: &Edit, slew: Resources) -> Planned {
+        let (change, shaping) = (change(slew), Shaping::default());
+        let wanted = Wanted { change: &change, edit, shaping: &shaping, decision: Some(b"decided") };
+        self.with(|scene| plans_of(&wanted, scene))
+    }
+
+    /// The plan is given.
+    fn give(&mut self, planned: &Planned) {
+        let record = PlanRecord::new(planned.plans[0].plan.clone(), &key(), "change", self.now_ms);
+        self.plans = vec![Arc::new(record.of_change(ChangeId::new([9; 32])))];
+    }
+}
+
+#[test]
+fn limits_and_guarantees_have_courses_that_end_at_the_effective_time() {
+    let world = World::new(BackendKind::Systemd);
+    let edit =
+        policy(1, "[guarantee]\nmemory_bytes = 268435456\ncpu_millicores = 500\n[limit]\nmemory_bytes = 536870912\n");
+    let planned = world.plan(&edit, Resources::default());
+    assert_eq!((planned.plans.len(), &planned.without, planned.earliest_ms), (1, &vec![], None));
+    let plan = planned.plans[0].plan.plan();
+    assert_eq!(
+        (plan.host, plan.effective_at_ms, plan.decision.as_deref()),
+        (HOST, EFFECTIVE_MS, Some(&b"decided"[..]))
+    );
+    let targets: Vec<(ShapedControl, u64)> =
+        plan.courses.iter().map(|course| (course.control, course.setpoints.last().unwrap().value)).collect();
+    let expected =
+        [(ShapedControl::CpuWeight, 50), (ShapedControl::MemoryHigh, GIB / 2), (ShapedControl::MemoryLow, GIB / 4)];
+    assert_eq!(targets, expected);
+    // Nothing limited it: it begins somewhat above what it uses.
+    let first = planned.plans[0].ways.iter().find(|way| way.control == ShapedControl::MemoryHigh).unwrap();
+    assert_eq!((first.now, first.phased.transition().from), (None, GIB + GIB / 4));
+}
+
+#[test]
+fn a_host_that_takes_no_plan_is_told_and_too_little_time_for_the_slew_says_when_it_would_do() {
+    let edit = policy(1, "[limit]\nmemory_bytes = 536870912\n");
+    let direct = World::new(BackendKind::Direct).plan(&edit, Resources::default());
+    assert!(direct.plans.is_empty() && direct.without[0].contains("no systemd"), "{direct:?}");
+    let none = World::new(BackendKind::None).plan(&edit, Resources::default());
+    assert!(none.without[0].contains("no limits"));
+    let slow = Resources { memory_bytes: Some(1 << 20), ..Resources::default() };
+    let planned = World::new(BackendKind::Systemd).plan(&edit, slow);
+    assert!(planned.plans.is_empty());
+    // 768 MiB at one a second.
+    assert_eq!(planned.earliest_ms, Some(NOW_MS + 768_000));
+}
+
+#[test]
+fn what_comes_later_gets_the_same_and_what_is_planned_is_left_alone() {
+    let mut world = World::new(BackendKind::Systemd);
+    let edit = policy(1, "[limit]\nmemory_bytes = 536870912\n");
+    world.map = edit.applied_to(&world.map);
+    world.now_ms = EFFECTIVE_MS + 60_000;
+    world.host.progress.valid_until_ms = world.now_ms + 1;
+    let (change, shaping) = (change(Resources::default()), Shaping::default());
+    let wanted = Wanted { change: &change, edit: &edit, shaping: &shaping, decision: Some(b"decided") };
+    let late = world.with(|scene| plans_of_late(&wanted, scene, |_| false));
+    let plan = late.plans[0].plan.plan();
+    assert!(plan.effective_at_ms > world.now_ms && plan.effective_at_ms < world.now_ms + 60_000);
+    assert!(world.with(|scene| plans_of_late(&wanted, scene, |_| true)).plans.is_empty());
+}
+
+#[test]
+fn a_plan_goes_on_from_where_it_stands_along_other_ways() {
+    let mut world = World::new(BackendKind::Systemd);
+    let planned = world.plan(&policy(1, "[limit]\nmemory_bytes = 536870912\n"), Resources::default());
+    world.give(&planned);
+    world.now_ms = NOW_MS + 300_000;
+    world.host.progress.valid_until_ms = world.now_ms + 1;
+    let mut ways = planned.plans[0].ways.clone();
+    let old = ways[0].phased.transition().clone();
+    let rest = Transition { from: GIB, starts_at_ms: world.now_ms, ..old };
+    ways[0].phased = phase(&rest, &Demand::default()).unwrap();
+    let again = world.with(|scene| plan_again(&world.plans[0], &ways, scene)).unwrap();
+    let (running, plan) = (world.plans[0].plan(), again.plan());
+    assert!(plan.generation > running.generation && plan.starts_at_ms == world.now_ms);
+    assert_eq!(
+        (plan.effective_at_ms, &plan.decision, &plan.target),
+        (EFFECTIVE_MS, &running.decision, &running.target)
+    );
+    assert!(plan.courses[0].setpoints.iter().all(|setpoint| setpoint.at_ms > world.now_ms && setpoint.value < GIB));
+}
+
+#[test]
+fn the_way_back_leads_to_what_was_and_waits_there_for_the_effective_time() {
+    let mut world = World::new(BackendKind::Systemd);
+    let before = policy(1, "[limit]\nmemory_bytes = 2147483648\n");
+    world.map = before.applied_to(&world.map);
+    let edit = policy(2, "[limit]\nmemory_bytes = 1073741824\n");
+    let planned = world.plan(&edit, Resources::default());
+    assert_eq!(planned.plans[0].ways[0].now, Some(2 * GIB));
+    world.give(&planned);
+    world.now_ms = NOW_MS + 120_000;
+    world.host.progress.valid_until_ms = world.now_ms + 1;
+    let back = world.with(|scene| plans_back(&edit, &world.plans[0], scene)).unwrap();
+    let setpoints = &back.plan().courses[0].setpoints;
+    assert_eq!(setpoints.last().unwrap().value, 2 * GIB);
+    assert_eq!(setpoints.last().unwrap().at_ms, EFFECTIVE_MS);
+    assert!(setpoints[0].at_ms <= NOW_MS + 250_000 && setpoints[0].value == 2 * GIB, "{setpoints:?}");
+    assert_eq!(back.plan().decision.as_deref(), Some(&b"decided"[..]));
+    // Where nothing was before there is no way: the plan just ends.
+    world.map = PolicyResourceMap::default();
+    assert_eq!(
+        world.with(|scene| plans_back(&policy(1, "[limit]\nmemory_bytes = 1073741824\n"), &world.plans[0], scene)),
+        None
+    );
+}
