@@ -5,7 +5,7 @@ mod change;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-pub use self::change::{AuthoritySet, ChangeMoved, VoteCast};
+pub use self::change::{AuthoritySet, ChangeMoved, PolicyWatched, VoteCast};
 use crate::anomaly::Anomaly;
 use crate::cbor::{self, Bounded, CborError, Text, Version};
 use crate::envelope::{Name, WitnessedCheckpoint};
@@ -100,6 +100,9 @@ pub enum Decision {
     /// The deployment's root put the first roster and rules in force.
     #[n(16)]
     AuthoritySet(#[n(0)] AuthoritySet),
+    /// Use went beyond a policy's threshold, or nobody needs the policy.
+    #[n(17)]
+    PolicyWatched(#[n(0)] PolicyWatched),
 }
 
 /// Leaf 0.

@@ -29,7 +29,8 @@ const RULES: &str = "version = 1\n\
 fn policy(version: u64, memory_bytes: u64) -> String {
     format!(
         "name = \"web-memory\"\nversion = {version}\ncriticality = \"high\"\n\
-         [select]\napplication = \"web\"\n[limit]\nmemory_bytes = {memory_bytes}\n"
+         [select]\napplication = \"web\"\n[limit]\nmemory_bytes = {memory_bytes}\n\
+         [[thresholds]]\nresource = \"memory\"\nabove_percent = 90\nfor_s = 1\nthen = \"review\"\n"
     )
 }
 
@@ -245,6 +246,15 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
     let policies = runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap();
     assert_eq!(policies[0].document.text, policy(1, 512 << 20));
     assert_eq!(policies[0].holds_for.len(), 1);
+
+    // It uses twice what it may have: a review, with a document that would do.
+    let listed = |scene: &Scene| {
+        scene.world.runtime().block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap()
+    };
+    scene.until("a review", |scene| !listed(scene)[0].drafts.is_empty());
+    let seen = &listed(&scene)[0];
+    assert!(seen.watched[0].contains("web.service") && seen.watched[0].contains("200 %"), "{seen:?}");
+    assert!(seen.drafts[0].contains("version = 2"), "{seen:?}");
 
     // Revoked by a change of its own: the plan ends.
     let revocation = scene.propose(ChangeSubject::Revoke("web-memory".to_owned()), 4_000);

@@ -22,7 +22,7 @@ use crate::core::{
     load_record,
 };
 use crate::keyring::{self, KeyringError};
-use crate::planner::Planner;
+use crate::planner::{Planner, Watched};
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
@@ -136,6 +136,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         reader: Mutex::new(app_reader),
         pending: PendingEnrolments::default(),
         ground,
+        watched: Watched::default(),
         signatures: Mutex::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
@@ -224,6 +225,7 @@ fn planner(app: &App) -> Planner {
         queue: app.queue.clone(),
         clock: app.clock,
         step_ms: app.timing.forecast_step_ms,
+        watched: app.watched.clone(),
     }
 }
 

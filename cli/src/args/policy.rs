@@ -20,6 +20,9 @@ pub(crate) enum PolicyCommand {
         /// Print the document alone, byte for byte
         #[arg(long)]
         document: bool,
+        /// Print the newest document with better numbers that is suggested for it: `quotary change propose` takes it
+        #[arg(long, conflicts_with = "document")]
+        draft: bool,
     },
     /// Who decides about changes: the roster and the quorum rules in force
     Authority(AuthorityArgs),

@@ -211,6 +211,7 @@ pub(super) fn verdicts(decision: &Decision) -> &[Verdict] {
         | Decision::ChangeMoved(_)
         | Decision::VoteCast(_)
         | Decision::AuthoritySet(_)
+        | Decision::PolicyWatched(_)
         | Decision::Started(_) => &[],
     }
 }

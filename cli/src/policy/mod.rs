@@ -28,9 +28,9 @@ pub(crate) fn policy(command: &PolicyCommand, credentials: Option<&Path>, json: 
             let session = Session::open(credentials)?;
             block_on(standing::list(&session, json))?;
         }
-        PolicyCommand::Show { name, document } => {
+        PolicyCommand::Show { name, document, draft } => {
             let session = Session::open(credentials)?;
-            block_on(standing::one(&session, name, *document, json))?;
+            block_on(standing::one(&session, name, (*document, *draft), json))?;
         }
         PolicyCommand::Authority(args) => {
             let session = Session::open(credentials)?;

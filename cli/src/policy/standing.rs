@@ -44,7 +44,12 @@ fn table(policies: &[PolicyView], now_ms: u64) -> Table {
 }
 
 /// One policy in force.
-pub(super) async fn one(session: &Session, name: &str, document: bool, json: bool) -> Result<(), Failure> {
+pub(super) async fn one(
+    session: &Session,
+    name: &str,
+    (document, draft): (bool, bool),
+    json: bool,
+) -> Result<(), Failure> {
     let policies = session.ask::<ListPolicies>(&[]).await?;
     let Some(policy) = policies.into_iter().find(|policy| policy.name == name) else {
         let what = format!("no policy `{}` is in force: see `quotary policy list`", present::clean(name));
@@ -52,6 +57,12 @@ pub(super) async fn one(session: &Session, name: &str, document: bool, json: boo
     };
     if document {
         return alone(&policy.document, DocumentKind::Policy);
+    }
+    if draft {
+        let none = || {
+            Failure::new(Code::Refused, "nothing is suggested for this policy: no review has come of its thresholds")
+        };
+        return present::print(policy.drafts.last().ok_or_else(none)?);
     }
     if json {
         return present::json(&policy);
@@ -299,6 +310,7 @@ mod tests {
             change: "c-abc".to_owned(),
             holds_for: vec![unit],
             watched: vec!["memory above 90 % for 10 min".to_owned()],
+            drafts: Vec::new(),
         };
         let rows = table(std::slice::from_ref(&policy), 61_000).render(false);
         for part in ["gold", "high", "60 s ago", "1 unit(s)", "above 90 %"] {

@@ -47,6 +47,7 @@ pub(crate) fn summary(leaf: &Leaf) -> String {
             let authority = &set.authority;
             format!("roster {} and quorum rules {} are in force", authority.roster, authority.rules)
         }
+        Decision::PolicyWatched(watched) => format!("{} of policy {}: {}", watched.what, watched.policy, watched.why),
     }
 }
 
@@ -143,6 +144,9 @@ fn decision(decision: &Decision) -> Value {
             "change": v.change, "person": v.person, "verb": v.verb, "key": v.key, "text": v.text, "input": v.input,
         }),
         Decision::AuthoritySet(s) => authority(s),
+        Decision::PolicyWatched(w) => json!({
+            "policy": w.policy, "version": w.version, "what": w.what, "why": w.why, "draft": w.draft,
+        }),
     }
 }
 

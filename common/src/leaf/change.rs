@@ -68,3 +68,24 @@ pub struct AuthoritySet {
     #[n(1)]
     pub input: Digest,
 }
+
+/// A policy's threshold was crossed for its time, or nobody needs the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PolicyWatched {
+    /// The policy.
+    #[n(0)]
+    pub policy: Name,
+    /// Its version.
+    #[n(1)]
+    pub version: u64,
+    /// `review`, `alert` or `idle`.
+    #[n(2)]
+    pub what: Text<16>,
+    /// What was seen.
+    #[n(3)]
+    pub why: Text<DETAIL_BYTES_MAX>,
+    /// SHA-256 of the document with better numbers that is suggested, if one is.
+    #[n(4)]
+    pub draft: Option<Digest>,
+}

@@ -105,6 +105,9 @@ pub struct PolicyView {
     /// What was seen of use against its thresholds: lines crossed, and whether it is idle.
     #[serde(default)]
     pub watched: Vec<String>,
+    /// Documents with better numbers that are suggested for it, the newest last: proposed by somebody, they are changes like any other.
+    #[serde(default)]
+    pub drafts: Vec<String>,
 }
 
 /// A unit that a policy holds for.

@@ -2,7 +2,7 @@
 
 use quotary_common::cbor::{Text, Version, from_bytes};
 use quotary_common::id::{ChangeId, DeploymentId, Digest};
-use quotary_common::leaf::{AuthoritySet, ChangeMoved, Decision, Genesis, Leaf, VoteCast};
+use quotary_common::leaf::{AuthoritySet, ChangeMoved, Decision, Genesis, Leaf, PolicyWatched, VoteCast};
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::vote::Verb;
 use quotary_common::sign::PublicKey;
@@ -41,7 +41,15 @@ fn leaves_v1_of_changes() {
     };
     let genesis =
         Genesis { root: PublicKey([22; 32]), configuration: Digest::new([25; 32]), authority: Some(set.clone()) };
+    let watched = PolicyWatched {
+        policy: name("web-memory"),
+        version: 3,
+        what: Text::new("review").unwrap(),
+        why: Text::new("memory_bytes at 97 % of its limit").unwrap(),
+        draft: Some(Digest::new([42; 32])),
+    };
     let decisions = [
+        ("watched", Decision::PolicyWatched(watched)),
         ("moved", Decision::ChangeMoved(moved)),
         ("vote", Decision::VoteCast(cast)),
         ("authority", Decision::AuthoritySet(set)),

@@ -81,6 +81,7 @@ pub(super) async fn policies(call: Call<wire::ListPolicies>) -> Result<Vec<Polic
             })
         });
         let text = held_policy.text.to_string();
+        let seen = app.watched.of(&policy.name);
         PolicyView {
             name: policy.name.as_str().to_owned(),
             document: DocumentView { sha256: policy.digest(), version: policy.version, text },
@@ -88,7 +89,8 @@ pub(super) async fn policies(call: Call<wire::ListPolicies>) -> Result<Vec<Polic
             since_ms: held_policy.since_ms,
             change: held_policy.change.to_string(),
             holds_for: of_policy.collect(),
-            watched: Vec::new(),
+            watched: seen.words,
+            drafts: seen.drafts,
         }
     };
     Ok(sight.book.policies().values().map(view).collect())

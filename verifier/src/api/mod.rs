@@ -46,6 +46,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
+use crate::planner::Watched;
 use crate::predict::{Contest, Feed, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
@@ -108,6 +109,8 @@ pub struct App {
     pub pending: enrolments::PendingEnrolments,
     /// Zones, applications and forecasts: what policies are held against.
     pub ground: Ground,
+    /// What was seen of policies' use.
+    pub watched: Watched,
     /// Signature checks of votes that held.
     pub signatures: std::sync::Mutex<SignatureCache>,
     /// Dry runs of zones at once.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use quotary_common::anomaly::Anomaly;
 use quotary_common::cbor::Text;
 use quotary_common::id::{ChangeId, Digest, HostId, PlanId, TokenId};
+use quotary_common::leaf::PolicyWatched;
 use quotary_common::quorum::roster::Word;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::PlanRequest;
@@ -126,6 +127,11 @@ pub enum Command {
         /// Answered with the change when it is durable.
         answer: Answer<ChangeId>,
     },
+    /// Use went beyond a policy's threshold, or nobody needs the policy.
+    PolicyWatched {
+        /// What was seen.
+        seen: Box<PolicyWatched>,
+    },
     /// The planner made plans of a change.
     PlansMade {
         /// Them.
@@ -208,6 +214,11 @@ impl Queue {
     pub async fn is_answered(&self) -> bool {
         let (answer, answered) = oneshot::channel();
         self.0.send(Command::Answer { answer }).await.is_ok() && answered.await.is_ok()
+    }
+
+    /// Has what was seen of a policy written down. `false` where there is no room now.
+    pub fn policy_watched(&self, seen: PolicyWatched) -> bool {
+        self.0.try_send(Command::PolicyWatched { seen: Box::new(seen) }).is_ok()
     }
 
     /// Sends plans that were made of a change, if there is room: otherwise they are made again.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use quotary_common::id::{Digest, HostId};
+use quotary_common::leaf::Decision;
 use quotary_common::limits::BATCH_VERDICTS_MAX;
 use quotary_common::reason::Refusal;
 use tokio::sync::mpsc;
@@ -152,6 +153,11 @@ impl Writer {
                 self.state.cancel_plan((host, plan), &actor, answer, now_ms)
             }
             Command::Change { ask, by, actor, answer } => self.state.ask_change(*ask, (&by, &actor), answer, now_ms),
+            Command::PolicyWatched { seen } => {
+                let mut step = Step::default();
+                step.leaf(now_ms, "verifier", Decision::PolicyWatched(*seen));
+                step
+            }
             Command::PlansMade { made } => self.state.take_plans(*made, now_ms),
             Command::Acknowledged { webhook, next_leaf, answer } => {
                 let batch = acknowledged(&webhook, next_leaf);

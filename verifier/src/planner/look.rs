@@ -19,8 +19,7 @@ type Ending = Vec<(HostId, PlanId)>;
 
 impl Planner {
     /// Looks once.
-    pub(super) async fn look(&self, steering: &mut Steering) {
-        let sight = Sight::new(self.deployment, &self.view, &self.ground, self.clock.now_ms());
+    pub(super) async fn look(&self, sight: &Sight, steering: &mut Steering) {
         let moving = |kept: &&Arc<Kept>| matches!(kept.record().state, State::Approved | State::Shaping);
         let moving = sight.book.changes().iter().filter(|(_, kept)| moving(kept)).map(|(id, _)| *id).collect();
         steering.keep(&moving);
@@ -29,10 +28,10 @@ impl Planner {
                 continue;
             }
             match kept.record().state {
-                State::Approved => self.plan(*id, kept, &sight, steering).await,
-                State::Shaping => self.steer(*id, kept, &sight, steering).await,
-                State::InForce => self.extend(*id, kept, &sight).await,
-                state if state.is_over() => self.take_back(*id, kept, &sight),
+                State::Approved => self.plan(*id, kept, sight, steering).await,
+                State::Shaping => self.steer(*id, kept, sight, steering).await,
+                State::InForce => self.extend(*id, kept, sight).await,
+                state if state.is_over() => self.take_back(*id, kept, sight),
                 _ => {}
             }
         }

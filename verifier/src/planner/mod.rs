@@ -1,7 +1,8 @@
 //! Planner: makes the plans of changes outside of the writer, and looks after them until they are aligned.
 //!
 //! Does: each second looks at the changes as they were committed; makes plans of those that were approved, the way back of those that were
-//! taken back, plans for what came after a policy, makes running ones anew when demand or the actual is off, and ends those that nothing stands behind any more; and hands all of it to the writer.
+//! taken back, plans for what came after a policy, makes running ones anew when demand or the actual is off, and ends those that nothing stands behind any more; and hands all of it to the writer. Holds use against
+//! the thresholds of policies.
 //! May assume: that what it reads was committed. What it hands over may be outdated by then: the writer looks again.
 //! Promises: the same reading gives the same plans; what is left out is told in the log.
 //! Must never: write; decide whether a change may be.
@@ -10,6 +11,7 @@ mod demand;
 mod look;
 mod preview;
 mod steering;
+mod watching;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ use crate::core::{Ground, HostSnapshot, Place, Queue, View};
 use crate::predict::Feed;
 
 use self::steering::Steering;
+pub use self::watching::Watched;
+use self::watching::Watching;
 pub use demand::Demands;
 pub(crate) use preview::preview;
 
@@ -89,18 +93,23 @@ pub struct Planner {
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) step_ms: u64,
+    pub(crate) watched: Watched,
 }
 
 impl Planner {
     /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let mut steering = Steering::default();
+        let (mut steering, mut watching) = (Steering::default(), Watching::default());
         let mut interval = tokio::time::interval(EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = interval.tick() => self.look(&mut steering).await,
+                _ = interval.tick() => {
+                    let sight = Sight::new(self.deployment, &self.view, &self.ground, self.clock.now_ms());
+                    self.look(&sight, &mut steering).await;
+                    watching.look(&sight, &self.queue, &self.watched);
+                }
             }
         }
     }

@@ -74,6 +74,7 @@ fn told_by(leaf_index: u64, leaf: &Leaf) -> Option<HostEvent> {
         | Decision::ChangeMoved(_)
         | Decision::VoteCast(_)
         | Decision::AuthoritySet(_)
+        | Decision::PolicyWatched(_)
         | Decision::Genesis(_)
         | Decision::Refused(_)
         | Decision::Verdicts(_)

@@ -126,5 +126,6 @@ pub const fn kind_of(decision: &Decision) -> &'static str {
         Decision::ChangeMoved(_) => "change-moved",
         Decision::VoteCast(_) => "vote-cast",
         Decision::AuthoritySet(_) => "authority-set",
+        Decision::PolicyWatched(_) => "policy-watched",
     }
 }

@@ -229,7 +229,8 @@ impl<F: AuditFiles> Audit<'_, F> {
             | Decision::ModelChanged(_)
             | Decision::ChangeMoved(_)
             | Decision::VoteCast(_)
-            | Decision::AuthoritySet(_) => Ok(()),
+            | Decision::AuthoritySet(_)
+            | Decision::PolicyWatched(_) => Ok(()),
         };
         if let Err(what) = checked {
             self.report.fault(Some(number), what);
