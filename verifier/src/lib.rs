@@ -32,6 +32,7 @@ pub mod planner;
 pub mod predict;
 pub mod service;
 pub mod store;
+pub mod teller;
 pub mod tls;
 pub mod webhook;
 pub mod wiring;

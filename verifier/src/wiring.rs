@@ -26,6 +26,7 @@ use crate::planner::{Planner, Watched};
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
+use crate::teller::Teller;
 use crate::tls;
 use crate::webhook::{Delivery, Webhook};
 
@@ -83,6 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let zones = config.zones.as_slice().iter().map(|zone| zone.name.as_str().to_owned()).collect();
     let (rules, zone_rules) = (Arc::new(config.rules.clone()), Arc::new(config.zones));
     let ground = Ground { rules, zones: zone_rules, forecasts: forecasts.clone() };
+    let (teller, tell) = Teller::new(config.webhooks.clone(), config.commands);
     let settings = Arc::new(Settings {
         deployment: keys.deployment,
         grant_key: keys.grant,
@@ -92,6 +94,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         evidence_keep_per_host: config.evidence_keep_per_host,
         history_keep_ms: config.history_keep_days.saturating_mul(24 * HOUR_MS),
         contest: contest.clone(),
+        tell,
     });
     let mut state = load(settings, &store, clock.now_ms()).map_err(RunError::Load)?;
     let trial = trial(&store, &mut state, &contest).map_err(RunError::Load)?;
@@ -153,7 +156,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
-    let beside = run_beside(deliveries, planner(&app), queue, &stop);
+    let beside = run_beside(deliveries, (planner(&app), teller), queue, &stop);
     tracing::info!(%address, deployment = %app.deployment, "listening");
     listening(address);
     service::ready(&format!("serving {address}"));
@@ -230,11 +233,17 @@ fn planner(app: &App) -> Planner {
 }
 
 /// Starts what runs beside the routes: ticks, signs of life for the service manager, the workers of the webhooks.
-fn run_beside(deliveries: Vec<Delivery>, planner: Planner, queue: Queue, stop: &CancellationToken) -> TaskTracker {
+fn run_beside(
+    deliveries: Vec<Delivery>,
+    (planner, teller): (Planner, Teller),
+    queue: Queue,
+    stop: &CancellationToken,
+) -> TaskTracker {
     let tasks = TaskTracker::new();
     tasks.spawn(service::tell_life(queue.clone(), stop.clone()));
     tasks.spawn(tick(queue, stop.clone()));
     tasks.spawn(planner.run(stop.clone()));
+    tasks.spawn(teller.run(stop.clone()));
     for delivery in deliveries {
         tasks.spawn(delivery.run(stop.clone()));
     }

@@ -1,6 +1,7 @@
 //! Configuration: raw TOML to checked values, all faults told at once.
 
 mod anomalies;
+mod commands;
 mod logs;
 mod raw;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use quotary_common::envelope::Name;
 use quotary_common::evidence::PcrValue;
 use quotary_common::id::Digest;
 use quotary_common::limits::LEASE_MS_MAX;
+use quotary_common::quorum::roster::Word;
 use quotary_common::tpm::PcrSelection;
 use quotary_common::wire::Timing;
 use quotary_decide::allocate::{Quota, Rule, Rules, Selector};
@@ -60,6 +62,8 @@ pub struct Config {
     pub event_streams_max: usize,
     /// Whom to tell of events.
     pub webhooks: Vec<Webhook>,
+    /// Programs that quorum rules may name, by name: each with its arguments.
+    pub commands: BTreeMap<Word, Vec<String>>,
     /// SHA-256 of the file.
     pub digest: Digest,
 }
@@ -218,6 +222,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
     let alarms = anomalies::check(&raw.anomalies, faults);
     let event_streams_max = webhooks::event_streams_max(&raw.limits, faults);
     let webhooks = webhooks::check(&raw.webhook, base, faults);
+    let commands = commands::check(&raw.command, faults);
     Some(Config {
         name: name?,
         data_dir: base.join(raw.data_dir),
@@ -234,6 +239,7 @@ fn check(raw: Raw, base: &Path, text: &str, faults: &mut Faults) -> Option<Confi
         evidence_keep_per_host: raw.limits.evidence_keep_per_host,
         event_streams_max,
         webhooks,
+        commands,
         digest: Digest::of(&[text.as_bytes()]),
     })
 }

@@ -33,6 +33,8 @@ pub(super) struct Raw {
     pub(super) tenant: Vec<RawTenant>,
     #[serde(default)]
     pub(super) webhook: Vec<RawWebhook>,
+    #[serde(default)]
+    pub(super) command: Vec<RawCommand>,
     #[serde(default = "one_hundred")]
     pub(super) overcommit_percent: u64,
     #[serde(default)]
@@ -207,4 +209,12 @@ impl Default for RawLimits {
     fn default() -> Self {
         Self { connections_max: 4096, evidence_keep_per_host: 20_000, event_streams_max: None }
     }
+}
+
+/// A command that quorum rules may name.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCommand {
+    pub(super) name: String,
+    pub(super) argv: Vec<String>,
 }

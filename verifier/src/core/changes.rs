@@ -20,6 +20,7 @@ use super::command::Answer;
 use super::standing::Place;
 use super::state::{Pending, State, Step};
 use super::tables;
+use crate::teller::Told;
 
 /// What somebody asks of changes.
 #[derive(Debug)]
@@ -249,11 +250,42 @@ impl State {
                     tracing::info!(change = %moved.change, state = moved.state.name(), why = moved.why, "a change moved");
                     step.leaf(now_ms, actor, Decision::ChangeMoved(told));
                 }
-                Effect::Tell(id, notice) => tell(&id, &notice),
+                Effect::Tell(id, notice) => {
+                    tell(&id, &notice);
+                    step.told.extend(self.escalated(&id, &notice));
+                }
                 // The planner sees the change as it is now, and makes them.
                 Effect::MakePlans(_) | Effect::MakePlansBack(_) | Effect::RestoreBaseline(_) => {}
             }
         }
+    }
+}
+
+impl State {
+    /// What a step of escalation tells, to whom its rule says.
+    fn escalated(&self, id: &ChangeId, notice: &Notice) -> Option<Told> {
+        let Notice::Escalated(number) = notice else { return None };
+        let kept = self.changes.change(id).ok()?;
+        let change = kept.text().change();
+        let rule = self.changes.governing()?.rules().rule(change.criticality);
+        let step = rule.escalation.get(usize::try_from(*number).ok()?)?;
+        let people: Vec<&str> = step.add_people.iter().map(Word::as_str).collect();
+        let roles: Vec<&str> = step.add_roles.iter().map(Word::as_str).collect();
+        let body = serde_json::json!({
+            "event": "change-escalated",
+            "deployment": change.deployment,
+            "change": id.to_string(),
+            "kind": change.kind.name(),
+            "name": change.name,
+            "criticality": change.criticality.to_string(),
+            "requester": change.requester,
+            "approve_by": quotary_common::instant::rfc3339(change.approve_by_ms),
+            "step": number + 1,
+            "people": people,
+            "roles": roles,
+            "quorum": kept.outcome().and_then(|outcome| outcome.explain().into_iter().next()),
+        });
+        Some(Told { body: body.to_string(), webhook: step.webhook.clone(), command: step.command.clone() })
     }
 }
 

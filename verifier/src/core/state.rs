@@ -28,6 +28,7 @@ use super::tables::{self, grant_key};
 use crate::config::Times;
 use crate::predict::{Contest, ModelSet};
 use crate::store::{Batch, Partition};
+use crate::teller::{Tell, Told};
 
 /// What does not change while the writer runs.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub struct Settings {
     pub evidence_keep_per_host: u64,
     /// How long chunks of metric history are kept, ms.
     pub history_keep_ms: u64,
+    /// Where to leave what people are to be told.
+    pub tell: Tell,
     /// The models as they were committed.
     pub contest: Contest,
 }
@@ -123,6 +126,8 @@ pub(super) struct Step {
     pub(super) alarms: Vec<AlarmChange>,
     /// Which models forecast and are tried from now on.
     pub(super) models: Option<ModelSet>,
+    /// What people are to be told.
+    pub(super) told: Vec<Told>,
     /// Whether policies, changes or who decides are others now.
     pub(super) changes: bool,
     /// The answer.

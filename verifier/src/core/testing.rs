@@ -43,6 +43,7 @@ pub(super) fn load(store: &MemoryStore) -> State {
         evidence_keep_per_host: 1,
         history_keep_ms: 86_400_000,
         contest: Default::default(),
+        tell: crate::teller::Teller::new(Vec::new(), Default::default()).1,
     };
     super::load(Arc::new(settings), store, NOW_MS).unwrap()
 }

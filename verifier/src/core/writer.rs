@@ -217,6 +217,9 @@ impl Writer {
         for id in &step.tokens {
             self.view.publish_token(*id, self.state.tokens.get(id).cloned());
         }
+        for told in step.told {
+            self.state.settings.tell.tell(told);
+        }
         if step.changes {
             self.view.publish_changes(self.state.changes.clone());
         }

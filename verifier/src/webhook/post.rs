@@ -48,6 +48,14 @@ pub(super) fn signature(secret: &hmac::Key, body: &[u8]) -> String {
 }
 
 impl Webhook {
+    /// Posts a body once, and says why it was not acknowledged.
+    ///
+    /// # Errors
+    /// In words.
+    pub async fn tell(&self, body: Bytes) -> Result<(), String> {
+        self.post(body).await.map_err(|error| error.to_string())
+    }
+
     /// Posts a body once; it is acknowledged by any status of 2xx. Redirects are answers like others: not followed.
     pub(super) async fn post(&self, body: Bytes) -> Result<(), PostError> {
         tokio::time::timeout(TIMEOUT, self.exchange(body)).await.unwrap_or(Err(PostError::Timeout))
