@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use quotary_client::Client;
-use quotary_common::envelope::{ApplicationReport, BackendKind, CgroupPath, Mode, Name};
+use quotary_common::envelope::{ApplicationReport, BackendKind, CgroupPath, Event, EventKind, Mode, Name};
 use quotary_common::leaf::Decision;
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::plan::{ShapedControl, Target};
@@ -20,6 +20,7 @@ use quotary_tests::host::{DrivenHost, Operator, backend, boottime_ms, reason_of}
 use quotary_tests::world::{Application, KeyKind, Options, PATIENCE, Signer, Timing, World};
 
 const UID: u32 = 23_456;
+const CGROUP: &str = "/system.slice/web.service";
 const GIB: u64 = 1 << 30;
 
 const RULES: &str = "version = 1\n\
@@ -126,28 +127,7 @@ impl Scene {
 
     /// One evidence that says that the service uses memory.
     fn attest(&mut self) {
-        let now_ms = boottime_ms().unwrap();
-        let window = |metric, value| MetricWindow {
-            metric,
-            start_ms: now_ms - 1_000,
-            duration_ms: 1_000,
-            samples: 1,
-            mean: value,
-            max: value,
-            p95: value,
-            label: None,
-        };
-        let windows = || MetricWindows::new(&[window(Metric::MemoryBytes, GIB)]).unwrap();
-        let web = ApplicationReport {
-            cgroup: CgroupPath::lossy("/system.slice/web.service"),
-            unit: Some(Name::lossy("web.service")),
-            uid: Some(UID),
-            grant: None,
-            windows: windows(),
-        };
-        self.host.load = (windows(), vec![web]);
-        let attested = self.world.runtime().block_on(self.host.attest());
-        attested.unwrap();
+        self.world.runtime().block_on(attest(&mut self.host));
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -165,6 +145,31 @@ impl Scene {
     fn plans(&self) -> usize {
         self.host.plans.len()
     }
+}
+
+/// One evidence of a host whose service uses a gibibyte of memory.
+async fn attest(host: &mut DrivenHost) {
+    let now_ms = boottime_ms().unwrap();
+    let window = |metric, value| MetricWindow {
+        metric,
+        start_ms: now_ms - 1_000,
+        duration_ms: 1_000,
+        samples: 1,
+        mean: value,
+        max: value,
+        p95: value,
+        label: None,
+    };
+    let windows = || MetricWindows::new(&[window(Metric::MemoryBytes, GIB)]).unwrap();
+    let web = ApplicationReport {
+        cgroup: CgroupPath::lossy(CGROUP),
+        unit: Some(Name::lossy("web.service")),
+        uid: Some(UID),
+        grant: None,
+        windows: windows(),
+    };
+    host.load = (windows(), vec![web]);
+    host.attest().await.unwrap();
 }
 
 #[test]
@@ -307,4 +312,48 @@ fn what_is_taken_back_while_it_moves_goes_back_as_it_came() {
     scene.until("it goes back", |scene| target(scene) == Some(2 * GIB));
     let policies = runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap();
     assert_eq!(policies[0].document.version, 1);
+}
+
+#[test]
+fn a_roll_out_goes_to_some_hosts_first_and_stops_where_something_is_killed() {
+    let mut scene = Scene::new();
+    let runtime = scene.world.runtime().handle().clone();
+    let mut other = runtime.block_on(scene.operator.host("b")).unwrap();
+    other.backend = backend(BackendKind::Systemd, Mode::Enforce);
+    runtime.block_on(attest(&mut other));
+    scene.attest();
+    let staged = format!("{}[shaping]\nrollout_percent = [50, 100]\n", policy(1, 512 << 20));
+    let change = scene.propose(ChangeSubject::Policy(staged), 60_000);
+    let _bob = scene.vote(&change, "bob", 0, "approval");
+    let _carol = scene.vote(&change, "carol", 0, "approval");
+    let id = change.summary.id;
+    let begun = Instant::now();
+    let mut both = |scene: &mut Scene, killed: bool| {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", scene.show(&id));
+        let first_has = scene.plans() > 0;
+        let killing = if first_has { &mut scene.host } else { &mut other };
+        if killed {
+            let (cgroup, at_ms) = (Some(CgroupPath::lossy(CGROUP)), boottime_ms().unwrap());
+            killing.events = vec![Event { kind: EventKind::OomKill, cgroup, count: 1, at_ms }];
+        }
+        runtime.block_on(attest(&mut other));
+        scene.attest();
+        scene.host.events.clear();
+        other.events.clear();
+        std::thread::sleep(Duration::from_millis(200));
+        (scene.plans(), other.plans.len())
+    };
+    while both(&mut scene, false) == (0, 0) {}
+    for _ in 0..10 {
+        let (one, two) = both(&mut scene, false);
+        assert_eq!(one + two, 1, "one host has it for now");
+    }
+    let _killed = both(&mut scene, true);
+    while scene.show(&id).summary.state != "rejected" {
+        let (one, two) = both(&mut scene, false);
+        assert_eq!(one + two, 1, "the other never gets it");
+    }
+    assert!(scene.show(&id).summary.why.unwrap().contains("OutOfMemory"));
+    // Nothing limited it before: what was there holds again.
+    while both(&mut scene, false) != (0, 0) {}
 }

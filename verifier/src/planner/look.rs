@@ -10,8 +10,8 @@ use quotary_decide::policy::life::{Input, State};
 use quotary_decide::policy::{Edit, Unit};
 use quotary_decide::shape::{Planned, Wanted, plans_back, plans_of_late};
 
-use super::steering::Steering;
-use super::{Demands, Planner, Sight};
+use super::staging::Staging;
+use super::{Demands, Moving, Planner, Sight};
 use crate::core::PlansMade;
 
 /// Plans that are to end.
@@ -19,17 +19,18 @@ type Ending = Vec<(HostId, PlanId)>;
 
 impl Planner {
     /// Looks once.
-    pub(super) async fn look(&self, sight: &Sight, steering: &mut Steering) {
-        let moving = |kept: &&Arc<Kept>| matches!(kept.record().state, State::Approved | State::Shaping);
-        let moving = sight.book.changes().iter().filter(|(_, kept)| moving(kept)).map(|(id, _)| *id).collect();
-        steering.keep(&moving);
+    pub(super) async fn look(&self, sight: &Sight, moving: &mut Moving) {
+        let is_moving = |kept: &&Arc<Kept>| matches!(kept.record().state, State::Approved | State::Shaping);
+        let ids = sight.book.changes().iter().filter(|(_, kept)| is_moving(kept)).map(|(id, _)| *id).collect();
+        moving.steering.keep(&ids);
+        moving.staging.keep(&ids);
         for (id, kept) in sight.book.changes() {
             if !kept.record().moves_limits() {
                 continue;
             }
             match kept.record().state {
-                State::Approved => self.plan(*id, kept, sight, steering).await,
-                State::Shaping => self.steer(*id, kept, sight, steering).await,
+                State::Approved => self.plan(*id, kept, sight, moving).await,
+                State::Shaping => self.steer(*id, kept, sight, moving).await,
                 State::InForce => self.extend(*id, kept, sight).await,
                 state if state.is_over() => self.take_back(*id, kept, sight),
                 _ => {}
@@ -38,11 +39,11 @@ impl Planner {
     }
 
     /// The plans of what was approved.
-    async fn plan(&self, id: ChangeId, kept: &Kept, sight: &Sight, steering: &mut Steering) {
+    async fn plan(&self, id: ChangeId, kept: &Kept, sight: &Sight, moving: &mut Moving) {
         // First without forecasts: which units move, of which resources.
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
-        let planned = sight.preview(kept, &demands);
+        let mut planned = sight.preview(kept, &demands);
         let told = match planned.earliest_ms {
             Some(earliest_ms) => Input::CannotBeDone(format!(
                 "the time to its effective time does not suffice for its slew: it can take effect at {} at the earliest",
@@ -50,22 +51,27 @@ impl Planner {
             )),
             None => Input::Planned,
         };
-        let plans = if told == Input::Planned { plans_in(&planned) } else { Vec::new() };
         for why in &planned.without {
             tracing::warn!(change = %id, why, "no plan for one of its units");
         }
-        steering.note(id, &planned);
+        stage(id, kept, sight, &mut moving.staging, &mut planned);
+        moving.steering.note(id, &planned);
+        let plans = if told == Input::Planned { plans_in(&planned) } else { Vec::new() };
         self.hand_over(id, kept.record().text, plans, Vec::new(), Some(told));
     }
 
     /// While limits move: plans made anew where they are off, and plans for units that came meanwhile.
-    async fn steer(&self, id: ChangeId, kept: &Kept, sight: &Sight, steering: &mut Steering) {
-        if !steering.is_due(id, sight.now_ms) {
+    async fn steer(&self, id: ChangeId, kept: &Kept, sight: &Sight, moving: &mut Moving) {
+        if !moving.steering.is_due(id, sight.now_ms) {
+            return;
+        }
+        if let Some(why) = moving.staging.look(id, sight) {
+            self.hand_over(id, kept.record().text, Vec::new(), Vec::new(), Some(Input::CannotBeDone(why)));
             return;
         }
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
-        let steps = steering.look(id, sight, &demands);
+        let steps = moving.steering.look(id, sight, &demands);
         let given = |unit: &Unit| {
             let host = sight.hosts.iter().find(|snapshot| snapshot.host.record.host == unit.host);
             let mut plans = host.into_iter().flat_map(|snapshot| &snapshot.plans);
@@ -74,8 +80,9 @@ impl Planner {
             })
         };
         let mut came = sight.preview(kept, &demands);
+        stage(id, kept, sight, &mut moving.staging, &mut came);
         came.plans.retain(|one| !given(&one.unit));
-        steering.note(id, &came);
+        moving.steering.note(id, &came);
         let mut plans = steps.anew;
         plans.extend(plans_in(&came));
         if !plans.is_empty() || steps.off.is_some() {
@@ -183,6 +190,14 @@ impl Planner {
         let why = told.is_none().then(|| format!("{} made, {} ended", plans.len(), ending.len()));
         self.queue.plans_made(PlansMade { change, text, plans, ending, told, why });
     }
+}
+
+/// Leaves the plans of the stage that the change's roll-out is in.
+fn stage(id: ChangeId, kept: &Kept, sight: &Sight, staging: &mut Staging, planned: &mut Planned) {
+    let record = kept.record();
+    let from_ms = record.approved_at_ms.unwrap_or(sight.now_ms);
+    let window_ms = record.times.effective_at_ms.saturating_sub(from_ms);
+    staging.of_stage(id, &kept.shaping(&sight.book), window_ms, planned, sight);
 }
 
 fn plans_in(planned: &Planned) -> Vec<CheckedPlan> {

@@ -10,6 +10,7 @@
 mod demand;
 mod look;
 mod preview;
+mod staging;
 mod steering;
 mod watching;
 
@@ -29,6 +30,7 @@ use crate::clock::Clock;
 use crate::core::{Ground, HostSnapshot, Place, Queue, View};
 use crate::predict::Feed;
 
+use self::staging::Staging;
 use self::steering::Steering;
 pub use self::watching::Watched;
 use self::watching::Watching;
@@ -84,6 +86,13 @@ impl Sight {
     }
 }
 
+/// What is remembered of changes that move. After a restart it begins anew.
+#[derive(Debug, Default)]
+struct Moving {
+    steering: Steering,
+    staging: Staging,
+}
+
 /// Makes plans.
 pub struct Planner {
     pub(crate) deployment: DeploymentId,
@@ -99,7 +108,8 @@ pub struct Planner {
 impl Planner {
     /// Works until it is stopped.
     pub async fn run(self, stop: CancellationToken) {
-        let (mut steering, mut watching) = (Steering::default(), Watching::default());
+        let mut moving = Moving::default();
+        let mut watching = Watching::default();
         let mut interval = tokio::time::interval(EVERY);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -107,7 +117,7 @@ impl Planner {
                 () = stop.cancelled() => return,
                 _ = interval.tick() => {
                     let sight = Sight::new(self.deployment, &self.view, &self.ground, self.clock.now_ms());
-                    self.look(&sight, &mut steering).await;
+                    self.look(&sight, &mut moving).await;
                     watching.look(&sight, &self.queue, &self.watched);
                 }
             }

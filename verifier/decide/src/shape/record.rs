@@ -13,6 +13,8 @@ use quotary_common::plan::{CheckedPlan, Course, Plan, Target, check};
 use quotary_common::sign::{Signed, SigningKey};
 use quotary_common::wire::PlanState;
 
+use super::rollout::Counts;
+
 /// How long a plan that is over is shown, ms.
 const KEEP_MS: u64 = 24 * 3_600_000;
 /// Last writes that are kept of one plan: one for each kernel file.
@@ -113,6 +115,8 @@ struct RecordForm {
     told: Option<PlanTold>,
     #[n(6)]
     of_change: Option<ChangeId>,
+    #[n(7)]
+    suffered: Option<Counts>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -136,6 +140,7 @@ impl PlanRecord {
             writes: Bounded::default(),
             told: None,
             of_change: None,
+            suffered: None,
         };
         Self { plan, form }
     }
@@ -150,6 +155,11 @@ impl PlanRecord {
     /// The change that it stems from, if it was not drafted by hand.
     pub fn change(&self) -> Option<ChangeId> {
         self.form.of_change
+    }
+
+    /// What its target has suffered since it is given, as its host told.
+    pub fn suffered(&self) -> Counts {
+        self.form.suffered.unwrap_or_default()
     }
 
     /// Whether what was written was read back at its target, by evidence that was committed from the effective time on. Controls that the host has
@@ -241,12 +251,6 @@ impl PlanRecord {
 
     /// Whether an event of its host is about its target.
     fn is_about(&self, event: &Event) -> bool {
-        let Some(cgroup) = event.cgroup.as_ref().map(|cgroup| cgroup.as_str()) else { return false };
-        let is_ours = match &self.plan().target {
-            // The group of a unit is called like it; one that is not there is told by its name.
-            Target::Unit(unit) => cgroup.rsplit('/').next() == Some(unit.as_str()),
-            Target::Cgroup(path) => cgroup == path.as_str(),
-        };
         let is_of_plans = matches!(
             event.kind,
             EventKind::PlanHeld
@@ -256,7 +260,7 @@ impl PlanRecord {
                 | EventKind::PlanRefused
                 | EventKind::Contested
         );
-        is_ours && is_of_plans
+        self.is_of_target(event) && is_of_plans
     }
 
     /// Notes how it fares by an envelope, whose last write of this plan was made at `written_at_ms`. Gives whether that is news.
@@ -273,6 +277,35 @@ impl PlanRecord {
             }
         }
         self.form.told != before
+    }
+
+    /// Whether an event is of its target's cgroup.
+    fn is_of_target(&self, event: &Event) -> bool {
+        let Some(cgroup) = event.cgroup.as_ref().map(|cgroup| cgroup.as_str()) else { return false };
+        match &self.plan().target {
+            // The group of a unit is called like it; one that is not there is told by its name.
+            Target::Unit(unit) => cgroup.rsplit('/').next() == Some(unit.as_str()),
+            Target::Cgroup(path) => cgroup == path.as_str(),
+        }
+    }
+
+    /// Counts what its target suffers by an envelope. Gives whether that is anything.
+    fn note_suffered(&mut self, envelope: &Envelope) -> bool {
+        let mut more = Counts::default();
+        for event in envelope.events.iter().filter(|event| self.is_of_target(event)) {
+            match event.kind {
+                EventKind::OomKill => more.out_of_memory += event.count,
+                EventKind::CpuThrottled => more.throttled += 1,
+                EventKind::PlanHeld | EventKind::PlanGivenUp => more.pressed += 1,
+                EventKind::Contested => more.contested += 1,
+                _ => {}
+            }
+        }
+        let is_any = more != Counts::default();
+        if is_any {
+            self.form.suffered = Some(self.suffered().plus(more));
+        }
+        is_any
     }
 
     fn note(&mut self, write: PlanWrite) {
@@ -360,6 +393,11 @@ impl PlanBook {
         }
         let of_plan = |id: PlanId| envelope.writes.iter().filter(move |write| write.plan == Some(id));
         for (id, record) in plans.iter_mut().filter(|(_, record)| record.over().is_none()) {
+            if envelope.events.iter().any(|event| record.is_of_target(event))
+                && Arc::make_mut(record).note_suffered(envelope)
+            {
+                touched.push(*id);
+            }
             let written_at_ms = of_plan(*id).map(|write| write.at_ms).max();
             if written_at_ms.is_none() && !envelope.events.iter().any(|event| record.is_about(event)) {
                 continue;

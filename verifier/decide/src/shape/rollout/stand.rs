@@ -1,17 +1,24 @@
 //! Where a roll-out stands, and what a look at its guards says.
 
+use minicbor::{Decode, Encode};
+
 use super::Rollout;
 
 /// What suffered: over some time, on the hosts that have the plan. As a limit: how much of each is let pass in one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
 pub struct Counts {
-    /// Windows in which a target was throttled for longer than is tolerated.
+    /// Envelopes that told of a target throttled by its quota.
+    #[n(0)]
     pub throttled: u64,
     /// Processes that ran out of memory.
+    #[n(1)]
     pub out_of_memory: u64,
     /// Plans that pressure held or gave up.
+    #[n(2)]
     pub pressed: u64,
     /// Controls that somebody else wrote.
+    #[n(3)]
     pub contested: u64,
 }
 
@@ -29,6 +36,16 @@ pub enum Guard {
 }
 
 impl Counts {
+    /// What came since `before`.
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            throttled: self.throttled.saturating_sub(before.throttled),
+            out_of_memory: self.out_of_memory.saturating_sub(before.out_of_memory),
+            pressed: self.pressed.saturating_sub(before.pressed),
+            contested: self.contested.saturating_sub(before.contested),
+        }
+    }
+
     fn each(&self) -> [(Guard, u64); 4] {
         [
             (Guard::Throttled, self.throttled),
@@ -38,7 +55,8 @@ impl Counts {
         ]
     }
 
-    const fn plus(self, other: Self) -> Self {
+    /// Both together.
+    pub const fn plus(self, other: Self) -> Self {
         Self {
             throttled: self.throttled.saturating_add(other.throttled),
             out_of_memory: self.out_of_memory.saturating_add(other.out_of_memory),
@@ -87,6 +105,11 @@ impl Stand {
     /// The first stage begins at `now_ms` (Unix ms).
     pub fn begin(now_ms: u64) -> Self {
         Self { stage: 0, since_ms: now_ms, counts: Counts::default(), halted: None }
+    }
+
+    /// A stage goes on after a restart: what was counted in it is lost, so that its guards must hold for the whole time again.
+    pub fn resume(stage: usize, now_ms: u64) -> Self {
+        Self { stage, ..Self::begin(now_ms) }
     }
 
     /// The stage that it is in.
