@@ -179,7 +179,10 @@ impl State {
             }
             let all: Vec<&Arc<PlanRecord>> = self.plans.of_change(&id).collect();
             let off = all.iter().find_map(|plan| plan.told().filter(|told| told.is_off()).map(|told| (plan, told)));
-            let input = if let Some((plan, told)) = off {
+            // One deviation is told once.
+            let input = if off.is_some() && record.why.is_some() {
+                None
+            } else if let Some((plan, told)) = off {
                 let plan = plan.plan();
                 Some(Input::Deviated(format!("{} on {}: {}", plan.target, plan.host, told.words())))
             } else {
