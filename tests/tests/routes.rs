@@ -19,13 +19,33 @@ struct Scene {
     other: DrivenHost,
     replaced: TlsKey,
     operator: Operator,
+    /// A token that may all, in the name of a person on the roster.
+    person: String,
     world: World,
 }
+
+/// Somebody who decides, so that changes can be asked for; the tests' tokens are in this name.
+const ROSTER: &str = "version = 1
+[[people]]
+name = 'test'
+roles = ['operator']
+[[people.keys]]
+key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH'
+";
+const RULES: &str = "version = 1
+[criticality.critical]
+approvals = 1
+approvers = ['operator']
+approve_within_s = 60
+apply_within_s = 60
+";
 
 impl Scene {
     fn new() -> Self {
         let timing = Timing { nonce_ms: 120_000, trust_ms: 200_000, lease_ms: 300_000, ..Timing::QUICK };
-        let mut world = World::new(Options { timing, ..Options::quick(0) }).unwrap();
+        let mut world =
+            World::new(Options { timing, authority: Some((ROSTER.to_owned(), RULES.to_owned())), ..Options::quick(0) })
+                .unwrap();
         world.start_verifier().unwrap();
         let operator = Operator::of(&world).unwrap();
         let (host, other, replaced) = world.runtime().block_on(async {
@@ -35,7 +55,8 @@ impl Scene {
             host.attest().await.unwrap();
             (host, operator.host("b").await.unwrap(), replaced)
         });
-        Self { host, other, replaced, operator, world }
+        let person = world.runtime().block_on(operator.operator_token(&OPERATORS, 600_000)).unwrap();
+        Self { host, other, replaced, operator, person, world }
     }
 
     /// One request; what is no success must be a [`wire::Error`].
@@ -85,7 +106,7 @@ impl Scene {
     /// What opens a route: the full credential of its right.
     fn good(&self, right: Right) -> Credential<'_> {
         match right {
-            Right::Read | Right::Audit | Right::Admin | Right::Change => Credential::bearer(&self.operator.token),
+            Right::Read | Right::Audit | Right::Admin | Right::Change => Credential::bearer(&self.person),
             Right::Host | Right::Join => Credential::key(&self.host.tls),
             Right::Peer => panic!("the verifier has no local socket"),
         }

@@ -127,7 +127,7 @@ pub struct Moved {
 /// What follows from a step, in this order: rows and leaves are committed together before anything else is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// The change's rows are to be written.
+    /// The change's row is to be written, or deleted when it is kept no longer.
     Change(ChangeId),
     /// A policy's row is to be written, or deleted when it is in force no more.
     Policy(Name),

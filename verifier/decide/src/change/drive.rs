@@ -14,18 +14,39 @@ use super::book::{Book, Effect, InForce, Kept, Moved, World, refuse};
 use crate::policy::life::{self, Ask, Follows, Input, LifeFault, Record, Reviewed, State};
 use crate::policy::{self, Edit};
 
+/// How long a change that is over is kept, ms: a year.
+const KEEP_MS: u64 = 366 * 86_400_000;
+
 impl Book {
     /// Whether time alone moves any change now: then a [`World`] is worth making.
     pub fn is_due(&self, now_ms: u64) -> bool {
-        let follows =
-            |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, more)| !more.is_empty());
-        self.changes.values().any(|kept| follows(kept))
+        let moves =
+            |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, follows)| !follows.is_empty());
+        self.changes.iter().any(|(id, kept)| moves(kept) || self.is_old(id, kept, now_ms))
+    }
+
+    /// Whether a change has been over for so long that nobody looks at it any more, and nothing rests on it.
+    fn is_old(&self, id: &ChangeId, kept: &Kept, now_ms: u64) -> bool {
+        let record = &kept.record;
+        record.state.is_over()
+            && record.since_ms.saturating_add(KEEP_MS) < now_ms
+            && record.reviewed != Some(Reviewed::Overdue)
+            && !self.policies.values().any(|held| held.change == *id)
     }
 
     /// Time goes by.
     pub fn tick(&mut self, world: &World<'_>) -> Vec<Effect> {
         let ids: Vec<ChangeId> = self.changes.keys().copied().collect();
-        ids.into_iter().flat_map(|id| self.step(id, Input::Tick, world).unwrap_or_default()).collect()
+        let mut effects: Vec<Effect> =
+            ids.iter().flat_map(|id| self.step(*id, Input::Tick, world).unwrap_or_default()).collect();
+        let is_old = |id: &ChangeId| self.changes.get(id).is_some_and(|kept| self.is_old(id, kept, world.now_ms));
+        let old: Vec<ChangeId> = ids.into_iter().filter(is_old).collect();
+        for id in old {
+            // Without a row of its own it is deleted; what came of it stands in the log.
+            self.changes.remove(&id);
+            effects.push(Effect::Change(id));
+        }
+        effects
     }
 
     /// What came of what was to be done for a change: plans were made, or cannot be; units are aligned, or are not.

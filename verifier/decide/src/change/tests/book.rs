@@ -133,3 +133,17 @@ fn what_nobody_could_approve_or_nothing_could_hold_is_refused_at_once() {
     assert!(refused.detail.as_str().contains("missing"), "{refused:?}");
     assert!(verifier.book.changes().is_empty() && verifier.effects.is_empty());
 }
+
+#[test]
+fn what_has_been_over_for_a_year_is_let_go_of_unless_something_rests_on_it() {
+    let mut verifier = Verifier::new();
+    let rejected = verifier.propose("alice", &policy(1, GIB), 10).unwrap();
+    verifier.vote(rejected, "carol", Verb::Rejection).unwrap();
+    let held = verifier.in_force(&policy(1, 2 * GIB));
+    verifier.later(365 * 1_440);
+    assert_eq!(verifier.book.changes().len(), 2);
+    verifier.later(2 * 1_440);
+    assert!(verifier.effects.ends_with(&[Effect::Change(rejected)]));
+    assert_eq!(verifier.book.changes().keys().copied().collect::<Vec<_>>(), [held]);
+    assert!(!verifier.book.is_due(verifier.now_ms));
+}
