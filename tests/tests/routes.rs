@@ -228,7 +228,10 @@ fn what_is_no_request_is_refused_and_changes_nothing() {
         for route in VERIFIER_ROUTES {
             let path = scene.path(route);
             for method in [Method::Get, Method::Post, Method::Delete] {
-                let known = VERIFIER_ROUTES.iter().any(|other| other.path == route.path && other.method == method);
+                // Another route may have this path with another query, or without one.
+                let bare = |path: &'static str| path.split_once("{?").map_or(path, |(bare, _)| bare);
+                let known =
+                    VERIFIER_ROUTES.iter().any(|other| bare(other.path) == bare(route.path) && other.method == method);
                 if !known {
                     let (status, reason) = scene.ask((method, &path), &scene.good(route.right), b"");
                     assert_eq!((status, reason), (405, Some(Reason::NotFound)), "{} {path}", method.name());
