@@ -152,7 +152,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     let replaying =
         Replaying { hosts: view.hosts(), rules: config.rules, timing: config.timing, now_ms: clock.now_ms() };
     let replaying = spawn("replay", move || replay(&replaying, replay_reader.as_ref(), &feed, &stopped))?;
-    let (failed, mut writer_failed) = tokio::sync::oneshot::channel();
+    let (failed, writer_failed) = tokio::sync::oneshot::channel();
     let writing = spawn("writer", move || {
         let _nobody = failed.send(writer.run(commands)).is_err();
     })?;
@@ -161,19 +161,28 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
     listening(address);
     service::ready(&format!("serving {address}"));
     let serving = api::serve(listener, tls, api::router(app), (config.connections_max, served_view), stop.clone());
+    let outcome = serve(serving, writer_failed, &stop).await;
+    stop.cancel();
+    beside.wait().await;
+    join([("writer", writing), ("replay", replaying), ("forecaster", forecasting)]).await?;
+    outcome
+}
+
+/// Serves until that ends, or until the writer fails: then nothing is taken any more that could not be kept.
+async fn serve(
+    serving: impl Future<Output = Result<(), ServeError>>,
+    mut writer_failed: tokio::sync::oneshot::Receiver<Result<(), WriterError>>,
+    stop: &CancellationToken,
+) -> Result<(), RunError> {
     tokio::pin!(serving);
-    let outcome = tokio::select! {
+    tokio::select! {
         served = serving.as_mut() => served.map_err(RunError::Serve),
         failure = &mut writer_failed => {
             stop.cancel();
             serving.await.map_err(RunError::Serve)?;
             failure.map_err(|_| RunError::Thread("writer")).and_then(|result| result.map_err(RunError::Writer))
         }
-    };
-    stop.cancel();
-    beside.wait().await;
-    join([("writer", writing), ("replay", replaying), ("forecaster", forecasting)]).await?;
-    outcome
+    }
 }
 
 /// Waits for the threads to end.

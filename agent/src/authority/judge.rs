@@ -8,6 +8,7 @@ use quotary_common::id::{DeploymentId, Digest, HostId};
 use quotary_common::limits::DECISION_BYTES_MAX;
 use quotary_common::plan::{CheckedPlan, Course, ShapedControl};
 use quotary_common::quorum::authority::Authority;
+use quotary_common::quorum::change::{ChangeText, Way};
 use quotary_common::quorum::coverage::{TargetFacts, covers, keeps};
 use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
 
@@ -27,6 +28,8 @@ pub struct Trust {
     pub deployment: DeploymentId,
     /// Who decides, as pinned.
     pub pin: Option<Authority>,
+    /// Since when this host has known who decides, Unix ms; `None`: for longer than anybody knows.
+    pub since_ms: Option<u64>,
     /// What it may lack.
     pub lack: Lack,
 }
@@ -75,6 +78,8 @@ pub struct Seen {
 #[derive(Debug)]
 struct Looked {
     at_ms: u64,
+    /// The instant that it was held against, Unix ms.
+    as_of_ms: u64,
     /// The authority that it was held against.
     under: Authority,
     outcome: Result<VerifiedDecision, String>,
@@ -147,21 +152,20 @@ impl Judge {
         if is_known {
             return Ok(());
         }
-        let looked_at_ms = self.looked_at_ms(bytes);
+        let as_of_ms = self.held_as_of_ms(bytes).unwrap_or(now_ms);
         let kept = self.kept.as_mut().map_err(|why| Objection::Lacking(why.clone()))?;
         if kept.is_superseded(decision.change()) {
             return Err(Objection::Superseded(policy()));
         }
-        let looked_at_ms = looked_at_ms.unwrap_or(now_ms);
-        let keep = kept.keep(bytes, &decision, pin, looked_at_ms);
+        let keep = kept.keep(bytes, &decision, pin, as_of_ms);
         keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
         tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
         Ok(())
     }
 
-    /// When a decision was verified that is not kept, Unix ms.
-    pub(super) fn looked_at_ms(&self, bytes: &[u8]) -> Option<u64> {
-        self.looked.get(&Digest::of(&[bytes])).map(|looked| looked.at_ms)
+    /// The instant that a decision was held against that is not kept, Unix ms.
+    pub(super) fn held_as_of_ms(&self, bytes: &[u8]) -> Option<u64> {
+        self.looked.get(&Digest::of(&[bytes])).map(|looked| looked.as_of_ms)
     }
 
     fn without_decision(
@@ -198,8 +202,9 @@ impl Judge {
         let outcome = match self.looked.get(&name).filter(is_fresh) {
             Some(looked) => looked.outcome.clone(),
             None => {
-                let outcome = verify(bytes, &pin, &trust.deployment, now_ms).map_err(|fault| in_a_line(&fault));
-                let looked = Looked { at_ms: now_ms, under: pin, outcome: outcome.clone() };
+                let as_of_ms = as_of(bytes, trust.since_ms, now_ms);
+                let outcome = verify(bytes, &pin, &trust.deployment, as_of_ms).map_err(|fault| in_a_line(&fault));
+                let looked = Looked { at_ms: now_ms, as_of_ms, under: pin, outcome: outcome.clone() };
                 self.looked.insert(name, looked);
                 outcome
             }
@@ -211,6 +216,19 @@ impl Judge {
             Lack::Because(lack) => Objection::Decision(format!("{why}; and {lack}")),
         })
     }
+}
+
+/// The instant that a decision is held against, Unix ms: now. But what was to be applied before this host knew who decides holds here too if
+/// it held then: this host came to what is in force already. One that was there, and was not given it in time, does not take it later.
+fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
+    let claimed = || {
+        let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
+        let text = ChangeText::parse(&decision.text).ok()?;
+        let change = text.change();
+        let came_later = since_ms.is_some_and(|since_ms| since_ms > change.apply_by_ms) && now_ms > change.apply_by_ms;
+        (came_later && change.way == Way::Quorum).then_some(change.apply_by_ms)
+    };
+    claimed().unwrap_or(now_ms)
 }
 
 /// The text that a decision is over, by its digest: claimed.

@@ -33,7 +33,7 @@ where
     let walked = walk_on(ask, &mut walk).await;
     let kept = tokio::task::spawn_blocking(move || {
         let mut pin = pin;
-        let kept = walk.at().map_or(Ok(()), |at| pin.advance(at));
+        let kept = walk.at().map_or(Ok(()), |at| pin.advance(at, clock::unix_ms()));
         (pin, kept)
     });
     match kept.await {

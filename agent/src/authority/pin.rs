@@ -24,6 +24,9 @@ struct PinRecord {
     root: PublicKey,
     #[n(2)]
     authority: Authority,
+    /// Since when this host has known who decides, Unix ms by its own clock; pins of earlier versions do not say.
+    #[n(3)]
+    since_ms: Option<u64>,
 }
 
 /// What is pinned, and where it is kept.
@@ -33,6 +36,7 @@ pub struct Pin {
     root: PublicKey,
     deployment: DeploymentId,
     authority: Option<Authority>,
+    since_ms: Option<u64>,
 }
 
 impl Pin {
@@ -42,14 +46,14 @@ impl Pin {
     /// # Errors
     /// [`AuthorityError::Pin`] and [`AuthorityError::PinForm`] when there is something that does not read: the file stays.
     pub fn load(state: StateDir, root: PublicKey, deployment: DeploymentId) -> Result<Self, AuthorityError> {
-        let mut pin = Self { state, root, deployment, authority: None };
+        let mut pin = Self { state, root, deployment, authority: None, since_ms: None };
         let Some(bytes) = pin.state.read(PIN_FILE, PIN_BYTES_MAX).map_err(AuthorityError::Pin)? else {
             return Ok(pin);
         };
         let record: PinRecord = cbor::from_bytes(&bytes, PIN_BYTES_MAX)
             .map_err(|source| AuthorityError::PinForm { path: pin.state.file(PIN_FILE), source })?;
         if record.root == root && record.authority.deployment == deployment {
-            pin.authority = Some(record.authority);
+            (pin.authority, pin.since_ms) = (Some(record.authority), record.since_ms);
         } else {
             tracing::warn!(deployment = %record.authority.deployment, "who decides was pinned for another deployment: that counts no more");
         }
@@ -59,6 +63,12 @@ impl Pin {
     /// Who decides; `None`: nobody has said so yet.
     pub fn authority(&self) -> Option<&Authority> {
         self.authority.as_ref()
+    }
+
+    /// Since when this host has known who decides, Unix ms: what it could not take before, nobody kept from it. `None`: for longer than
+    /// anybody knows.
+    pub fn since_ms(&self) -> Option<u64> {
+        self.since_ms
     }
 
     /// Under which root.
@@ -76,12 +86,12 @@ impl Pin {
         self.authority.is_none_or(|authority| authority.number < number)
     }
 
-    /// Pins it: on the disk first, then here. It must be of this deployment, which [`super::Walk`] sees to.
+    /// Pins it at `now_ms` (Unix ms): on the disk first, then here. It must be of this deployment, which [`super::Walk`] sees to.
     ///
     /// # Errors
     /// [`AuthorityError::Back`] when it is not above what is pinned (the same again is no fault), [`AuthorityError::Pin`]
     /// when it could not be written: then the old one holds.
-    pub fn advance(&mut self, to: Authority) -> Result<(), AuthorityError> {
+    pub fn advance(&mut self, to: Authority, now_ms: u64) -> Result<(), AuthorityError> {
         if self.authority == Some(to) {
             return Ok(());
         }
@@ -90,9 +100,10 @@ impl Pin {
         {
             return Err(AuthorityError::Back { from: from.number, to: to.number });
         }
-        let record = PinRecord { version: Version, root: self.root, authority: to };
+        let since_ms = if self.authority.is_some() { self.since_ms } else { Some(now_ms) };
+        let record = PinRecord { version: Version, root: self.root, authority: to, since_ms };
         self.state.write(PIN_FILE, &cbor::to_bytes(&record)).map_err(AuthorityError::Pin)?;
-        self.authority = Some(to);
+        (self.authority, self.since_ms) = (Some(to), since_ms);
         Ok(())
     }
 }

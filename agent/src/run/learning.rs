@@ -21,6 +21,8 @@ pub(super) struct Learning {
     pin: Option<Pin>,
     /// What it says.
     authority: Option<Authority>,
+    /// Since when somebody is pinned, Unix ms.
+    since_ms: Option<u64>,
     working: Option<JoinHandle<()>>,
     /// Why it lacks something, in a sentence. The same is not logged again and again.
     why_not: Option<String>,
@@ -31,7 +33,7 @@ pub(super) struct Learning {
 impl Default for Learning {
     fn default() -> Self {
         let (done, results) = mpsc::channel(1);
-        Self { pin: None, authority: None, working: None, why_not: None, done, results }
+        Self { pin: None, authority: None, since_ms: None, working: None, why_not: None, done, results }
     }
 }
 
@@ -45,8 +47,7 @@ impl Learning {
         *self = Self::default();
         match Pin::load(state, identity.root(), identity.deployment()) {
             Ok(pin) => {
-                self.authority = pin.authority().copied();
-                self.pin = Some(pin);
+                self.holds(pin);
             }
             Err(error) => {
                 let why = in_a_line(&error);
@@ -54,6 +55,11 @@ impl Learning {
                 self.why_not = Some(why);
             }
         }
+    }
+
+    fn holds(&mut self, pin: Pin) {
+        (self.authority, self.since_ms) = (pin.authority().copied(), pin.since_ms());
+        self.pin = Some(pin);
     }
 
     /// Who decides, as pinned.
@@ -80,8 +86,7 @@ impl Learning {
         self.working = None;
         let before = self.authority;
         if let Some(pin) = pin {
-            self.authority = pin.authority().copied();
-            self.pin = Some(pin);
+            self.holds(pin);
         }
         match outcome {
             Ok(()) => self.why_not = None,
@@ -117,7 +122,8 @@ impl Agent {
     pub(super) fn trust(&self) -> Option<Trust> {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return None };
         let (host, deployment) = (exchange.identity.host(), exchange.identity.deployment());
-        Some(Trust { host, deployment, pin: self.learning.authority, lack: self.learning.lack() })
+        let Learning { authority: pin, since_ms, .. } = self.learning;
+        Some(Trust { host, deployment, pin, since_ms, lack: self.learning.lack() })
     }
 
     /// Begins to learn what a reply says that there is more of, unless that is being done.
@@ -171,7 +177,7 @@ mod tests {
         // While it is tried again it has failed still: who asks is told that.
         learning.working = Some(tokio::spawn(async {}));
         assert!(matches!(learning.lack(), Lack::Because(_)));
-        learned.advance(World::new().pin()).unwrap();
+        learned.advance(World::new().pin(), 1).unwrap();
         assert!(learning.take_up((Some(learned), Ok(()))));
         assert_eq!((learning.lack(), learning.pinned()), (Lack::Nothing, Some(&World::new().pin())));
         let same = learning.pin.take();

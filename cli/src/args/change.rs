@@ -37,8 +37,10 @@ pub(crate) enum ChangeCommand {
     WithdrawVote(VoteArgs),
     /// Approve an emergency change, so that it is in force at once
     BreakGlass(VoteArgs),
-    /// Say that you have looked at what was done in an emergency
+    /// Say that you have looked at what was done in an emergency, or at a freeze
     Review(VoteArgs),
+    /// Hold a change where its plans are, for a time
+    Freeze(FreezeArgs),
     /// Take a change back before it is in force: limits that moved go back
     Withdraw(ChangeId),
     /// What the plans of a change would be, or are, over the forecast of demand
@@ -64,7 +66,7 @@ Examples:
   quotary change propose gold.toml --effective 2026-12-01T06:00:00Z
   quotary change propose --revoke gold --in 30m
   quotary change propose roster.toml                      another roster: the highest criticality
-  quotary change propose calm.toml --freeze --for 1h      hold where we are; ends by itself, reviewed afterwards
+  quotary change propose calm.toml --break-glass --for 1h an emergency: ends by itself, reviewed afterwards
   quotary change propose gold.toml --input tofu.plan      names the plan file by its SHA-256; it is not sent
 
 Needs a token with `change` and `read`, made in the name of a person on the roster (`quotary token operator --name alice --right \
@@ -73,6 +75,24 @@ the reason. Nobody approves what they asked for.")]
 pub(crate) struct ProposeArgs {
     #[command(flatten)]
     pub(crate) asked: AskedArgs,
+}
+
+/// `quotary change freeze`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  quotary change freeze c-4f2a --for 30m
+  quotary change approve c-77e1                           the freeze's own id: one member of the role that the rules name
+
+Limits that move stop where they are, and the change does not come into force, until the freeze ends by itself; then it goes on, \
+later by as much as it takes. Past its apply-by time it expires all the same. A freeze is reviewed afterwards (`quotary change \
+review`), and there is no other while one was not reviewed in time.")]
+pub(crate) struct FreezeArgs {
+    #[command(flatten)]
+    pub(crate) id: ChangeId,
+    /// How long it lasts, like 30m [default: as long as the rules allow]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) lasts: Option<u64>,
 }
 
 /// `quotary change edit`
@@ -95,7 +115,6 @@ pub(crate) struct EditArgs {
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("subject").required(true).args(["file", "revoke"]),
-    group = ArgGroup::new("emergency").args(["break_glass", "freeze"]).requires("lasts"),
 )]
 pub(crate) struct AskedArgs {
     /// The document: a policy, a roster, or quorum rules
@@ -114,13 +133,10 @@ pub(crate) struct AskedArgs {
     #[arg(long = "in", value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) after: Option<u64>,
     /// An emergency: few people at once, ends by itself, reviewed afterwards
-    #[arg(long, conflicts_with = "freeze")]
+    #[arg(long, requires = "lasts")]
     pub(crate) break_glass: bool,
-    /// Hold where we are: one operator, ends by itself, reviewed afterwards
-    #[arg(long)]
-    pub(crate) freeze: bool,
     /// How long an emergency lasts, like 1h
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration_ms, requires = "emergency")]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration_ms, requires = "break_glass")]
     pub(crate) lasts: Option<u64>,
     /// A file that is applied with it, such as a saved plan of a provisioner; as often as needed
     #[arg(long = "input", value_name = "FILE")]
@@ -252,7 +268,9 @@ mod tests {
             "propose a.toml",
             "propose --revoke gold --in 30m",
             "propose a.toml --effective now+10m",
-            "propose a.toml --freeze --for 1h",
+            "propose a.toml --break-glass --for 1h",
+            "freeze c-1",
+            "freeze c-1 --for 30m",
             "edit c-1 a.toml --input p --input q",
             "edit c-1 --revoke gold",
         ] {
@@ -262,9 +280,10 @@ mod tests {
             "propose",
             "propose a.toml --revoke gold",
             "propose a.toml --in 1h --effective now+1h",
-            "propose a.toml --freeze",
+            "propose a.toml --break-glass",
+            "freeze",
+            "freeze c-1 --in 5m",
             "propose a.toml --for 1h",
-            "propose a.toml --freeze --break-glass --for 1h",
             "propose a.toml --effective tomorrow",
             "propose a.toml --effective 2026-12-01",
             "propose --revoke gold --kind policy",

@@ -52,6 +52,13 @@ pub(crate) async fn change(session: &Session, command: ChangeCommand, json: bool
         ChangeCommand::WithdrawVote(args) => return vote::vote(session, &args, Verb::Withdrawal, json).await,
         ChangeCommand::BreakGlass(args) => return vote::vote(session, &args, Verb::BreakGlass, json).await,
         ChangeCommand::Review(args) => return vote::vote(session, &args, Verb::Review, json).await,
+        ChangeCommand::Freeze(args) => {
+            let id = text::named(session, &args.id.change).await?;
+            let request = request::freeze(&id, args.lasts);
+            let view = session.call::<ProposeChange>(&[], &request).await?;
+            show::one(&view, json)?;
+            text::is_of(&view, &request.subject)?;
+        }
         ChangeCommand::Withdraw(id) => {
             let id = text::named(session, &id.change).await?;
             show::one(&session.ask::<WithdrawChange>(&[&id]).await?, json)?;

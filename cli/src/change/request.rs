@@ -28,11 +28,7 @@ pub(super) fn request(args: &AskedArgs, now_ms: u64) -> Result<ChangeRequest, Fa
         }
         (None, None) => return Err(Failure::new(Code::Usage, "give a document, or --revoke NAME")),
     };
-    let way = match (args.break_glass, args.freeze) {
-        (true, _) => Some("break-glass"),
-        (_, true) => Some("freeze"),
-        _ => None,
-    };
+    let way = args.break_glass.then_some("break-glass");
     if args.inputs.len() > INPUTS_MAX {
         return Err(Failure::new(Code::Usage, format!("{} inputs, at most {INPUTS_MAX} are taken", args.inputs.len())));
     }
@@ -42,6 +38,12 @@ pub(super) fn request(args: &AskedArgs, now_ms: u64) -> Result<ChangeRequest, Fa
         (None, after_ms) => after_ms.map(|after_ms| now_ms.saturating_add(after_ms)),
     };
     Ok(ChangeRequest { subject, way: way.map(str::to_owned), lasts_ms: args.lasts, effective_at_ms, inputs: inputs? })
+}
+
+/// The request that holds the change of this id where it is.
+pub(super) fn freeze(id: &str, lasts_ms: Option<u64>) -> ChangeRequest {
+    let subject = ChangeSubject::Freeze(id.to_owned());
+    ChangeRequest { subject, way: None, lasts_ms, effective_at_ms: None, inputs: Vec::new() }
 }
 
 /// A file by its digest and its own name; it may be large, and is not sent.
@@ -95,10 +97,10 @@ mod tests {
         assert_eq!((request.effective_at_ms, request.way, request.lasts_ms), (Some(601_000), None, None));
         assert_eq!(asked(&[path, "--effective", "now+1s"]).unwrap().effective_at_ms, Some(2_000));
         assert_eq!(asked(&[path, "--effective", "1970-01-01T00:01:00Z"]).unwrap().effective_at_ms, Some(60_000));
-        let freeze = asked(&[path, "--freeze", "--for", "1h"]).unwrap();
+        let emergency = asked(&[path, "--break-glass", "--for", "1h"]).unwrap();
         assert_eq!(
-            (freeze.way.as_deref(), freeze.lasts_ms, freeze.effective_at_ms),
-            (Some("freeze"), Some(3_600_000), None)
+            (emergency.way.as_deref(), emergency.lasts_ms, emergency.effective_at_ms),
+            (Some("break-glass"), Some(3_600_000), None)
         );
         let rules = file(RULES);
         let request = asked(&[rules.path().to_str().unwrap()]).unwrap();

@@ -2,7 +2,8 @@
 
 use quotary_common::id::{ChangeId, DeploymentId};
 use quotary_common::keys::deployment_of;
-use quotary_common::quorum::change::ChangeText;
+use quotary_common::quorum::change::{Change, ChangeText};
+use quotary_common::quorum::freeze::held_by;
 use quotary_common::wire::{ChangeSubject, ChangeSummary, ChangeView, ListChanges, ShowChange};
 
 use crate::exit::{Code, Failure};
@@ -61,12 +62,15 @@ pub(super) async fn fetch(session: &Session, given: &str) -> Result<Fetched, Fai
 /// # Errors
 /// It is not: it must not be left standing.
 pub(super) fn is_of(view: &ChangeView, subject: &ChangeSubject) -> Result<(), Failure> {
-    let sent = match subject {
-        ChangeSubject::Policy(text) | ChangeSubject::Roster(text) | ChangeSubject::Rules(text) => text,
-        ChangeSubject::Revoke(_) => "",
+    let is_sent = |change: &Change| match subject {
+        ChangeSubject::Policy(text) | ChangeSubject::Roster(text) | ChangeSubject::Rules(text) => {
+            change.document == *text
+        }
+        ChangeSubject::Revoke(_) => change.document.is_empty(),
+        ChangeSubject::Freeze(held) => held_by(change).is_some_and(|id| id.is_named(held)),
     };
     match ChangeText::parse(view.text.as_bytes()) {
-        Ok(text) if text.change().document == sent && text.digest() == view.sha256 => Ok(()),
+        Ok(text) if is_sent(text.change()) && text.digest() == view.sha256 => Ok(()),
         _ => {
             let id = present::clean(&view.summary.id);
             let what = format!(
@@ -140,6 +144,7 @@ mod tests {
         let told = is_of(&view(&text), &ChangeSubject::Policy(document + "\n")).unwrap_err();
         assert!(told.message().contains("quotary change withdraw c-"), "{}", told.message());
         assert!(is_of(&view(&text), &ChangeSubject::Revoke("web".to_owned())).is_err());
+        assert!(is_of(&view(&text), &ChangeSubject::Freeze("c-1".to_owned())).is_err());
     }
 
     #[test]

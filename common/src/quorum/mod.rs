@@ -16,6 +16,7 @@ pub mod criticality;
 pub mod decide;
 pub mod decision;
 pub mod document;
+pub mod freeze;
 pub mod roster;
 pub mod rules;
 pub mod ssh;

@@ -18,6 +18,8 @@ pub enum ChangeSubject {
     Roster(String),
     /// Puts other quorum rules (TOML) in force.
     Rules(String),
+    /// Holds the change of this id where it is: one operator, for a time; reviewed afterwards.
+    Freeze(String),
 }
 
 /// Proposes a change, or edits one.
@@ -26,11 +28,12 @@ pub enum ChangeSubject {
 pub struct ChangeRequest {
     /// What it would do.
     pub subject: ChangeSubject,
-    /// By which way: `quorum` (where this is left out), `break-glass` or `freeze`; the latter two end by themselves and are
-    /// reviewed afterwards.
+    /// By which way: `quorum` (where this is left out), `break-glass` or `freeze` (where the subject is one, and only there); the
+    /// latter two end by themselves and are reviewed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
-    /// How long an emergency lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there.
+    /// How long an emergency lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there; as long as its rules
+    /// allow where that is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts_ms: Option<u64>,
     /// When it is to be in force, Unix ms; where that is left out, as early as its rule allows.

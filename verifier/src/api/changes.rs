@@ -4,6 +4,7 @@ use std::sync::PoisonError;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, HostId};
+use quotary_common::instant::rfc3339;
 use quotary_common::quorum::change::{Input, Way};
 use quotary_common::quorum::decide::Outcome;
 use quotary_common::quorum::roster::Word;
@@ -102,7 +103,7 @@ pub(super) async fn list(call: Call<wire::ListChanges>) -> Result<Vec<ChangeSumm
     let mut all: Vec<(&ChangeId, &Kept)> = book.changes().iter().map(|(id, kept)| (id, &**kept)).collect();
     all.retain(|(_, kept)| state.is_none_or(|state| kept.record().state.name() == state));
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.record().proposed_at_ms));
-    Ok(all.into_iter().map(|(id, kept)| summary(id, kept)).collect())
+    Ok(all.into_iter().map(|(id, kept)| summary(&book, id, kept)).collect())
 }
 
 pub(super) async fn show(call: Call<wire::ShowChange>) -> Result<ChangeView, Refusal> {
@@ -172,7 +173,8 @@ async fn asked(app: &App, ask: ChangeAsk, by: Word, actor: String) -> Result<Cha
 }
 
 fn proposal(id: ChangeId, body: ChangeRequest) -> Result<Proposal, Refusal> {
-    let way = body.way.as_deref().map_or(Some(Way::Quorum), Way::of_name);
+    let quiet = if matches!(body.subject, wire::ChangeSubject::Freeze(_)) { Way::Freeze } else { Way::Quorum };
+    let way = body.way.as_deref().map_or(Some(quiet), Way::of_name);
     let input = |input: &wire::ChangeInput| {
         let name = Name::new(&input.name).filter(|name| !name.as_str().is_empty());
         name.map(|name| Input { digest: input.sha256, name })
@@ -216,7 +218,8 @@ fn named(book: &Book, path: &[String]) -> Result<ChangeId, Refusal> {
         .ok_or_else(|| Refusal::new(Reason::NotFound, format!("no change `{shown}`: `quotary change list` shows them")))
 }
 
-fn summary(id: &ChangeId, kept: &Kept) -> ChangeSummary {
+fn summary(book: &Book, id: &ChangeId, kept: &Kept) -> ChangeSummary {
+    let held = book.held_until_ms(id).map(|until_ms| format!("held where it is until {}", rfc3339(until_ms)));
     let (record, change) = (kept.record(), kept.text().change());
     ChangeSummary {
         id: id.to_string(),
@@ -225,7 +228,7 @@ fn summary(id: &ChangeId, kept: &Kept) -> ChangeSummary {
         state: record.state.name().to_owned(),
         since_ms: record.since_ms,
         way: change.way.name().to_owned(),
-        why: record.why.as_ref().map(|why| why.as_str().to_owned()),
+        why: record.why.as_ref().map(|why| why.as_str().to_owned()).or(held),
         criticality: change.criticality.to_string(),
         requester: change.requester.as_str().to_owned(),
         proposed_at_ms: record.proposed_at_ms,
@@ -249,7 +252,7 @@ fn view(app: &App, book: &Book, id: &ChangeId) -> Result<ChangeView, Refusal> {
         .collect();
     let is_moving = matches!(kept.record().state, State::Shaping | State::InForce);
     Ok(ChangeView {
-        summary: summary(id, kept),
+        summary: summary(book, id, kept),
         sha256: kept.text().digest(),
         text: String::from_utf8_lossy(kept.text().bytes()).into_owned(),
         explained: kept.outcome().map(Outcome::explain).unwrap_or_default(),

@@ -71,6 +71,8 @@ pub struct PlansMade {
     pub change: ChangeId,
     /// The text that the plans are for.
     pub text: Digest,
+    /// Whether a freeze held the change when they were made.
+    pub is_held: bool,
     /// The plans.
     pub plans: Vec<CheckedPlan>,
     /// Plans that are to end.
@@ -123,8 +125,9 @@ impl State {
     /// Takes the plans that were made of a change, where it is still what they were made of.
     pub(super) fn take_plans(&mut self, made: PlansMade, now_ms: u64) -> Step {
         let mut step = Step::default();
-        let PlansMade { change: id, text, plans, ending, told, why } = made;
-        if self.changes.change(&id).map(|kept| kept.record().text) != Ok(text) {
+        let PlansMade { change: id, text, is_held, plans, ending, told, why } = made;
+        let is_as_it_was = self.changes.held_until_ms(&id).is_some() == is_held;
+        if !is_as_it_was || self.changes.change(&id).map(|kept| kept.record().text) != Ok(text) {
             return step;
         }
         if let Some(input) = told
@@ -178,6 +181,10 @@ impl State {
                 continue;
             }
             let all: Vec<&Arc<PlanRecord>> = self.plans.of_change(&id).collect();
+            // What stands still is where it was told to be, and not where it is to go.
+            if all.iter().any(|plan| self.changes.is_of_freeze(&id, plan.made_at_ms())) {
+                continue;
+            }
             let off = all.iter().find_map(|plan| plan.told().filter(|told| told.is_off()).map(|told| (plan, told)));
             // One deviation is told once.
             let input = if off.is_some() && record.why.is_some() {

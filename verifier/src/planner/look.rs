@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
+use quotary_common::id::{ChangeId, HostId, PlanId};
 use quotary_common::plan::{CheckedPlan, Target};
 use quotary_common::units::ResourceKind;
 use quotary_decide::change::Kept;
 use quotary_decide::policy::life::{Input, State};
 use quotary_decide::policy::{Edit, Unit};
-use quotary_decide::shape::{Planned, Wanted, plans_back, plans_of_late};
+use quotary_decide::shape::{Planned, Wanted, plan_still, plans_back, plans_of_late};
 
 use super::staging::Staging;
 use super::{Demands, Moving, Planner, Sight};
@@ -25,10 +25,13 @@ impl Planner {
         moving.steering.keep(&ids);
         moving.staging.keep(&ids);
         for (id, kept) in sight.book.changes() {
-            if !kept.record().moves_limits() {
+            if !kept.record().moves_limits() || kept.holds().is_some() {
                 continue;
             }
+            let is_held = sight.book.held_until_ms(id).is_some();
             match kept.record().state {
+                State::Approved if is_held => {}
+                State::Shaping if is_held => self.hold(*id, kept, sight),
                 State::Approved => self.plan(*id, kept, sight, moving).await,
                 State::Shaping => self.steer(*id, kept, sight, moving).await,
                 State::InForce => self.extend(*id, kept, sight).await,
@@ -57,7 +60,7 @@ impl Planner {
         stage(id, kept, sight, &mut moving.staging, &mut planned);
         moving.steering.note(id, &planned);
         let plans = if told == Input::Planned { plans_in(&planned) } else { Vec::new() };
-        self.hand_over(id, kept.record().text, plans, Vec::new(), Some(told));
+        self.hand_over(sight, (id, kept), plans, Vec::new(), Some(told));
     }
 
     /// While limits move: plans made anew where they are off, and plans for units that came meanwhile.
@@ -66,7 +69,7 @@ impl Planner {
             return;
         }
         if let Some(why) = moving.staging.look(id, sight) {
-            self.hand_over(id, kept.record().text, Vec::new(), Vec::new(), Some(Input::CannotBeDone(why)));
+            self.hand_over(sight, (id, kept), Vec::new(), Vec::new(), Some(Input::CannotBeDone(why)));
             return;
         }
         let rough = sight.preview(kept, &Demands::default());
@@ -76,7 +79,10 @@ impl Planner {
             let host = sight.hosts.iter().find(|snapshot| snapshot.host.record.host == unit.host);
             let mut plans = host.into_iter().flat_map(|snapshot| &snapshot.plans);
             plans.any(|record| {
-                record.over().is_none() && record.change() == Some(id) && record.plan().target == unit.target
+                record.over().is_none()
+                    && record.change() == Some(id)
+                    && record.plan().target == unit.target
+                    && !sight.book.is_of_freeze(&id, record.made_at_ms())
             })
         };
         let mut came = sight.preview(kept, &demands);
@@ -86,7 +92,20 @@ impl Planner {
         let mut plans = steps.anew;
         plans.extend(plans_in(&came));
         if !plans.is_empty() || steps.off.is_some() {
-            self.hand_over(id, kept.record().text, plans, Vec::new(), steps.off);
+            self.hand_over(sight, (id, kept), plans, Vec::new(), steps.off);
+        }
+    }
+
+    /// What a freeze holds stays where it is: each of its plans is replaced by one that moves nothing.
+    fn hold(&self, id: ChangeId, kept: &Kept, sight: &Sight) {
+        let given = sight.hosts.iter().flat_map(|snapshot| &snapshot.plans);
+        let moving = given.filter(|record| record.over().is_none() && record.change() == Some(id));
+        let moving = moving.filter(|record| !sight.book.is_of_freeze(&id, record.made_at_ms()));
+        let plans: Vec<CheckedPlan> = moving
+            .filter_map(|record| sight.with_scene(&Demands::default(), |scene| plan_still(record, scene)))
+            .collect();
+        if !plans.is_empty() {
+            self.hand_over(sight, (id, kept), plans, Vec::new(), None);
         }
     }
 
@@ -111,7 +130,7 @@ impl Planner {
             plans = plans_in(&late);
         }
         if !(plans.is_empty() && ending.is_empty()) {
-            self.hand_over(id, kept.record().text, plans, ending, None);
+            self.hand_over(sight, (id, kept), plans, ending, None);
         }
     }
 
@@ -133,7 +152,10 @@ impl Planner {
                 if !is_of_policy {
                     continue;
                 }
-                planned_for.push((plan.host, plan.target.clone()));
+                let stands_still = record.change().is_some_and(|id| sight.book.is_of_freeze(&id, record.made_at_ms()));
+                if !stands_still {
+                    planned_for.push((plan.host, plan.target.clone()));
+                }
                 // Of a unit that does not run nothing is known: it may come back.
                 if record.change() == Some(id) && holds(&plan.host, &plan.target) == Some(false) {
                     ending.push((plan.host, plan.id));
@@ -169,7 +191,7 @@ impl Planner {
             ending.extend(self.without_policy(id, kept, sight));
         }
         if !(plans.is_empty() && ending.is_empty()) {
-            self.hand_over(id, kept.record().text, plans, ending, None);
+            self.hand_over(sight, (id, kept), plans, ending, None);
         }
     }
 
@@ -186,9 +208,17 @@ impl Planner {
         }
     }
 
-    fn hand_over(&self, change: ChangeId, text: Digest, plans: Vec<CheckedPlan>, ending: Ending, told: Option<Input>) {
+    fn hand_over(
+        &self,
+        sight: &Sight,
+        (id, kept): (ChangeId, &Kept),
+        plans: Vec<CheckedPlan>,
+        ending: Ending,
+        told: Option<Input>,
+    ) {
         let why = told.is_none().then(|| format!("{} made, {} ended", plans.len(), ending.len()));
-        self.queue.plans_made(PlansMade { change, text, plans, ending, told, why });
+        let (text, is_held) = (kept.record().text, sight.book.held_until_ms(&id).is_some());
+        self.queue.plans_made(PlansMade { change: id, text, is_held, plans, ending, told, why });
     }
 }
 

@@ -1,5 +1,6 @@
 //! Roll-out of a change's plans in stages of hosts, halted when something suffers.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quotary_common::id::{ChangeId, HostId};
@@ -59,7 +60,7 @@ impl Staging {
         if stages.len() < 2 {
             return None;
         }
-        if !self.0.contains_key(&id) {
+        if let Entry::Vacant(new) = self.0.entry(id) {
             // Each stage has as much of the window, and the last one twice that.
             let hold_ms = window_ms / (stages.len() as u64 + 1);
             let rollout = Rollout::new(stages, hold_ms, MOST).ok()?;
@@ -68,8 +69,7 @@ impl Staging {
             let stage =
                 (0..rollout.stages()).find(|stage| have.is_subset(&rollout.hosts(id.as_bytes(), hosts, *stage)));
             let stand = Stand::resume(stage.unwrap_or_default(), sight.now_ms);
-            let staged = Staged { rollout, stand, suffered: suffered(id, sight), seen_ms: 0 };
-            self.0.insert(id, staged);
+            new.insert(Staged { rollout, stand, suffered: suffered(id, sight), seen_ms: 0 });
         }
         self.0.get_mut(&id)
     }

@@ -111,8 +111,7 @@ impl Steered {
         let mut is_anew = false;
         for (way, watch) in ways.iter_mut().zip(&mut self.watches) {
             let kind = resource_of(way.control);
-            let write = record.writes().iter().find(|write| write.control.as_str() == way.control.file_name());
-            let actual = write.and_then(|write| write.actual.as_ref()?.as_str().parse().ok());
+            let actual = record.actual(way.control);
             let demand = kind.and_then(|kind| unit.usage.get(kind)).map(amount);
             let seen = Seen { at_ms: now_ms, demand, actual, hosts_changed: false };
             let finding = watch.step(&way.phased, &way.demand, &seen, &Tolerance::default());

@@ -190,7 +190,7 @@ impl World {
 
 /// Nobody decides yet.
 pub(crate) fn nobody() -> Trust {
-    Trust { host: host(), deployment: deployment(), pin: None, lack: Lack::Nothing }
+    Trust { host: host(), deployment: deployment(), pin: None, since_ms: None, lack: Lack::Nothing }
 }
 
 pub(crate) fn cover(reach: Reach) -> Cover {

@@ -139,6 +139,32 @@ fn a_decision_of_people_whom_the_pin_does_not_know_is_none_and_a_tampered_vote_n
 }
 
 #[test]
+fn a_host_that_came_later_takes_what_is_in_force_already_and_one_that_was_there_does_not() {
+    let apply_by_ms = NOW + HOUR_MS;
+    let later_ms = apply_by_ms + 2 * HOUR_MS;
+    let since = |since_ms| Trust { since_ms: Some(since_ms), ..World::new().trust() };
+    let plan = with_decision(512 * MIB);
+    {
+        let (_temp, state) = state();
+        let mut there = judge(&state, since(apply_by_ms), &[], later_ms);
+        assert!(matches!(there.permits(&plan, &web(), later_ms), Err(Objection::Decision(_))));
+    }
+    let (_temp, state) = state();
+    let mut came = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms);
+    came.permits(&plan, &web(), later_ms).unwrap();
+    came.given(since(apply_by_ms + 1), [&plan].into_iter(), later_ms);
+    // It stands over a restart, and plans without a decision keep to it.
+    let mut again = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms + HOUR_MS);
+    again.permits(&plan, &web(), later_ms + HOUR_MS).unwrap();
+    assert!(matches!(again.permits(&by_hand(513 * MIB), &web(), later_ms), Err(Objection::Beyond { .. })));
+    // What was decided by others than those who decide now it does not take.
+    let (_temp, state) = self::state();
+    let others = Trust { pin: Some(World::of(1, &["alice", "bob", "dave"]).pin()), ..since(apply_by_ms + 1) };
+    let mut came = judge(&state, others, &[], later_ms);
+    assert!(matches!(came.permits(&plan, &web(), later_ms), Err(Objection::Decision(_))));
+}
+
+#[test]
 fn under_a_policy_a_plan_without_a_decision_keeps_its_limits_and_one_with_the_decision_may_go_beyond() {
     let (_temp, state) = state();
     let mut judge = under_the_policy(&state);
@@ -276,7 +302,7 @@ fn a_decision_is_not_verified_again_with_every_look_and_is_when_who_decides_has_
     let mut judge = judge(&state, World::new().trust(), &[&newer], NOW);
     let looked_at = |judge: &mut Judge, now_ms| {
         let _ = judge.permits(&newer, &web(), now_ms);
-        judge.looked_at_ms(newer.plan().decision.as_deref().unwrap())
+        judge.held_as_of_ms(newer.plan().decision.as_deref().unwrap())
     };
     assert_eq!(looked_at(&mut judge, NOW), Some(NOW));
     assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS - 1), Some(NOW));
@@ -285,5 +311,5 @@ fn a_decision_is_not_verified_again_with_every_look_and_is_when_who_decides_has_
     assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS + 1), Some(NOW + MINUTE_MS + 1));
     assert!(judge.permits(&newer, &web(), NOW + MINUTE_MS + 1).is_ok());
     judge.given(next.trust(), std::iter::empty(), NOW + 2 * MINUTE_MS);
-    assert_eq!(judge.looked_at_ms(newer.plan().decision.as_deref().unwrap()), None, "what nobody gives is forgotten");
+    assert_eq!(judge.held_as_of_ms(newer.plan().decision.as_deref().unwrap()), None, "what nobody gives is forgotten");
 }

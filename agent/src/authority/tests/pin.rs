@@ -24,7 +24,7 @@ fn a_pin_outlives_a_restart_and_is_for_the_agents_user_alone() {
     let mut pin = load(&state);
     assert_eq!(pin.authority(), None);
     assert!(pin.is_behind(0), "nothing is less than the first");
-    pin.advance(numbered(3)).unwrap();
+    pin.advance(numbered(3), 1_000).unwrap();
     let again = load(&state);
     assert_eq!(again.authority(), Some(&numbered(3)));
     assert_eq!([3, 4].map(|number| again.is_behind(number)), [false, true]);
@@ -35,19 +35,19 @@ fn a_pin_outlives_a_restart_and_is_for_the_agents_user_alone() {
 fn a_pin_never_goes_back_and_the_same_number_is_never_another_authority() {
     let (_temp, state) = state();
     let mut pin = load(&state);
-    pin.advance(numbered(3)).unwrap();
+    pin.advance(numbered(3), 1_000).unwrap();
     let other = Authority { number: 3, ..World::of(0, &["eve", "mallory"]).pin() };
     for back in [numbered(2), other] {
-        assert!(matches!(pin.advance(back), Err(AuthorityError::Back { from: 3, .. })));
+        assert!(matches!(pin.advance(back, 1_000), Err(AuthorityError::Back { from: 3, .. })));
     }
-    pin.advance(numbered(3)).unwrap();
+    pin.advance(numbered(3), 1_000).unwrap();
     assert_eq!(load(&state).authority(), Some(&numbered(3)));
 }
 
 #[test]
 fn a_pin_counts_under_its_root_and_for_its_deployment_alone() {
     let (_temp, state) = state();
-    load(&state).advance(numbered(3)).unwrap();
+    load(&state).advance(numbered(3), 1_000).unwrap();
     let elsewhere = Pin::load(state.clone(), root_key().public(), DeploymentId::of(&[b"x"])).unwrap();
     let other_root = ring::signature::Ed25519KeyPair::generate_pkcs8(&ring::rand::SystemRandom::new()).unwrap();
     let other_root = quotary_common::sign::SigningKey::from_pkcs8(other_root.as_ref()).unwrap().public();
@@ -60,9 +60,9 @@ fn a_pin_counts_under_its_root_and_for_its_deployment_alone() {
 fn a_pin_that_the_disk_refused_is_not_believed_and_a_crash_leaves_the_one_before() {
     let (_temp, state) = state();
     let mut pin = load(&state);
-    pin.advance(numbered(1)).unwrap();
+    pin.advance(numbered(1), 1_000).unwrap();
     refuse_writes(&state, PIN_FILE, true);
-    assert!(matches!(pin.advance(numbered(2)), Err(AuthorityError::Pin(_))));
+    assert!(matches!(pin.advance(numbered(2), 1_000), Err(AuthorityError::Pin(_))));
     assert_eq!(pin.authority(), Some(&numbered(1)));
     assert_eq!(load(&state).authority(), Some(&numbered(1)));
     refuse_writes(&state, PIN_FILE, false);
@@ -72,14 +72,14 @@ fn a_pin_that_the_disk_refused_is_not_believed_and_a_crash_leaves_the_one_before
         std::fs::write(state.path().join(format!(".{PIN_FILE}.new")), &whole[..written]).unwrap();
         assert_eq!(load(&state).authority(), Some(&numbered(1)));
     }
-    load(&state).advance(numbered(2)).unwrap();
+    load(&state).advance(numbered(2), 1_000).unwrap();
     assert_eq!(load(&state).authority(), Some(&numbered(2)));
 }
 
 #[test]
 fn a_damaged_pin_is_told_with_what_to_do_and_stays() {
     let (_temp, state) = state();
-    load(&state).advance(numbered(1)).unwrap();
+    load(&state).advance(numbered(1), 1_000).unwrap();
     let whole = std::fs::read(state.file(PIN_FILE)).unwrap();
     for damaged in [&whole[..whole.len() - 1], b"", &[0; 2_000]] {
         std::fs::write(state.file(PIN_FILE), damaged).unwrap();

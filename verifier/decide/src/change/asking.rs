@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quotary_common::id::ChangeId;
 use quotary_common::quorum::decide::{Moment, ReviewState, review};
+use quotary_common::quorum::freeze::held_by;
 use quotary_common::quorum::roster::Word;
 use quotary_common::quorum::vote::{Ballot, Cast, CheckedVote, Verb, Vote};
 use quotary_common::reason::{Reason, Refusal};
@@ -38,6 +39,7 @@ impl Book {
         let (record, follows) = begun.map_err(|fault| fault_of(&fault))?;
         let kept = Kept {
             edit: edit_of(&text),
+            holds: held_by(text.change()),
             record,
             text,
             ballot: Ballot::default(),
@@ -74,7 +76,7 @@ impl Book {
         let Made { text, proposed, impact, .. } = made;
         (kept.record, kept.text, kept.proposed, kept.impact) = (record, text, proposed, impact);
         (kept.roster, kept.rules, kept.decision, kept.outcome) = (roster, rules, None, None);
-        kept.edit = edit_of(&kept.text);
+        (kept.edit, kept.holds) = (edit_of(&kept.text), held_by(kept.text.change()));
         Ok(self.drive(id, follows, world))
     }
 

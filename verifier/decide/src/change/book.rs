@@ -63,6 +63,8 @@ pub struct Kept {
     pub(super) before: Option<InForce>,
     /// What it does to the policies in force, as its text says.
     pub(super) edit: Option<Edit>,
+    /// The change that it holds where it is, if it is a freeze.
+    pub(super) holds: Option<ChangeId>,
 }
 
 impl Kept {
@@ -74,7 +76,11 @@ impl Kept {
     pub fn text(&self) -> &ChangeText {
         &self.text
     }
-    /// What it does to the policies in force; `None` for roster and rules.
+    /// The change that it holds where it is, if it is a freeze.
+    pub fn holds(&self) -> Option<ChangeId> {
+        self.holds
+    }
+    /// What it does to the policies in force; `None` for roster, rules and freezes.
     pub fn edit(&self) -> Option<&Edit> {
         self.edit.as_ref()
     }

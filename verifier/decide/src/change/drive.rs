@@ -8,6 +8,7 @@ use quotary_common::id::{ChangeId, Digest};
 use quotary_common::quorum::change::{ChangeText, Kind, Way};
 use quotary_common::quorum::decide::{BaseNow, Case, Moment, Outcome, Under, decide};
 use quotary_common::quorum::decision::QuorumDecision;
+use quotary_common::quorum::freeze::held_by;
 use quotary_common::reason::Refusal;
 
 use super::book::{Book, Effect, InForce, Kept, Moved, World, refuse};
@@ -22,7 +23,14 @@ impl Book {
     pub fn is_due(&self, now_ms: u64) -> bool {
         let moves =
             |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, follows)| !follows.is_empty());
-        self.changes.iter().any(|(id, kept)| moves(kept) || self.is_old(id, kept, now_ms))
+        let is_due = |id: &ChangeId, kept: &Kept| !self.stands_still(id, now_ms) && moves(kept);
+        self.changes.iter().any(|(id, kept)| is_due(id, kept) || self.is_old(id, kept, now_ms))
+    }
+
+    /// Whether a change is held where it is: for it time stands still, but for its apply-by time.
+    fn stands_still(&self, id: &ChangeId, now_ms: u64) -> bool {
+        self.held_until_ms(id).is_some()
+            && self.changes.get(id).is_some_and(|kept| now_ms <= kept.record.times.apply_by_ms)
     }
 
     /// Whether a change has been over for so long that nobody looks at it any more, and nothing rests on it.
@@ -37,8 +45,15 @@ impl Book {
     /// Time goes by.
     pub fn tick(&mut self, world: &World<'_>) -> Vec<Effect> {
         let ids: Vec<ChangeId> = self.changes.keys().copied().collect();
-        let mut effects: Vec<Effect> =
-            ids.iter().flat_map(|id| self.step(*id, Input::Tick, world).unwrap_or_default()).collect();
+        // Freezes first: what one lets go of goes on at once.
+        let (freezes, others): (Vec<ChangeId>, Vec<ChangeId>) =
+            ids.iter().partition(|id| self.changes.get(*id).is_some_and(|kept| kept.holds.is_some()));
+        let mut effects = Vec::new();
+        for id in freezes.into_iter().chain(others) {
+            if !self.stands_still(&id, world.now_ms) {
+                effects.extend(self.step(id, Input::Tick, world).unwrap_or_default());
+            }
+        }
         let is_old = |id: &ChangeId| self.changes.get(id).is_some_and(|kept| self.is_old(id, kept, world.now_ms));
         let old: Vec<ChangeId> = ids.into_iter().filter(is_old).collect();
         for id in old {
@@ -147,6 +162,9 @@ impl Book {
 
     /// What the change takes the place of, as it stands now.
     fn base_of(&self, kept: &Kept) -> Option<Digest> {
+        if let Some(held) = kept.holds {
+            return self.text_held(&held);
+        }
         match kept.record.kind {
             Kind::CreatePolicy | Kind::AlterPolicy | Kind::RevokePolicy => {
                 let held = self.policies.get(&Name::lossy(kept.record.name.as_str()));
@@ -168,7 +186,7 @@ impl Book {
 
     /// The signed document holds from now on.
     fn put_in_force(&mut self, id: ChangeId, world: &World<'_>) -> Vec<Effect> {
-        let Some(kept) = self.changes.get(&id) else { return Vec::new() };
+        let Some(kept) = self.changes.get(&id).filter(|kept| kept.holds.is_none()) else { return Vec::new() };
         let (kind, document) = (kept.record.kind, kept.text.change().document.clone());
         let name = Name::lossy(kept.record.name.as_str());
         let mut effects = Vec::new();
@@ -235,6 +253,7 @@ impl Book {
         let (kind, name) = (kept.record.kind, kept.record.name.clone());
         let same = |other: &Kept| {
             other.record.state == State::InForce
+                && other.holds.is_none()
                 && other.record.name == name
                 && (other.record.kind == kind || other.record.moves_limits() && kept.record.moves_limits())
         };
@@ -249,6 +268,7 @@ impl Book {
 pub(super) fn edit_of(text: &ChangeText) -> Option<Edit> {
     let change = text.change();
     match change.kind {
+        _ if held_by(change).is_some() => None,
         Kind::CreatePolicy | Kind::AlterPolicy => {
             let policy = policy::read(change.document.as_bytes(), None).ok()?;
             Some(Edit::Put(Arc::new(policy)))

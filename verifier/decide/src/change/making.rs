@@ -18,6 +18,7 @@ use quotary_common::units::Resources;
 use quotary_common::wire::ChangeSubject;
 
 use super::book::{Book, World, refuse};
+use super::freezing::Frozen;
 use super::governing::Governing;
 use crate::policy::life::{Emergency, Times};
 use crate::policy::{self, Edit, Impact, Shaping, assess};
@@ -29,7 +30,7 @@ pub struct Asked<'a> {
     pub subject: &'a ChangeSubject,
     /// Who asks, by his token.
     pub by: &'a Word,
-    /// By which way.
+    /// By which way; a freeze has its own.
     pub way: Way,
     /// How long an emergency lasts from its effective time on, ms.
     pub lasts_ms: Option<u64>,
@@ -74,6 +75,10 @@ impl Book {
     /// `malformed` with the document's faults; `change` with what stands against it: no capacity, policies tied, a rule that nobody can meet.
     pub(super) fn make(&self, asked: &Asked<'_>, requester: &Word, world: &World<'_>) -> Result<Made, Refusal> {
         let governing = self.decides()?;
+        let is_freeze = matches!(asked.subject, ChangeSubject::Freeze(_));
+        if is_freeze != (asked.way == Way::Freeze) {
+            return Err(refuse("a freeze holds a change where it is, and nothing else does: name the change"));
+        }
         let matter = self.matter(asked.subject, governing, world)?;
         let rules = match &matter.proposed {
             Some(Proposed::Rules(next)) => vec![&**governing.rules(), &**next],
@@ -137,6 +142,21 @@ impl Book {
                 let name = name.ok_or_else(|| Refusal::new(Reason::NotFound, "no policy of this name is in force"))?;
                 let shaping = self.policies.get(&name).map(|held| held.policy.shaping.clone()).unwrap_or_default();
                 self.of_policy(&Edit::Revoke(name), "", &shaping, world)
+            }
+            ChangeSubject::Freeze(named) => {
+                let Frozen { name, criticality, text, document, impact } = self.frozen(named)?;
+                Ok(Matter {
+                    kind: Kind::AlterPolicy,
+                    name: Name::lossy(name.as_str()),
+                    criticality,
+                    base: Some(text),
+                    document,
+                    proposed: None,
+                    covers: Vec::new(),
+                    slew: Resources::default(),
+                    on_pressure: OnPressure::default(),
+                    impact,
+                })
             }
             ChangeSubject::Roster(document) => {
                 let roster = Roster::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
@@ -272,24 +292,23 @@ fn emergency(
     (rules, of_level): (&Rules, &[&Rule]),
     now_ms: u64,
 ) -> Result<Times, Refusal> {
-    if way == Way::Freeze {
-        return Err(refuse(
-            "freezes are not served yet: take back what moves (`quotary change withdraw`), or break the glass",
-        ));
-    }
-    let glass = rules.break_glass();
-    let glass = glass.ok_or_else(|| refuse("the quorum rules in force know no such emergency"))?;
+    let known = match way {
+        Way::Freeze => rules.freeze().map(|freeze| (freeze.lasts_ms_max, freeze.review)),
+        _ => rules.break_glass().map(|glass| (glass.lasts_ms_max, glass.review)),
+    };
+    let unknown = || refuse(format!("the quorum rules in force know no such emergency: they have no `{}`", way.name()));
+    let (lasts_ms_max, review) = known.ok_or_else(unknown)?;
     let within = |of: fn(&Rule) -> u64| of_level.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let effective_at_ms = asked.effective_at_ms.unwrap_or(now_ms).max(now_ms);
-    let approve_by_ms = now_ms.saturating_add(within(|rule| rule.approve_within_ms).min(glass.lasts_ms_max));
-    let lasts_ms = asked.lasts_ms.unwrap_or(glass.lasts_ms_max.saturating_sub(effective_at_ms - now_ms));
+    let approve_by_ms = now_ms.saturating_add(within(|rule| rule.approve_within_ms).min(lasts_ms_max));
+    let lasts_ms = asked.lasts_ms.unwrap_or(lasts_ms_max.saturating_sub(effective_at_ms - now_ms));
     let ends_at_ms = effective_at_ms.saturating_add(lasts_ms);
     Ok(Times {
         approve_by_ms: approve_by_ms.min(ends_at_ms),
         apply_by_ms: approve_by_ms.saturating_add(within(|rule| rule.apply_within_ms)).min(ends_at_ms),
         effective_at_ms,
         delay_ms_min: 0,
-        emergency: Some(Emergency { ends_at_ms, review_by_ms: ends_at_ms.saturating_add(glass.review.within_ms) }),
+        emergency: Some(Emergency { ends_at_ms, review_by_ms: ends_at_ms.saturating_add(review.within_ms) }),
     })
 }
 

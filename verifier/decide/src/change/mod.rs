@@ -2,7 +2,7 @@
 //!
 //! Does: writes the text that people sign, with its impact, its clocks and what it covers ([`Book::propose`], [`Book::edit`]); takes votes
 //! ([`Book::cast`]); asks the quorum at each vote, at approval and at the effective time, each time by what holds then; puts documents in force;
-//! keeps who decides, and how that came about ([`Governing`]).
+//! holds changes where they are while somebody looks ([`Book::held_until_ms`]); keeps who decides, and how that came about ([`Governing`]).
 //! May assume: that who is named did it (tokens are checked before), and that a [`CheckedVote`]'s signature holds.
 //! Promises: what is in force is byte for byte what was signed; nothing moves without a leaf; after a restart the same rows give the same book.
 //! Must never: verify a signature, sign, make a plan, read a clock or a random source.
@@ -12,6 +12,7 @@
 mod asking;
 mod book;
 mod drive;
+mod freezing;
 mod governing;
 mod making;
 mod row;

@@ -12,6 +12,7 @@ use quotary_common::quorum::change::{ChangeText, TextFault};
 use quotary_common::quorum::decide::Proposed;
 use quotary_common::quorum::decision::DocumentBytes;
 use quotary_common::quorum::document::Faults;
+use quotary_common::quorum::freeze::held_by;
 use quotary_common::quorum::roster::Roster;
 use quotary_common::quorum::rules::Rules;
 use quotary_common::quorum::vote::{Ballot, SignatureCache};
@@ -170,6 +171,7 @@ fn kept(
     let (checked, _of_earlier_texts) = row.ballot.checked(&text, &rosters, cache);
     Ok(Kept {
         edit: edit_of(&text),
+        holds: held_by(text.change()),
         record: row.record,
         text,
         ballot: row.ballot,

@@ -7,6 +7,7 @@
 //! plan's generation is greater than that of every plan before it for the same target.
 //! Must never: sign, or name a value that the host did not find, and that no operator and no policy asked for.
 
+mod again;
 mod draft;
 mod frame;
 mod of_change;
@@ -16,6 +17,7 @@ pub mod rollout;
 #[cfg(test)]
 mod tests;
 
+pub use again::{plan_again, plan_still, plans_back};
 pub use draft::{Asked, draft};
-pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plan_again, plans_back, plans_of, plans_of_late};
+pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of, plans_of_late};
 pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
-use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, ShapedControl, Target};
+use quotary_common::plan::{CheckedPlan, Course, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::{resource_of, weight_of};
 use quotary_common::reason::Refusal;
@@ -15,7 +15,7 @@ use quotary_common::units::{ResourceKind, Resources};
 use super::frame::Frame;
 use super::phase::{Demand, PhasedPlan, Refused, Transition, phase};
 use super::record::PlanRecord;
-use crate::policy::{Edit, Holding, Place, PolicyResourceMap, Shaping, Standing, Unit};
+use crate::policy::{Edit, Holding, PolicyResourceMap, Shaping, Standing, Unit};
 use crate::registry::Host;
 
 /// Setpoints of a course where the policy does not say how fine it is to be.
@@ -23,9 +23,9 @@ const STEPS: u64 = 60;
 /// The fastest that a course without a slew of its own moves, in multiples of its mean speed.
 const SLEW_OF_MEAN: u64 = 4;
 /// How long a plan takes that is made after its change took effect, ms: for a unit that came later.
-const LATE_MS: u64 = 10_000;
+pub(super) const LATE_MS: u64 = 10_000;
 /// How late a host may begin such a plan, ms: what is in force holds on a host that comes back, too. A hundred years.
-const BEGIN_WITHIN_MS: u64 = 100 * 366 * 86_400_000;
+pub(super) const BEGIN_WITHIN_MS: u64 = 100 * 366 * 86_400_000;
 /// Between what and what pressure may hold such a plan, ms; in between a quarter of its window.
 const HOLD_MS: (u64, u64) = (10_000, 600_000);
 
@@ -128,70 +128,6 @@ pub fn plans_of_late(wanted: &Wanted<'_>, scene: &Scene<'_>, is_planned: impl Fn
     out
 }
 
-/// The way back of a plan whose change was taken back: from where it stands to what was before, by its own decision, and so until the
-/// effective time that it was made for. `None` where nothing was before, or the host does not take it: then the plan just ends.
-pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Option<CheckedPlan> {
-    let plan = running.plan();
-    let unit = scene.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target)?;
-    let now = scene.hosts.get(&plan.host)?;
-    takes(now.host, &plan.target, scene.now_ms).ok()?;
-    let place = |map: &PolicyResourceMap| {
-        let host = scene.standing.hosts.get(&unit.host)?;
-        map.holding(&Place { application: &unit.application, tenant: &unit.tenant, host }).ok().flatten()
-    };
-    let (before, after) = (place(scene.map), place(&edit.applied_to(scene.map)));
-    let moves = moves(before.as_ref(), after.as_ref());
-    let effective_at_ms = plan.effective_at_ms.max(scene.now_ms.saturating_add(LATE_MS));
-    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
-    let courses = plan.courses.iter().map(|course| {
-        let one = moves.iter().find(|one| one.control == course.control)?;
-        let from = now_of(one, unit, Some(running), scene.now_ms)?;
-        let to = now_of(one, unit, None, scene.now_ms)?;
-        // As fast as it came, and then it waits there.
-        let came_in_ms = scene.now_ms.saturating_sub(plan.starts_at_ms).max(1_000).div_ceil(1_000) * 1_000;
-        let back_at_ms = starts_at_ms.saturating_add(came_in_ms);
-        let arrives = (back_at_ms < effective_at_ms && from != to).then_some(Setpoint { at_ms: back_at_ms, value: to });
-        let setpoints = arrives.into_iter().chain([Setpoint { at_ms: effective_at_ms, value: to }]).collect();
-        Some(Course { control: course.control, setpoints: Bounded::truncating(setpoints).0 })
-    });
-    let courses: Option<Vec<Course>> = courses.collect();
-    Frame { starts_at_ms, effective_at_ms, ..frame_of(plan, now, scene) }.plan(courses?).ok()
-}
-
-/// The plan of a unit that goes on along these ways, from now on: setpoints that have passed are left out. `None` where the host does not take it.
-pub fn plan_again(running: &PlanRecord, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {
-    let plan = running.plan();
-    let now = scene.hosts.get(&plan.host)?;
-    takes(now.host, &plan.target, scene.now_ms).ok()?;
-    let starts_at_ms = Transition::start(plan.effective_at_ms, scene.now_ms);
-    let course = |way: &Way| {
-        let to_come = way.phased.setpoints().iter().filter(|setpoint| setpoint.at_ms > starts_at_ms).copied();
-        Course { control: way.control, setpoints: Bounded::truncating(to_come.collect()).0 }
-    };
-    Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(ways.iter().map(course).collect()).ok()
-}
-
-/// What a plan has that takes a running one's place.
-fn frame_of(plan: &Plan, now: &HostNow<'_>, scene: &Scene<'_>) -> Frame {
-    let of_target = now.plans.iter().filter(|record| record.plan().target == plan.target);
-    Frame {
-        deployment: scene.deployment,
-        host: plan.host,
-        epoch: now.host.progress.epoch,
-        target: plan.target.clone(),
-        last_generation: of_target.map(|record| record.plan().generation).max().unwrap_or_default(),
-        starts_at_ms: plan.starts_at_ms,
-        effective_at_ms: plan.effective_at_ms,
-        ends_at_ms: plan.ends_at_ms,
-        on_pressure: plan.on_pressure,
-        begin_within_ms: BEGIN_WITHIN_MS,
-        hold_ms_max: plan.hold_ms_max,
-        overrides: plan.overrides,
-        decision: plan.decision.clone(),
-        now_ms: scene.now_ms,
-    }
-}
-
 fn plan_unit(
     out: &mut Planned,
     wanted: &Wanted<'_>,
@@ -215,15 +151,30 @@ fn plan_unit(
     let lacks = now.host.progress.seen.as_ref().and_then(|seen| seen.lacks.as_ref());
     let running =
         now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
+    let has = |one: &&Moves| lacks.is_none_or(|lacks| !lacks.contains(&one.control));
+    let of_unit = (unit, running.map(|record| &**record));
+    let at = |effective_at_ms| -> Vec<(ShapedControl, Result<Way, Refused>)> {
+        let moves = moves.iter().filter(has);
+        moves.map(|one| (one.control, way(one, of_unit, wanted, (scene, effective_at_ms)))).collect()
+    };
+    let mut effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
+    let mut found = at(effective_at_ms);
+    // What is in force already waits for nobody: for a unit that came late it takes as long as the slew asks for.
+    if wanted.change.effective_ms <= scene.now_ms
+        && let Some(earliest_ms) = found.iter().filter_map(|(_, way)| earliest_ms(way)).max()
+    {
+        effective_at_ms = earliest_ms;
+        found = at(effective_at_ms);
+    }
     let mut ways = Vec::new();
-    for one in moves.iter().filter(|one| lacks.is_none_or(|lacks| !lacks.contains(&one.control))) {
-        match way(one, (unit, running.map(|record| &**record)), wanted, scene) {
+    for (control, way) in found {
+        match way {
             Ok(way) => ways.push(way),
             Err(Refused::TooSoon { earliest_ms }) => {
                 out.earliest_ms = Some(out.earliest_ms.map_or(earliest_ms, |known| known.max(earliest_ms)));
-                out.without.push(left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms })));
+                out.without.push(left_out(&format!("{control}: {}", Refused::TooSoon { earliest_ms })));
             }
-            Err(why) => out.without.push(left_out(&format!("{}: {why}", one.control))),
+            Err(why) => out.without.push(left_out(&format!("{control}: {why}"))),
         }
     }
     if ways.is_empty() {
@@ -232,14 +183,14 @@ fn plan_unit(
         }
         return;
     }
-    match framed(&ways, (unit, now), wanted, scene) {
+    match framed(&ways, (unit, now), wanted, (scene, effective_at_ms)) {
         Ok(plan) => out.plans.push(UnitPlan { unit: unit.clone(), plan, ways }),
         Err(refusal) => out.without.push(left_out(refusal.detail.as_str())),
     }
 }
 
 /// Whether a host takes a plan for a target, by what it stated last.
-fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'static str> {
+pub(super) fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'static str> {
     let seen = host.progress.seen.as_ref().filter(|_| host.is_trusted(now_ms)).ok_or("the host is not trusted now")?;
     match (seen.backend, target) {
         (BackendKind::Systemd, _) | (BackendKind::Direct, Target::Cgroup(_)) => Ok(()),
@@ -250,8 +201,8 @@ fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'static str> 
 
 /// A control that goes from one value to another.
 #[derive(Debug, Clone, Copy)]
-struct Moves {
-    control: ShapedControl,
+pub(super) struct Moves {
+    pub(super) control: ShapedControl,
     kind: ResourceKind,
     /// What the policies before say, in the control's unit.
     before: Option<u64>,
@@ -272,7 +223,7 @@ const fn limited_by(kind: ResourceKind) -> &'static [ShapedControl] {
 }
 
 /// What moves. A limit that ends needs no course: it goes back at once when the change takes effect, since release waits for nobody.
-fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
+pub(super) fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
     let of = |holding: Option<&Holding>, amounts: fn(&Holding) -> &Resources, kind| {
         holding.and_then(|holding| amounts(holding).get(kind))
     };
@@ -305,16 +256,23 @@ fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
     out
 }
 
+/// When a way that has too little time could be there at the earliest, Unix ms.
+fn earliest_ms(way: &Result<Way, Refused>) -> Option<u64> {
+    match way {
+        Err(Refused::TooSoon { earliest_ms }) => Some(*earliest_ms),
+        _ => None,
+    }
+}
+
 fn way(
     one: &Moves,
     (unit, running): (&Unit, Option<&PlanRecord>),
     wanted: &Wanted<'_>,
-    scene: &Scene<'_>,
+    (scene, effective_at_ms): (&Scene<'_>, u64),
 ) -> Result<Way, Refused> {
     let (least, most) = one.control.range();
     let now = now_of(one, unit, running, scene.now_ms);
     let from = now.unwrap_or_else(|| begins_at(one, unit, scene)).clamp(least, most);
-    let effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
     let window_s = (effective_at_ms - starts_at_ms).div_euclid(1_000).max(1);
     let slew = wanted.change.slew.get(one.kind).map(|slew| match one.control {
@@ -344,12 +302,16 @@ const fn effective_at_ms(change: &Change, now_ms: u64) -> u64 {
     if change.effective_ms > now_ms { change.effective_ms } else { now_ms.saturating_add(LATE_MS) }
 }
 
+/// Where a running plan has a control now. Before its first setpoint that is between there and what its host read last.
+pub(super) fn stands(running: &PlanRecord, control: ShapedControl, now_ms: u64) -> Option<u64> {
+    let plan = running.plan();
+    let first = plan.courses.iter().find(|course| course.control == control)?.setpoints.first()?.value;
+    running.checked().setpoint(control, running.actual(control).unwrap_or(first), now_ms)
+}
+
 /// What a control is at now: by the plan that runs, by the grant, by the policies before.
-fn now_of(one: &Moves, unit: &Unit, running: Option<&PlanRecord>, now_ms: u64) -> Option<u64> {
-    let planned = running.and_then(|record| {
-        let first = record.plan().courses.iter().find(|course| course.control == one.control)?.setpoints.first()?.value;
-        record.checked().setpoint(one.control, first, now_ms)
-    });
+pub(super) fn now_of(one: &Moves, unit: &Unit, running: Option<&PlanRecord>, now_ms: u64) -> Option<u64> {
+    let planned = running.and_then(|record| stands(record, one.control, now_ms));
     let granted = || match one.control {
         ShapedControl::MemoryLow | ShapedControl::CpuWeight => None,
         _ => resource_of(one.control).and_then(|kind| unit.granted.get(kind)),
@@ -372,9 +334,8 @@ fn framed(
     ways: &[Way],
     (unit, now): (&Unit, &HostNow<'_>),
     wanted: &Wanted<'_>,
-    scene: &Scene<'_>,
+    (scene, effective_at_ms): (&Scene<'_>, u64),
 ) -> Result<CheckedPlan, Refusal> {
-    let effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
     let courses = ways
         .iter()

@@ -9,7 +9,7 @@ use quotary_common::envelope::{ControlValue, Envelope, Event, EventKind, Name};
 use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
 use quotary_common::leaf::PlanChange;
 use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
-use quotary_common::plan::{CheckedPlan, Course, Plan, Target, check};
+use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target, check};
 use quotary_common::sign::{Signed, SigningKey};
 use quotary_common::wire::PlanState;
 
@@ -220,6 +220,12 @@ impl PlanRecord {
     /// The last write of each control that an accepted evidence told of.
     pub fn writes(&self) -> &[PlanWrite] {
         &self.form.writes
+    }
+
+    /// What its host read last of a control, of what this plan has written; `None` where it has written nothing, or that is no number.
+    pub fn actual(&self, control: ShapedControl) -> Option<u64> {
+        let write = self.writes().iter().find(|write| write.control.as_str() == control.file_name())?;
+        write.actual.as_ref()?.as_str().parse().ok()
     }
 
     /// What its host told last of how it fares; what has passed since is not kept.

@@ -45,6 +45,11 @@ approvals = 2
 lasts_s_max = 3600
 review_within_s = 3600
 review_approvals = 1
+[freeze]
+role = 'operator'
+lasts_s_max = 1800
+review_within_s = 3600
+review_approvals = 1
 ";
 
 pub(super) const PEOPLE: [(&str, &str); 6] = [
@@ -209,7 +214,7 @@ impl Verifier {
         way: Way,
         effective_at_ms: Option<u64>,
     ) -> Asked<'a> {
-        let lasts_ms = (way == Way::BreakGlass).then_some(20 * MINUTE_MS);
+        let lasts_ms = (way != Way::Quorum).then_some(20 * MINUTE_MS);
         Asked { subject, by, way, lasts_ms, effective_at_ms, inputs: Vec::new(), id, nonce: [id.as_bytes()[0]; 16] }
     }
 
@@ -300,12 +305,18 @@ impl Verifier {
         self.book.policies().get(&name("web-memory"))?.policy.limit.memory_bytes
     }
 
-    /// A change that was approved by those whom its rule asks for, planned, and is in force.
-    pub(super) fn in_force(&mut self, subject: &ChangeSubject) -> ChangeId {
-        let id = self.propose("alice", subject, 10).unwrap();
+    /// A change that was approved by those whom its rule asks for, whose limits move; in so many minutes it is to be in force.
+    pub(super) fn moving(&mut self, subject: &ChangeSubject, minutes: u64) -> ChangeId {
+        let id = self.propose("alice", subject, minutes).unwrap();
         self.vote(id, "bob", Verb::Approval).unwrap();
         self.vote(id, "carol", Verb::Approval).unwrap();
         self.told(id, Input::Planned).unwrap();
+        id
+    }
+
+    /// A change that was approved by those whom its rule asks for, planned, and is in force.
+    pub(super) fn in_force(&mut self, subject: &ChangeSubject) -> ChangeId {
+        let id = self.moving(subject, 10);
         self.later(10);
         assert_eq!(self.state(id), State::InForce);
         id

@@ -3,4 +3,5 @@
 mod book;
 mod emergency;
 mod fixture;
+mod freezing;
 mod histories;
