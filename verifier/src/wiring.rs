@@ -22,7 +22,7 @@ use crate::core::{
     load_record,
 };
 use crate::keyring::{self, KeyringError};
-use crate::planner::{Planner, Watched};
+use crate::planner::{LeftOut, Planner, Watched};
 use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
@@ -140,6 +140,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         pending: PendingEnrolments::default(),
         ground,
         watched: Watched::default(),
+        left_out: LeftOut::default(),
         signatures: Mutex::default(),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
@@ -238,6 +239,7 @@ fn planner(app: &App) -> Planner {
         clock: app.clock,
         step_ms: app.timing.forecast_step_ms,
         watched: app.watched.clone(),
+        left_out: app.left_out.clone(),
     }
 }
 

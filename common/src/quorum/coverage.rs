@@ -218,9 +218,9 @@ impl Bounds {
 }
 
 /// The kernel's default of `cpu.weight` and `io.weight`.
-const DEFAULT_WEIGHT: u64 = 100;
+pub const DEFAULT_WEIGHT: u64 = 100;
 /// So many millicores are one of `cpu.weight`.
-const MILLICORES_PER_WEIGHT: u64 = 10;
+pub const MILLICORES_PER_WEIGHT: u64 = 10;
 
 /// `cpu.weight` of an amount of CPU (wire.md, settled question 5).
 pub fn weight_of(millicores: u64) -> u64 {

@@ -260,7 +260,7 @@ fn view(app: &App, book: &Book, id: &ChangeId) -> Result<ChangeView, Refusal> {
         votes: votes(kept),
         impact: kept.impact().to_vec(),
         plans: plans.into_iter().map(|(_, plan)| plan).collect(),
-        without_plan: Vec::new(),
+        without_plan: app.left_out.of(id),
         aligned_at_ms: kept.record().aligned_at_ms.filter(|_| is_moving),
     })
 }

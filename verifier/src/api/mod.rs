@@ -46,7 +46,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
-use crate::planner::Watched;
+use crate::planner::{LeftOut, Watched};
 use crate::predict::{Contest, Feed, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
@@ -111,6 +111,8 @@ pub struct App {
     pub ground: Ground,
     /// What was seen of policies' use.
     pub watched: Watched,
+    /// For what changes have no plan.
+    pub left_out: LeftOut,
     /// Signature checks of votes that held.
     pub signatures: std::sync::Mutex<SignatureCache>,
     /// Dry runs of zones at once.

@@ -12,7 +12,7 @@ use quotary_common::quorum::roster::Word;
 use quotary_common::quorum::vote::{CheckedVote, Vote};
 use quotary_common::reason::Refusal;
 use quotary_common::wire::ChangeSubject;
-use quotary_decide::change::{Asked, Effect, World};
+use quotary_decide::change::{Asked, Book, Effect, World};
 use quotary_decide::policy::life::{Input, Notice, State as LifeState};
 use quotary_decide::shape::PlanRecord;
 
@@ -69,10 +69,8 @@ pub struct Proposal {
 pub struct PlansMade {
     /// The change.
     pub change: ChangeId,
-    /// The text that the plans are for.
-    pub text: Digest,
-    /// Whether a freeze held the change when they were made.
-    pub is_held: bool,
+    /// What it was when they were made; `None`: it is kept no longer.
+    pub basis: Option<Basis>,
     /// The plans.
     pub plans: Vec<CheckedPlan>,
     /// Plans that are to end.
@@ -81,6 +79,24 @@ pub struct PlansMade {
     pub told: Option<Input>,
     /// Why, where it is not the first time.
     pub why: Option<String>,
+}
+
+/// What plans were made of: where it has become something else since, they are made anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    text: Digest,
+    state: LifeState,
+    since_ms: u64,
+    is_held: bool,
+}
+
+impl Basis {
+    /// What a change is now.
+    pub fn of(book: &Book, id: &ChangeId) -> Option<Self> {
+        let record = book.changes().get(id)?.record();
+        let is_held = book.held_until_ms(id).is_some();
+        Some(Self { text: record.text, state: record.state, since_ms: record.since_ms, is_held })
+    }
 }
 
 impl State {
@@ -125,15 +141,15 @@ impl State {
     /// Takes the plans that were made of a change, where it is still what they were made of.
     pub(super) fn take_plans(&mut self, made: PlansMade, now_ms: u64) -> Step {
         let mut step = Step::default();
-        let PlansMade { change: id, text, is_held, plans, ending, told, why } = made;
-        let is_as_it_was = self.changes.held_until_ms(&id).is_some() == is_held;
-        if !is_as_it_was || self.changes.change(&id).map(|kept| kept.record().text) != Ok(text) {
+        let PlansMade { change: id, basis, plans, ending, told, why } = made;
+        if Basis::of(&self.changes, &id) != basis {
             return step;
         }
-        if let Some(input) = told
-            && let Ok(effects) = self.with_world(now_ms, |book, world| book.told(id, input, world))
-        {
-            self.take_effects(&mut step, effects, "verifier", now_ms);
+        if let Some(input) = told {
+            match self.with_world(now_ms, |book, world| book.told(id, input, world)) {
+                Ok(effects) => self.take_effects(&mut step, effects, "verifier", now_ms),
+                Err(_) => return step,
+            }
         }
         // What is over moves nothing but back.
         let actor = format!("change {id}");
@@ -203,11 +219,7 @@ impl State {
         }
     }
 
-    fn with_world<T>(
-        &mut self,
-        now_ms: u64,
-        work: impl FnOnce(&mut quotary_decide::change::Book, &World<'_>) -> T,
-    ) -> T {
+    fn with_world<T>(&mut self, now_ms: u64, work: impl FnOnce(&mut Book, &World<'_>) -> T) -> T {
         let mut book = std::mem::take(&mut self.changes);
         let settings = Arc::clone(&self.settings);
         let catalogue = settings.ground.catalogue(&book);
@@ -241,12 +253,10 @@ impl State {
                     let row = self.changes.policy_row(&name);
                     step.put_bytes(tables::POLICIES, name.as_str().as_bytes(), row);
                 }
-                Effect::Authority => {
+                Effect::Authority { number, link } => {
                     let Some(governing) = self.changes.governing() else { continue };
                     step.put_bytes(tables::AUTHORITY, tables::AUTHORITY_NOW, Some(governing.to_row()));
-                    let number = governing.links().len() as u64;
-                    let link = governing.links().last().cloned();
-                    step.put_bytes(tables::AUTHORITY, &tables::link_key(number), link);
+                    step.put_bytes(tables::AUTHORITY, &tables::link_key(number), Some(link));
                 }
                 Effect::Leaf(moved) => {
                     let told = ChangeMoved {

@@ -31,7 +31,7 @@ mod zone_check;
 pub use anomalies::AlarmList;
 pub use audit::{AuditLog, TileError};
 pub(crate) use changes::no_person;
-pub use changes::{ChangeAsk, PlansMade, Proposal};
+pub use changes::{Basis, ChangeAsk, PlansMade, Proposal};
 pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;

@@ -1,13 +1,14 @@
 //! Planner: makes the plans of changes outside of the writer, and looks after them until they are aligned.
 //!
-//! Does: each second looks at the changes as they were committed; makes plans of those that were approved, the way back of those that were
-//! taken back, plans for what came after a policy, makes running ones anew when demand or the actual is off, and ends those that nothing stands behind any more; and hands all of it to the writer. Holds use against
+//! Does: each second looks at the changes as they were committed; makes plans of those that were approved, makes running ones anew when demand or the actual is
+//! off, sees to it that every unit has the plan of the policy in force for it (what came later, what was taken back, what an emergency stood before), and ends those that nothing stands behind any more; and hands all of it to the writer. Holds use against
 //! the thresholds of policies.
 //! May assume: that what it reads was committed. What it hands over may be outdated by then: the writer looks again.
 //! Promises: the same reading gives the same plans; what is left out is told in the log.
 //! Must never: write; decide whether a change may be.
 
 mod demand;
+mod left_out;
 mod look;
 mod preview;
 mod staging;
@@ -35,6 +36,7 @@ use self::steering::Steering;
 pub use self::watching::Watched;
 use self::watching::Watching;
 pub use demand::Demands;
+pub use left_out::LeftOut;
 pub(crate) use preview::preview;
 
 /// How often it looks.
@@ -103,6 +105,7 @@ pub struct Planner {
     pub(crate) clock: Clock,
     pub(crate) step_ms: u64,
     pub(crate) watched: Watched,
+    pub(crate) left_out: LeftOut,
 }
 
 impl Planner {

@@ -78,7 +78,8 @@ impl Staging {
     pub(super) fn look(&mut self, id: ChangeId, sight: &Sight) -> Option<String> {
         let staged = self.0.get_mut(&id)?;
         let now = suffered(id, sight);
-        let newest_ms = given(id, sight).map(|(_, committed_at_ms)| committed_at_ms).max()?;
+        // As old as what the host says that was silent for longest: one that is heard speaks for no other.
+        let newest_ms = given(id, sight).map(|(_, committed_at_ms)| committed_at_ms).min()?;
         let counted = (newest_ms > staged.seen_ms).then(|| now.since(staged.suffered));
         // Between two evidences there is nothing to see; from hosts that are silent for long nothing is known.
         let is_news = staged.seen_ms > 0 && sight.now_ms.saturating_sub(newest_ms) < NEWS_MS;

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use quotary_common::id::ChangeId;
+use quotary_common::quorum::change::Way;
 use quotary_common::quorum::decide::{Moment, ReviewState, review};
 use quotary_common::quorum::freeze::held_by;
 use quotary_common::quorum::roster::Word;
 use quotary_common::quorum::vote::{Ballot, Cast, CheckedVote, Verb, Vote};
 use quotary_common::reason::{Reason, Refusal};
+use quotary_common::wire::ChangeSubject;
 
 use super::book::{Book, Effect, Kept, World, refuse};
 use super::drive::{edit_of, fault_of};
 use super::making::{Asked, Made};
 use crate::policy::life::{self, Input, State};
 
-/// Changes that are open, approved or moving, at most.
+/// Changes that are open, approved or moving, at most. Emergencies, rosters and rules are let in beyond: nobody is kept from them by a crowd.
 const OPEN_MAX: usize = 1_024;
+/// The same that one person has asked for.
+const OPEN_OF_ONE_MAX: usize = 64;
 
 impl Book {
     /// Somebody proposes a change.
@@ -25,8 +29,16 @@ impl Book {
     /// many changes are open.
     pub fn propose(&mut self, asked: &Asked<'_>, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
         let is_open = |kept: &&Arc<Kept>| !kept.record.state.is_over() && kept.record.state != State::InForce;
-        let open = self.changes.values().filter(is_open).count();
-        if open >= OPEN_MAX {
+        let open = self.changes.values().filter(is_open);
+        let (own, others): (Vec<_>, Vec<_>) = open.partition(|kept| kept.text.change().requester == *asked.by);
+        if own.len() >= OPEN_OF_ONE_MAX {
+            let why = format!("{} changes that `{}` asked for are open already: take some back", own.len(), asked.by);
+            return Err(Refusal::new(Reason::Busy, why));
+        }
+        let open = own.len() + others.len();
+        let is_urgent =
+            asked.way != Way::Quorum || matches!(asked.subject, ChangeSubject::Roster(_) | ChangeSubject::Rules(_));
+        if open >= OPEN_MAX && !is_urgent {
             return Err(Refusal::new(Reason::Busy, format!("{open} changes are open already: decide on some first")));
         }
         let made = self.make(asked, asked.by, world)?;
@@ -59,10 +71,11 @@ impl Book {
     /// Somebody edits a change: another text; what was approved is dismissed.
     ///
     /// # Errors
-    /// As [`Book::propose`]; `change` when it cannot be edited any more, or would be for something else.
+    /// As [`Book::propose`]; `change` when it cannot be edited any more, or would be for something else; `forbidden` for others than its requester and,
+    /// until it is approved, those who may approve it.
     pub fn edit(&mut self, asked: &Asked<'_>, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
         let id = asked.id;
-        let requester = self.change(&id)?.text.change().requester.clone();
+        let requester = self.may_edit(&id, asked.by)?;
         let made = self.make(asked, &requester, world)?;
         let governing = self.decides()?;
         let (roster, rules) = (Arc::clone(governing.roster()), Arc::clone(governing.rules()));
@@ -78,6 +91,24 @@ impl Book {
         (kept.roster, kept.rules, kept.decision, kept.outcome) = (roster, rules, None, None);
         (kept.edit, kept.holds) = (edit_of(&kept.text), held_by(kept.text.change()));
         Ok(self.drive(id, follows, world))
+    }
+
+    /// The requester of a change that somebody may edit: it is the requester's, and of those whom its rule asks as long as it is open. An edit voids
+    /// what was approved.
+    fn may_edit(&self, id: &ChangeId, by: &Word) -> Result<Word, Refusal> {
+        let (governing, kept) = (self.decides()?, self.change(id)?);
+        let change = kept.text.change();
+        let rule = governing.rules().rule(change.criticality);
+        let person = governing.roster().person(by);
+        let is_asked = person.is_some_and(|person| !rule.approvers.is_disjoint(&person.roles));
+        if *by == change.requester || is_asked && kept.record.state.is_open() {
+            return Ok(change.requester.clone());
+        }
+        let why = format!(
+            "`{}` asked for it: others edit it who may approve it, and until it is approved; reject it, or propose another",
+            change.requester
+        );
+        Err(Refusal::new(Reason::Forbidden, why))
     }
 
     /// A vote came whose signature holds. The same one again changes nothing.
@@ -144,7 +175,7 @@ impl Book {
     /// `not-found`; `change` when it is too late; `forbidden` when somebody else asked for it.
     pub fn withdraw(&mut self, id: ChangeId, by: &Word, world: &World<'_>) -> Result<Vec<Effect>, Refusal> {
         let change = self.change(&id)?.text.change();
-        if *by != change.requester && *by != change.editor {
+        if *by != change.requester {
             let why = format!("`{}` asked for it: only who did takes it back; others reject it", change.requester);
             return Err(Refusal::new(Reason::Forbidden, why));
         }

@@ -11,6 +11,7 @@ use quotary_common::quorum::roster::{Roster, Word};
 use quotary_common::quorum::rules::Rules;
 use quotary_common::quorum::vote::{Ballot, CheckedVote};
 use quotary_common::reason::{Reason, Refusal};
+use quotary_common::units::Resources;
 
 use super::governing::Governing;
 use crate::allocate::{self, Limits};
@@ -137,8 +138,13 @@ pub enum Effect {
     Change(ChangeId),
     /// A policy's row is to be written, or deleted when it is in force no more.
     Policy(Name),
-    /// The authority's rows are to be written.
-    Authority,
+    /// The authority's row is to be written, and the link that led to it.
+    Authority {
+        /// Its number.
+        number: u64,
+        /// The decision that it is: canonical bytes.
+        link: Vec<u8>,
+    },
     /// A leaf.
     Leaf(Moved),
     /// Plans to what it says are to be made.
@@ -220,9 +226,13 @@ impl Book {
 
     /// What policies allow at a place: those in force, and with what is approved or moving.
     pub fn limits_at(&self, place: &Place<'_>) -> Limits {
-        let limit = |map: &PolicyResourceMap| {
-            let holding = map.holding(place).ok().flatten();
-            holding.map(|holding| holding.limit).unwrap_or_default()
+        let limit = |map: &PolicyResourceMap| match map.holding(place) {
+            Ok(holding) => holding.map(|holding| holding.limit).unwrap_or_default(),
+            // Nobody knows which of them holds: grants go no further than any allows.
+            Err(tie) => {
+                let tied = tie.policies.iter().filter_map(|name| map.get(name));
+                tied.fold(Resources::default(), |least, policy| stricter(&least, &policy.limit))
+            }
         };
         let now = limit(&self.map);
         let coming = self.coming.iter().fold(now, |coming, map| stricter(&coming, &limit(map)));
@@ -234,6 +244,16 @@ impl Book {
         let under_way = |kept: &&Arc<Kept>| matches!(kept.record.state, State::Approved | State::Shaping);
         let edits = self.changes.values().filter(under_way).filter_map(|kept| kept.edit.as_ref());
         self.coming = edits.map(|edit| Arc::new(edit.applied_to(&self.map))).collect();
+    }
+
+    /// The policies in force with what other changes that are approved or moving would make of them: what comes must go with what else comes.
+    pub(super) fn map_with_others(&self, id: &ChangeId, name: &Name) -> PolicyResourceMap {
+        let under_way = self
+            .changes
+            .iter()
+            .filter(|(other, kept)| *other != id && matches!(kept.record.state, State::Approved | State::Shaping));
+        let edits = under_way.filter_map(|(_, kept)| kept.edit.as_ref()).filter(|edit| edit.name() != name);
+        edits.fold((*self.map).clone(), |map, edit| edit.applied_to(&map))
     }
 
     pub(super) fn map_anew(&mut self) {

@@ -12,9 +12,12 @@ use quotary_common::quorum::freeze::held_by;
 use quotary_common::reason::Refusal;
 
 use super::book::{Book, Effect, InForce, Kept, Moved, World, refuse};
+use super::making::against;
 use crate::policy::life::{self, Ask, Follows, Input, LifeFault, Record, Reviewed, State};
 use crate::policy::{self, Edit};
 
+/// So many changes that are over are kept at most; of more the oldest are let go of before their time.
+const OVER_MAX: usize = 4_096;
 /// How long a change that is over is kept, ms: a year.
 const KEEP_MS: u64 = 366 * 86_400_000;
 
@@ -24,7 +27,8 @@ impl Book {
         let moves =
             |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, follows)| !follows.is_empty());
         let is_due = |id: &ChangeId, kept: &Kept| !self.stands_still(id, now_ms) && moves(kept);
-        self.changes.iter().any(|(id, kept)| is_due(id, kept) || self.is_old(id, kept, now_ms))
+        let keep_since_ms = self.keep_since_ms(now_ms);
+        self.changes.iter().any(|(id, kept)| is_due(id, kept) || self.is_old(id, kept, keep_since_ms))
     }
 
     /// Whether a change is held where it is: for it time stands still, but for its apply-by time.
@@ -33,11 +37,23 @@ impl Book {
             && self.changes.get(id).is_some_and(|kept| now_ms <= kept.record.times.apply_by_ms)
     }
 
+    /// What was over before that instant is let go of, Unix ms.
+    fn keep_since_ms(&self, now_ms: u64) -> u64 {
+        let over = self.changes.values().filter(|kept| kept.record.state.is_over());
+        let mut since: Vec<u64> = over.map(|kept| kept.record.since_ms).collect();
+        let year_ago_ms = now_ms.saturating_sub(KEEP_MS);
+        if since.len() <= OVER_MAX {
+            return year_ago_ms;
+        }
+        since.sort_unstable_by(|one, other| other.cmp(one));
+        since.get(OVER_MAX - 1).map_or(year_ago_ms, |at_ms| year_ago_ms.max(*at_ms))
+    }
+
     /// Whether a change has been over for so long that nobody looks at it any more, and nothing rests on it.
-    fn is_old(&self, id: &ChangeId, kept: &Kept, now_ms: u64) -> bool {
+    fn is_old(&self, id: &ChangeId, kept: &Kept, keep_since_ms: u64) -> bool {
         let record = &kept.record;
         record.state.is_over()
-            && record.since_ms.saturating_add(KEEP_MS) < now_ms
+            && record.since_ms < keep_since_ms
             && record.reviewed != Some(Reviewed::Overdue)
             && !self.policies.values().any(|held| held.change == *id)
     }
@@ -54,7 +70,8 @@ impl Book {
                 effects.extend(self.step(id, Input::Tick, world).unwrap_or_default());
             }
         }
-        let is_old = |id: &ChangeId| self.changes.get(id).is_some_and(|kept| self.is_old(id, kept, world.now_ms));
+        let keep_since_ms = self.keep_since_ms(world.now_ms);
+        let is_old = |id: &ChangeId| self.changes.get(id).is_some_and(|kept| self.is_old(id, kept, keep_since_ms));
         let old: Vec<ChangeId> = ids.into_iter().filter(is_old).collect();
         for id in old {
             // Without a row of its own it is deleted; what came of it stands in the log.
@@ -105,7 +122,7 @@ impl Book {
                 Follows::MakePlans => effects.push(Effect::MakePlans(id)),
                 Follows::MakePlansBack => effects.push(Effect::MakePlansBack(id)),
                 Follows::PutInForce => effects.extend(self.put_in_force(id, world)),
-                Follows::PutBack => effects.extend(self.put_back(id)),
+                Follows::PutBack => effects.extend(self.put_back(id, world)),
                 Follows::RestoreBaseline => effects.push(Effect::RestoreBaseline(id)),
                 Follows::Tell(notice) => effects.push(Effect::Tell(id, notice)),
             }
@@ -125,7 +142,11 @@ impl Book {
     /// Asks the quorum by what holds now, and takes the record on.
     fn ask(&mut self, id: ChangeId, ask: Ask, world: &World<'_>) -> Option<(Record, Vec<Follows>)> {
         let kept = self.changes.get(&id)?;
-        let outcome = self.decided(kept, kept.record.moment(ask), world)?;
+        let impact = kept.edit.as_ref().map(|edit| self.impact(edit, world));
+        let case = self.case(kept, kept.record.moment(ask), world.now_ms)?;
+        // What it would be now counts too: it rises, and never falls.
+        let criticality = impact.as_ref().map(|impact| impact.criticality);
+        let outcome = decide(&criticality.map_or(case, |criticality| case.with_criticality(criticality)));
         // What is only asked of a vote approves nothing, and so travels nowhere.
         let approved_at_ms = match ask {
             Ask::Vote => None,
@@ -134,19 +155,40 @@ impl Book {
         };
         let travels = approved_at_ms.filter(|_| outcome.is_approved());
         let decision = travels.and_then(|approved_at_ms| self.decision(kept, &outcome, approved_at_ms));
+        let against = travels.and_then(|_| match (&kept.edit, &impact) {
+            // Who was approved first goes first.
+            (Some(edit), Some(impact)) => against(impact, "")
+                .or_else(|| (ask == Ask::Approval).then(|| self.against_others(&id, edit, world)).flatten()),
+            _ => None,
+        });
+        let against = against.or_else(|| travels.and_then(|_| self.undecided(kept, decision.as_deref(), ask, world)));
         let (decided, text) = (outcome.decided.clone(), kept.record.text);
         let kept = self.change_mut(&id).ok()?;
         kept.decision = decision.or_else(|| kept.decision.take());
         kept.outcome = Some(outcome);
-        life::step(&kept.record, Input::Decided { ask, text, decided }, world.now_ms).ok()
+        let input = match against {
+            Some(why) => Input::CannotBeDone(why),
+            None => Input::Decided { ask, text, decided },
+        };
+        life::step(&kept.record, input, world.now_ms).ok()
     }
 
-    /// What the quorum comes to at a moment, by what holds now.
-    pub(super) fn decided(&self, kept: &Kept, moment: Moment, world: &World<'_>) -> Option<Outcome> {
-        let case = self.case(kept, moment, world.now_ms)?;
-        // What it would be now counts too: it rises, and never falls.
-        let criticality = kept.edit.as_ref().map(|edit| self.impact(edit, world).criticality);
-        Some(decide(&criticality.map_or(case, |criticality| case.with_criticality(criticality))))
+    /// Why what was approved could not be put in force, or reach those who hold it against who decides; nothing if it can.
+    fn undecided(&self, kept: &Kept, decision: Option<&[u8]>, ask: Ask, world: &World<'_>) -> Option<String> {
+        if kept.holds.is_some() {
+            return None;
+        }
+        let Some(decision) = decision else {
+            return Some("its votes do not fit into a decision that hosts could check".to_owned());
+        };
+        let kind = kept.record.kind;
+        if ask != Ask::Apply || !kind.is_of_authority() {
+            return None;
+        }
+        let mut governing = (**self.governing.as_ref()?).clone();
+        let document = kept.text.change().document.as_bytes();
+        let advanced = governing.advance(kind, document, decision.to_vec(), world.now_ms);
+        advanced.err().map(|fault| format!("it cannot be put in force: {fault}"))
     }
 
     pub(super) fn case<'a>(&'a self, kept: &'a Kept, moment: Moment, now_ms: u64) -> Option<Case<'a>> {
@@ -193,11 +235,13 @@ impl Book {
         if kind.is_of_authority() {
             let decision = kept.decision.clone().unwrap_or_default();
             let governing = self.governing.as_mut().map(Arc::make_mut);
-            let advanced =
-                governing.map(|governing| governing.advance(kind, document.as_bytes(), decision, world.now_ms));
+            let link = decision.clone();
+            let advanced = governing.map(|governing| {
+                governing.advance(kind, document.as_bytes(), decision, world.now_ms).map(|()| governing.links().len())
+            });
             match advanced {
-                Some(Ok(())) => effects.push(Effect::Authority),
-                // Who decides stays who decided, and the log says why.
+                Some(Ok(number)) => effects.push(Effect::Authority { number: number as u64, link }),
+                // That was tried a moment ago. Who decides stays who decided, and the log says why.
                 Some(Err(fault)) => {
                     let why = format!("it could not be put in force: {fault}");
                     effects.extend(self.moved(id, State::InForce, why).map(Effect::Leaf));
@@ -228,10 +272,10 @@ impl Book {
     }
 
     /// An emergency is over: what held before it holds again, unless another change has come since.
-    fn put_back(&mut self, id: ChangeId) -> Vec<Effect> {
-        let Ok(kept) = self.change_mut(&id) else { return Vec::new() };
+    fn put_back(&mut self, id: ChangeId, world: &World<'_>) -> Vec<Effect> {
+        let Ok(kept) = self.change(&id) else { return Vec::new() };
         let name = Name::lossy(kept.record.name.as_str());
-        let before = kept.before.take();
+        let before = self.stood_before(kept, world.now_ms);
         let is_own = match kept.record.kind {
             Kind::RevokePolicy => !self.policies.contains_key(&name),
             _ => self.policies.get(&name).is_some_and(|held| held.change == id),
@@ -239,12 +283,29 @@ impl Book {
         if !is_own {
             return Vec::new();
         }
+        let restored = before.as_ref().map(|held| held.change);
         let _own = match before {
             Some(held) => self.policies.insert(name.clone(), held),
             None => self.policies.remove(&name),
         };
         self.map_anew();
-        vec![Effect::Policy(name), Effect::Change(id)]
+        let mut effects = vec![Effect::Policy(name), Effect::Change(id)];
+        effects.extend(restored.into_iter().flat_map(|id| self.step(id, Input::Restored, world).unwrap_or_default()));
+        effects
+    }
+
+    /// What holds when an emergency is over: what it took the place of, but for other emergencies that are over too.
+    fn stood_before(&self, kept: &Kept, now_ms: u64) -> Option<InForce> {
+        let is_over = |held: &InForce| {
+            let emergency = self.changes.get(&held.change).and_then(|kept| kept.record.times.emergency);
+            emergency.is_some_and(|emergency| emergency.ends_at_ms <= now_ms)
+        };
+        let mut before = kept.before.clone();
+        for _ in 0..self.changes.len() {
+            let Some(held) = before.as_ref().filter(|held| is_over(held)) else { break };
+            before = self.changes.get(&held.change).and_then(|kept| kept.before.clone());
+        }
+        before
     }
 
     /// What was in force before for the same is not any more.

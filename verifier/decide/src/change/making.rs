@@ -79,7 +79,7 @@ impl Book {
         if is_freeze != (asked.way == Way::Freeze) {
             return Err(refuse("a freeze holds a change where it is, and nothing else does: name the change"));
         }
-        let matter = self.matter(asked.subject, governing, world)?;
+        let matter = self.matter(asked, governing, world)?;
         let rules = match &matter.proposed {
             Some(Proposed::Rules(next)) => vec![&**governing.rules(), &**next],
             _ => vec![&**governing.rules()],
@@ -128,20 +128,21 @@ impl Book {
         Ok(Made { text, times, proposed: matter.proposed, impact: matter.impact, escalate_after_ms })
     }
 
-    fn matter(&self, subject: &ChangeSubject, governing: &Governing, world: &World<'_>) -> Result<Matter, Refusal> {
-        match subject {
+    fn matter(&self, asked: &Asked<'_>, governing: &Governing, world: &World<'_>) -> Result<Matter, Refusal> {
+        let id = &asked.id;
+        match asked.subject {
             ChangeSubject::Policy(document) => {
                 let policy =
                     policy::read(document.as_bytes(), Some(world.catalogue)).map_err(|faults| told(&faults))?;
                 let shaping = policy.shaping.clone();
                 let edit = Edit::Put(Arc::new(policy));
-                self.of_policy(&edit, document, &shaping, world)
+                self.of_policy(id, &edit, (document, &shaping), world)
             }
             ChangeSubject::Revoke(name) => {
                 let name = Name::new(name).filter(|name| self.policies.contains_key(name));
                 let name = name.ok_or_else(|| Refusal::new(Reason::NotFound, "no policy of this name is in force"))?;
                 let shaping = self.policies.get(&name).map(|held| held.policy.shaping.clone()).unwrap_or_default();
-                self.of_policy(&Edit::Revoke(name), "", &shaping, world)
+                self.of_policy(id, &Edit::Revoke(name), ("", &shaping), world)
             }
             ChangeSubject::Freeze(named) => {
                 let Frozen { name, criticality, text, document, impact } = self.frozen(named)?;
@@ -176,17 +177,21 @@ impl Book {
         }
     }
 
-    fn of_policy(&self, edit: &Edit, document: &str, shaping: &Shaping, world: &World<'_>) -> Result<Matter, Refusal> {
+    fn of_policy(
+        &self,
+        id: &ChangeId,
+        edit: &Edit,
+        (document, shaping): (&str, &Shaping),
+        world: &World<'_>,
+    ) -> Result<Matter, Refusal> {
         let name = edit.name().clone();
         let held = self.policies.get(&name);
         if let (Some(held), Some(new)) = (held, edit.puts()) {
             above(new.version, held.policy.version, "policy")?;
         }
         let impact = self.impact(edit, world);
-        if let Some(why) = impact.refusals.first() {
-            let more = impact.refusals.len() - 1;
-            let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-            return Err(refuse(format!("it cannot be done: {why}{others}")));
+        if let Some(why) = against(&impact, "").or_else(|| self.against_others(id, edit, world)) {
+            return Err(refuse(why));
         }
         let hosts = &world.standing.hosts;
         let covers =
@@ -216,10 +221,24 @@ impl Book {
         })
     }
 
+    /// What stands against it beside the policies in force: what else is approved and on its way.
+    pub(super) fn against_others(&self, id: &ChangeId, edit: &Edit, world: &World<'_>) -> Option<String> {
+        let with_others = assess(&self.map_with_others(id, edit.name()), edit, world.standing);
+        against(&with_others, " beside what is approved already")
+    }
+
     /// What an edit of the policies in force would do now.
     pub(super) fn impact(&self, edit: &Edit, world: &World<'_>) -> Impact {
         assess(&self.map, edit, world.standing)
     }
+}
+
+/// What stands against a change, however many approve.
+pub(super) fn against(impact: &Impact, beside: &str) -> Option<String> {
+    let why = impact.refusals.first()?;
+    let more = impact.refusals.len() - 1;
+    let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    Some(format!("it cannot be done{beside}: {why}{others}"))
 }
 
 fn of_authority(

@@ -36,7 +36,8 @@ pub enum CoversFault {
     Unwritable(Name),
 }
 
-/// The lines of what `edit` moves, over all `hosts` and whatever host is to come.
+/// The lines of what `edit` is for, before and after, over all `hosts` and whatever host is to come; what it leaves as it is too: hosts keep to the newest
+/// decision over a policy alone.
 ///
 /// A line is for one host where the old document and the new one name hosts, else for every one: which hosts have a label or belong to a pool may change, and the
 /// policy is for those to come too.
@@ -69,9 +70,12 @@ pub fn covers(
                 held.as_ref().map_or_else(Default::default, |held| (held.policy.guarantee, held.limit))
             };
             let (old, new) = (amounts(&was), amounts(&is));
-            let class = is.or(was).and_then(|held| held.class).unwrap_or(rule.class_best);
+            let class = is.as_ref().or(was.as_ref()).and_then(|held| held.class).unwrap_or(rule.class_best);
             let spans = (spans(&old.0, &new.0), spans(&old.1, &new.1));
-            if old != new {
+            let is_own = |held: &Option<super::Holding>| {
+                held.as_ref().is_some_and(|held| held.policy.name == *edit.name() && held.says_anything())
+            };
+            if old != new || is_own(&was) || is_own(&is) {
                 of_rule.insert((names_host.then_some(host.id), spans), class);
             }
         }

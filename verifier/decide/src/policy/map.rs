@@ -48,6 +48,14 @@ pub struct Holding {
     pub meets_zone: bool,
 }
 
+impl Holding {
+    /// Whether it guarantees or limits anything.
+    pub fn says_anything(&self) -> bool {
+        let amounts = [&self.guarantee, &self.limit];
+        amounts.into_iter().any(|amounts| *amounts != Resources::default())
+    }
+}
+
 /// A policy that selects a place, and whether it won.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {

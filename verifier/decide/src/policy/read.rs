@@ -6,6 +6,7 @@ use quotary_common::cbor::Text;
 use quotary_common::envelope::Name;
 use quotary_common::limits::{NAME_BYTES_MAX, POLICY_ROLLOUT_STAGES_MAX, POLICY_THRESHOLDS_MAX};
 use quotary_common::plan::OnPressure;
+use quotary_common::quorum::coverage::MILLICORES_PER_WEIGHT;
 use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::document::{Faults, ListItem, Table, digest_of, read as read_document};
 use quotary_common::quorum::roster::is_word;
@@ -266,6 +267,8 @@ fn shaping(table: &mut Table<'_>) -> Shaping {
         table.fault("rollout_percent", "must rise, and its last stage is 100");
     }
     let rollout_percent = if has_stages { stages } else { vec![100] };
-    let slew_per_second = amounts(table, "slew_per_second", |_| (1, DOCUMENT_AMOUNT_MAX));
+    // Shares of CPU move in tens of millicores: slower than one of those a second they cannot.
+    let slowest = |kind| if kind == ResourceKind::Cpu { MILLICORES_PER_WEIGHT } else { 1 };
+    let slew_per_second = amounts(table, "slew_per_second", |kind| (slowest(kind), DOCUMENT_AMOUNT_MAX));
     Shaping { on_pressure, resolution_s, rollout_percent, slew_per_second }
 }

@@ -1,47 +1,12 @@
-//! Plans that take a running one's place: the way back, the rest of the way made anew, and the stand still.
+//! Plans that take a running one's place: the rest of the way made anew, and the stand still.
 
 use quotary_common::cbor::Bounded;
 use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint};
 
 use super::frame::Frame;
-use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, moves, now_of, stands, takes};
+use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, stands, takes};
 use super::phase::Transition;
 use super::record::PlanRecord;
-use crate::policy::{Edit, Place, PolicyResourceMap};
-
-/// The way back of a plan whose change was taken back: from where it stands to what was before, by its own decision, and so until the
-/// effective time that it was made for. `None` where nothing was before, or the host does not take it: then the plan just ends.
-pub fn plans_back(edit: &Edit, running: &PlanRecord, scene: &Scene<'_>) -> Option<CheckedPlan> {
-    let plan = running.plan();
-    let unit = scene.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target)?;
-    let now = scene.hosts.get(&plan.host)?;
-    takes(now.host, &plan.target, scene.now_ms).ok()?;
-    let place = |map: &PolicyResourceMap| {
-        let host = scene.standing.hosts.get(&unit.host)?;
-        map.holding(&Place { application: &unit.application, tenant: &unit.tenant, host }).ok().flatten()
-    };
-    let (before, after) = (place(scene.map), place(&edit.applied_to(scene.map)));
-    let moves = moves(before.as_ref(), after.as_ref());
-    // It may have been made anew, or held, on its way: it came with the first of its plans.
-    let of_target = now.plans.iter().filter(|record| record.plan().target == plan.target);
-    let came_with = of_target.filter(|record| record.change().is_some() && record.change() == running.change());
-    let began_ms = came_with.map(|record| record.plan().starts_at_ms).min().unwrap_or(plan.starts_at_ms);
-    let effective_at_ms = plan.effective_at_ms.max(scene.now_ms.saturating_add(LATE_MS));
-    let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
-    let courses = plan.courses.iter().map(|course| {
-        let one = moves.iter().find(|one| one.control == course.control)?;
-        let from = now_of(one, unit, Some(running), scene.now_ms)?;
-        let to = now_of(one, unit, None, scene.now_ms)?;
-        // As fast as it came, and then it waits there.
-        let came_in_ms = scene.now_ms.saturating_sub(began_ms).max(1_000).div_ceil(1_000) * 1_000;
-        let back_at_ms = starts_at_ms.saturating_add(came_in_ms);
-        let arrives = (back_at_ms < effective_at_ms && from != to).then_some(Setpoint { at_ms: back_at_ms, value: to });
-        let setpoints = arrives.into_iter().chain([Setpoint { at_ms: effective_at_ms, value: to }]).collect();
-        Some(Course { control: course.control, setpoints: Bounded::truncating(setpoints).0 })
-    });
-    let courses: Option<Vec<Course>> = courses.collect();
-    Frame { starts_at_ms, effective_at_ms, ..frame_of(plan, now, scene) }.plan(courses?).ok()
-}
 
 /// The plan of a unit that goes on along these ways, from now on: setpoints that have passed are left out. `None` where the host does not take it.
 pub fn plan_again(running: &PlanRecord, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {

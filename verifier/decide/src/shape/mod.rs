@@ -14,10 +14,12 @@ mod of_change;
 pub mod phase;
 mod record;
 pub mod rollout;
+mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use again::{plan_again, plan_still, plans_back};
+pub use again::{plan_again, plan_still};
 pub use draft::{Asked, draft};
-pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of, plans_of_late};
+pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of};
 pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};
+pub use settle::{Behind, Ruling, Settled, settle};

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
-use quotary_common::plan::{CheckedPlan, Course, ShapedControl, Target};
+use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
-use quotary_common::quorum::coverage::{resource_of, weight_of};
+use quotary_common::quorum::coverage::{DEFAULT_WEIGHT, resource_of, weight_of};
 use quotary_common::reason::Refusal;
 use quotary_common::units::{ResourceKind, Resources};
 
@@ -102,40 +102,45 @@ pub struct Planned {
     pub earliest_ms: Option<u64>,
 }
 
-/// The plans that lead to what a change says.
+/// The plans that lead to what a change says: for every unit that its policy holds for, before or after.
 pub fn plans_of(wanted: &Wanted<'_>, scene: &Scene<'_>) -> Planned {
     let after_map = wanted.edit.applied_to(scene.map);
     let (before, after) = (scene.standing.held(scene.map), scene.standing.held(&after_map));
+    let is_own = |holding: &Holding| holding.policy.name == *wanted.edit.name();
     let mut out = Planned::default();
     for ((unit, before), after) in scene.standing.units.iter().zip(&before.holdings).zip(&after.holdings) {
-        plan_unit(&mut out, wanted, scene, unit, [before.as_ref(), after.as_ref()]);
-    }
-    out
-}
-
-/// The plans of units that a policy in force holds for and that have none of its: they came after it.
-pub fn plans_of_late(wanted: &Wanted<'_>, scene: &Scene<'_>, is_planned: impl Fn(&Unit) -> bool) -> Planned {
-    let name = wanted.edit.name();
-    let without = scene.map.without(name);
-    let (before, after) = (scene.standing.held(&without), scene.standing.held(scene.map));
-    let mut out = Planned::default();
-    for ((unit, before), after) in scene.standing.units.iter().zip(&before.holdings).zip(&after.holdings) {
-        let is_own = after.as_ref().is_some_and(|holding| holding.policy.name == *name);
-        if is_own && !is_planned(unit) {
-            plan_unit(&mut out, wanted, scene, unit, [before.as_ref(), after.as_ref()]);
+        if before.iter().chain(after).any(is_own) {
+            let moves = moves(before.as_ref(), after.as_ref());
+            plan_unit(&mut out, &moves, (wanted, 0), scene, unit);
         }
     }
     out
 }
 
+/// The plan of a unit that a policy in force holds for and that has none of its, added to `out`: not before an instant (Unix ms), as
+/// soon as its slew allows.
+pub(super) fn plan_late(out: &mut Planned, wanted: (&Wanted<'_>, u64), scene: &Scene<'_>, unit: &Unit, held: &Holding) {
+    plan_unit(out, &moves(None, Some(held)), wanted, scene, unit);
+}
+
+/// Whether a policy says anything that a plan would hold.
+pub(super) fn says_anything(held: &Holding) -> bool {
+    !moves(None, Some(held)).is_empty()
+}
+
+/// Whether a plan moves what nothing in force says anything of.
+pub(super) fn says_more(plan: &Plan, held: &Holding) -> bool {
+    let said = moves(None, Some(held));
+    plan.courses.iter().any(|course| said.iter().all(|one| one.control != course.control))
+}
+
 fn plan_unit(
     out: &mut Planned,
-    wanted: &Wanted<'_>,
+    moves: &[Moves],
+    (wanted, not_before_ms): (&Wanted<'_>, u64),
     scene: &Scene<'_>,
     unit: &Unit,
-    [before, after]: [Option<&Holding>; 2],
 ) {
-    let moves = moves(before, after);
     if moves.is_empty() {
         return;
     }
@@ -153,32 +158,34 @@ fn plan_unit(
         now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
     let has = |one: &&Moves| lacks.is_none_or(|lacks| !lacks.contains(&one.control));
     let of_unit = (unit, running.map(|record| &**record));
-    let at = |effective_at_ms| -> Vec<(ShapedControl, Result<Way, Refused>)> {
-        let moves = moves.iter().filter(has);
-        moves.map(|one| (one.control, way(one, of_unit, wanted, (scene, effective_at_ms)))).collect()
+    let moves: Vec<&Moves> = moves.iter().filter(has).filter(|one| one.is_for_plan(of_unit)).collect();
+    let at = |effective_at_ms| -> Vec<(&Moves, Result<Way, Refused>)> {
+        moves.iter().map(|one| (*one, way(one, of_unit, wanted, (scene, effective_at_ms)))).collect()
     };
-    let mut effective_at_ms = effective_at_ms(wanted.change, scene.now_ms);
+    let mut effective_at_ms = effective_at_ms(wanted.change, scene.now_ms).max(not_before_ms);
     let mut found = at(effective_at_ms);
-    // What is in force already waits for nobody: for a unit that came late it takes as long as the slew asks for.
-    if wanted.change.effective_ms <= scene.now_ms
-        && let Some(earliest_ms) = found.iter().filter_map(|(_, way)| earliest_ms(way)).max()
-    {
-        effective_at_ms = earliest_ms;
+    // What is in force already waits for nobody, and what nothing limits yet keeps no change of others from its time: for such a unit it
+    // takes as long as the slew asks for.
+    let is_in_force = wanted.change.effective_ms <= scene.now_ms;
+    let may_be_later = |one: &Moves| is_in_force || now_of(one, unit, of_unit.1, scene.now_ms).is_none();
+    let later = found.iter().filter(|(one, _)| may_be_later(one)).filter_map(|(_, way)| earliest_ms(way));
+    if let Some(earliest_ms) = later.max() {
+        effective_at_ms = effective_at_ms.max(earliest_ms);
         found = at(effective_at_ms);
     }
     let mut ways = Vec::new();
-    for (control, way) in found {
+    for (one, way) in found {
         match way {
             Ok(way) => ways.push(way),
             Err(Refused::TooSoon { earliest_ms }) => {
                 out.earliest_ms = Some(out.earliest_ms.map_or(earliest_ms, |known| known.max(earliest_ms)));
-                out.without.push(left_out(&format!("{control}: {}", Refused::TooSoon { earliest_ms })));
+                out.without.push(left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms })));
             }
-            Err(why) => out.without.push(left_out(&format!("{control}: {why}"))),
+            Err(why) => out.without.push(left_out(&format!("{}: {why}", one.control))),
         }
     }
     if ways.is_empty() {
-        if out.earliest_ms.is_none() {
+        if out.earliest_ms.is_none() && !moves.is_empty() {
             out.without.push(left_out("it has none of the controls that would move"));
         }
         return;
@@ -201,8 +208,8 @@ pub(super) fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'s
 
 /// A control that goes from one value to another.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Moves {
-    pub(super) control: ShapedControl,
+struct Moves {
+    control: ShapedControl,
     kind: ResourceKind,
     /// What the policies before say, in the control's unit.
     before: Option<u64>,
@@ -222,8 +229,29 @@ const fn limited_by(kind: ResourceKind) -> &'static [ShapedControl] {
     }
 }
 
-/// What moves. A limit that ends needs no course: it goes back at once when the change takes effect, since release waits for nobody.
-pub(super) fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
+impl Moves {
+    /// Whether a plan of the unit needs a course for it. What a grant limits already, and this leaves as it is, the grant goes on limiting.
+    fn is_for_plan(&self, (unit, running): (&Unit, Option<&PlanRecord>)) -> bool {
+        let is_planned =
+            running.is_some_and(|record| record.plan().courses.iter().any(|course| course.control == self.control));
+        let is_granted = is_limit(self.control) && unit.granted.get(self.kind).is_some();
+        is_planned || !is_granted || self.before != Some(self.to)
+    }
+}
+
+/// Whether demand runs into it: what is kept, and what is shared by weight, is no such line.
+const fn is_limit(control: ShapedControl) -> bool {
+    !matches!(control, ShapedControl::MemoryLow | ShapedControl::CpuWeight)
+}
+
+/// Every control of which a unit's policies say something, from what is said before to what is said after; a plan has all of them, since it
+/// takes the place of the one before. What is said of no more after stays as it is until the effective time; then the plan is replaced by one without
+/// it, or ends.
+fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Moves> {
+    // Where nothing is said after, the plan before ends when that comes into force, and nothing has to move.
+    if after.is_none() {
+        return Vec::new();
+    }
     let of = |holding: Option<&Holding>, amounts: fn(&Holding) -> &Resources, kind| {
         holding.and_then(|holding| amounts(holding).get(kind))
     };
@@ -231,27 +259,18 @@ pub(super) fn moves(before: Option<&Holding>, after: Option<&Holding>) -> Vec<Mo
     for kind in ResourceKind::ALL {
         let [limit_old, limit_new] = [before, after].map(|holding| of(holding, |held| &held.limit, kind));
         let [kept_old, kept_new] = [before, after].map(|holding| of(holding, |held| &held.guarantee, kind));
-        if let Some(to) = limit_new.filter(|_| limit_new != limit_old) {
-            let controls = limited_by(kind).iter();
-            out.extend(controls.map(|control| Moves {
-                control: *control,
-                kind,
-                before: limit_old,
-                to,
-                least: kept_new.unwrap_or(0),
-            }));
+        if let Some(to) = limit_new.or(limit_old) {
+            let least = kept_new.unwrap_or(0);
+            let one = |control: &ShapedControl| Moves { control: *control, kind, before: limit_old, to, least };
+            out.extend(limited_by(kind).iter().map(one));
         }
-        let kept = (kept_old != kept_new).then_some((kept_old.unwrap_or(0), kept_new.unwrap_or(0)));
-        match (kind, kept) {
-            (ResourceKind::Memory, Some((old, to))) => {
-                out.push(Moves { control: ShapedControl::MemoryLow, kind, before: Some(old), to, least: 0 });
-            }
-            (ResourceKind::Cpu, Some((old, to))) => {
-                let (before, to) = (Some(weight_of(old)), weight_of(to));
-                out.push(Moves { control: ShapedControl::CpuWeight, kind, before, to, least: 0 });
-            }
-            _ => {}
-        }
+        let Some(to) = kept_new.or(kept_old) else { continue };
+        let (control, before, to) = match kind {
+            ResourceKind::Memory => (ShapedControl::MemoryLow, kept_old.unwrap_or(0), to),
+            ResourceKind::Cpu => (ShapedControl::CpuWeight, kept_old.map_or(DEFAULT_WEIGHT, weight_of), weight_of(to)),
+            _ => continue,
+        };
+        out.push(Moves { control, kind, before: Some(before), to, least: 0 });
     }
     out
 }
@@ -290,9 +309,7 @@ fn way(
         slew_per_s: slew.unwrap_or_else(|| mean.saturating_mul(SLEW_OF_MEAN)).max(1),
         freed_permille: 500,
     };
-    // What is kept, and what is shared by weight, is no line that demand runs into.
-    let is_limit = !matches!(one.control, ShapedControl::MemoryLow | ShapedControl::CpuWeight);
-    let demand = if is_limit { (scene.demand)(unit, one.kind) } else { Demand::default() };
+    let demand = if is_limit(one.control) { (scene.demand)(unit, one.kind) } else { Demand::default() };
     let phased = phase(&transition, &demand)?;
     Ok(Way { control: one.control, now, phased, demand })
 }
@@ -310,7 +327,7 @@ pub(super) fn stands(running: &PlanRecord, control: ShapedControl, now_ms: u64) 
 }
 
 /// What a control is at now: by the plan that runs, by the grant, by the policies before.
-pub(super) fn now_of(one: &Moves, unit: &Unit, running: Option<&PlanRecord>, now_ms: u64) -> Option<u64> {
+fn now_of(one: &Moves, unit: &Unit, running: Option<&PlanRecord>, now_ms: u64) -> Option<u64> {
     let planned = running.and_then(|record| stands(record, one.control, now_ms));
     let granted = || match one.control {
         ShapedControl::MemoryLow | ShapedControl::CpuWeight => None,

@@ -2,6 +2,7 @@
 
 mod draft;
 mod of_change;
+mod settle;
 
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::Name;

@@ -41,7 +41,7 @@ pub enum State {
     /// Over: its requester took it back.
     #[n(7)]
     Withdrawn,
-    /// Over: it held, until another change took its policy out or put another in its place.
+    /// Over: it held, until another change took its policy out or put another in its place; where that was an emergency, until it ends.
     #[n(8)]
     Revoked,
 }

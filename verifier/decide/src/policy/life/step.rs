@@ -52,6 +52,8 @@ pub enum Input {
         /// Whether nothing came in its place.
         is_revoked: bool,
     },
+    /// An emergency that took its place is over: it holds again.
+    Restored,
     /// An emergency was reviewed by as many as its rule asks for.
     Reviewed,
     /// Time goes by.
@@ -191,6 +193,7 @@ pub fn step(record: &Record, input: Input, now_ms: u64) -> Step {
         Input::Deviated(why) => next.deviated(why)?,
         Input::Withdrawn { by } => next.withdraw(&by)?,
         Input::Replaced { is_revoked } => next.replaced(is_revoked)?,
+        Input::Restored => next.restored()?,
         Input::Reviewed => next.reviewed()?,
     }
     Ok((next.record, next.follows))
@@ -443,6 +446,15 @@ impl Walk {
         }
         let why = if is_revoked { "its policy was revoked" } else { "another document took its place" };
         self.become_(State::Revoked, why);
+        Ok(())
+    }
+
+    fn restored(&mut self) -> Result<(), LifeFault> {
+        if self.record.state != State::Revoked {
+            return Err(self.not_now("it did not hold before"));
+        }
+        self.become_(State::InForce, "what took its place is over");
+        self.record.why = None;
         Ok(())
     }
 
