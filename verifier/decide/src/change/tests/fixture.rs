@@ -156,6 +156,13 @@ impl Verifier {
         Self { book, now_ms: T0, effects: Vec::new(), cache: SignatureCache::default(), rules, standing, made: 0 }
     }
 
+    /// The host has less memory than it had.
+    pub(super) fn shrink_host(&mut self, memory_bytes: u64) {
+        for host in self.standing.hosts.values_mut() {
+            host.capacity.memory_bytes = Some(memory_bytes);
+        }
+    }
+
     /// One step with the world of now; then all is written, and read back.
     pub(super) fn step<T>(&mut self, work: impl FnOnce(&mut Book, &World<'_>) -> T) -> T {
         let catalogue = Catalogue {
