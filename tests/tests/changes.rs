@@ -25,7 +25,8 @@ const GIB: u64 = 1 << 30;
 
 const RULES: &str = "version = 1\n\
     [criticality.critical]\napprovals = 2\napprovers = [\"operator\", \"security\"]\nroles = { security = 1 }\n\
-    approve_within_s = 600\napply_within_s = 600\ndelay_s_min = 1\n";
+    approve_within_s = 600\napply_within_s = 600\ndelay_s_min = 1\n\
+    [freeze]\nrole = \"operator\"\nlasts_s_max = 60\nreview_within_s = 600\nreview_approvals = 1\n";
 
 fn policy(version: u64, memory_bytes: u64) -> String {
     format!(
@@ -286,7 +287,7 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
 }
 
 #[test]
-fn what_is_taken_back_while_it_moves_goes_back_as_it_came() {
+fn what_moves_can_be_held_and_taken_back_and_what_held_before_goes_on_holding() {
     let mut scene = Scene::new();
     scene.until("the service is seen", |scene| scene.plans() == 0);
     let runtime = scene.world.runtime().handle().clone();
@@ -300,11 +301,38 @@ fn what_is_taken_back_while_it_moves_goes_back_as_it_came() {
     scene.until("the first in force", |scene| scene.show(&first).summary.state == "in force");
     let second = scene.propose(ChangeSubject::Policy(policy(2, GIB)), 30_000);
     let _approved = decide(&scene, &second);
-    let id = second.summary.id;
+    let id = second.summary.id.clone();
     let target = |scene: &Scene| {
         scene.host.plans.first().and_then(|plan| plan.checked().target_value(ShapedControl::MemoryHigh))
     };
     scene.until("it moves", |scene| target(scene) == Some(GIB));
+
+    // One operator holds it where it is, for a time; then it goes on.
+    let still = |scene: &Scene| {
+        let plan = scene.host.plans.first()?.checked();
+        let value = plan.target_value(ShapedControl::MemoryHigh)?;
+        (GIB < value && value < 2 * GIB && plan.plan().courses[0].setpoints.len() == 1).then_some(value)
+    };
+    let hold = ChangeRequest {
+        subject: ChangeSubject::Freeze(id.clone()),
+        way: None,
+        lasts_ms: Some(6_000),
+        effective_at_ms: None,
+        inputs: Vec::new(),
+    };
+    std::thread::sleep(Duration::from_secs(3));
+    let freeze = runtime.block_on(scene.as_person("alice").call::<ProposeChange>(&[], &hold)).unwrap();
+    assert_eq!((freeze.summary.way.as_str(), freeze.summary.state.as_str()), ("freeze", "approving"), "{freeze:?}");
+    let _by_who_asked = scene.vote(&freeze, "alice", 0, "approval");
+    scene.until("it stands still", |scene| still(scene).is_some());
+    let held = scene.show(&id).summary;
+    assert!(held.state == "shaping" && held.why.as_ref().unwrap().contains("held where it is until"), "{held:?}");
+    scene.until("it goes on", |scene| target(scene) == Some(GIB));
+    let over = scene.show(&freeze.summary.id).summary.state;
+    assert_eq!(over, "revoked");
+    let reviewed = scene.vote(&freeze, "carol", 0, "review");
+    assert!(reviewed.votes.iter().any(|vote| vote.verb == "review"));
+
     let refused = runtime.block_on(scene.as_person("bob").call::<WithdrawChange>(&[&id], &Nothing {}));
     assert_eq!(reason_of(&refused).unwrap().code(), "forbidden");
     let withdrawn = runtime.block_on(scene.as_person("alice").call::<WithdrawChange>(&[&id], &Nothing {})).unwrap();
@@ -312,6 +340,18 @@ fn what_is_taken_back_while_it_moves_goes_back_as_it_came() {
     scene.until("it goes back", |scene| target(scene) == Some(2 * GIB));
     let policies = runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap();
     assert_eq!(policies[0].document.version, 1);
+    // By what held before, and so past the time at which the change would have come into force.
+    let decision = scene.host.plans[0].checked().plan().decision.clone().unwrap();
+    let text = scene.show(&first).text;
+    assert!(decision.windows(text.len()).any(|part| part == text.as_bytes()));
+    let past = |scene: &Scene| {
+        let now_ms = scene.world.runtime().block_on(scene.operator.status()).unwrap().now_ms;
+        now_ms > second.summary.effective_at_ms + 3_000
+    };
+    scene.until("past its time", |scene| {
+        assert_eq!(target(scene), Some(2 * GIB));
+        past(scene)
+    });
 }
 
 #[test]
