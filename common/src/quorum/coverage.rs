@@ -370,6 +370,14 @@ fn gives_back(plan: &CheckedPlan, course: &Course, bounds: Bounds, facts: &Targe
     to_come.chain(line).all(|value| (least..=bounds.most).contains(&value))
 }
 
+/// How fast the controls of a plan may be tightened that carries a decision, in thousandths of their units per second; where
+/// nothing was decided of that a control is left out.
+pub fn slews(decision: &VerifiedDecision, plan: &CheckedPlan) -> BTreeMap<ShapedControl, u64> {
+    let slew = |control| slew_of(control, |kind| decision.change().slew.get(kind));
+    let of = |control| Some((control, u64::try_from(slew(control)?).unwrap_or(u64::MAX)));
+    plan.controls().filter_map(of).collect()
+}
+
 /// How fast a control may move, in thousandths of its unit per second; `None`: nothing was said.
 fn slew_of(control: ShapedControl, of: impl Fn(ResourceKind) -> Option<u64>) -> Option<u128> {
     let per_second = resource_of(control).and_then(of).map(u128::from)?;
