@@ -106,6 +106,8 @@ pub const RULE_SECONDS_MAX: u64 = 366 * 24 * 3_600;
 pub const BALLOT_VOTES_MAX: usize = 512;
 /// Most votes that one key may cast of the same kind on the same text: a security key's every signature is another one.
 pub const VOTES_OF_KEY_MAX: usize = 4;
+/// Most votes that one person may cast of the same kind on the same text, with all keys together.
+pub const VOTES_OF_PERSON_MAX: usize = 8;
 /// Most votes that travel with one decision.
 pub const DECISION_VOTES_MAX: usize = 64;
 /// Largest quorum decision that travels in a plan, in bytes.

@@ -6,10 +6,10 @@ use quotary_common::cbor;
 use quotary_common::envelope::{CgroupPath, Name};
 use quotary_common::id::{DeploymentId, Digest, HostId};
 use quotary_common::limits::DECISION_BYTES_MAX;
-use quotary_common::plan::{CheckedPlan, Course, ShapedControl};
+use quotary_common::plan::{CheckedPlan, ShapedControl};
 use quotary_common::quorum::authority::Authority;
-use quotary_common::quorum::change::{ChangeText, Way};
-use quotary_common::quorum::coverage::{TargetFacts, covers, keeps};
+use quotary_common::quorum::change::{ChangeText, Kind, Way};
+use quotary_common::quorum::coverage::{TargetFacts, covers, is_reached, keeps, loosens, spares};
 use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
 
 use super::error::in_a_line;
@@ -72,6 +72,8 @@ pub struct Seen {
     pub present: BTreeMap<ShapedControl, u64>,
     /// From where the plan would move them; what is left out moves from where its decision says.
     pub from: BTreeMap<ShapedControl, u64>,
+    /// Where they stood before Quotary moved them; what had no limit is left out.
+    pub stood: BTreeMap<ShapedControl, u64>,
 }
 
 /// A decision that is not kept, and what came of looking at it.
@@ -108,12 +110,15 @@ impl Judge {
 
     /// Takes note of whom this host believes, and of all plans that it is given.
     pub fn given<'p>(&mut self, trust: Trust, plans: impl Iterator<Item = &'p CheckedPlan>, now_ms: u64) {
-        let decisions: Vec<&[u8]> = plans.filter_map(|plan| plan.plan().decision.as_deref()).collect();
-        let names: BTreeSet<Digest> = decisions.iter().map(|bytes| Digest::of(&[bytes])).collect();
+        let carry = plans.filter_map(|plan| Some((plan.plan().decision.as_deref()?, plan)));
+        let carried: Vec<(&[u8], &CheckedPlan)> = carry.collect();
+        let names: BTreeSet<Digest> = carried.iter().map(|(bytes, _)| Digest::of(&[bytes])).collect();
         self.looked.retain(|name, _| names.contains(name));
         if let Ok(kept) = &mut self.kept {
             kept.belong_to(&trust.deployment);
-            kept.settle(&decisions.into_iter().filter_map(text_of).collect(), now_ms);
+            let texts: Vec<(Digest, &CheckedPlan)> =
+                carried.iter().filter_map(|(bytes, plan)| Some((text_of(bytes)?, *plan))).collect();
+            kept.settle(&texts, trust.pin.as_ref(), now_ms);
         }
         self.trust = Some(trust);
     }
@@ -137,11 +142,12 @@ impl Judge {
             now_ms,
         };
         let Some(bytes) = plan.plan().decision.as_deref() else {
-            return self.without_decision(plan, &facts, &seen.present, now_ms);
+            return self.without_decision(plan, &facts, seen, now_ms);
         };
         let pin = trust.pin()?;
         let kept = self.kept.as_ref().map_err(|why| Objection::Lacking(why.clone()))?;
-        let known = text_of(bytes).and_then(|text| kept.find(&text)).cloned();
+        // What is to come yet is held against those who decide now: it is no decision of theirs otherwise.
+        let known = text_of(bytes).and_then(|text| kept.find_under(&text, &pin)).cloned();
         let is_known = known.is_some();
         let decision = match known {
             Some(decision) => decision,
@@ -157,7 +163,7 @@ impl Judge {
         if kept.is_superseded(decision.change()) {
             return Err(Objection::Superseded(policy()));
         }
-        let keep = kept.keep(bytes, &decision, pin, as_of_ms);
+        let keep = kept.keep((bytes, plan), &decision, pin, as_of_ms);
         keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
         tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
         Ok(())
@@ -172,19 +178,32 @@ impl Judge {
         &self,
         plan: &CheckedPlan,
         facts: &TargetFacts,
-        present: &BTreeMap<ShapedControl, u64>,
+        seen: &Seen,
         now_ms: u64,
     ) -> Result<(), Objection> {
-        match &self.kept {
-            Ok(kept) => kept.in_force(now_ms).try_for_each(|decision| {
-                let policy = || decision.change().name.clone();
-                keeps(decision, plan, facts).map_err(|source| Objection::Beyond { policy: policy(), source })
-            }),
+        let kept = match &self.kept {
+            Ok(kept) => kept,
             Err(why) => {
-                let loosens = plan.plan().courses.iter().all(|course| loosens(course, present));
-                if loosens { Ok(()) } else { Err(Objection::Tightens(why.clone())) }
+                let loosens = plan.plan().courses.iter().all(|course| loosens(course, &seen.present));
+                return if loosens { Ok(()) } else { Err(Objection::Tightens(why.clone())) };
+            }
+        };
+        let in_force = kept.in_force(now_ms);
+        let beyond = |decision: &VerifiedDecision, source| {
+            let policy = decision.change().name.clone();
+            Objection::Beyond { policy, source }
+        };
+        for decision in &in_force {
+            spares(decision, plan, facts, &seen.stood).map_err(|source| beyond(decision, source))?;
+        }
+        // A policy for few stands above one for many: of those that reach one target the newest was decided knowing the others.
+        for decision in in_force {
+            keeps(decision, plan, facts).map_err(|source| beyond(decision, source))?;
+            if decision.change().kind != Kind::RevokePolicy && is_reached(decision, facts) {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Verifies a decision that is not kept, unless that was done a moment ago.
@@ -235,11 +254,4 @@ fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
 fn text_of(bytes: &[u8]) -> Option<Digest> {
     let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
     Some(Digest::of(&[&*decision.text]))
-}
-
-/// Whether a course never goes to the tighter side of where its control stands.
-fn loosens(course: &Course, present: &BTreeMap<ShapedControl, u64>) -> bool {
-    let Some(stands) = present.get(&course.control).copied() else { return false };
-    let is_tighter_when_less = course.control.is_tighter_when_less();
-    course.setpoints.iter().all(|at| if is_tighter_when_less { at.value >= stands } else { at.value <= stands })
 }

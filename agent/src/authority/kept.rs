@@ -6,8 +6,10 @@ use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, BoundedBytes, Version};
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::limits::{DECISION_BYTES_MAX, DECISIONS_KEPT_BYTES_MAX, DECISIONS_KEPT_MAX};
+use quotary_common::plan::CheckedPlan;
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{Change, Kind, Way};
+use quotary_common::quorum::coverage::arrives;
 use quotary_common::quorum::decision::{VerifiedDecision, verify};
 use quotary_common::quorum::roster::Word;
 
@@ -30,7 +32,7 @@ struct DecisionRecord {
     /// Under whom it held: who decides may have changed since, and what they decided stands.
     #[n(2)]
     under: Authority,
-    /// Whether a plan carried it at its effective time or later.
+    /// Whether a plan that leads to what it says carried it at its effective time or later.
     #[n(3)]
     is_in_force: bool,
 }
@@ -65,6 +67,9 @@ impl KeptDecision {
     fn is_revocation(&self) -> bool {
         self.change().kind == Kind::RevokePolicy
     }
+    fn stands_under(&self, pin: Option<&Authority>) -> bool {
+        self.record.is_in_force || pin.is_none_or(|pin| pin.number <= self.record.under.number)
+    }
 }
 
 fn rank(change: &Change) -> (u64, u64) {
@@ -73,8 +78,8 @@ fn rank(change: &Change) -> (u64, u64) {
 
 /// The decisions that are kept, by the digest of the text that people signed: votes alone make no other decision of it.
 ///
-/// A decision comes into force when a plan carries it at its effective time or later: a change that was taken back before
-/// leaves nothing behind. From then on it is in force until a later one over the same policy is, with or without plans; an
+/// A decision comes into force when a plan that leads to what it says carries it at its effective time or later: a change that
+/// was taken back before, or is held where it is, leaves what was in force before it. From then on it is in force until a later one over the same policy is, with or without plans; an
 /// emergency until its end, and what it stood before holds again.
 #[derive(Debug)]
 pub struct Kept {
@@ -117,8 +122,13 @@ impl Kept {
         self.decisions.get(text).map(|kept| &kept.verified)
     }
 
-    /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before.
-    pub fn in_force(&self, now_ms: u64) -> impl Iterator<Item = &VerifiedDecision> {
+    /// The same if it stands under `pin`: it is in force, or nobody has come to decide since it was held against those who do.
+    pub fn find_under(&self, text: &Digest, pin: &Authority) -> Option<&VerifiedDecision> {
+        self.decisions.get(text).filter(|kept| kept.stands_under(Some(pin))).map(|kept| &kept.verified)
+    }
+
+    /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before: the newest first.
+    pub fn in_force(&self, now_ms: u64) -> Vec<&VerifiedDecision> {
         let mut newest: BTreeMap<&Word, &KeptDecision> = BTreeMap::new();
         for kept in self.decisions.values().filter(|kept| kept.record.is_in_force && !is_over(kept, now_ms)) {
             let of_policy = newest.entry(&kept.change().name).or_insert(kept);
@@ -126,7 +136,9 @@ impl Kept {
                 *of_policy = kept;
             }
         }
-        newest.into_values().map(|kept| &kept.verified)
+        let mut newest: Vec<&KeptDecision> = newest.into_values().collect();
+        newest.sort_by_key(|kept| std::cmp::Reverse((kept.is_emergency(), kept.rank())));
+        newest.into_iter().map(|kept| &kept.verified).collect()
     }
 
     /// Whether a later decision over the same policy is in force: what came before it is not acted on any more.
@@ -139,24 +151,25 @@ impl Kept {
         of_policy.filter(|kept| kept.record.is_in_force && !kept.is_emergency()).map(KeptDecision::rank).max()
     }
 
-    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before anything moves by it. One that is kept stays.
+    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before `plan` moves anything by it. One that is kept stays, but
+    /// for one to come that was held against earlier people.
     ///
     /// # Errors
     /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: then nothing may move by it.
     pub fn keep(
         &mut self,
-        bytes: &[u8],
+        (bytes, plan): (&[u8], &CheckedPlan),
         verified: &VerifiedDecision,
         under: Authority,
         now_ms: u64,
     ) -> Result<(), AuthorityError> {
         let (text, change) = (verified.text().digest(), verified.change());
-        if self.decisions.contains_key(&text) {
+        if self.decisions.get(&text).is_some_and(|kept| kept.stands_under(Some(&under))) {
             return Ok(());
         }
         let too_many = || AuthorityError::TooMany(change.name.clone());
         let decision = BoundedBytes::new(bytes.to_vec()).ok_or_else(too_many)?;
-        let is_in_force = change.effective_ms <= now_ms;
+        let is_in_force = change.effective_ms <= now_ms && arrives(verified, plan);
         let record = DecisionRecord { decision, applied_at_ms: now_ms, under, is_in_force };
         let before = self.decisions.clone();
         self.decisions.insert(text, KeptDecision { record, verified: verified.clone() });
@@ -168,14 +181,18 @@ impl Kept {
         written
     }
 
-    /// What a reply tells of them: `carried` are the texts of the decisions that its plans carry. What was to come and is
-    /// carried no more was taken back; what is carried at its effective time is in force, and what that supersedes goes.
-    pub fn settle(&mut self, carried: &BTreeSet<Digest>, now_ms: u64) {
+    /// What a reply tells of them: `carried` are its plans with the texts of the decisions that they carry. What was to come
+    /// and is carried no more was taken back; what a plan that leads there carries at its effective time is in force, and what
+    /// that supersedes goes. What was held against earlier people than `pin` waits until it is held against these.
+    pub fn settle(&mut self, carried: &[(Digest, &CheckedPlan)], pin: Option<&Authority>, now_ms: u64) {
         let before = self.decisions.len();
-        self.decisions.retain(|text, kept| kept.record.is_in_force || carried.contains(text));
+        let is_carried = |text: &Digest| carried.iter().any(|(carried, _)| carried == text);
+        self.decisions.retain(|text, kept| kept.record.is_in_force || is_carried(text));
         self.is_unkept |= before != self.decisions.len();
-        for kept in self.decisions.values_mut() {
-            if !kept.record.is_in_force && kept.verified.change().effective_ms <= now_ms {
+        for (text, kept) in &mut self.decisions {
+            let is_time = kept.verified.change().effective_ms <= now_ms && kept.stands_under(pin);
+            let mut own = carried.iter().filter(|(carried, _)| carried == text);
+            if !kept.record.is_in_force && is_time && own.any(|(_, plan)| arrives(&kept.verified, plan)) {
                 kept.record.is_in_force = true;
                 self.is_unkept = true;
             }

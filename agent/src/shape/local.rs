@@ -16,13 +16,14 @@ use crate::enforce::group::GroupPath;
 /// configuration adds to them.
 ///
 /// Containers belong to their managers, so that their scopes are left alone. Scopes of grants (`quotary-….scope`) are not among
-/// them: plans may move them.
-pub const PROTECTED: [&str; 22] = [
+/// them: plans may move them, one by one, and not all that people were granted at once by the slice that they stand in.
+pub const PROTECTED: [&str; 23] = [
     "-.slice",
     "init.scope",
     "system.slice",
     "user.slice",
     "user-0.slice",
+    "quotary.slice",
     "quotary-*.service",
     "ssh.service",
     "sshd.service",
@@ -192,6 +193,7 @@ mod tests {
             "serial-getty@ttyS0.service",
             "quotary-agent-egress@1.service",
             "user.slice",
+            "quotary.slice",
         ] {
             assert!(is(unit), "{unit}");
         }

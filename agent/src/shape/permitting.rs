@@ -6,7 +6,7 @@ use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::backend::Place;
 use super::controller::{Actual, Now, Reading, Value};
-use super::shaper::{Live, Shaper};
+use super::shaper::Shaper;
 use crate::authority::{Objection, Seen, Trust};
 
 /// Why a plan is not begun, in a sentence.
@@ -56,7 +56,14 @@ impl Shaper {
         });
         let present: BTreeMap<ShapedControl, u64> = controls.collect();
         let from = if is_first { from_present(plan, &present) } else { from_its_line(plan) };
-        let seen = self.seen(plan, place, present, from);
+        let mut stood = present.clone();
+        for (control, prior) in self.held.targets.get(&plan.plan().target).into_iter().flat_map(|held| &held.priors) {
+            match prior.value {
+                Value::Value(value) => stood.insert(*control, value),
+                Value::Unlimited => stood.remove(control),
+            };
+        }
+        let seen = self.seen(plan, place, [present, from, stood]);
         self.judge.permits(plan, &seen, now.unix_ms)
     }
 
@@ -70,8 +77,10 @@ impl Shaper {
             let again =
                 given.get(&target).map(VerifiedPlan::checked).filter(|plan| plan.plan().id == live.plan).cloned();
             let Some(plan) = again.clone().or_else(|| live.following.clone()) else { continue };
-            let (place, present) = (live.place.clone(), present_of(live));
-            let seen = self.seen(&plan, &place, present, from_its_line(&plan));
+            let controls = live.shaping.state().controls;
+            let present = values(controls.iter().map(|one| (one.control, one.present)));
+            let stood = values(controls.iter().map(|one| (one.control, one.baseline)));
+            let seen = self.seen(&plan, &live.place, [present, from_its_line(&plan), stood]);
             match self.judge.permits(&plan, &seen, now.unix_ms) {
                 Ok(()) => {
                     if let Some(live) = self.live.get_mut(&target).filter(|_| again.is_some()) {
@@ -99,8 +108,7 @@ impl Shaper {
         &self,
         plan: &CheckedPlan,
         place: &Place,
-        present: BTreeMap<ShapedControl, u64>,
-        from: BTreeMap<ShapedControl, u64>,
+        [present, from, stood]: [BTreeMap<ShapedControl, u64>; 3],
     ) -> Seen {
         let cgroup = place.cgroup.as_cgroup().clone();
         let unit = match &plan.plan().target {
@@ -113,18 +121,17 @@ impl Shaper {
             below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
         let uid = self.grants.uids.iter().find(|(group, _)| is_within(group.as_str())).map(|(_, uid)| *uid);
-        Seen { unit, cgroup, uid, present, from }
+        Seen { unit, cgroup, uid, present, from, stood }
     }
 }
 
-/// Where the controls of what is live stand.
-fn present_of(live: &Live) -> BTreeMap<ShapedControl, u64> {
-    let controls = live.shaping.state().controls.into_iter();
+/// Those that are limited.
+fn values(controls: impl Iterator<Item = (ShapedControl, Value)>) -> BTreeMap<ShapedControl, u64> {
     let value = |present| match present {
         Value::Value(value) => Some(value),
         Value::Unlimited => None,
     };
-    controls.filter_map(|one| Some((one.control, value(one.present)?))).collect()
+    controls.filter_map(|(control, present)| Some((control, value(present)?))).collect()
 }
 
 /// Where a plan's first step begins: at what is there, but for what rounding in the kernel makes of it. Going back to more

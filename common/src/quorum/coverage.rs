@@ -79,6 +79,9 @@ pub enum NotCovered {
         /// The most; the control's own greatest value where there is no limit.
         most: u64,
     },
+    /// It carries no decision, and would tighten a group in which there may be what a policy in force reaches.
+    #[error("what the policy reaches may be in this group, and {0} of it would be tightened")]
+    Above(ShapedControl),
 }
 
 /// Holds a plan against the decision that it carries, and against what the host itself sees of its target.
@@ -122,7 +125,7 @@ pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFac
 ///
 /// Where the policy reaches the target, every setpoint must be between what it gives from its effective time on: no less
 /// than what it guarantees, no more than its limit. What it says nothing of is free, and so is every target that it does
-/// not reach. Of several covers that reach the target each holds.
+/// not reach. Of several covers that reach the target each holds. What may contain targets is held by [`spares`] too.
 ///
 /// # Errors
 /// [`NotCovered::Beyond`] for the first setpoint outside; [`NotCovered::Deployment`], [`NotCovered::Host`] and
@@ -144,6 +147,90 @@ pub fn keeps(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFact
         }
     }
     Ok(())
+}
+
+/// Whether a decision says something of the target that the host sees.
+pub fn is_reached(decision: &VerifiedDecision, facts: &TargetFacts) -> bool {
+    decision.change().covers.iter().any(|cover| reaches(cover, facts))
+}
+
+/// Holds a plan that carries no decision against a policy in force that reaches something within its target, or may: who limits
+/// a group limits all that is in it, so that such a plan only loosens what `stood` there before Quotary moved it (what had no
+/// limit is left out).
+///
+/// # Errors
+/// [`NotCovered::Above`] for the first control that would be tightened.
+pub fn spares(
+    decision: &VerifiedDecision,
+    plan: &CheckedPlan,
+    facts: &TargetFacts,
+    stood: &BTreeMap<ShapedControl, u64>,
+) -> Result<(), NotCovered> {
+    let change = decision.change();
+    if change.kind == Kind::RevokePolicy || !change.covers.iter().any(|cover| may_contain(facts, cover)) {
+        return Ok(());
+    }
+    let tightens = plan.plan().courses.iter().find(|course| !loosens(course, stood));
+    tightens.map_or(Ok(()), |course| Err(NotCovered::Above(course.control)))
+}
+
+/// Whether a course never goes to the tighter side of where its control `stands`; nowhere is looser than no limit.
+pub fn loosens(course: &Course, stands: &BTreeMap<ShapedControl, u64>) -> bool {
+    let Some(stands) = stands.get(&course.control).copied() else { return false };
+    let is_tighter_when_less = course.control.is_tighter_when_less();
+    course.setpoints.iter().all(|at| if is_tighter_when_less { at.value >= stands } else { at.value <= stands })
+}
+
+/// Whether what a cover reaches is, or can be, below the target. Where a unit stands, and whose groups come about, nobody
+/// knows for sure: every slice may contain them, and a group that is nobody's may contain those of people.
+fn may_contain(facts: &TargetFacts, cover: &Cover) -> bool {
+    let path = facts.cgroup.as_str();
+    let is_slice = path == "/" || path.ends_with(".slice");
+    cover.host.is_none_or(|host| host == facts.host)
+        && match &cover.reach {
+            Reach::Cgroup(below) => {
+                let rest = below.as_str().strip_prefix(path.trim_end_matches('/'));
+                rest.is_some_and(|rest| rest.starts_with('/'))
+            }
+            Reach::Unit(unit) => is_slice && facts.unit.as_ref() != Some(unit),
+            Reach::Uid(_) => facts.uid.is_none() && (is_slice || facts.unit.is_none()),
+        }
+}
+
+/// Whether a plan that carries a decision leads to what the decision says for afterwards: each of its controls that follows
+/// from an amount ends where one and the same cover has it. Way back and stand still do not.
+pub fn arrives(decision: &VerifiedDecision, plan: &CheckedPlan) -> bool {
+    let form = plan.plan();
+    let is_of = |cover: &&Cover| {
+        let is_target = match (&cover.reach, &form.target) {
+            (Reach::Unit(unit), Target::Unit(target)) => unit == target,
+            (Reach::Unit(_), Target::Cgroup(_)) => false,
+            (Reach::Cgroup(_) | Reach::Uid(_), _) => true,
+        };
+        is_target && cover.host.is_none_or(|host| host == form.host)
+    };
+    let of_amounts = || plan.controls().filter(|control| resource_of(*control).is_some());
+    let ends = |cover: &Cover| {
+        of_amounts().all(|control| plan.target_value(control).is_some_and(|value| is_after(cover, control, value)))
+    };
+    of_amounts().next().is_some() && decision.change().covers.iter().filter(is_of).any(ends)
+}
+
+/// Whether a value is what a cover says for after the change. Where no limit is left any more than what was before is.
+fn is_after(cover: &Cover, control: ShapedControl, value: u64) -> bool {
+    let Some(kind) = resource_of(control) else { return false };
+    let (guarantee, limit) = (cover.guarantee[kind as usize], cover.limit[kind as usize]);
+    match control {
+        ShapedControl::MemoryLow => guarantee.is_some_and(|span| value == span.after.unwrap_or(0)),
+        ShapedControl::CpuWeight => guarantee.or(limit).is_some_and(|span| match span.after {
+            Some(after) => value == weight_of(after),
+            None => value == DEFAULT_WEIGHT || value == weight_of(0),
+        }),
+        _ => limit.is_some_and(|span| match span.after {
+            Some(after) => value == after,
+            None => span.before.is_none_or(|before| value > before),
+        }),
+    }
 }
 
 /// Between which values a control may be under a policy in force; `None`: it says nothing of it.
@@ -276,10 +363,19 @@ fn gives_back(plan: &CheckedPlan, course: &Course, bounds: Bounds, facts: &Targe
     let Some(present) = facts.present.get(&control).copied().filter(|_| control.is_tighter_when_less()) else {
         return false;
     };
-    let least = bounds.least.min(present.saturating_sub(control.slack(present)));
+    // Without the slack of rounding: judged again with each reading, it would go lower each time.
+    let least = bounds.least.min(present);
     let to_come = course.setpoints.iter().filter(|at| at.at_ms >= facts.now_ms).map(|at| at.value);
     let line = plan.setpoint(control, present, facts.now_ms.max(plan.plan().starts_at_ms));
     to_come.chain(line).all(|value| (least..=bounds.most).contains(&value))
+}
+
+/// How fast the controls of a plan may be tightened that carries a decision, in thousandths of their units per second; where
+/// nothing was decided of that a control is left out.
+pub fn slews(decision: &VerifiedDecision, plan: &CheckedPlan) -> BTreeMap<ShapedControl, u64> {
+    let slew = |control| slew_of(control, |kind| decision.change().slew.get(kind));
+    let of = |control| Some((control, u64::try_from(slew(control)?).unwrap_or(u64::MAX)));
+    plan.controls().filter_map(of).collect()
 }
 
 /// How fast a control may move, in thousandths of its unit per second; `None`: nothing was said.

@@ -49,38 +49,9 @@ impl std::fmt::Display for Criticality {
     }
 }
 
-/// Acts that touch limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Stop: put back the state before Quotary, on one host or all.
-    Stop,
-    /// Restore the baseline: the last policy in force.
-    RestoreBaseline,
-    /// Hold where we are, shortly.
-    Freeze,
-    /// Anything that alters what holds from then on.
-    Change,
-}
-
-/// Whether an act needs signatures. This is where it is decided that stopping and restoring the baseline never do: what
-/// is needed in an emergency must not wait for people. Both lead back to what was signed before, or to no limits of
-/// ours at all; a freeze takes one operator, everything else the quorum of its criticality.
-pub const fn needs_quorum(act: Act) -> bool {
-    match act {
-        Act::Stop | Act::RestoreBaseline => false,
-        Act::Freeze | Act::Change => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn emergency_tightening_never_needs_quorum_and_loosening_does() {
-        assert!(!needs_quorum(Act::Stop) && !needs_quorum(Act::RestoreBaseline));
-        assert!(needs_quorum(Act::Change) && needs_quorum(Act::Freeze));
-    }
 
     #[test]
     fn what_is_unknown_has_the_highest_criticality() {

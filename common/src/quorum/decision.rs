@@ -87,7 +87,7 @@ pub enum DecisionFault {
 impl QuorumDecision {
     /// A decision from what the verifier holds: the votes that were counted (`Ballot::counted`), and the documents.
     ///
-    /// `None` when there are more votes than travel.
+    /// `None` when there are more votes than travel, or it would be larger than [`DECISION_BYTES_MAX`].
     pub fn new(
         text: &ChangeText,
         votes: Vec<Vote>,
@@ -97,7 +97,7 @@ impl QuorumDecision {
         let bytes = |bytes: &[u8]| BoundedBytes::new(bytes.to_vec());
         let if_other = |then: (Digest, &[u8]), now: Digest| (then.0 != now).then(|| bytes(then.1));
         let (roster, rules) = (at_creation.roster, at_creation.rules);
-        Some(Self {
+        let decision = Self {
             version: Version,
             text: BoundedBytes::new(text.bytes().to_vec())?,
             votes: Bounded::new(votes)?,
@@ -106,7 +106,8 @@ impl QuorumDecision {
             roster_at_creation: if_other((roster.digest(), roster.bytes()), current.roster.digest()).flatten(),
             rules_at_creation: if_other((rules.digest(), rules.bytes()), current.rules.digest()).flatten(),
             approved_at_ms,
-        })
+        };
+        (decision.to_bytes().len() <= DECISION_BYTES_MAX).then_some(decision)
     }
 
     /// Its canonical bytes.

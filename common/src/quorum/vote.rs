@@ -1,17 +1,19 @@
 //! Votes: a person's signature over exactly the text of a change, in a namespace that says what for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use super::change::ChangeText;
+use super::change::{ChangeText, Way};
 use super::decide::{Outcome, VoteNote};
 use super::roster::{Roster, Word};
 use super::ssh::{Fingerprint, Shown, SshFault, SshSignature};
 use crate::cbor::{Bounded, BoundedBytes, Version};
 use crate::id::{DeploymentId, Digest};
-use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX};
+use crate::limits::{
+    BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX, VOTES_OF_PERSON_MAX,
+};
 
 /// What a vote says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
@@ -47,6 +49,16 @@ impl Verb {
             Self::Withdrawal => "withdrawal",
             Self::BreakGlass => "break-glass",
             Self::Review => "review",
+        }
+    }
+
+    /// Whether a change of this way is decided, or reviewed, by such votes.
+    pub const fn is_taken_by(self, way: Way) -> bool {
+        match way {
+            Way::Quorum => matches!(self, Self::Approval | Self::Rejection | Self::Withdrawal),
+            Way::BreakGlass => matches!(self, Self::BreakGlass | Self::Rejection | Self::Withdrawal | Self::Review),
+            // What one operator may do at once, another one cannot hold up.
+            Way::Freeze => matches!(self, Self::Approval | Self::Withdrawal | Self::Review),
         }
     }
 
@@ -93,7 +105,8 @@ impl Vote {
     /// A vote from what a person sent: who it is follows from the key.
     ///
     /// # Errors
-    /// [`VoteFault`] when the signature does not read, is over 3 KiB, or nobody on the roster has its key.
+    /// [`VoteFault`] when the change is not decided by such a vote, the signature does not read or is over 3 KiB, or nobody on
+    /// the roster has its key.
     pub fn from_armoured(
         armoured: &str,
         verb: Verb,
@@ -101,12 +114,20 @@ impl Vote {
         roster: &Roster,
         cast_at_ms: u64,
     ) -> Result<Self, VoteFault> {
+        if !verb.is_taken_by(text.change().way) {
+            return Err(VoteFault::OtherVerb(verb));
+        }
         let signature = SshSignature::parse(armoured)?;
         let key = signature.key().fingerprint();
         let (person, _) = roster.holder(&key).ok_or(VoteFault::UnknownKey(key))?;
         let bytes = BoundedBytes::new(signature.bytes().to_vec()).ok_or(SshFault::TooLarge)?;
         let (person, text) = (person.name.clone(), text.digest());
         Ok(Self { version: Version, person, key, verb, text, cast_at_ms, signature: bytes })
+    }
+
+    /// Which vote it is: SHA-256 of its text's digest, its key, its verb and its signature.
+    fn name(&self) -> Digest {
+        Digest::of(&[self.text.as_bytes(), self.key.0.as_bytes(), &[self.verb as u8], &self.signature])
     }
 
     /// The signature with its armour, for `ssh-keygen -Y verify`.
@@ -133,6 +154,9 @@ pub enum VoteFault {
     /// The text that it names is not this one.
     #[error("the vote is for another text of the change")]
     OtherText,
+    /// No change of this way is decided, or reviewed, by such a vote.
+    #[error("such a change takes no {0}")]
+    OtherVerb(Verb),
     /// The person that it names does not hold the key.
     #[error("the key is not one of `{0}`")]
     OtherPerson(Word),
@@ -141,6 +165,7 @@ pub enum VoteFault {
 /// A vote whose signature was checked: made only by [`check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckedVote {
+    name: Digest,
     person: Word,
     verb: Verb,
     text: Digest,
@@ -149,6 +174,10 @@ pub struct CheckedVote {
 }
 
 impl CheckedVote {
+    /// Which vote it is: SHA-256 of its text's digest, its key, its verb and its signature.
+    pub fn name(&self) -> Digest {
+        self.name
+    }
     /// Who says so, by the roster that it was checked with.
     pub fn person(&self) -> &Word {
         &self.person
@@ -183,7 +212,9 @@ impl CheckedVote {
         cast_at_ms: u64,
         (key, is_user_present): (Fingerprint, bool),
     ) -> Self {
-        Self { person: person.clone(), verb, text, cast_at_ms, shown: Shown { key, is_user_present } }
+        let at = cast_at_ms.to_be_bytes();
+        let name = Digest::of(&[text.as_bytes(), key.0.as_bytes(), &[verb as u8, u8::from(is_user_present)], &at]);
+        Self { name, person: person.clone(), verb, text, cast_at_ms, shown: Shown { key, is_user_present } }
     }
 }
 
@@ -241,8 +272,7 @@ pub fn check(
     if !holders.any(|(holder, _)| holder.name == vote.person) {
         return Err(VoteFault::OtherPerson(vote.person.clone()));
     }
-    let verb = [vote.verb as u8];
-    let name = Digest::of(&[text.digest().as_bytes(), vote.key.0.as_bytes(), &verb, &vote.signature]);
+    let name = vote.name();
     let shown = match cache.held.get(&name) {
         Some(shown) => *shown,
         None => {
@@ -256,7 +286,7 @@ pub fn check(
         }
     };
     let Vote { person, verb, text, cast_at_ms, .. } = vote;
-    Ok(CheckedVote { person: person.clone(), verb: *verb, text: *text, cast_at_ms: *cast_at_ms, shown })
+    Ok(CheckedVote { name, person: person.clone(), verb: *verb, text: *text, cast_at_ms: *cast_at_ms, shown })
 }
 
 /// The votes of one change, bounded: few for each person, verb, text and key. Votes for earlier texts stay, dismissed,
@@ -277,7 +307,7 @@ pub struct Ballot {
 pub enum Cast {
     /// It is kept.
     Kept,
-    /// The same signature is kept already, so that sending it again alters nothing; or the key has said so often enough.
+    /// The same signature is kept already, so that sending it again alters nothing; or the key, or the person, has said so often enough.
     Again,
     /// There is no room for more votes on this text.
     Full,
@@ -294,8 +324,13 @@ impl Ballot {
         let of = |vote: &Vote| (vote.person.clone(), vote.verb, vote.text, vote.key);
         let named = of(vote);
         let same: Vec<&Vote> = self.votes.iter().filter(|other| of(other) == named).collect();
+        let of_person = self
+            .votes
+            .iter()
+            .filter(|other| (&other.person, other.verb, other.text) == (&vote.person, vote.verb, vote.text));
         let is_full = || self.votes.len() >= BALLOT_VOTES_MAX && self.votes.iter().all(|other| other.text == vote.text);
-        if same.len() >= VOTES_OF_KEY_MAX || same.iter().any(|other| other.signature == vote.signature) {
+        let has_said_so = same.len() >= VOTES_OF_KEY_MAX || of_person.count() >= VOTES_OF_PERSON_MAX;
+        if has_said_so || same.iter().any(|other| other.signature == vote.signature) {
             Cast::Again
         } else if is_full() {
             Cast::Full
@@ -320,15 +355,13 @@ impl Ballot {
         would
     }
 
-    /// The votes that travel with the decision: those for `text` that let it pass. Nothing else may, since who receives
-    /// them refuses a decision with a vote that does not hold.
+    /// The votes that travel with the decision: the very ones that let `text` pass. Nothing else may, since who receives them
+    /// refuses a decision with a vote that does not hold: one by a key that left the roster, say.
     pub fn counted(&self, text: &ChangeText, outcome: &Outcome) -> Vec<Vote> {
-        let passes = |note: &VoteNote| note.counted.is_ok() && matches!(note.verb, Verb::Approval | Verb::BreakGlass);
-        let counted = |vote: &&Vote| {
-            let is_of = |note: &VoteNote| passes(note) && (&note.person, note.verb) == (&vote.person, vote.verb);
-            vote.text == text.digest() && outcome.votes.iter().any(is_of)
-        };
-        self.votes.iter().filter(counted).cloned().collect()
+        let passes = |note: &&VoteNote| note.counted.is_ok() && matches!(note.verb, Verb::Approval | Verb::BreakGlass);
+        let names: BTreeSet<Digest> = outcome.votes.iter().filter(passes).map(|note| note.name).collect();
+        let is_counted = |vote: &&Vote| vote.text == text.digest() && names.contains(&vote.name());
+        self.votes.iter().filter(is_counted).cloned().collect()
     }
 
     /// Those of its votes whose signatures hold over `text`, and those that do not with the reason.

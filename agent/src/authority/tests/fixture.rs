@@ -171,6 +171,13 @@ impl World {
         QuorumDecision::new(text, votes, (under(), under()), PROPOSED + 10 * MINUTE_MS).unwrap()
     }
 
+    /// The same votes as the verifier sends them when `now` decide.
+    pub(crate) fn sent_under(&self, now: &Self, text: &ChangeText, people: &[&str]) -> Vec<u8> {
+        let votes = people.iter().map(|person| vote(person, text)).collect();
+        let [now, then] = [now, self].map(|world| Under { roster: &world.roster, rules: &world.rules });
+        QuorumDecision::new(text, votes, (now, then), PROPOSED + 10 * MINUTE_MS).unwrap().to_bytes()
+    }
+
     /// What bob and carol decided, after `edit`.
     pub(crate) fn decision(&self, edit: impl FnOnce(&mut Change)) -> Vec<u8> {
         self.sent(&self.text(edit), &["bob", "carol"]).to_bytes()
@@ -246,6 +253,7 @@ pub(crate) fn seen(present: &[(ShapedControl, u64)]) -> Seen {
         uid: None,
         present: present.iter().copied().collect(),
         from: present.iter().copied().collect(),
+        stood: present.iter().copied().collect(),
     }
 }
 

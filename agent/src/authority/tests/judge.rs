@@ -267,6 +267,89 @@ fn nothing_moves_by_a_decision_that_the_disk_did_not_take() {
 }
 
 #[test]
+fn who_has_left_the_roster_lets_nothing_pass_that_is_not_in_force_yet() {
+    let (_temp, state) = state();
+    let world = World::new();
+    let text = world.text(|_| ());
+    let mut judge = judge(&state, world.trust(), &[], NOW);
+    let old = with_decision(512 * MIB);
+    judge.permits(&old, &web(), NOW).unwrap();
+    // Carol is gone before its time has come: her vote is one no more, however the decision is shown.
+    let without_carol = World::of(1, &["alice", "bob", "dave"]);
+    let shown = plan(Some(world.sent_under(&without_carol, &text, &["bob", "carol"])), MEMORY, 512 * MIB, |_| ());
+    for plan in [&old, &shown] {
+        for now_ms in [NOW + 1, EFFECTIVE, EFFECTIVE + 1] {
+            judge.given(without_carol.trust(), [plan].into_iter(), now_ms);
+            let refused = judge.permits(plan, &web(), now_ms);
+            assert!(matches!(refused, Err(Objection::Decision(_))), "{refused:?}");
+        }
+        judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE).unwrap();
+    }
+    // Where only somebody else has come, the votes still let it pass, as the verifier shows them now.
+    let with_dave = World::of(2, &["alice", "bob", "carol", "dave"]);
+    let shown = plan(Some(world.sent_under(&with_dave, &text, &["bob", "carol"])), MEMORY, 512 * MIB, |_| ());
+    judge.given(with_dave.trust(), [&shown].into_iter(), EFFECTIVE);
+    judge.permits(&shown, &web(), EFFECTIVE).unwrap();
+    judge.given(with_dave.trust(), [&shown].into_iter(), EFFECTIVE + 1);
+    assert!(judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE + 1).is_err(), "it is in force");
+}
+
+#[test]
+fn of_two_policies_that_reach_a_target_the_newer_one_binds() {
+    let (_temp, state) = state();
+    let mut judge = under_the_policy(&state);
+    // `web` limits to half of what the narrower `shop` guarantees: nothing would be within both.
+    let shop = |kind, nonce, effective_ms| {
+        World::new().decision(|change| {
+            (change.name, change.kind) = (quotary_common::quorum::roster::Word::new("shop").unwrap(), kind);
+            (change.id, change.nonce) = (quotary_common::id::ChangeId::of(&[b"shop"]), [nonce; 16]);
+            change.effective_ms = effective_ms;
+            change.covers[0].guarantee[1] = Some("none>1073741824".parse().unwrap());
+            change.covers[0].limit[1] = Some("536870912>2147483648".parse().unwrap());
+            if kind == Kind::RevokePolicy {
+                change.document = String::new();
+            }
+        })
+    };
+    let narrow = plan(Some(shop(Kind::AlterPolicy, 1, EFFECTIVE + 1)), MEMORY, 2_048 * MIB, |plan| {
+        let mut courses = plan.courses.clone().into_vec();
+        courses[0].setpoints =
+            Bounded::new(vec![quotary_common::plan::Setpoint { at_ms: EFFECTIVE + 1, value: 2_048 * MIB }]).unwrap();
+        (plan.courses, plan.effective_at_ms) = (Bounded::new(courses).unwrap(), EFFECTIVE + 1);
+    });
+    judge.permits(&narrow, &web(), EFFECTIVE).unwrap();
+    judge.permits(&by_hand(512 * MIB), &web(), EFFECTIVE).unwrap();
+    judge.given(World::new().trust(), [&narrow].into_iter(), EFFECTIVE + 1);
+    judge.permits(&by_hand(1_500 * MIB), &web(), EFFECTIVE + 1).unwrap();
+    let refused = judge.permits(&by_hand(512 * MIB), &web(), EFFECTIVE + 1).unwrap_err();
+    assert!(matches!(&refused, Objection::Beyond { policy, .. } if policy.as_str() == "shop"), "{refused}");
+}
+
+#[test]
+fn a_slice_is_no_way_round_the_policies_of_what_is_in_it() {
+    let (_temp, state) = state();
+    let mut judge = under_the_policy(&state);
+    let of_slice = |value| plan(None, MEMORY, value, |plan| plan.target = Target::Unit(Name::lossy("system.slice")));
+    let slice = |stood: Option<u64>| Seen {
+        unit: Name::new("system.slice"),
+        cgroup: CgroupPath::lossy("/system.slice"),
+        stood: stood.map(|stood| (MEMORY, stood)).into_iter().collect(),
+        ..seen(&[(MEMORY, 10 * MIB)])
+    };
+    for (value, stood) in [(64 * MIB, None), (1_023 * MIB, Some(1_024 * MIB)), (10 * MIB, Some(1_024 * MIB))] {
+        let refused = judge.permits(&of_slice(value), &slice(stood), EFFECTIVE).unwrap_err();
+        assert!(
+            matches!(refused, Objection::Beyond { source: NotCovered::Above(MEMORY), .. }),
+            "wherever it stands by now: {refused}"
+        );
+    }
+    judge.permits(&of_slice(1_024 * MIB), &slice(Some(1_024 * MIB)), EFFECTIVE).unwrap();
+    let other = plan(None, MEMORY, MIB, |plan| plan.target = Target::Unit(Name::lossy("db.service")));
+    let beside = Seen { unit: Name::new("db.service"), cgroup: CgroupPath::lossy("/a.slice/db.service"), ..web() };
+    judge.permits(&other, &beside, EFFECTIVE).unwrap();
+}
+
+#[test]
 fn where_the_decisions_do_not_read_plans_may_loosen_and_nothing_else() {
     let (_temp, state) = state();
     drop(under_the_policy(&state));

@@ -1,12 +1,12 @@
 //! Which policies are in force here: over time, restarts, refusals of the disk, and damage.
 
-use std::collections::BTreeSet;
-
 use quotary_common::id::{ChangeId, Digest};
+use quotary_common::plan::{CheckedPlan, ShapedControl};
+use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{Change, Kind, Way};
 use quotary_common::quorum::decision::{VerifiedDecision, verify};
 
-use super::fixture::{EFFECTIVE, HOUR_MS, MINUTE_MS, NOW, World, deployment, refuse_writes, state};
+use super::fixture::{EFFECTIVE, HOUR_MS, MIB, MINUTE_MS, NOW, World, deployment, plan, refuse_writes, state};
 use crate::authority::{AuthorityError, DECISIONS_FILE, Kept};
 use crate::state::StateDir;
 
@@ -25,19 +25,32 @@ fn decided(edit: impl FnOnce(&mut Change)) -> (Vec<u8>, VerifiedDecision) {
 }
 
 fn keep(kept: &mut Kept, decision: &(Vec<u8>, VerifiedDecision), now_ms: u64) -> Result<(), AuthorityError> {
-    kept.keep(&decision.0, &decision.1, World::new().pin(), now_ms)
+    let arrives = leading(512 * MIB);
+    kept.keep((&decision.0, &arrives), &decision.1, World::new().pin(), now_ms)
 }
 
 fn text(decision: &(Vec<u8>, VerifiedDecision)) -> Digest {
     decision.1.text().digest()
 }
 
+/// A plan of `web.service` to so much memory: 512 MiB is what the decisions of these tests say for afterwards.
+fn leading(to_bytes: u64) -> CheckedPlan {
+    plan(None, ShapedControl::MemoryHigh, to_bytes, |_| ())
+}
+
+/// A reply whose plans carry these decisions and lead to what they say.
 fn settle(kept: &mut Kept, carried: &[&(Vec<u8>, VerifiedDecision)], now_ms: u64) {
-    kept.settle(&carried.iter().map(|decision| text(decision)).collect::<BTreeSet<_>>(), now_ms);
+    settle_to(512 * MIB, World::new().pin(), kept, carried, now_ms);
+}
+
+fn settle_to(to_bytes: u64, pin: Authority, kept: &mut Kept, carried: &[&(Vec<u8>, VerifiedDecision)], now_ms: u64) {
+    let plan = leading(to_bytes);
+    let carried: Vec<_> = carried.iter().map(|decision| (text(decision), &plan)).collect();
+    kept.settle(&carried, Some(&pin), now_ms);
 }
 
 fn in_force(kept: &Kept, now_ms: u64) -> Vec<Digest> {
-    kept.in_force(now_ms).map(|decision| decision.text().digest()).collect()
+    kept.in_force(now_ms).into_iter().map(|decision| decision.text().digest()).collect()
 }
 
 /// Another change of the policy, some minutes after the first one takes effect.
@@ -77,6 +90,49 @@ fn a_change_that_was_taken_back_before_its_time_leaves_nothing_behind() {
         assert!(kept.find(&text(&decision)).is_none() && in_force(kept, EFFECTIVE + 1).is_empty());
     }
     assert!(load(&state).find(&text(&decision)).is_none());
+}
+
+#[test]
+fn a_way_back_and_a_stand_still_put_no_decision_in_force_and_keep_what_was_before_them() {
+    let (_temp, state) = state();
+    let (first, second) = (decided(|_| ()), later(10, |_| ()));
+    let mut kept = load(&state);
+    keep(&mut kept, &first, NOW).unwrap();
+    settle(&mut kept, &[&first], EFFECTIVE);
+    keep(&mut kept, &second, EFFECTIVE + MINUTE_MS).unwrap();
+    let past_ms = EFFECTIVE + 11 * MINUTE_MS;
+    for to_mib in [1_024, 700] {
+        settle_to(to_mib * MIB, World::new().pin(), &mut kept, &[&second], past_ms);
+        assert_eq!(in_force(&kept, past_ms), [text(&first)], "{to_mib}");
+        assert!(kept.find(&text(&second)).is_some() && !kept.is_superseded(first.1.change()));
+    }
+    // One that is taken up only then is not in force either, until a plan leads to what it says.
+    let third = later(10, |change| change.nonce = [9; 16]);
+    let back = leading(1_024 * MIB);
+    kept.keep((&third.0, &back), &third.1, World::new().pin(), past_ms).unwrap();
+    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
+    settle(&mut kept, &[&second], past_ms);
+    assert_eq!(in_force(&kept, past_ms), [text(&second)]);
+}
+
+#[test]
+fn what_is_to_come_comes_only_under_those_whom_it_was_held_against() {
+    let (_temp, state) = state();
+    let (first, second) = (decided(|_| ()), later(10, |_| ()));
+    let next = World::of(1, &["alice", "bob", "dave"]).pin();
+    let mut kept = load(&state);
+    keep(&mut kept, &first, NOW).unwrap();
+    settle(&mut kept, &[&first], EFFECTIVE);
+    keep(&mut kept, &second, EFFECTIVE).unwrap();
+    let past_ms = EFFECTIVE + 11 * MINUTE_MS;
+    settle_to(512 * MIB, next, &mut kept, &[&second], past_ms);
+    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
+    assert!(kept.find_under(&text(&second), &next).is_none(), "it is to be verified again");
+    assert!(kept.find_under(&text(&first), &next).is_some(), "what is in force stands");
+    // Held against those who decide now it comes into force.
+    kept.keep((&second.0, &leading(MIB)), &second.1, next, EFFECTIVE + 1).unwrap();
+    settle_to(512 * MIB, next, &mut kept, &[&second], past_ms);
+    assert_eq!(in_force(&kept, past_ms), [text(&second)]);
 }
 
 #[test]
@@ -177,6 +233,6 @@ fn another_deployments_decisions_are_let_go() {
     kept.belong_to(&deployment());
     assert!(kept.find(&text(&decision)).is_some());
     kept.belong_to(&quotary_common::id::DeploymentId::of(&[b"x"]));
-    kept.settle(&BTreeSet::new(), NOW);
+    kept.settle(&[], None, NOW);
     assert!(load(&state).find(&text(&decision)).is_none());
 }

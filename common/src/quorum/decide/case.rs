@@ -95,7 +95,7 @@ pub struct Case<'a> {
     pub(super) criticality_now: Criticality,
     /// What it takes the place of, as it stands now.
     pub(super) base_now: BaseNow,
-    /// Whether an overdue review stops the role from breaking the glass ([`break_glass_is_barred`]).
+    /// Whether an overdue review stops the role from breaking the glass.
     pub(super) is_break_glass_barred: bool,
     /// At which moment.
     pub(super) moment: Moment,

@@ -24,7 +24,7 @@ pub use self::admit::{Inadmissible, admit};
 pub use self::case::{BaseNow, Case, CaseFault, Moment, Proposed, Under};
 use self::eligible::Side;
 pub use self::outcome::{Block, Decided, Expiry, Missing, NotCounted, Outcome, VoteNote};
-pub use self::review::{ReviewState, Used, break_glass_is_barred, review};
+pub use self::review::{ReviewState, review};
 use super::change::{Kind, Way};
 use super::roster::Word;
 use super::vote::{CheckedVote, Verb};
@@ -47,8 +47,12 @@ pub fn decide(case: &Case<'_>) -> Outcome {
     } else {
         Decided::Pending(missing)
     };
-    let note =
-        |(vote, counted): (&CheckedVote, _)| VoteNote { person: vote.person().clone(), verb: vote.verb(), counted };
+    let note = |(vote, counted): (&CheckedVote, _)| VoteNote {
+        name: vote.name(),
+        person: vote.person().clone(),
+        verb: vote.verb(),
+        counted,
+    };
     Outcome { decided, votes: case.votes.iter().zip(notes).map(note).collect() }
 }
 
@@ -64,12 +68,8 @@ fn screen(case: &Case<'_>, vote: &CheckedVote, approve_by_ms: u64) -> Result<(),
     if vote.text() != case.text.digest() {
         return Err(NotCounted::Dismissed);
     }
-    let is_known = match case.text.change().way {
-        Way::Quorum => matches!(vote.verb(), Verb::Approval | Verb::Rejection | Verb::Withdrawal),
-        Way::BreakGlass => matches!(vote.verb(), Verb::BreakGlass | Verb::Rejection | Verb::Withdrawal),
-        // What one operator may do at once, another one cannot hold up.
-        Way::Freeze => matches!(vote.verb(), Verb::Approval | Verb::Withdrawal),
-    };
+    // A review is counted apart.
+    let is_known = vote.verb() != Verb::Review && vote.verb().is_taken_by(case.text.change().way);
     if !is_known {
         return Err(NotCounted::OtherVerb);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::Digest;
 use crate::quorum::roster::Word;
 use crate::quorum::vote::Verb;
 
@@ -71,6 +72,8 @@ pub enum Expiry {
 /// A vote, and whether it was counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VoteNote {
+    /// Which vote: `CheckedVote::name`.
+    pub name: Digest,
     /// Who.
     pub person: Word,
     /// What.

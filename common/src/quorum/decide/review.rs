@@ -32,10 +32,10 @@ pub enum ReviewState {
     },
 }
 
-/// Where the review of an emergency change stands that was approved at `approved_at_ms`.
+/// Where the review of an emergency change stands. It is due so long after the emergency has ended.
 ///
 /// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency.
-pub fn review(case: &Case<'_>, approved_at_ms: u64) -> ReviewState {
+pub fn review(case: &Case<'_>) -> ReviewState {
     let change = case.text.change();
     let asked = |rules: &crate::quorum::rules::Rules| match change.way {
         Way::Quorum => None,
@@ -67,24 +67,11 @@ pub fn review(case: &Case<'_>, approved_at_ms: u64) -> ReviewState {
         .map(|vote| vote.person())
         .collect();
     let missing = asked.approvals.saturating_sub(reviewers.len());
-    let by_ms = approved_at_ms.saturating_add(asked.within_ms);
+    // Every emergency says when it ends; one that did not would be over when it was proposed.
+    let by_ms = change.until_ms.unwrap_or(change.proposed_ms).saturating_add(asked.within_ms);
     match missing {
         0 => ReviewState::Done,
         missing if case.now_ms > by_ms => ReviewState::Overdue { since_ms: by_ms, missing },
         missing => ReviewState::Due { by_ms, missing },
     }
-}
-
-/// An emergency change that was approved, by the role that may break the glass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Used {
-    /// Which role broke it.
-    pub role: Word,
-    /// Where its review stands.
-    pub review: ReviewState,
-}
-
-/// Whether a role may break no glass now: one of its emergencies was not reviewed in time.
-pub fn break_glass_is_barred(role: &Word, used: &[Used]) -> bool {
-    used.iter().any(|used| used.role == *role && matches!(used.review, ReviewState::Overdue { .. }))
 }

@@ -10,7 +10,7 @@ use crate::envelope::{CgroupPath, Name};
 use crate::id::{DeploymentId, HostId, PlanId};
 use crate::plan::{CheckedPlan, Course, OnPressure, Plan, Setpoint, ShapedControl, Target, check};
 use crate::quorum::change::{Change, Kind};
-use crate::quorum::coverage::{NotCovered, TargetFacts, covers, keeps, weight_of};
+use crate::quorum::coverage::{NotCovered, TargetFacts, arrives, covers, keeps, spares, weight_of};
 use crate::quorum::covers::{Cover, Reach, Span};
 use crate::quorum::decision::{VerifiedDecision, verify};
 use crate::units::{Class, ResourceKind, Resources};
@@ -93,6 +93,89 @@ fn what_only_gives_back_from_where_a_grant_holds_it_is_no_squeeze() {
     assert_eq!(covers(&decision, &plan, &at(line, later_ms)), Ok(()));
     assert!(outside(&at(target / 4 * 3, now_ms)));
     assert!(outside(&at(line + (1 << 20), later_ms)));
+}
+
+#[test]
+fn what_gives_back_never_goes_lower_by_being_judged_again() {
+    let decision = decision(|change| {
+        let memory = ResourceKind::Memory as usize;
+        change.covers[0].limit[memory] = Some(Span { before: None, after: Some(4 * GIB) });
+        change.covers[0].guarantee[memory] = None;
+    });
+    let control = ShapedControl::MemoryHigh;
+    for less in [1, 4096, control.slack(GIB)] {
+        let plan = plan(memory(&[(60, GIB - less), (120, 4 * GIB)]), |_| ());
+        let now_ms = plan.plan().starts_at_ms;
+        let seen = TargetFacts { present: [(control, GIB)].into(), now_ms, ..facts() };
+        assert!(matches!(covers(&decision, &plan, &seen), Err(NotCovered::Span { .. })), "{less}");
+        // What rounding has made lower already only comes up.
+        let rounded = TargetFacts { present: [(control, GIB - less)].into(), now_ms, ..facts() };
+        assert_eq!(covers(&decision, &plan, &rounded), Ok(()));
+    }
+}
+
+#[test]
+fn above_what_a_policy_reaches_a_plan_without_a_decision_only_loosens() {
+    let stood = BTreeMap::from([(ShapedControl::MemoryHigh, 2 * GIB)]);
+    let of = |reach: Reach| decision(|change| change.covers = vec![Cover { reach, ..cover() }]);
+    let unit = of(Reach::Unit(Name::new("web.service").unwrap()));
+    let path = of(Reach::Cgroup(CgroupPath::new("/quotary/shop/a").unwrap()));
+    let uid = of(Reach::Uid(1000));
+    for (policy, cgroup, name, target_uid, is_held) in [
+        (&unit, "/batch.slice", Some("batch.slice"), None, true),
+        (&unit, "/batch.slice/db.service", Some("db.service"), None, false),
+        (&unit, "/quotary/shop", None, None, false),
+        (&path, "/quotary/shop", None, None, true),
+        (&path, "/quotary", None, None, true),
+        (&path, "/quotary/shop/a", None, None, false),
+        (&path, "/quotary/sho", None, None, false),
+        (&path, "/batch.slice", Some("batch.slice"), None, false),
+        (&uid, "/quotary.slice", Some("quotary.slice"), None, true),
+        (&uid, "/quotary", None, None, true),
+        (&uid, "/quotary/run-a", None, Some(1001), false),
+        (&uid, "/system.slice/db.service", Some("db.service"), None, false),
+    ] {
+        let (cgroup, unit) = (CgroupPath::new(cgroup).unwrap(), name.and_then(Name::new));
+        let target = unit.clone().map_or_else(|| Target::Cgroup(cgroup.clone()), Target::Unit);
+        let seen = TargetFacts { unit, cgroup, uid: target_uid, ..facts() };
+        let to = |value| plan(memory(&[(60, 2 * GIB), (120, value)]), |plan| plan.target = target.clone());
+        let refused = Err(NotCovered::Above(ShapedControl::MemoryHigh));
+        let expected = if is_held { refused } else { Ok(()) };
+        assert_eq!(spares(policy, &to(2 * GIB - 1), &seen, &stood), expected, "{seen:?}");
+        assert_eq!(spares(policy, &to(2 * GIB), &seen, &stood), Ok(()));
+        assert_eq!(spares(policy, &to(2 * GIB), &seen, &BTreeMap::new()), expected, "there was no limit: {seen:?}");
+    }
+    let revoked = decision(|change| (change.kind, change.document) = (Kind::RevokePolicy, String::new()));
+    let batch = TargetFacts { unit: Name::new("a.slice"), cgroup: CgroupPath::new("/a.slice").unwrap(), ..facts() };
+    assert_eq!(spares(&revoked, &plan(memory(&[(120, GIB)]), |_| ()), &batch, &stood), Ok(()));
+}
+
+#[test]
+fn a_plan_arrives_where_its_controls_end_at_what_holds_after_the_change() {
+    let span = |before, after| Some(Span { before, after });
+    let decision = decision(|change| {
+        change.covers[0].guarantee = [span(Some(1_000), None), span(None, Some(GIB)), None, None, None];
+        change.covers[0].limit =
+            [span(None, Some(500)), span(Some(4 * GIB), Some(2 * GIB)), None, None, span(Some(9_000), None)];
+    });
+    use ShapedControl::{CpuIdle, CpuQuota, CpuWeight, MemoryHigh, MemoryLow, NetworkEgress};
+    for (ends, is_there) in [
+        (vec![(MemoryHigh, 2 * GIB), (MemoryLow, GIB), (CpuQuota, 500)], true),
+        (vec![(MemoryHigh, 2 * GIB)], true),
+        (vec![(MemoryHigh, 4 * GIB)], false),
+        (vec![(MemoryHigh, 3 * GIB)], false),
+        (vec![(MemoryHigh, 2 * GIB), (CpuQuota, 501)], false),
+        (vec![(MemoryHigh, 2 * GIB), (CpuIdle, 1)], true),
+        (vec![(CpuIdle, 1)], false),
+        (vec![(CpuWeight, 100)], true),
+        (vec![(NetworkEgress, 9_000)], false),
+        (vec![(NetworkEgress, 9_001)], true),
+    ] {
+        let courses = || ends.iter().map(|(control, value)| course(*control, &[(120, *value)])).collect();
+        assert_eq!(arrives(&decision, &plan(courses(), |_| ())), is_there, "{ends:?}");
+        let other = plan(courses(), |plan| plan.target = Target::Unit(Name::new("db.service").unwrap()));
+        assert!(!arrives(&decision, &other));
+    }
 }
 
 #[test]

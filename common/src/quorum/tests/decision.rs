@@ -2,14 +2,18 @@
 
 use proptest::prelude::*;
 
-use super::fixture::{HOUR_MS, MINUTE_MS, PEOPLE, Signer, World, decided, deployment, roster_of, rules_with, t0};
+use super::fixture::{
+    HOUR_MS, MINUTE_MS, PEOPLE, Signer, World, decided, deployment, roster_of, roster_text, rules_with, t0,
+};
 use crate::cbor::{BoundedBytes, Version};
 use crate::id::{DeploymentId, Digest};
-use crate::limits::DECISION_BYTES_MAX;
+use crate::limits::{DECISION_BYTES_MAX, DECISION_VOTES_MAX, SSH_SIGNATURE_BYTES_MAX};
 use crate::quorum::authority::Authority;
 use crate::quorum::change::ChangeText;
+use crate::quorum::decide::{Case, Moment, decide};
 use crate::quorum::decision::{DecisionFault, QuorumDecision, verify};
-use crate::quorum::vote::{Ballot, SignatureCache, Verb, Vote};
+use crate::quorum::roster::Roster;
+use crate::quorum::vote::{Ballot, Cast, SignatureCache, Verb, Vote};
 
 pub(super) fn pinned(world: &World) -> Authority {
     let (roster, rules) = (world.roster.digest(), world.rules.digest());
@@ -128,6 +132,64 @@ fn the_votes_that_let_a_change_pass_travel_and_no_others() {
     let under = (world.under(), world.under());
     let bytes = QuorumDecision::new(&text, counted, under, t0() + 10 * MINUTE_MS).unwrap().to_bytes();
     assert!(verify(&bytes, &pinned(&world), &deployment(), t0() + NOW).is_ok());
+}
+
+#[test]
+fn a_vote_by_a_key_that_left_the_roster_does_not_travel_with_the_one_that_counts() {
+    // Bob has another key since; carol has signed with both of hers.
+    let roster = |bob: &[&str]| {
+        let people = roster_text(2, &[("alice", &["operator"]), ("dave", &["operator"])]);
+        let with = |name: &str, roles: &str, keys: &[&str]| {
+            let keys: String =
+                keys.iter().map(|key| format!("[[people.keys]]\nkey = '{}'\n", Signer::of(key).line())).collect();
+            format!("[[people]]\nname = '{name}'\nroles = {roles}\n{keys}")
+        };
+        let bob = with("bob", "['operator']", bob);
+        let carol = with("carol", "['operator', 'security']", &["carol", "carol's other"]);
+        Roster::parse(format!("{people}{bob}{carol}").as_bytes()).unwrap()
+    };
+    let then = World { roster: roster(&["bob"]), ..World::new() };
+    let now = World { roster: roster(&["bob's new"]), ..World::new() };
+    let text = then.text(|_| ());
+    let mut ballot = Ballot::default();
+    for (key, person, second) in
+        [("bob", "bob", 0), ("carol", "carol", 1), ("carol's other", "carol", 2), ("bob's new", "bob", 3)]
+    {
+        let at_ms = t0() + MINUTE_MS + second * 1_000;
+        assert_eq!(ballot.cast(Signer::of(key).vote(person, Verb::Approval, &text, at_ms)), Cast::Kept);
+    }
+    let rosters = [&now.roster, &then.roster];
+    let (votes, failed) = ballot.checked(&text, &rosters, &mut SignatureCache::default());
+    assert_eq!((votes.len(), failed.len()), (4, 0));
+    let under = (now.under(), then.under());
+    let case = Case::new(&text, &votes, under, None, (Moment::Approval, t0() + 10 * MINUTE_MS)).unwrap();
+    let outcome = decide(&case);
+    assert!(outcome.is_approved(), "{:?}", outcome.explain());
+    let counted = ballot.counted(&text, &outcome);
+    let keys: Vec<_> = counted.iter().map(|vote| vote.key).collect();
+    let key = |place: usize| ballot.votes()[place].key;
+    assert_eq!(keys, [key(1), key(3)]);
+    let bytes = QuorumDecision::new(&text, counted, under, t0() + 10 * MINUTE_MS).unwrap().to_bytes();
+    verify(&bytes, &pinned(&now), &deployment(), t0() + NOW).unwrap();
+}
+
+#[test]
+fn a_decision_that_would_be_too_large_to_travel_is_none() {
+    let padded = |version: u64| {
+        let text = format!("{}# {}\n", roster_text(version, &PEOPLE), "x".repeat(40 * 1024));
+        World { roster: Roster::parse(text.as_bytes()).unwrap(), ..World::new() }
+    };
+    let (then, now) = (padded(3), padded(4));
+    let text = then.text(|change| change.document = format!("# {}\n", "x\n# ".repeat(10 * 1024)));
+    let vote = signed(&text, &["bob"]).remove(0);
+    let signature = || BoundedBytes::new(vec![7; SSH_SIGNATURE_BYTES_MAX]).unwrap();
+    let of = |count: usize| {
+        let votes = (0..count).map(|_| Vote { signature: signature(), ..vote.clone() }).collect();
+        QuorumDecision::new(&text, votes, (now.under(), then.under()), t0())
+    };
+    assert!(of(DECISION_VOTES_MAX).is_none() && of(1).is_some());
+    let most = (0..DECISION_VOTES_MAX).rev().find_map(of).unwrap();
+    assert!(most.to_bytes().len() <= DECISION_BYTES_MAX && most.votes.len() > DECISION_VOTES_MAX / 2);
 }
 
 #[test]

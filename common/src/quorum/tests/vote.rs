@@ -7,7 +7,10 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use super::fixture::{Signer, World, deployment, roster_of, roster_text, string, t0, word};
 use crate::cbor::{BoundedBytes, from_bytes, to_bytes};
 use crate::id::{DeploymentId, sha256};
-use crate::limits::{BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX};
+use crate::limits::{
+    BALLOT_VOTES_MAX, SIGNATURE_CACHE_MAX, SSH_SIGNATURE_BYTES_MAX, VOTES_OF_KEY_MAX, VOTES_OF_PERSON_MAX,
+};
+use crate::quorum::change::Way;
 use crate::quorum::roster::Roster;
 use crate::quorum::ssh::{Hashes, SshFault, SshKey, SshSignature};
 use crate::quorum::vote::{Ballot, Cast, SignatureCache, Verb, Vote, VoteFault, check};
@@ -174,6 +177,50 @@ fn a_flood_of_votes_is_bounded_before_any_signature_is_checked() {
     assert_eq!(ballot.cast(of(1, &edited)), Cast::Kept);
     assert_eq!(ballot.votes().len(), BALLOT_VOTES_MAX);
     assert!(ballot.votes().iter().all(|vote| vote.person.as_str() != "bob"));
+}
+
+#[test]
+fn a_few_people_cannot_fill_a_ballot_for_all_others() {
+    let text = World::new().text(|_| ());
+    let bob = Signer::of("bob").vote("bob", Verb::Approval, &text, t0());
+    let mut ballot = Ballot::default();
+    let mut n: u32 = 0;
+    for person in ["p1", "p2", "p3", "p4"] {
+        for (verb, key) in Verb::ALL.into_iter().flat_map(|verb| (0..8).map(move |key| (verb, key))) {
+            for _ in 0..VOTES_OF_KEY_MAX {
+                n += 1;
+                let key = Signer::of(&format!("{person} {key}")).vote(person, verb, &text, t0()).key;
+                let signature = BoundedBytes::new(n.to_be_bytes().to_vec()).unwrap();
+                ballot.cast(Vote { person: word(person), key, verb, signature, ..bob.clone() });
+            }
+        }
+    }
+    assert_eq!(ballot.votes().len(), 4 * Verb::ALL.len() * VOTES_OF_PERSON_MAX);
+    assert_eq!(ballot.cast(bob), Cast::Kept);
+}
+
+#[test]
+fn a_vote_that_a_change_is_not_decided_by_is_none() {
+    let world = World::new();
+    let quorum = world.text(|_| ());
+    let glass = world.text(|change| {
+        (change.way, change.until_ms) = (Way::BreakGlass, Some(change.effective_ms + 1));
+    });
+    let freeze = world.text(|change| (change.way, change.until_ms) = (Way::Freeze, Some(change.effective_ms + 1)));
+    for (text, taken) in [
+        (&quorum, &[Verb::Approval, Verb::Rejection, Verb::Withdrawal][..]),
+        (&glass, &[Verb::BreakGlass, Verb::Rejection, Verb::Withdrawal, Verb::Review]),
+        (&freeze, &[Verb::Approval, Verb::Withdrawal, Verb::Review]),
+    ] {
+        for verb in Verb::ALL {
+            let armoured = Signer::of("bob").vote("bob", verb, text, t0()).armoured().unwrap();
+            let read = Vote::from_armoured(&armoured, verb, text, &world.roster, t0());
+            match taken.contains(&verb) {
+                true => assert!(read.is_ok(), "{verb}"),
+                false => assert_eq!(read, Err(VoteFault::OtherVerb(verb))),
+            }
+        }
+    }
 }
 
 #[test]

@@ -160,7 +160,7 @@ impl Book {
         let kept = self.change(&id)?;
         let approved_at_ms = kept.record.approved_at_ms.unwrap_or_default();
         let case = self.case(kept, Moment::Apply { approved_at_ms }, world.now_ms);
-        let is_done = case.is_some_and(|case| review(&case, approved_at_ms) == ReviewState::Done);
+        let is_done = case.is_some_and(|case| review(&case) == ReviewState::Done);
         let is_waiting = !matches!(kept.record.reviewed, Some(life::Reviewed::InTime | life::Reviewed::Late));
         let mut effects = vec![Effect::Change(id)];
         if is_done && is_waiting {
