@@ -121,8 +121,13 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn new() -> Self {
+        Self::under(RULES)
+    }
+
+    /// One whose quorum rules are these.
+    pub(super) fn under(rules: &str) -> Self {
         let roster = Roster::parse(roster(1, &PEOPLE).as_bytes()).unwrap();
-        let quorum = QuorumRules::parse(RULES.as_bytes()).unwrap();
+        let quorum = QuorumRules::parse(rules.as_bytes()).unwrap();
         let (deployment, root) = (deployment(), root());
         let authority =
             Authority { version: Version, deployment, number: 0, roster: roster.digest(), rules: quorum.digest() };

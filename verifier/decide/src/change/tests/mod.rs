@@ -2,6 +2,7 @@
 
 mod book;
 mod emergency;
+mod escalating;
 mod fixture;
 mod freezing;
 mod histories;
