@@ -164,7 +164,7 @@ pub(super) async fn preview(call: Call<wire::PreviewChange>) -> Result<ChangePre
     let app = &call.app;
     let sight = Sight::new(app.deployment, &app.view, &app.ground, app.clock.now_ms());
     let id = named(&sight.book, &call.path)?;
-    crate::planner::preview(&sight, &id, (&app.ground, &app.feed, app.timing.forecast_step_ms)).await
+    app.previews.of(&sight, &id, (&app.ground, app.timing.forecast_step_ms)).await
 }
 
 async fn asked(app: &App, ask: ChangeAsk, by: Word, actor: String) -> Result<ChangeId, Refusal> {

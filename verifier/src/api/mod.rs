@@ -46,7 +46,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
-use crate::planner::Watched;
+use crate::planner::{Previews, Watched};
 use crate::predict::{Contest, Feed, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
@@ -113,6 +113,8 @@ pub struct App {
     pub watched: Watched,
     /// Signature checks of votes that held.
     pub signatures: std::sync::Mutex<SignatureCache>,
+    /// Shows plans as they would be.
+    pub previews: Previews,
     /// Dry runs of zones at once.
     pub zone_checks: Arc<tokio::sync::Semaphore>,
 }

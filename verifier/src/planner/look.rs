@@ -112,7 +112,7 @@ impl Planner {
     async fn demands(&self, planned: &Planned, sight: &Sight, until_ms: u64) -> Demands {
         let units: Vec<(&Unit, ResourceKind)> =
             planned.plans.iter().flat_map(|one| ResourceKind::ALL.map(|kind| (&one.unit, kind))).collect();
-        Demands::gather(&units, sight, (&self.ground, &self.feed, self.step_ms), until_ms).await
+        Demands::gather(&units, sight, (&self.ground, &self.usual, self.step_ms), until_ms).await
     }
 
     /// What a policy in force holds for and has no plan of its; and plans of its that nothing stands behind any more.
