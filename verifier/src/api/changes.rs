@@ -47,9 +47,9 @@ pub(super) async fn links(call: Call<wire::AskAuthority>) -> Result<AuthorityRep
     let book = call.app.view.changes();
     let governing = book.governing().ok_or_else(nobody)?;
     let after = call.query.first().and_then(Option::as_deref).filter(|text| !text.is_empty());
-    let after: usize = after.map_or(Ok(0), str::parse).map_err(|_| malformed("after must be a number"))?;
+    let after: u64 = after.map_or(Ok(0), str::parse).map_err(|_| malformed("after must be a number"))?;
     let mut bytes = 0;
-    let page = governing.links().iter().skip(after).take_while(|link| {
+    let page = governing.links_after(after).iter().take_while(|link| {
         let is_first = bytes == 0;
         bytes += link.len();
         is_first || bytes <= LINKS_BYTES_MAX

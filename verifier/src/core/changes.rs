@@ -245,9 +245,8 @@ impl State {
                 Effect::Authority => {
                     let Some(governing) = self.changes.governing() else { continue };
                     step.put_bytes(tables::AUTHORITY, tables::AUTHORITY_NOW, Some(governing.to_row()));
-                    let number = governing.links().len() as u64;
-                    let link = governing.links().last().cloned();
-                    step.put_bytes(tables::AUTHORITY, &tables::link_key(number), link);
+                    let Some((number, link)) = governing.last_link() else { continue };
+                    step.put_bytes(tables::AUTHORITY, &tables::link_key(number), Some(link.to_vec()));
                 }
                 Effect::Leaf(moved) => {
                     let told = ChangeMoved {

@@ -1,5 +1,6 @@
 //! The book: what people ask for, what follows, and that its rows hold all of it.
 
+mod anew;
 mod book;
 mod emergency;
 mod escalating;
