@@ -55,6 +55,9 @@ pub enum Verb {
         /// How many of them a change takes.
         #[arg(long)]
         rules: PathBuf,
+        /// In place of those in force: when too few of those who decide have their keys for any change. Hosts follow the root.
+        #[arg(long)]
+        again: bool,
     },
     /// Serves the deployment until SIGTERM.
     Run {

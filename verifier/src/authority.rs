@@ -1,4 +1,5 @@
-//! Puts the first roster and quorum rules in force: signed by the deployment's root, at the start of a deployment or later.
+//! Puts the first roster and quorum rules in force: signed by the deployment's root, at the start of a deployment or later; and once more, when
+//! those who decide cannot any more.
 //!
 //! The root key is kept offline: whoever puts them in force brings it for as long as this takes, with the verifier stopped.
 
@@ -17,7 +18,7 @@ use quotary_decide::change::{Governing, GoverningFault};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
-use crate::core::tables;
+use crate::core::{LoadError, governing, tables};
 use crate::store::{Batch, Expect, Partition, Store, StoreError};
 
 /// The two documents, which were read without a fault.
@@ -57,8 +58,17 @@ pub enum AuthorityError {
     #[error("the store cannot be used: is the verifier stopped?")]
     Store(#[source] StoreError),
     /// A roster is in force.
-    #[error("a roster is in force already: propose another one as a change (`quotary change propose`)")]
+    #[error(
+        "a roster is in force already: propose another one as a change (`quotary change propose`); `--again` only when too few of \
+         those who decide have their keys"
+    )]
     InForce,
+    /// None is.
+    #[error("no roster is in force: leave `--again` out")]
+    NotInForce,
+    /// Who decides cannot be read.
+    #[error("who decides cannot be read")]
+    Load(#[source] LoadError),
     /// What was signed does not hold.
     #[error("what was signed does not hold")]
     Signed(#[from] GoverningFault),
@@ -88,21 +98,35 @@ impl Documents {
     /// # Errors
     /// [`AuthorityError::Signed`].
     pub(crate) fn signed(&self, root: &SigningKey) -> Result<(AuthoritySet, Batch), AuthorityError> {
+        self.signed_after(None, root)
+    }
+
+    /// The same, with the number after that of who decides now.
+    fn signed_after(
+        &self,
+        now: Option<&Governing>,
+        root: &SigningKey,
+    ) -> Result<(AuthoritySet, Batch), AuthorityError> {
         let deployment = deployment_of(&root.public());
         let (roster, rules) = (self.roster.digest(), self.rules.digest());
-        let authority = Authority { version: Version, deployment, number: 0, roster, rules };
+        let number = now.map_or(0, |now| now.pin().number.saturating_add(1));
+        let authority = Authority { version: Version, deployment, number, roster, rules };
         let signed = root.sign(&authority).to_bytes();
-        let documents = (self.roster.bytes(), self.rules.bytes());
-        let governing = Governing::genesis(&signed, documents, (&root.public(), &deployment))?;
+        let (documents, public) = ((self.roster.bytes(), self.rules.bytes()), root.public());
+        let (governing, before) = match now {
+            None => (Governing::genesis(&signed, documents, (&public, &deployment))?, Expect::Absent),
+            Some(now) => (now.begun_anew(&signed, documents, (&public, &deployment))?, Expect::value(&now.to_row())),
+        };
         let set = AuthoritySet { authority, input: Digest::of(&[&signed]) };
         let rows = Batch::default()
             .put(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW, governing.to_row())
-            .expect(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW, Expect::Absent);
+            .expect(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW, before);
         Ok((set, rows))
     }
 }
 
-/// Puts the documents in force in a deployment that has run without any.
+/// Puts the documents in force in a deployment that has run without any; or, `again`, in place of those in force. The policies in force stay, and
+/// so does all that led to those who decided before. Open changes need those who decide from then on too.
 ///
 /// # Errors
 /// [`AuthorityError`]; then nothing was changed.
@@ -110,7 +134,7 @@ pub fn adopt(
     store: &mut dyn Store,
     data_dir: &Path,
     root_key: &Path,
-    documents: &Documents,
+    (documents, again): (&Documents, bool),
 ) -> Result<Authority, AuthorityError> {
     let read = |source| AuthorityError::Read { path: root_key.to_owned(), source };
     let document = Zeroizing::new(std::fs::read(root_key).map_err(read)?);
@@ -120,11 +144,13 @@ pub fn adopt(
     if kept.trim() != root.public().hex() {
         return Err(AuthorityError::OtherRoot);
     }
-    let now = store.get(tables::AUTHORITY, Partition::Deployment, tables::AUTHORITY_NOW);
-    if now.map_err(AuthorityError::Store)?.is_some() {
-        return Err(AuthorityError::InForce);
+    let now = governing(store).map_err(AuthorityError::Load)?;
+    match (&now, again) {
+        (Some(_), false) => return Err(AuthorityError::InForce),
+        (None, true) => return Err(AuthorityError::NotInForce),
+        _ => {}
     }
-    let (set, rows) = documents.signed(&root)?;
+    let (set, rows) = documents.signed_after(now.as_ref(), &root)?;
     let authority = set.authority;
     let leaf = Leaf {
         version: Version,
@@ -135,3 +161,7 @@ pub fn adopt(
     let outcomes = store.commit(&[rows.leaf(leaf.to_bytes())]).map_err(AuthorityError::Store)?;
     if outcomes.iter().all(Result::is_ok) { Ok(authority) } else { Err(AuthorityError::InForce) }
 }
+
+#[cfg(test)]
+#[path = "authority_tests.rs"]
+mod tests;

@@ -139,13 +139,18 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     Ok(Made { deployment, ca_spki, operator_file })
 }
 
-/// Puts the first roster and quorum rules in force in a deployment that has run without any; with the verifier stopped.
+/// Puts the first roster and quorum rules in force in a deployment that has run without any, or `again` in place of those in force; with the
+/// verifier stopped.
 ///
 /// # Errors
 /// [`AuthorityError`]; then nothing was changed.
-pub fn adopt(data_dir: &Path, root_key: &Path, documents: &Documents) -> Result<Authority, AuthorityError> {
+pub fn adopt(
+    data_dir: &Path,
+    root_key: &Path,
+    (documents, again): (&Documents, bool),
+) -> Result<Authority, AuthorityError> {
     let mut store = SqliteStore::open(data_dir).map_err(AuthorityError::Store)?;
-    authority::adopt(&mut store, data_dir, root_key, documents)
+    authority::adopt(&mut store, data_dir, root_key, (documents, again))
 }
 
 /// Leaf 0, and the first operator's token.

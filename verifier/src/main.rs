@@ -35,7 +35,9 @@ fn main() -> ExitCode {
         Verb::Init { config, offline_dir, roster, rules, tls_names, valid_for_days } => {
             make(config, offline_dir, roster.as_deref().zip(rules.as_deref()), (tls_names, *valid_for_days))
         }
-        Verb::Authority { config, offline_dir, roster, rules } => put_in_force(config, offline_dir, roster, rules),
+        Verb::Authority { config, offline_dir, roster, rules, again } => {
+            put_in_force(config, offline_dir, (roster, rules), *again)
+        }
         Verb::Run { config, check_config } => serve(config, *check_config),
     };
     match outcome {
@@ -58,11 +60,12 @@ fn documents(roster: &Path, rules: &Path) -> Result<Documents, (u8, anyhow::Erro
     Documents::read(roster, rules).map_err(|error| (USAGE, error.into()))
 }
 
-fn put_in_force(path: &Path, offline_dir: &Path, roster: &Path, rules: &Path) -> Outcome {
+fn put_in_force(path: &Path, offline_dir: &Path, (roster, rules): (&Path, &Path), again: bool) -> Outcome {
     let config = load(path)?;
     let documents = documents(roster, rules)?;
-    let adopted = init::adopt(&config.data_dir, &offline_dir.join("root.pk8"), &documents);
+    let adopted = init::adopt(&config.data_dir, &offline_dir.join("root.pk8"), (&documents, again));
     let authority = adopted.map_err(|error| (FAILED, error.into()))?;
+    println!("number           {}", authority.number);
     println!("roster           {}", authority.roster.hex());
     println!("quorum rules     {}", authority.rules.hex());
     println!("take offline     {}", offline_dir.display());

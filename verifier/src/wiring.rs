@@ -22,8 +22,10 @@ use crate::core::{
     load_record,
 };
 use crate::keyring::{self, KeyringError};
-use crate::planner::{LeftOut, Planner, Watched};
-use crate::predict::{Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, replay};
+use crate::planner::{LeftOut, Planner, Previews, Watched};
+use crate::predict::{
+    Alarms, Contest, Feed, Forecaster, Forecasts, Judged, Replaying, ToldBefore, Trial, Usual, replay,
+};
 use crate::service;
 use crate::store::{Reader, SqliteStore, Store as _, StoreError};
 use crate::teller::Teller;
@@ -142,6 +144,7 @@ pub async fn run(config: Config, stop: CancellationToken, listening: impl FnOnce
         watched: Watched::default(),
         left_out: LeftOut::default(),
         signatures: Mutex::default(),
+        previews: Previews::new(Usual::new(feed.clone())),
         zone_checks: Arc::new(tokio::sync::Semaphore::new(1)),
     });
     let served_view = Arc::clone(&view);
@@ -234,7 +237,7 @@ fn planner(app: &App) -> Planner {
         deployment: app.deployment,
         view: Arc::clone(&app.view),
         ground: app.ground.clone(),
-        feed: app.feed.clone(),
+        usual: app.previews.usual().clone(),
         queue: app.queue.clone(),
         clock: app.clock,
         step_ms: app.timing.forecast_step_ms,

@@ -47,9 +47,9 @@ pub(super) async fn links(call: Call<wire::AskAuthority>) -> Result<AuthorityRep
     let book = call.app.view.changes();
     let governing = book.governing().ok_or_else(nobody)?;
     let after = call.query.first().and_then(Option::as_deref).filter(|text| !text.is_empty());
-    let after: usize = after.map_or(Ok(0), str::parse).map_err(|_| malformed("after must be a number"))?;
+    let after: u64 = after.map_or(Ok(0), str::parse).map_err(|_| malformed("after must be a number"))?;
     let mut bytes = 0;
-    let page = governing.links().iter().skip(after).take_while(|link| {
+    let page = governing.links_after(after).iter().take_while(|link| {
         let is_first = bytes == 0;
         bytes += link.len();
         is_first || bytes <= LINKS_BYTES_MAX
@@ -164,7 +164,7 @@ pub(super) async fn preview(call: Call<wire::PreviewChange>) -> Result<ChangePre
     let app = &call.app;
     let sight = Sight::new(app.deployment, &app.view, &app.ground, app.clock.now_ms());
     let id = named(&sight.book, &call.path)?;
-    crate::planner::preview(&sight, &id, (&app.ground, &app.feed, app.timing.forecast_step_ms)).await
+    app.previews.of(&sight, &id, (&app.ground, app.timing.forecast_step_ms)).await
 }
 
 async fn asked(app: &App, ask: ChangeAsk, by: Word, actor: String) -> Result<ChangeId, Refusal> {

@@ -46,7 +46,7 @@ pub use serve::{ServeError, serve};
 use crate::clock::Clock;
 use crate::config::{AlarmRules, Times};
 use crate::core::{AuditLog, Command, EventLog, Ground, Queue, View};
-use crate::planner::{LeftOut, Watched};
+use crate::planner::{LeftOut, Previews, Watched};
 use crate::predict::{Contest, Feed, Judged};
 use crate::store::Reader;
 use crate::webhook::WebhookState;
@@ -115,6 +115,8 @@ pub struct App {
     pub left_out: LeftOut,
     /// Signature checks of votes that held.
     pub signatures: std::sync::Mutex<SignatureCache>,
+    /// Shows plans as they would be.
+    pub previews: Previews,
     /// Dry runs of zones at once.
     pub zone_checks: Arc<tokio::sync::Semaphore>,
 }

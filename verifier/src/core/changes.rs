@@ -9,6 +9,7 @@ use quotary_common::leaf::{ChangeMoved, Decision, PlanChange, VoteCast};
 use quotary_common::plan::CheckedPlan;
 use quotary_common::quorum::change::{Input as ChangeInput, Way};
 use quotary_common::quorum::roster::Word;
+use quotary_common::quorum::rules::Escalation;
 use quotary_common::quorum::vote::{CheckedVote, Vote};
 use quotary_common::reason::Refusal;
 use quotary_common::wire::ChangeSubject;
@@ -282,31 +283,39 @@ impl State {
 }
 
 impl State {
-    /// What a step of escalation tells, to whom its rule says.
-    fn escalated(&self, id: &ChangeId, notice: &Notice) -> Option<Told> {
-        let Notice::Escalated(number) = notice else { return None };
-        let kept = self.changes.change(id).ok()?;
-        let change = kept.text().change();
-        let rule = self.changes.governing()?.rules().rule(change.criticality);
-        let step = rule.escalation.get(usize::try_from(*number).ok()?)?;
-        let people: Vec<&str> = step.add_people.iter().map(Word::as_str).collect();
-        let roles: Vec<&str> = step.add_roles.iter().map(Word::as_str).collect();
-        let body = serde_json::json!({
-            "event": "change-escalated",
-            "deployment": change.deployment,
-            "change": id.to_string(),
-            "kind": change.kind.name(),
-            "name": change.name,
-            "criticality": change.criticality.to_string(),
-            "requester": change.requester,
-            "approve_by": quotary_common::instant::rfc3339(change.approve_by_ms),
-            "step": number + 1,
-            "people": people,
-            "roles": roles,
-            "quorum": kept.outcome().and_then(|outcome| outcome.explain().into_iter().next()),
-        });
-        Some(Told { body: body.to_string(), webhook: step.webhook.clone(), command: step.command.clone() })
+    /// What a step of escalation tells, to whom the rules say.
+    fn escalated(&self, id: &ChangeId, notice: &Notice) -> Vec<Told> {
+        let Notice::Escalated(number) = notice else { return Vec::new() };
+        let Ok(kept) = self.changes.change(id) else { return Vec::new() };
+        kept.escalation(*number).into_iter().map(|step| told_of(kept, *number, step)).collect()
     }
+
+    /// What was taken of escalation and may not have been told, because the verifier stopped between the two: it is told again.
+    pub(super) fn escalated_before(&self) -> Vec<Told> {
+        let steps = self.changes.escalated();
+        steps.flat_map(|(id, number)| self.escalated(&id, &Notice::Escalated(number))).collect()
+    }
+}
+
+fn told_of(kept: &quotary_decide::change::Kept, number: u32, step: &Escalation) -> Told {
+    let change = kept.text().change();
+    let people: Vec<&str> = step.add_people.iter().map(Word::as_str).collect();
+    let roles: Vec<&str> = step.add_roles.iter().map(Word::as_str).collect();
+    let body = serde_json::json!({
+        "event": "change-escalated",
+        "deployment": change.deployment,
+        "change": change.id.to_string(),
+        "kind": change.kind.name(),
+        "name": change.name,
+        "criticality": change.criticality.to_string(),
+        "requester": change.requester,
+        "approve_by": quotary_common::instant::rfc3339(change.approve_by_ms),
+        "step": number + 1,
+        "people": people,
+        "roles": roles,
+        "quorum": kept.outcome().and_then(|outcome| outcome.explain().into_iter().next()),
+    });
+    Told { body: body.to_string(), webhook: step.webhook.clone(), command: step.command.clone() }
 }
 
 fn asked<'a>(proposal: &'a Proposal, by: &'a Word) -> Asked<'a> {
@@ -353,3 +362,7 @@ pub(crate) fn no_person(name: &str) -> Refusal {
         ),
     )
 }
+
+#[cfg(test)]
+#[path = "changes_tests.rs"]
+mod tests;

@@ -153,20 +153,27 @@ pub fn learned(store: &dyn Reader) -> Result<LearnedReferences, LoadError> {
     Ok(learned)
 }
 
-/// Policies, changes, and who decides.
-fn changes(store: &dyn Reader) -> Result<change::Book, LoadError> {
-    let (mut now, mut links) = (None, Vec::new());
+/// Who decides.
+///
+/// # Errors
+/// [`LoadError`] naming the table.
+pub(crate) fn governing(store: &dyn Reader) -> Result<Option<Governing>, LoadError> {
+    let (mut now, mut links) = (None, BTreeMap::new());
     each(store, tables::AUTHORITY, |row| {
-        // Keys of links end in their numbers, big-endian: they come in their order.
         if row.key == tables::AUTHORITY_NOW {
-            now = Some(row.value)
+            now = Some(row.value);
         } else {
-            links.push(row.value)
+            links.insert(tables::link_number(&row.key).ok_or_else(|| key(tables::AUTHORITY))?, row.value);
         }
         Ok(())
     })?;
-    let governing = now.map(|row| Governing::from_row(&row, links, VALUE_BYTES_MAX)).transpose();
-    let mut rows = change::Rows { governing: governing.map_err(LoadError::Governing)?, ..Default::default() };
+    let governing = now.map(|row| Governing::from_row(&row, links, VALUE_BYTES_MAX));
+    governing.transpose().map_err(LoadError::Governing)
+}
+
+/// Policies, changes, and who decides.
+fn changes(store: &dyn Reader) -> Result<change::Book, LoadError> {
+    let mut rows = change::Rows { governing: governing(store)?, ..Default::default() };
     each(store, tables::POLICIES, |row| {
         rows.policies.push(row.value);
         Ok(())

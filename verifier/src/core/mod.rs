@@ -36,6 +36,7 @@ pub use command::{Command, Queue, WeakQueue};
 #[cfg(test)]
 pub(crate) use events::tests as event_tests;
 pub use events::{EventLog, Page};
+pub(crate) use load::governing;
 pub use load::{LoadError, learned, load};
 pub use models::{ModelsChange, load_models, load_record};
 pub use plans::Reply;

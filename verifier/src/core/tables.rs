@@ -77,6 +77,12 @@ pub(crate) fn history_made_at_ms(key: &[u8]) -> Option<u64> {
     rest.split_last_chunk::<8>().map(|(_, made)| u64::from_be_bytes(*made))
 }
 
+/// The number of a link in [`AUTHORITY`], by its key.
+pub(crate) fn link_number(key: &[u8]) -> Option<u64> {
+    let number = key.strip_prefix(AUTHORITY_LINK)?;
+    Some(u64::from_be_bytes(number.try_into().ok()?))
+}
+
 /// Key of a link in [`AUTHORITY`].
 pub(crate) fn link_key(number: u64) -> Vec<u8> {
     [AUTHORITY_LINK, &number.to_be_bytes()].concat()

@@ -63,6 +63,9 @@ impl Writer {
         for (id, record) in &writer.state.tokens {
             writer.view.publish_token(*id, Some(record.clone()));
         }
+        for told in writer.state.escalated_before() {
+            writer.state.settings.tell.tell(told);
+        }
         writer
     }
 

@@ -124,7 +124,7 @@ impl Planner {
     async fn demands(&self, planned: &Planned, sight: &Sight, until_ms: u64) -> Demands {
         let units: Vec<(&Unit, ResourceKind)> =
             planned.plans.iter().flat_map(|one| ResourceKind::ALL.map(|kind| (&one.unit, kind))).collect();
-        Demands::gather(&units, sight, (&self.ground, &self.feed, self.step_ms), until_ms).await
+        Demands::gather(&units, sight, (&self.ground, &self.usual, self.step_ms), until_ms).await
     }
 
     /// What holds has its plans: each unit the plan of the policy that is in force for it, and nothing stands behind a plan of anything else.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::core::{Ground, HostSnapshot, Place, Queue, View};
-use crate::predict::Feed;
+use crate::predict::Usual;
 
 use self::staging::Staging;
 use self::steering::Steering;
@@ -37,7 +37,7 @@ pub use self::watching::Watched;
 use self::watching::Watching;
 pub use demand::Demands;
 pub use left_out::LeftOut;
-pub(crate) use preview::preview;
+pub use preview::Previews;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -100,7 +100,7 @@ pub struct Planner {
     pub(crate) deployment: DeploymentId,
     pub(crate) view: Arc<View>,
     pub(crate) ground: Ground,
-    pub(crate) feed: Feed,
+    pub(crate) usual: Usual,
     pub(crate) queue: Queue,
     pub(crate) clock: Clock,
     pub(crate) step_ms: u64,

@@ -2,29 +2,64 @@
 
 use quotary_common::id::ChangeId;
 use quotary_common::quorum::coverage::resource_of;
-use quotary_common::reason::Refusal;
+use quotary_common::reason::{Reason, Refusal};
 use quotary_common::units::ResourceKind;
 use quotary_common::wire::{BandPoint, ChangePreview, CoursePreview};
 use quotary_decide::forecast::QUANTILE_LEVELS;
 use quotary_decide::policy::Unit;
 use quotary_decide::shape::phase::Demand;
 use quotary_decide::shape::{PlanRecord, UnitPlan};
+use tokio::sync::Semaphore;
 
 use super::{Demands, Sight};
 use crate::core::Ground;
-use crate::predict::Feed;
+use crate::predict::Usual;
 
 /// Courses that are shown at most.
 const COURSES_MAX: usize = 512;
+/// Previews at once.
+const AT_ONCE_MAX: usize = 2;
 
-/// The plans of a change, or those that it would have if it were approved now.
-///
-/// # Errors
-/// `not-found`.
-pub(crate) async fn preview(
+/// Shows plans as they would be: a few at once, for each plans for the whole fleet.
+#[derive(Debug)]
+pub struct Previews {
+    usual: Usual,
+    places: Semaphore,
+}
+
+impl Previews {
+    /// By what series usually want.
+    pub fn new(usual: Usual) -> Self {
+        Self { usual, places: Semaphore::new(AT_ONCE_MAX) }
+    }
+
+    /// What they are made from.
+    pub(crate) fn usual(&self) -> &Usual {
+        &self.usual
+    }
+
+    /// The plans of a change, or those that it would have if it were approved now.
+    ///
+    /// # Errors
+    /// `not-found`; `busy` while others look.
+    pub(crate) async fn of(
+        &self,
+        sight: &Sight,
+        id: &ChangeId,
+        (ground, step_ms): (&Ground, u64),
+    ) -> Result<ChangePreview, Refusal> {
+        let Ok(_place) = self.places.try_acquire() else {
+            let why = format!("{AT_ONCE_MAX} others are being shown plans: come back when they are");
+            return Err(Refusal::new(Reason::Busy, why));
+        };
+        preview(sight, id, (ground, &self.usual, step_ms)).await
+    }
+}
+
+async fn preview(
     sight: &Sight,
     id: &ChangeId,
-    (ground, feed, step_ms): (&Ground, &Feed, u64),
+    (ground, usual, step_ms): (&Ground, &Usual, u64),
 ) -> Result<ChangePreview, Refusal> {
     let kept = sight.book.change(id)?;
     let given: Vec<&PlanRecord> = sight
@@ -47,7 +82,7 @@ pub(crate) async fn preview(
     };
     let wanted: Vec<(&Unit, ResourceKind)> =
         moving.iter().flat_map(|unit| ResourceKind::ALL.map(|kind| (*unit, kind))).collect();
-    let demands = Demands::gather(&wanted, sight, (ground, feed, step_ms), effective_at_ms).await;
+    let demands = Demands::gather(&wanted, sight, (ground, usual, step_ms), effective_at_ms).await;
     let (courses, without): (Vec<CoursePreview>, Vec<String>) = if given.is_empty() {
         let planned = sight.preview(kept, &demands);
         (planned.plans.iter().flat_map(courses_of).collect(), planned.without)
@@ -122,4 +157,37 @@ fn band(demand: &Demand, from_ms: u64, until_ms: u64) -> Vec<BandPoint> {
 
 fn method(demand: &Demand) -> String {
     if demand.is_empty() { "none: a straight line".to_owned() } else { "forecast".to_owned() }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use quotary_decide::change::Book;
+    use quotary_decide::policy::Standing;
+
+    use super::*;
+    use crate::predict::Feed;
+
+    #[tokio::test]
+    async fn who_comes_while_as_many_look_as_may_is_told_to_come_back() {
+        let hosts = std::collections::BTreeMap::new();
+        let standing = Standing { hosts, units: Vec::new(), overcommit_percent: 100 };
+        let deployment = quotary_common::id::DeploymentId::of(&[b"tests"]);
+        let sight = Sight { deployment, book: Arc::new(Book::default()), hosts: Vec::new(), standing, now_ms: 1 };
+        let previews = Previews::new(Usual::new(Feed::new().0));
+        let configuration = "name = 'v1'\ndata_dir = 'data'\nlisten = '127.0.0.1:0'\nurl = 'https://localhost:7443'\n[[zone]]\nname = 'measured'";
+        let config = crate::config::parse(configuration, Path::new("/x"), Path::new("verifier.toml")).unwrap();
+        let (rules, zones) = (Arc::new(config.rules), Arc::new(config.zones));
+        let ground = Ground { rules, zones, forecasts: Default::default() };
+        let reason =
+            async || previews.of(&sight, &ChangeId::new([1; 32]), (&ground, 1)).await.err().map(|why| why.reason);
+        assert_eq!(reason().await, Some(Reason::NotFound));
+        let others = previews.places.try_acquire_many(2);
+        assert_eq!(reason().await, Some(Reason::Busy));
+        drop(others);
+        assert_eq!(reason().await, Some(Reason::NotFound));
+    }
 }

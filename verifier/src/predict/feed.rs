@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use quotary_common::id::HostId;
-use quotary_decide::history::{BoundedLoad, Chunk, History, Watermark};
+use quotary_decide::history::{BoundedLoad, Chunk, History, SeriesKey, Watermark};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::hours::{Hours, HoursWanted};
+use super::known::AllKnown;
 
 /// Committed evidence and questions that wait for the forecaster at most.
 const FEED_MAX: usize = 1024;
@@ -17,17 +18,19 @@ const QUESTIONS_MAX: usize = 16;
 const REPLAYED_MAX: usize = 16;
 
 /// What is fed while the verifier runs.
-pub(super) enum Fed {
+pub(crate) enum Fed {
     /// Committed load, and when it was committed (Unix ms).
     Load(BoundedLoad, u64),
     /// What does no chunk hold yet?
     Ask(Option<HostId>, oneshot::Sender<Live>, OwnedSemaphorePermit),
     /// What was used hour by hour?
     AskHours(HoursWanted, oneshot::Sender<Hours>, OwnedSemaphorePermit),
+    /// What was used of late by these, in hours and steps?
+    AskKnown(Vec<SeriesKey>, oneshot::Sender<AllKnown>, OwnedSemaphorePermit),
 }
 
 /// What a restart reads back.
-pub(super) enum Replayed {
+pub(crate) enum Replayed {
     /// A chunk of a host's series, or of sums.
     Chunk(Option<HostId>, Chunk),
     /// Load of evidence that no chunk holds, and when it was committed.
@@ -57,13 +60,13 @@ pub struct Feed {
 }
 
 /// The forecaster's ends of a feed.
-pub(super) struct Ends {
+pub(crate) struct Ends {
     pub(super) fed: Receiver<Fed>,
     pub(super) replayed: Receiver<Replayed>,
 }
 
 impl Feed {
-    pub(super) fn new() -> (Self, Ends) {
+    pub(crate) fn new() -> (Self, Ends) {
         let (fed_sender, fed) = sync_channel(FEED_MAX);
         let (replayed_sender, replayed) = sync_channel(REPLAYED_MAX);
         (
@@ -92,6 +95,14 @@ impl Feed {
         let permit = Arc::clone(&self.questions).try_acquire_owned().ok()?;
         let (answer, answered) = oneshot::channel();
         self.fed.try_send(Fed::AskHours(wanted, answer, permit)).ok()?;
+        answered.await.ok()
+    }
+
+    /// Asks for hours and steps of so many series as are answered at once; waits for a place. `None` when the forecaster is behind or gone.
+    pub(super) async fn known(&self, keys: Vec<SeriesKey>) -> Option<AllKnown> {
+        let permit = Arc::clone(&self.questions).acquire_owned().await.ok()?;
+        let (answer, answered) = oneshot::channel();
+        self.fed.try_send(Fed::AskKnown(keys, answer, permit)).ok()?;
         answered.await.ok()
     }
 

@@ -13,6 +13,7 @@ use super::feed::{Ends, Fed, Feed, answer};
 use super::hours;
 use super::keeping::Keeping;
 use super::kin::Kin;
+use super::known;
 use super::published::{Forecasts, Published};
 use super::trial::Trial;
 use crate::clock::Clock;
@@ -57,6 +58,7 @@ impl Forecaster {
                 Ok(Fed::Load(load, at_ms)) => self.history.record(&load, at_ms),
                 Ok(Fed::Ask(host, to, _place)) => answer(&self.history, host, to),
                 Ok(Fed::AskHours(wanted, to, _place)) => hours::answer(&self.history, &wanted, self.clock.now_ms(), to),
+                Ok(Fed::AskKnown(keys, to, _place)) => known::answer(&self.history, keys, self.clock.now_ms(), to),
                 Err(RecvTimeoutError::Timeout) => {
                     self.keeping.take_replayed(&mut self.history, &mut self.alarms, self.clock.now_ms());
                 }

@@ -2,7 +2,7 @@
 //!
 //! Does: takes committed evidence into the history, forecasts every series whose step has closed, by the model
 //! or by a rung below it, and publishes the newest forecasts with what says that more was wanted; hands over hours
-//! of history; after a restart learns calibration again, a little at a time.
+//! and steps of history, and what they say of the hours to come; after a restart learns calibration again, a little at a time.
 //! May assume: that what it is fed was verified and committed.
 //! Promises: what it took is in chunks of history within an hour, and whoever restarts finds each window once, in chunks
 //! or in kept evidence; a missing, refused or failing model costs nobody an answer: the EWMA rung answers and says so;
@@ -17,6 +17,7 @@ mod forecaster;
 mod hours;
 mod keeping;
 mod kin;
+mod known;
 mod learner;
 mod published;
 mod relearning;
@@ -24,6 +25,7 @@ mod replay;
 #[cfg(test)]
 mod testing;
 mod trial;
+mod usual;
 
 pub use anomalies::{Alarms, Judged, ToldBefore};
 pub use contest::{Contest, MeasureScore, ModelSet, Standing, digest_of, is_same};
@@ -34,3 +36,4 @@ pub use published::Forecasts;
 pub use replay::{Replaying, replay};
 pub use trial::Trial;
 pub(crate) use trial::record_key;
+pub use usual::{Ahead, Usual};

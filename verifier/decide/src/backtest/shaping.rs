@@ -1,7 +1,7 @@
 //! Transitions on recorded series: a limit goes from what it is to less, by plan, in a straight line, or at once, and demand comes as it came.
 
 use crate::forecast::{between, is_demand};
-use crate::shape::phase::{Demand, PhasedPlan, Refused, Stretch, Transition, phase};
+use crate::shape::phase::{Demand, PhasedPlan, Refused, SLEW_OF_MEAN, Stretch, Transition, phase};
 
 /// Units that the old limit is counted in: recorded series have any scale.
 const UNITS: u64 = 1_000_000_000;
@@ -11,8 +11,6 @@ const HEADROOM_PERCENT: f64 = 120.0;
 const PAST_DAYS: u64 = 7;
 const DAY_S: u64 = 86_400;
 const MINUTE_MS: u64 = 60_000;
-/// The slew lets the whole way be gone in this part of the window.
-const SLEW_PART: u64 = 10;
 const FREED_PERMILLE: u64 = 500;
 
 /// How the new limit follows from the past; in every case the old one is the 99 % line of the past week and a fifth.
@@ -141,7 +139,7 @@ impl Change {
             starts_at_ms: 0,
             effective_at_ms: window_s * 1000,
             resolution_s,
-            slew_per_s: (UNITS.abs_diff(to) * SLEW_PART).div_ceil(window_s.max(1)).max(1),
+            slew_per_s: (UNITS.abs_diff(to) * SLEW_OF_MEAN).div_ceil(window_s.max(1)).max(1),
             freed_permille: FREED_PERMILLE,
         };
         Some(Self { transition, scale, interval_ms: interval_s * 1000 })

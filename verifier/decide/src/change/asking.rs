@@ -84,7 +84,8 @@ impl Book {
         if (old.kind, &old.name, old.way) != (new.kind, &new.name, new.way) {
             return Err(refuse("an edit is for the same policy, in the same way: propose another change"));
         }
-        let edited = Input::Edited { by: asked.by.clone(), text: made.text.digest(), times: made.times };
+        let (text, times, escalate_after_ms) = (made.text.digest(), made.times, made.escalate_after_ms.clone());
+        let edited = Input::Edited { by: asked.by.clone(), text, times, escalate_after_ms };
         let (record, follows) = life::step(&kept.record, edited, world.now_ms).map_err(|fault| fault_of(&fault))?;
         let Made { text, proposed, impact, .. } = made;
         (kept.record, kept.text, kept.proposed, kept.impact) = (record, text, proposed, impact);

@@ -235,12 +235,13 @@ impl Book {
         if kind.is_of_authority() {
             let decision = kept.decision.clone().unwrap_or_default();
             let governing = self.governing.as_mut().map(Arc::make_mut);
-            let link = decision.clone();
-            let advanced = governing.map(|governing| {
-                governing.advance(kind, document.as_bytes(), decision, world.now_ms).map(|()| governing.links().len())
-            });
+            let advanced =
+                governing.map(|governing| governing.advance(kind, document.as_bytes(), decision, world.now_ms));
+            let link = self.governing.as_ref().and_then(|governing| governing.last_link());
             match advanced {
-                Some(Ok(number)) => effects.push(Effect::Authority { number: number as u64, link }),
+                Some(Ok(())) => {
+                    effects.extend(link.map(|(number, link)| Effect::Authority { number, link: link.to_vec() }))
+                }
                 // That was tried a moment ago. Who decides stays who decided, and the log says why.
                 Some(Err(fault)) => {
                     let why = format!("it could not be put in force: {fault}");

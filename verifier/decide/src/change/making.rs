@@ -92,8 +92,11 @@ impl Book {
             Way::Quorum => times(&of_level, asked.effective_at_ms, world.now_ms)?,
             way => emergency(way, asked, (governing.rules(), &of_level), world.now_ms)?,
         };
-        let escalation = of_level.iter().flat_map(|rule| &rule.escalation);
-        let escalate_after_ms: Vec<u64> = escalation.map(|step| step.after_ms).collect();
+        let escalate_after_ms = match asked.way {
+            Way::Quorum => of_level.iter().flat_map(|rule| &rule.escalation).map(|step| step.after_ms).collect(),
+            // Nobody else may approve an emergency, however long it waits.
+            Way::BreakGlass | Way::Freeze => Vec::new(),
+        };
         let word = |name: &Name| {
             Word::new(name.as_str()).ok_or_else(|| refuse(format!("`{name}` is too long for the name of a change")))
         };

@@ -12,6 +12,7 @@
 mod asking;
 mod book;
 mod drive;
+mod escalating;
 mod freezing;
 mod governing;
 mod making;

@@ -56,11 +56,22 @@ pub fn hourly(hours: &[Option<f64>], ahead: usize) -> Option<Vec<StepRow>> {
     Some((0..ahead.min(HOURS_MAX)).map(row).collect())
 }
 
+/// Quantiles of demand for each of the next `ahead` hours (at most [`HOURS_MAX`]) by what history keeps of a series: its `hours`, and its newest
+/// `steps` of `interval_s` seconds each, oldest first. `None` where no hour is known.
+pub fn hours_ahead(
+    hours: &[Option<f64>],
+    steps: &[Option<f64>],
+    interval_s: u64,
+    ahead: usize,
+) -> Option<Vec<StepRow>> {
+    Some(of_steps(&hourly(hours, ahead)?, steps, interval_s))
+}
+
 /// Hourly quantiles are of hours' means, and know nothing of how today differs from the days before. Gives quantiles of steps, hour by hour,
-/// from them and from the newest `steps` (of `interval_s` seconds, the last one ends where the first hour begins): each hour's quantiles
+/// from them and from the newest `steps` (of `interval_s` seconds, the last one ends where the first hour begins or in it): each hour's quantiles
 /// with how steps lay about the means of their hours, as if one had nothing to do with the other; and the steps of the last day as they
 /// were, which count for much in the next hours and fade over days. Without a whole hour of known steps the hours stand.
-pub fn of_steps(hours: &[StepRow], steps: &[Option<f64>], interval_s: u64) -> Vec<StepRow> {
+fn of_steps(hours: &[StepRow], steps: &[Option<f64>], interval_s: u64) -> Vec<StepRow> {
     let per_hour = HOUR_S.checked_div(interval_s).and_then(|steps| usize::try_from(steps).ok()).unwrap_or_default();
     let known = |steps: &[Option<f64>]| -> Vec<f64> {
         steps.iter().copied().flatten().filter(|value| is_demand(*value)).collect()

@@ -21,7 +21,7 @@ mod score;
 
 pub use answer::{Forecast, Method, ModelRef};
 pub use calibration::{Calibration, LEARN_STEPS, Rungs};
-pub use climatology::{HOURS_MAX, hourly, of_steps};
+pub use climatology::{HOURS_MAX, hourly, hours_ahead};
 pub(crate) use ewma::between;
 pub use ewma::{ewma, smoothed};
 pub use ladder::{Ladder, Shortfall};

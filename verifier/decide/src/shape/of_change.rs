@@ -13,15 +13,13 @@ use quotary_common::reason::Refusal;
 use quotary_common::units::{ResourceKind, Resources};
 
 use super::frame::Frame;
-use super::phase::{Demand, PhasedPlan, Refused, Transition, phase};
+use super::phase::{Demand, PhasedPlan, Refused, SLEW_OF_MEAN, Transition, phase};
 use super::record::PlanRecord;
 use crate::policy::{Edit, Holding, PolicyResourceMap, Shaping, Standing, Unit};
 use crate::registry::Host;
 
 /// Setpoints of a course where the policy does not say how fine it is to be.
 const STEPS: u64 = 60;
-/// The fastest that a course without a slew of its own moves, in multiples of its mean speed.
-const SLEW_OF_MEAN: u64 = 4;
 /// How long a plan takes that is made after its change took effect, ms: for a unit that came later.
 pub(super) const LATE_MS: u64 = 10_000;
 /// How late a host may begin such a plan, ms: what is in force holds on a host that comes back, too. A hundred years.

@@ -1,6 +1,7 @@
 //! People with SSH keys made from their names, a host with a service, and a book that is read back from its rows after every step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use quotary_common::cbor::Version;
@@ -15,13 +16,13 @@ use quotary_common::quorum::rules::Rules as QuorumRules;
 use quotary_common::quorum::ssh::SshSignature;
 use quotary_common::quorum::vote::{SignatureCache, Verb, Vote, check};
 use quotary_common::reason::Refusal;
-use quotary_common::sign::SigningKey;
+use quotary_common::sign::{Signed, SigningKey};
 use quotary_common::units::{Class, Resources};
 use quotary_common::wire::ChangeSubject;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::allocate::{Rule, Rules, Selector};
-use crate::change::{Asked, Book, Effect, Governing, Rows, World};
+use crate::change::{Asked, Book, Effect, Governing, GoverningFault, Rows, World};
 use crate::policy::life::{Input, State};
 use crate::policy::{Catalogue, HostFacts, Standing, Unit};
 
@@ -93,6 +94,10 @@ pub(super) fn revoke() -> ChangeSubject {
     ChangeSubject::Revoke("web-memory".to_owned())
 }
 
+fn links_of(governing: &Governing) -> BTreeMap<u64, Vec<u8>> {
+    (governing.first_number() + 1..).zip(governing.links().iter().cloned()).collect()
+}
+
 fn root() -> SigningKey {
     let mut pkcs8 = data_encoding::HEXLOWER.decode(b"302e020100300506032b657004220420").unwrap();
     pkcs8.extend([7; 32]);
@@ -114,6 +119,8 @@ pub(super) struct Verifier {
     /// What followed from all steps so far.
     pub(super) effects: Vec<Effect>,
     cache: SignatureCache,
+    /// Rows of links from before the root began anew.
+    links_before: BTreeMap<u64, Vec<u8>>,
     rules: Rules,
     standing: Standing,
     made: u8,
@@ -121,8 +128,13 @@ pub(super) struct Verifier {
 
 impl Verifier {
     pub(super) fn new() -> Self {
+        Self::under(RULES)
+    }
+
+    /// One whose quorum rules are these.
+    pub(super) fn under(rules: &str) -> Self {
         let roster = Roster::parse(roster(1, &PEOPLE).as_bytes()).unwrap();
-        let quorum = QuorumRules::parse(RULES.as_bytes()).unwrap();
+        let quorum = QuorumRules::parse(rules.as_bytes()).unwrap();
         let (deployment, root) = (deployment(), root());
         let authority =
             Authority { version: Version, deployment, number: 0, roster: roster.digest(), rules: quorum.digest() };
@@ -153,7 +165,8 @@ impl Verifier {
         let hosts = [(host, HostFacts::new(host, capacity))].into();
         let standing = Standing { hosts, units: vec![unit], overcommit_percent: 100 };
         let rules = Rules::new(vec![rule], BTreeMap::new(), 100);
-        Self { book, now_ms: T0, effects: Vec::new(), cache: SignatureCache::default(), rules, standing, made: 0 }
+        let (effects, cache, links_before) = (Vec::new(), SignatureCache::default(), BTreeMap::new());
+        Self { book, now_ms: T0, effects, cache, links_before, rules, standing, made: 0 }
     }
 
     /// The host has less memory than it had.
@@ -187,7 +200,8 @@ impl Verifier {
     fn restart(&mut self) {
         let old = &self.book;
         let governing = old.governing().unwrap();
-        let governing = Governing::from_row(&governing.to_row(), governing.links().to_vec(), ROW_BYTES_MAX).unwrap();
+        let links = self.links_before.clone().into_iter().chain(links_of(governing)).collect();
+        let governing = Governing::from_row(&governing.to_row(), links, ROW_BYTES_MAX).unwrap();
         let rows = Rows {
             governing: Some(governing),
             policies: old.policies().keys().map(|name| old.policy_row(name).unwrap()).collect(),
@@ -208,6 +222,35 @@ impl Verifier {
         assert_eq!(documents(&again), documents(old));
         assert_eq!(again.governing().unwrap().pin(), old.governing().unwrap().pin());
         self.book = again;
+    }
+
+    /// The root signs these with a number, in place of who decides.
+    pub(super) fn begin_anew(&mut self, number: u64, roster: &str, rules: &str) -> Result<(), GoverningFault> {
+        let digests = (
+            Roster::parse(roster.as_bytes()).unwrap().digest(),
+            QuorumRules::parse(rules.as_bytes()).unwrap().digest(),
+        );
+        let (deployment, root) = (deployment(), root());
+        let authority = Authority { version: Version, deployment, number, roster: digests.0, rules: digests.1 };
+        let signed = root.sign(&authority).to_bytes();
+        let now = self.book.governing().unwrap();
+        let documents = (roster.as_bytes(), rules.as_bytes());
+        let anew = now.begun_anew(&signed, documents, (&root.public(), &deployment))?;
+        self.links_before.extend(links_of(now));
+        self.book.governing = Some(Arc::new(anew));
+        self.restart();
+        Ok(())
+    }
+
+    /// What somebody pins who knows the root alone, and walks from what it signed last.
+    pub(super) fn walked(&self) -> Authority {
+        let (governing, root) = (self.book.governing().unwrap(), root());
+        let signed = Signed::from_bytes(governing.genesis_signed()).unwrap();
+        let mut pin = Authority::genesis(&signed, &root.public(), &deployment()).unwrap();
+        for link in governing.links_after(pin.number) {
+            pin = pin.advance(link, self.now_ms).unwrap();
+        }
+        pin
     }
 
     fn took(&mut self, effects: Result<Vec<Effect>, Refusal>) -> Result<(), Refusal> {

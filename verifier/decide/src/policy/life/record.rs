@@ -161,9 +161,10 @@ pub struct Record {
     #[n(11)]
     pub revisions: Bounded<Revision, REVISIONS_MAX>,
     /// When each step of escalation is due, Unix ms, ascending.
+    /// A change of the rules has the steps of both.
     #[n(12)]
-    pub escalate_at_ms: Bounded<u64, ESCALATIONS_MAX>,
-    /// How many of them were taken.
+    pub escalate_at_ms: Bounded<u64, { 2 * ESCALATIONS_MAX }>,
+    /// How many of them were taken, since the text that it has now was written.
     #[n(13)]
     pub escalated: u32,
     /// Since when every unit has what it should, Unix ms.

@@ -1,7 +1,10 @@
 //! One step in the life of a change.
 
+use std::collections::BTreeSet;
+
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::id::Digest;
+use quotary_common::limits::ESCALATIONS_MAX;
 use quotary_common::quorum::change::Kind;
 use quotary_common::quorum::decide::{Block, Decided};
 use quotary_common::quorum::roster::Word;
@@ -19,6 +22,8 @@ pub enum Input {
         text: Digest,
         /// Its clocks.
         times: Times,
+        /// When each step of its escalation is due, ms from now, in any order.
+        escalate_after_ms: Vec<u64>,
     },
     /// A vote came; it is kept elsewhere.
     Voted {
@@ -67,7 +72,8 @@ const TOO_LATE: &str = "its least delay does not fit before its effective time a
 /// What people are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// This step of escalation, from 0, is due: its people may approve from now on.
+    /// This step of escalation, from 0, is due: its people may approve from now on. The record has it taken by the time that this is told:
+    /// whoever was stopped in between tells it again (the steps taken of what is still open).
     Escalated(u32),
     /// Something is not as planned: somebody looks at it.
     Review(String),
@@ -133,7 +139,6 @@ pub fn propose(
     now_ms: u64,
 ) -> Step {
     times_hold(&times, now_ms)?;
-    let escalate_at_ms = escalate_after_ms.iter().map(|after_ms| now_ms.saturating_add(*after_ms)).collect();
     let record = Record {
         version: Version,
         kind,
@@ -147,7 +152,7 @@ pub fn propose(
         proposed_at_ms: now_ms,
         approved_at_ms: None,
         revisions: Bounded::default(),
-        escalate_at_ms: Bounded::truncating(escalate_at_ms).0,
+        escalate_at_ms: due_at(escalate_after_ms, now_ms),
         escalated: 0,
         aligned_at_ms: None,
         why: None,
@@ -155,6 +160,12 @@ pub fn propose(
     };
     let follows = vec![Follows::Leaf(State::Proposed, String::new()), Follows::Ask(Ask::Vote)];
     Ok((record, follows))
+}
+
+/// When steps of escalation are due that count from `now_ms` on: each instant once, the earliest first.
+fn due_at(after_ms: &[u64], now_ms: u64) -> Bounded<u64, { 2 * ESCALATIONS_MAX }> {
+    let at_ms: BTreeSet<u64> = after_ms.iter().map(|after_ms| now_ms.saturating_add(*after_ms)).collect();
+    Bounded::truncating(at_ms.into_iter().collect()).0
 }
 
 /// Whether there is a way to keep all the clocks from `now_ms` on.
@@ -184,7 +195,11 @@ pub fn step(record: &Record, input: Input, now_ms: u64) -> Step {
     let mut next = Walk { record: record.clone(), follows: Vec::new(), now_ms };
     match input {
         Input::Tick => next.tick(),
-        Input::Edited { by, text, times } => next.edit(by, text, times)?,
+        Input::Edited { by, text, times, escalate_after_ms } => {
+            next.edit(by, text, times)?;
+            // The quorum counts its steps from when the text was written.
+            (next.record.escalate_at_ms, next.record.escalated) = (due_at(&escalate_after_ms, now_ms), 0);
+        }
         Input::Voted { text } => next.vote(&text)?,
         Input::Decided { ask, text, decided } => next.decide(ask, &text, decided)?,
         Input::Planned => next.planned()?,
@@ -272,7 +287,11 @@ impl Walk {
         let due = self.record.escalate_at_ms.iter().filter(|at_ms| **at_ms <= self.now_ms).count();
         let due = u32::try_from(due).unwrap_or(u32::MAX);
         if due > self.record.escalated {
-            self.follows.extend((self.record.escalated..due).map(|one| Follows::Tell(Notice::Escalated(one))));
+            let (state, all) = (self.record.state, self.record.escalate_at_ms.len());
+            let why = |one: u32| format!("escalated, step {} of {all}: not approved in time", one + 1);
+            let steps = self.record.escalated..due;
+            self.follows.extend(steps.clone().map(|one| Follows::Leaf(state, why(one))));
+            self.follows.extend(steps.map(|one| Follows::Tell(Notice::Escalated(one))));
             self.record.escalated = due;
             // Votes that were there before may count from now on.
             self.follows.push(Follows::Ask(Ask::Vote));

@@ -103,7 +103,8 @@ fn revoking_restores_the_baseline_and_a_roster_has_no_plans() {
 #[test]
 fn an_edit_voids_approvals_and_keeps_the_text_before() {
     for walk in [Walk::new(Kind::CreatePolicy), Walk::approved(Kind::CreatePolicy)] {
-        let walk = walk.then(Input::Edited { by: word("bob"), text: text(1), times: TIMES }, 950);
+        let walk = walk
+            .then(Input::Edited { by: word("bob"), text: text(1), times: TIMES, escalate_after_ms: Vec::new() }, 950);
         assert_eq!((walk.record.state, walk.record.approved_at_ms), (State::Approving, None));
         assert!(walk.record.dismisses(&text(0)) && !walk.record.dismisses(&text(1)));
         assert_eq!((walk.record.editor.as_str(), walk.record.requester.as_str()), ("bob", "ann"));
@@ -113,15 +114,18 @@ fn an_edit_voids_approvals_and_keeps_the_text_before() {
         assert!(!late.asks(&Follows::Ask(Ask::Vote)));
     }
     assert!(
-        Walk::shaping(Kind::CreatePolicy)
-            .is_faulty(Input::Edited { by: word("bob"), text: text(1), times: TIMES }, 950)
+        Walk::shaping(Kind::CreatePolicy).is_faulty(
+            Input::Edited { by: word("bob"), text: text(1), times: TIMES, escalate_after_ms: Vec::new() },
+            950
+        )
     );
 }
 
 #[test]
 fn time_denies_and_escalates_and_never_grants() {
     let walk = Walk::new(Kind::AlterPolicy).then(Input::Tick, 300);
-    assert_eq!(walk.follows, [Follows::Tell(Notice::Escalated(0)), Follows::Ask(Ask::Vote)]);
+    let leaf = Follows::Leaf(State::Proposed, "escalated, step 1 of 2: not approved in time".to_owned());
+    assert_eq!(walk.follows, [leaf, Follows::Tell(Notice::Escalated(0)), Follows::Ask(Ask::Vote)]);
     assert_eq!(walk.then(Input::Tick, 301).follows, []);
     let late = Walk::new(Kind::AlterPolicy).then(Input::Tick, 700);
     assert!(late.asks(&Follows::Tell(Notice::Escalated(0))) && late.asks(&Follows::Tell(Notice::Escalated(1))));
@@ -136,6 +140,28 @@ fn time_denies_and_escalates_and_never_grants() {
     assert_eq!(too_late.record.state, State::Expired);
     let unplanned = Walk::approved(Kind::AlterPolicy).then(Input::Tick, 950);
     assert_eq!(unplanned.follows, [Follows::MakePlans], "after a crash they are asked for again");
+}
+
+#[test]
+fn an_edit_escalates_anew_from_when_it_was_made() {
+    let edited = Input::Edited { by: word("bob"), text: text(1), times: TIMES, escalate_after_ms: vec![300] };
+    let walk = Walk::new(Kind::AlterPolicy).then(Input::Tick, 300).then(edited, 350);
+    assert_eq!((walk.record.escalate_at_ms.to_vec(), walk.record.escalated), (vec![650], 0));
+    let walk = walk.then(Input::Tick, 649);
+    assert_eq!(walk.follows, [], "the step of the text before is taken, and that of the text now is not due");
+    assert!(walk.then(Input::Tick, 650).asks(&Follows::Tell(Notice::Escalated(0))));
+}
+
+#[test]
+fn steps_of_two_rules_are_taken_in_the_order_of_time_and_once_where_they_fall_together() {
+    let steps = [300, 600, 200, 600];
+    let record = propose((Kind::Rules, word("rules")), word("ann"), text(0), TIMES, &steps, 0).unwrap().0;
+    assert_eq!(record.escalate_at_ms.to_vec(), [200, 300, 600]);
+    let as_many_as_two_rules_have: Vec<u64> = (0..16).map(|step| 900 - step).collect();
+    let record =
+        propose((Kind::Rules, word("rules")), word("ann"), text(0), TIMES, &as_many_as_two_rules_have, 0).unwrap().0;
+    assert_eq!(record.escalate_at_ms.len(), 16);
+    assert_eq!(cbor::from_bytes::<Record>(&cbor::to_bytes(&record), 4096).unwrap(), record);
 }
 
 #[test]
@@ -236,7 +262,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         },
     );
     prop_oneof![
-        1 => (digest(), times).prop_map(|(text, times)| Input::Edited { by: word("bob"), text, times }),
+        1 => (digest(), times).prop_map(|(text, times)| Input::Edited { by: word("bob"), text, times, escalate_after_ms: vec![300, 600] }),
         2 => digest().prop_map(|text| Input::Voted { text }),
         6 => (prop::sample::select(vec![Ask::Vote, Ask::Approval, Ask::Approval, Ask::Apply, Ask::Apply]), digest(), outcome)
             .prop_map(|(ask, text, decided)| Input::Decided { ask, text, decided }),

@@ -8,6 +8,9 @@ pub const STEPS_MAX: u64 = 360;
 /// Longest delay window, seconds: as `common::plan` has it.
 const WINDOW_S_MAX: u64 = 31 * 24 * 3_600;
 
+/// The fastest that a course without a slew of its own moves, in multiples of its mean speed.
+pub const SLEW_OF_MEAN: u64 = 4;
+
 /// One amount's way over a delay window: a limit or a guarantee of one resource, in its unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transition {
