@@ -326,6 +326,11 @@ pub const fn resource_of(control: ShapedControl) -> Option<ResourceKind> {
     }
 }
 
+/// Whether a cover allows a control a value.
+pub fn allows(cover: &Cover, control: ShapedControl, value: u64) -> bool {
+    bounds(cover, control).is_some_and(|bounds| (bounds.least..=bounds.most).contains(&value))
+}
+
 /// What a cover says of a control; `None`: nothing.
 fn bounds(cover: &Cover, control: ShapedControl) -> Option<Bounds> {
     let Some(kind) = resource_of(control) else { return Some(class_bounds(cover.class, control)) };

@@ -8,7 +8,7 @@ use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
 use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
-use quotary_common::quorum::coverage::{DEFAULT_WEIGHT, resource_of, weight_of};
+use quotary_common::quorum::coverage::{DEFAULT_WEIGHT, allows, resource_of, weight_of};
 use quotary_common::reason::Refusal;
 use quotary_common::units::{ResourceKind, Resources};
 
@@ -345,6 +345,17 @@ fn begins_at(one: &Moves, unit: &Unit, scene: &Scene<'_>) -> u64 {
     }
 }
 
+/// Whether what was decided allows every setpoint for a unit, as its host will look at it.
+fn is_covered(way: &Way, unit: &Unit, change: &Change) -> bool {
+    let of_unit = change.covers.iter().filter(|cover| {
+        (&cover.application, &cover.tenant) == (&unit.application, &unit.tenant)
+            && cover.host.is_none_or(|host| host == unit.host)
+    });
+    let mut of_unit = of_unit.peekable();
+    of_unit.peek().is_none()
+        || of_unit.any(|cover| way.phased.setpoints().iter().all(|at| allows(cover, way.control, at.value)))
+}
+
 fn framed(
     ways: &[Way],
     (unit, now): (&Unit, &HostNow<'_>),
@@ -352,10 +363,14 @@ fn framed(
     (scene, effective_at_ms): (&Scene<'_>, u64),
 ) -> Result<CheckedPlan, Refusal> {
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
-    let courses = ways
-        .iter()
-        .map(|way| (way.control, way.phased.setpoints().to_vec()))
-        .map(|(control, setpoints)| Course { control, setpoints: Bounded::truncating(setpoints).0 });
+    let courses = ways.iter().map(|way| {
+        let setpoints = way.phased.setpoints();
+        let last = setpoints.len().saturating_sub(1);
+        // From beyond what was decided it goes back in a straight line: hosts take no value beyond.
+        let from = if is_covered(way, unit, wanted.change) { 0 } else { last };
+        let setpoints = setpoints.get(from..).unwrap_or_default().to_vec();
+        Course { control: way.control, setpoints: Bounded::truncating(setpoints).0 }
+    });
     let of_target = now.plans.iter().filter(|record| record.plan().target == unit.target);
     let last_generation = of_target.map(|record| record.plan().generation).max().unwrap_or_default();
     Frame {

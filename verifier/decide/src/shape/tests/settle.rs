@@ -148,6 +148,27 @@ fn what_was_taken_back_goes_back_as_slowly_as_it_came_by_what_holds() {
 }
 
 #[test]
+fn from_beyond_what_was_decided_it_goes_back_in_a_line_that_hosts_take() {
+    let edit = policy(2, "[limit]\nmemory_bytes = 536870912\n");
+    let world = under(&edit);
+    let line = |before: &str| {
+        format!("application=web tenant=shop unit=web.service class=burstable memory_bytes.limit={before}>536870912")
+    };
+    for (before, setpoints) in [("none", 10), ("268435456", 1)] {
+        let mut change = change(Resources::default());
+        change.covers = vec![line(before).parse().unwrap()];
+        let shaping = Shaping::default();
+        let wanted = Wanted { change: &change, edit: &edit, shaping: &shaping, decision: Some(b"decided") };
+        let rulings = [(Name::lossy("web"), Ruling { change: RULING, wanted })].into();
+        let late = world.with(|scene| settle(&rulings, nobody, scene));
+        let plan = made(&late).unwrap();
+        // It uses twice as much.
+        assert_eq!(plan.courses[0].setpoints.len(), setpoints, "{before}");
+        assert_eq!(last(plan, ShapedControl::MemoryHigh), Some(GIB / 2));
+    }
+}
+
+#[test]
 fn what_is_held_stays_where_it_is_and_goes_on_when_nobody_holds_it_any_more() {
     let edit = policy(1, HALF);
     let mut world = World::new(BackendKind::Systemd);
