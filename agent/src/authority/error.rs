@@ -107,8 +107,8 @@ pub enum LearnError {
     /// What was learned could not be kept.
     #[error(transparent)]
     Keep(#[from] AuthorityError),
-    /// The agent stops.
-    #[error("the agent stops before it has learned who decides")]
+    /// The agent stops, or what learned died of a fault of its own.
+    #[error("learning who decides broke off; it is begun again with the next reply")]
     Interrupted,
 }
 

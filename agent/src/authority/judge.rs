@@ -9,7 +9,7 @@ use quotary_common::limits::DECISION_BYTES_MAX;
 use quotary_common::plan::{CheckedPlan, ShapedControl};
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{ChangeText, Kind, Way};
-use quotary_common::quorum::coverage::{TargetFacts, covers, is_reached, keeps, loosens, spares};
+use quotary_common::quorum::coverage::{TargetFacts, covers, is_reached, keeps, loosens, slews, spares};
 use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
 
 use super::error::in_a_line;
@@ -76,6 +76,15 @@ pub struct Seen {
     pub stood: BTreeMap<ShapedControl, u64>,
 }
 
+/// How a plan may move its target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// How fast people let its controls be tightened, thousandths of their units per second; others as fast as the host does.
+    pub slews: BTreeMap<ShapedControl, u64>,
+    /// Whether it stands behind what was in force here when the agent started.
+    pub is_of_before: bool,
+}
+
 /// A decision that is not kept, and what came of looking at it.
 #[derive(Debug)]
 struct Looked {
@@ -130,8 +139,8 @@ impl Judge {
     ///
     /// # Errors
     /// [`Objection`].
-    pub fn permits(&mut self, plan: &CheckedPlan, seen: &Seen, now_ms: u64) -> Result<(), Objection> {
-        let Some(trust) = self.trust.clone() else { return Ok(()) };
+    pub fn permits(&mut self, plan: &CheckedPlan, seen: &Seen, now_ms: u64) -> Result<Permit, Objection> {
+        let Some(trust) = self.trust.clone() else { return Ok(Permit::default()) };
         let facts = TargetFacts {
             host: trust.host,
             unit: seen.unit.clone(),
@@ -142,7 +151,7 @@ impl Judge {
             now_ms,
         };
         let Some(bytes) = plan.plan().decision.as_deref() else {
-            return self.without_decision(plan, &facts, seen, now_ms);
+            return self.without_decision(plan, &facts, seen, now_ms).map(|()| Permit::default());
         };
         let pin = trust.pin()?;
         let kept = self.kept.as_ref().map_err(|why| Objection::Lacking(why.clone()))?;
@@ -155,8 +164,10 @@ impl Judge {
         };
         let policy = || decision.change().name.clone();
         covers(&decision, plan, &facts).map_err(|source| Objection::NotCovered { policy: policy(), source })?;
+        let is_of_before = self.kept.as_ref().is_ok_and(|kept| kept.was_in_force(&decision.text().digest()));
+        let permit = Permit { slews: slews(&decision, plan), is_of_before };
         if is_known {
-            return Ok(());
+            return Ok(permit);
         }
         let as_of_ms = self.held_as_of_ms(bytes).unwrap_or(now_ms);
         let kept = self.kept.as_mut().map_err(|why| Objection::Lacking(why.clone()))?;
@@ -166,7 +177,7 @@ impl Judge {
         let keep = kept.keep((bytes, plan), &decision, pin, as_of_ms);
         keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
         tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
-        Ok(())
+        Ok(permit)
     }
 
     /// The instant that a decision was held against that is not kept, Unix ms.

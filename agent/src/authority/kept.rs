@@ -50,6 +50,8 @@ struct DecisionsRecord {
 #[derive(Debug, Clone)]
 struct KeptDecision {
     record: DecisionRecord,
+    /// Whether it was in force when the agent started.
+    was_in_force: bool,
     verified: VerifiedDecision,
 }
 
@@ -105,7 +107,8 @@ impl Kept {
         for record in record.decisions.into_vec() {
             let verified = verify(&record.decision, &record.under, &record.under.deployment, record.applied_at_ms)
                 .map_err(|source| AuthorityError::DecisionsFault { path: path(), source })?;
-            kept.decisions.insert(verified.text().digest(), KeptDecision { record, verified });
+            let was_in_force = record.is_in_force;
+            kept.decisions.insert(verified.text().digest(), KeptDecision { record, was_in_force, verified });
         }
         Ok(kept)
     }
@@ -122,7 +125,12 @@ impl Kept {
         self.decisions.get(text).map(|kept| &kept.verified)
     }
 
-    /// The same if it stands under `pin`: it is in force, or nobody has come to decide since it was held against those who do.
+    /// Whether the decision over this text was in force when the agent started.
+    pub fn was_in_force(&self, text: &Digest) -> bool {
+        self.decisions.get(text).is_some_and(|kept| kept.was_in_force)
+    }
+
+    /// The decision over this text, if it was acted on and stands under `pin`: it is in force, or nobody has come to decide since it was held against those who do.
     pub fn find_under(&self, text: &Digest, pin: &Authority) -> Option<&VerifiedDecision> {
         self.decisions.get(text).filter(|kept| kept.stands_under(Some(pin))).map(|kept| &kept.verified)
     }
@@ -172,7 +180,7 @@ impl Kept {
         let is_in_force = change.effective_ms <= now_ms && arrives(verified, plan);
         let record = DecisionRecord { decision, applied_at_ms: now_ms, under, is_in_force };
         let before = self.decisions.clone();
-        self.decisions.insert(text, KeptDecision { record, verified: verified.clone() });
+        self.decisions.insert(text, KeptDecision { record, was_in_force: false, verified: verified.clone() });
         self.tidy(now_ms);
         let written = self.make_room(&text).ok_or_else(too_many).and_then(|bytes| self.write(&bytes));
         if written.is_err() {

@@ -21,7 +21,7 @@ mod walk;
 
 pub(crate) use self::error::in_a_line;
 pub use self::error::{AuthorityError, LearnError, Objection};
-pub use self::judge::{Judge, Lack, Seen, Trust};
+pub use self::judge::{Judge, Lack, Permit, Seen, Trust};
 pub use self::kept::{DECISIONS_FILE, Kept};
 pub use self::learn::learn;
 pub use self::pin::{PIN_FILE, Pin};

@@ -1,8 +1,10 @@
 //! Learning who decides about policies, beside the loop and beside the way to the verifier: evidence never waits for it.
 
+use quotary_common::id::DeploymentId;
 use quotary_common::quorum::authority::Authority;
+use quotary_common::sign::PublicKey;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::agent::Agent;
 use super::linking::Stage;
@@ -11,7 +13,7 @@ use crate::clock;
 use crate::identity::Identity;
 use crate::state::StateDir;
 
-/// What learning came to; the pin is gone where the runtime ended.
+/// What learning came to; the pin is gone where the runtime ended, or what learned died.
 pub(super) type Learned = (Option<Pin>, Result<(), LearnError>);
 
 /// The pin, and what is learned for it.
@@ -19,6 +21,8 @@ pub(super) type Learned = (Option<Pin>, Result<(), LearnError>);
 pub(super) struct Learning {
     /// Away while somebody learns with it.
     pin: Option<Pin>,
+    /// Where it is kept, and whose it is: to load it again.
+    kept: Option<(StateDir, PublicKey, DeploymentId)>,
     /// What it says.
     authority: Option<Authority>,
     /// Since when somebody is pinned, Unix ms.
@@ -33,7 +37,7 @@ pub(super) struct Learning {
 impl Default for Learning {
     fn default() -> Self {
         let (done, results) = mpsc::channel(1);
-        Self { pin: None, authority: None, since_ms: None, working: None, why_not: None, done, results }
+        Self { pin: None, kept: None, authority: None, since_ms: None, working: None, why_not: None, done, results }
     }
 }
 
@@ -45,10 +49,14 @@ impl Learning {
         }
         // What another enrolment learned is not this one's.
         *self = Self::default();
-        match Pin::load(state, identity.root(), identity.deployment()) {
-            Ok(pin) => {
-                self.holds(pin);
-            }
+        self.kept = Some((state, identity.root(), identity.deployment()));
+        self.load();
+    }
+
+    fn load(&mut self) {
+        let Some((state, root, deployment)) = self.kept.clone() else { return };
+        match Pin::load(state, root, deployment) {
+            Ok(pin) => self.holds(pin),
             Err(error) => {
                 let why = in_a_line(&error);
                 tracing::error!(%why, "who decides about policies is not known");
@@ -85,8 +93,15 @@ impl Learning {
     fn take_up(&mut self, (pin, outcome): Learned) -> bool {
         self.working = None;
         let before = self.authority;
-        if let Some(pin) = pin {
-            self.holds(pin);
+        match pin {
+            Some(pin) => self.holds(pin),
+            // It died with whoever learned. What is on the disk holds, and the next reply has it go on from there.
+            None => {
+                self.load();
+                if self.pin.is_none() {
+                    return false;
+                }
+            }
         }
         match outcome {
             Ok(()) => self.why_not = None,
@@ -117,6 +132,16 @@ impl Learning {
     }
 }
 
+/// What learning comes to, also when it dies of a fault of its own: somebody waits for it. Ends with whoever awaits it.
+async fn whatever_becomes_of(learning: impl Future<Output = Learned> + Send + 'static) -> Learned {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(learning);
+    match tasks.join_next().await {
+        Some(Ok(learned)) => learned,
+        Some(Err(_)) | None => (None, Err(LearnError::Interrupted)),
+    }
+}
+
 impl Agent {
     /// Whom this host believes about plans; `None` before it is enrolled.
     pub(super) fn trust(&self) -> Option<Trust> {
@@ -135,7 +160,7 @@ impl Agent {
         let (client, host) = (exchange.client.clone(), exchange.identity.host());
         let done = self.learning.done.clone();
         self.learning.working = Some(tokio::spawn(async move {
-            let learned = learn(&client, &host, pin).await;
+            let learned = whatever_becomes_of(async move { learn(&client, &host, pin).await }).await;
             // The loop is gone: the next start learns it.
             let _ = done.send(learned).await;
         }));
@@ -183,5 +208,32 @@ mod tests {
         let same = learning.pin.take();
         assert!(!learning.take_up((same, Ok(()))), "nothing new");
         learning.stop().await;
+    }
+
+    #[tokio::test]
+    async fn who_dies_while_learning_has_the_pin_loaded_again_so_that_the_next_reply_teaches() {
+        let (_temp, state) = state();
+        pin(&state).advance(World::new().pin(), 1).unwrap();
+        let mut learning = Learning::default();
+        learning.kept = Some((state.clone(), root_key().public(), deployment()));
+        learning.load();
+        let away = learning.pin.take().unwrap();
+        learning.working = Some(tokio::spawn(async {}));
+        let died = whatever_becomes_of(async move {
+            let _away = away;
+            panic!("a fault of its own")
+        });
+        assert!(!learning.take_up(died.await));
+        assert_eq!(learning.pinned(), Some(&World::new().pin()));
+        assert!(learning.pin.as_ref().is_some_and(|pin| pin.is_behind(1)), "it can be learned with again");
+        assert!(learning.why_not().unwrap().contains("broke off") && learning.working.is_none());
+        let pin = learning.pin.take();
+        learning.take_up((pin, Ok(())));
+        assert_eq!(learning.lack(), Lack::Nothing);
+        // Where the file has been damaged meanwhile, that is told, and nothing is learned in its place.
+        std::fs::write(state.file(crate::authority::PIN_FILE), b"\xa0\x00").unwrap();
+        learning.pin = None;
+        learning.take_up((None, Err(LearnError::Interrupted)));
+        assert!(learning.pin.is_none() && learning.why_not().unwrap().contains("damaged"));
     }
 }

@@ -12,7 +12,7 @@ use super::ShapeError;
 use super::above::TurnedOnBy;
 use super::backend::{Backend, Override, Place, Prior};
 use super::controller::{Actual, Decision, Note, Now, Reading, Shaping, Standing, Value, Write};
-use super::permitting::NotBegun;
+use super::permitting::{NotBegun, Slews};
 use super::record::Record;
 use super::shaper::{Live, Shaper, happened, rest_ticks};
 use super::turns::{Budget, TOGETHER, in_turn};
@@ -116,16 +116,16 @@ impl Shaper {
         let also = held.into_iter().flat_map(|priors| priors.keys().copied());
         let all: Vec<ShapedControl> = controls.iter().copied().chain(also).collect();
         let reading = backend.read(&place, &all);
-        self.permits_begin(plan.checked(), &place, &reading, is_first, now)?;
-        Ok(self.take_up(target, &plan, place, &reading, now).map_err(told)?)
+        let slews = self.permits_begin(plan.checked(), &place, &reading, is_first, now)?;
+        Ok(self.take_up(target, &plan, slews, (place, &reading), now).map_err(told)?)
     }
 
     fn take_up(
         &mut self,
         target: &Target,
         plan: &VerifiedPlan,
-        place: Place,
-        reading: &Reading,
+        slews: Slews,
+        (place, reading): (Place, &Reading),
         now: Now,
     ) -> Result<(), ShapeError> {
         let (checked, form) = (plan.checked(), plan.checked().plan());
@@ -144,7 +144,7 @@ impl Shaper {
             Some(live) => {
                 live.shaping.replan(checked, reading, &rules, now);
                 (live.plan, live.generation, live.place, live.rest) = (form.id, form.generation, place, 0);
-                live.following = Some(checked.clone());
+                (live.following, live.slews) = (Some(checked.clone()), slews);
             }
             None => {
                 // What stood there before our first write, and not what we wrote before the unit was away.
@@ -153,8 +153,8 @@ impl Shaper {
                     priors.map(|(control, prior)| (*control, prior.value)).collect();
                 let shaping = Shaping::begin(checked, &baseline, reading, &rules, now);
                 let (plan, generation) = (form.id, form.generation);
-                let live =
-                    Live { plan, generation, following: Some(checked.clone()), shaping, place, rest: 0, above: None };
+                let following = Some(checked.clone());
+                let live = Live { plan, generation, following, shaping, slews, place, rest: 0, above: None };
                 self.live.insert(target.clone(), live);
             }
         }
@@ -206,7 +206,8 @@ impl Shaper {
 
     fn decide(&mut self, target: &Target, now: Now, outcome: &mut Outcome) -> Step {
         self.tell_above(target, now, outcome);
-        let Some(rules) = self.live.get(target).map(|live| self.rules_for(live.place.cgroup.as_cgroup())) else {
+        let rules = |live: &Live| self.rules_for(live.place.cgroup.as_cgroup()).paced(live.slews.clone());
+        let Some(rules) = self.live.get(target).map(rules) else {
             return Step::Nothing;
         };
         let Some(backend) = self.backend.as_mut() else { return Step::Nothing };

@@ -9,6 +9,12 @@ use super::controller::{Actual, Now, Reading, Value};
 use super::shaper::Shaper;
 use crate::authority::{Objection, Seen, Trust};
 
+/// How fast people let controls be tightened, thousandths of their units per second.
+pub(super) type Slews = BTreeMap<ShapedControl, u64>;
+
+/// For so long after its start the agent brings back what was in force before as fast as it can, ms.
+const AGAIN_WITHIN_MS: u64 = 600_000;
+
 /// Why a plan is not begun, in a sentence.
 pub(super) enum NotBegun {
     /// Time alone may mend it: nobody is told.
@@ -49,7 +55,7 @@ impl Shaper {
         reading: &Reading,
         is_first: bool,
         now: Now,
-    ) -> Result<(), Objection> {
+    ) -> Result<Slews, Objection> {
         let controls = plan.controls().filter_map(|control| match reading.actual(control) {
             Actual::Value(value) => Some((control, value)),
             _ => None,
@@ -64,7 +70,12 @@ impl Shaper {
             };
         }
         let seen = self.seen(plan, place, [present, from, stood]);
-        self.judge.permits(plan, &seen, now.unix_ms)
+        let permit = self.judge.permits(plan, &seen, now.unix_ms)?;
+        // After a start what was in force before it holds again at once.
+        let is_again = permit.is_of_before
+            && !self.live.contains_key(&plan.plan().target)
+            && now.boottime_ms.saturating_sub(self.opened_boottime_ms) < AGAIN_WITHIN_MS;
+        Ok(if is_again { Slews::new() } else { permit.slews })
     }
 
     /// Judges whatever is live again, with each reply: a policy may have come into force, or a plan have changed under its
@@ -82,8 +93,12 @@ impl Shaper {
             let stood = values(controls.iter().map(|one| (one.control, one.baseline)));
             let seen = self.seen(&plan, &live.place, [present, from_its_line(&plan), stood]);
             match self.judge.permits(&plan, &seen, now.unix_ms) {
-                Ok(()) => {
+                Ok(permit) => {
                     if let Some(live) = self.live.get_mut(&target).filter(|_| again.is_some()) {
+                        let before = live.following.as_ref().map(|plan| &plan.plan().decision);
+                        if before != Some(&plan.plan().decision) {
+                            live.slews = permit.slews;
+                        }
                         live.following = again;
                     }
                 }

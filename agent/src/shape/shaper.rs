@@ -19,6 +19,7 @@ use super::groups::Groups;
 use super::holds::is_scope_name;
 use super::local::Local;
 use super::owners::Owners;
+use super::permitting::Slews;
 use super::record::{Held, Record};
 use super::storage::{Assigned, Storage};
 use super::systemd::Systemd;
@@ -84,6 +85,8 @@ pub(super) struct Live {
     /// The plan itself, which is followed until a newer one has begun; `None` after a start, until it is given again.
     pub(super) following: Option<CheckedPlan>,
     pub(super) shaping: Shaping,
+    /// How fast people let its controls be tightened.
+    pub(super) slews: Slews,
     pub(super) place: Place,
     /// Ticks until it is looked at.
     pub(super) rest: u64,
@@ -122,6 +125,8 @@ pub struct Shaper {
     pub(super) root: PathBuf,
     pub(super) mode: Mode,
     pub(super) boot_id: BootId,
+    /// When this process began, ms on `CLOCK_BOOTTIME`.
+    pub(super) opened_boottime_ms: u64,
     pub(super) plans: BTreeMap<Target, VerifiedPlan>,
     pub(super) live: BTreeMap<Target, Live>,
     /// Why a plan that is given is not followed, told once.
@@ -197,6 +202,7 @@ impl Shaper {
             root: config.root,
             mode: config.mode,
             boot_id,
+            opened_boottime_ms: now.boottime_ms,
             plans: BTreeMap::new(),
             live: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -251,8 +257,8 @@ impl Shaper {
         let (plan, generation) = (held.plan, held.generation);
         let place = self.backend.as_mut().and_then(|backend| backend.find(target).ok().flatten());
         if let Some(place) = place {
-            let live =
-                Live { plan, generation, following: None, shaping: Shaping::resume(kept), place, rest: 0, above: None };
+            let (shaping, slews) = (Shaping::resume(kept), Slews::new());
+            let live = Live { plan, generation, following: None, shaping, slews, place, rest: 0, above: None };
             self.live.insert(target.clone(), live);
         }
     }

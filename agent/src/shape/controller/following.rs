@@ -38,6 +38,8 @@ pub(super) struct Aim {
     /// Where its line is.
     pub(super) line: u64,
     pub(super) target: u64,
+    /// Its line is behind the plan's: more was not decided.
+    pub(super) is_paced: bool,
     /// Why it must not be tightened.
     pub(super) held: Option<Cause>,
 }
@@ -99,21 +101,26 @@ fn aim(track: &mut Track, tick: &Tick<'_>, notes: &mut Vec<Note>) -> Option<Aim>
         }
     }
     let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
-    let line = tick.plan.setpoint_from(control, taken_up, now.unix_ms).unwrap_or(target);
+    let asked_line = tick.plan.setpoint_from(control, taken_up, now.unix_ms).unwrap_or(target);
+    let is_open = is_open(control, track.expected, rules);
+    let present = track.level(track.expected, tick.reading, rules);
+    // A first limit changes nothing yet.
+    let stands = if is_open { present.max(target) } else { present };
+    let line = track.keep_pace(asked_line, stands, rules, now);
     let verdict = &tick.verdict;
     if verdict.hold(control).is_none() {
         track.rollbacks = 0;
     }
     track.prove(sight != Sight::Left && verdict.is_calm(control), now);
     let held = verdict.hold(control).or(track.backs_off_for(now)).filter(|_| track.given_up.is_none());
-    let is_open = is_open(control, track.expected, rules);
     let mut aim = Aim {
         is_ours: sight == Sight::Ours,
         is_left: sight == Sight::Left,
-        present: track.level(track.expected, tick.reading, rules),
+        present,
         is_open,
         line: rules.bounded(control, line),
         target,
+        is_paced: line != asked_line,
         held,
     };
     // What was brought to its target a few ticks ahead, in its turn, stays there.

@@ -1,7 +1,7 @@
 //! What a journal keeps of a target's shaping: all of it, as plain values.
 
 use minicbor::{Decode, Encode};
-use quotary_common::plan::ShapedControl;
+use quotary_common::plan::{Setpoint, ShapedControl};
 
 use super::note::{Cause, Standing};
 use super::reading::{Counters, Value};
@@ -197,4 +197,7 @@ pub struct Track {
     /// What was to be written when the last write failed: it may have been made all the same.
     #[n(32)]
     pub tried: Option<Value>,
+    /// From where, and since when, Unix ms, it goes no faster than people decided; absent where nothing was decided of that.
+    #[n(33)]
+    pub paced: Option<Setpoint>,
 }

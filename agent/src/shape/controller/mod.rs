@@ -23,6 +23,7 @@ mod following;
 mod kept;
 mod moving;
 mod note;
+mod pace;
 mod pressure;
 mod reading;
 mod rules;
@@ -78,6 +79,7 @@ impl Shaping {
         };
         let mut shaping = Self { kept };
         shaping.take_up(plan, baseline, reading, rules, now);
+        shaping.kept.tracks.iter_mut().for_each(|track| track.begin_pace(plan, now));
         // What the plan does not move, and a plan before has moved, goes back.
         let is_missing = |control: &ShapedControl| !plan.controls().any(|moved| moved == *control);
         for (control, value) in baseline.iter().filter(|(control, _)| is_missing(control)) {
@@ -223,6 +225,7 @@ fn resume_plan(kept: &mut Kept) {
         }
         track.line = 0;
         track.stride_permille = 0;
+        track.paced = None;
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn candidate(
         let urgency = if is_off { Urgency::Release } else { Urgency::Follow };
         return (aim.present != aim.line && (is_off || may_tighten)).then(|| candidate(aim.line, urgency));
     }
-    let goal = if is_last_call { aim.target } else { aim.line };
+    let goal = if is_last_call && !aim.is_paced { aim.target } else { aim.line };
     if aim.is_open {
         // The first limit changes nothing yet.
         let first = candidate(aim.present.max(goal), Urgency::Follow);
@@ -111,7 +111,9 @@ pub(super) fn reclaim(track: &Track, aim: &Aim, kept: &Kept, tick: &Tick<'_>) ->
     let turns = u64::try_from(kept.tracks.len()).unwrap_or(u64::MAX);
     let ahead_ms = rules.dwell_ms.max(rules.tick_ms.saturating_mul(turns));
     let taken_up = Setpoint { at_ms: track.found_at_unix_ms, value: track.found };
-    let next = plan.setpoint_from(track.control, taken_up, tick.now.unix_ms.saturating_add(ahead_ms))?;
+    let ahead_unix_ms = tick.now.unix_ms.saturating_add(ahead_ms);
+    let next = plan.setpoint_from(track.control, taken_up, ahead_unix_ms)?;
+    let next = track.paced_at(next, rules, ahead_unix_ms);
     let step = permille(aim.present, rules.step_permille_max).max(1);
     let next = rules.bounded(track.control, next).max(aim.present.saturating_sub(step));
     (next < aim.present).then(|| within_headroom(tick.reading, next, false, rules).1).flatten()

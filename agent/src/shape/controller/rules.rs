@@ -125,19 +125,20 @@ pub enum RulesFault {
 pub struct CheckedRules {
     rules: Rules,
     limits: BTreeMap<ShapedControl, u64>,
+    slews: BTreeMap<ShapedControl, u64>,
 }
 
 impl Default for CheckedRules {
     /// The default rules, which hold together.
     fn default() -> Self {
-        Self { rules: Rules::default(), limits: BTreeMap::new() }
+        Self { rules: Rules::default(), limits: BTreeMap::new(), slews: BTreeMap::new() }
     }
 }
 
 impl CheckedRules {
     /// The same with at most these values, also under a floor: what a target may have by something else than its plan.
     pub fn within(&self, limits: BTreeMap<ShapedControl, u64>) -> Self {
-        Self { rules: self.rules.clone(), limits }
+        Self { rules: self.rules.clone(), limits, slews: self.slews.clone() }
     }
 
     /// The same where there is less: ceilings at most so high, and no floor above its ceiling.
@@ -150,7 +151,17 @@ impl CheckedRules {
                 *floor = (*floor).min(ceiling);
             }
         }
-        Self { rules, limits: self.limits.clone() }
+        Self { rules, limits: self.limits.clone(), slews: self.slews.clone() }
+    }
+
+    /// The same with what people decided of how fast each control may be tightened, thousandths of its unit per second.
+    pub fn paced(self, slews: BTreeMap<ShapedControl, u64>) -> Self {
+        Self { slews, ..self }
+    }
+
+    /// How fast a control may be tightened, thousandths of its unit per second; `None`: nothing was decided of that.
+    pub fn slew(&self, control: ShapedControl) -> Option<u64> {
+        self.slews.get(&control).copied()
     }
 
     /// A value brought between floor and ceiling, and to what the target may have at most.
@@ -208,7 +219,11 @@ impl Rules {
             let (floor, ceiling) = (self.floor(control), self.ceiling(control));
             must(least <= floor && floor <= ceiling && ceiling <= most, RulesFault::Bounds(control));
         }
-        if faults.is_empty() { Ok(CheckedRules { rules: self, limits: BTreeMap::new() }) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(CheckedRules { rules: self, limits: BTreeMap::new(), slews: BTreeMap::new() })
+        } else {
+            Err(faults)
+        }
     }
 
     /// Under what no plan sets a control.

@@ -61,6 +61,7 @@ impl Track {
             was_reached: false,
             unseen_since_ms: None,
             tried: None,
+            paced: None,
         }
     }
 

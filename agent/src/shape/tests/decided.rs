@@ -5,8 +5,8 @@ use quotary_common::envelope::{CgroupPath, EventKind, Mode, Name};
 use quotary_common::plan::{Course, Plan, Setpoint, Target, VerifiedPlan};
 use quotary_common::quorum::covers::Reach;
 
-use super::{BOOT, Host, ShapedControl, Value, kinds, one};
-use crate::authority::tests::fixture::{MIB, World, cover, nobody};
+use super::{BOOT, BootId, Host, ShapedControl, Value, kinds, one, verified_with};
+use crate::authority::tests::fixture::{MIB, NOW, PROPOSED, World, cover, nobody};
 use crate::authority::{Lack, Trust};
 use crate::enforce::Outcome;
 use crate::shape::shaper::OfGrants;
@@ -192,6 +192,102 @@ fn a_first_step_is_held_against_where_the_control_stands_and_not_against_roundin
         let outcome = host.pass(3);
         assert_eq!(outcome.events.is_empty(), begins, "{stands}: {:?}", host.shaper().not_followed());
     }
+}
+
+/// A decision that lets the weight go down by one in five seconds.
+fn slow() -> Vec<u8> {
+    World::new().decision(|change| change.slew.cpu_millicores = Some(2))
+}
+
+/// A plan that was to begin when its change was proposed, and whose course has passed.
+fn held_back(plan: &mut Plan) {
+    plan.starts_at_ms = PROPOSED;
+    let points = [(NOW - 1, 50), (plan.effective_at_ms, 50)];
+    let setpoints = Bounded::new(points.map(|(at_ms, value)| Setpoint { at_ms, value }).into()).unwrap();
+    plan.courses = Bounded::new(vec![Course { control: ShapedControl::CpuWeight, setpoints }]).unwrap();
+    plan.decision = Some(slow());
+}
+
+/// Passes so many seconds, in each of which the weight must not be below what five seconds each let it go down from 100,
+/// `ahead_s` seconds before now included.
+fn goes_slowly(host: &mut Host, ahead_s: u64, seconds: u64) {
+    for second in 1..=seconds {
+        host.pass(1);
+        let Value::Value(weight) = host.weight() else { unreachable!("a weight") };
+        assert!(weight >= 100 - (ahead_s + second).div_ceil(5), "{weight} after {second} s");
+    }
+}
+
+#[test]
+fn what_was_kept_back_goes_no_faster_than_people_decided_and_gets_there() {
+    let mut host = Host::new(Mode::Enforce);
+    let late = plan(&host, 1, 50, held_back);
+    give(&mut host, World::new().trust(), vec![late]);
+    // The minute that a plan may be late is no cliff either.
+    goes_slowly(&mut host, 61, 170);
+    assert_ne!(host.weight(), Value::Value(50));
+    host.pass(60);
+    assert_eq!(host.weight(), Value::Value(50));
+}
+
+#[test]
+fn a_plan_that_takes_another_ones_place_or_is_edited_goes_no_faster_either() {
+    for generation in [1, 2] {
+        let mut host = Host::new(Mode::Enforce);
+        let stays = plan(&host, 1, 100, |plan| plan.decision = Some(slow()));
+        give(&mut host, World::new().trust(), vec![stays]);
+        host.pass(40);
+        assert_eq!(host.weight(), Value::Value(100));
+        let falls = plan(&host, generation, 50, held_back);
+        give(&mut host, World::new().trust(), vec![falls]);
+        goes_slowly(&mut host, 61, 100);
+        let Value::Value(weight) = host.weight() else { unreachable!("a weight") };
+        assert!(weight <= 85, "{weight}: but it goes");
+    }
+}
+
+#[test]
+fn a_plan_as_fast_as_people_decided_is_in_time_though_it_comes_a_little_late_and_is_made_anew() {
+    let effective_ms = NOW + 300_000;
+    let on_the_way = |plan: &mut Plan| {
+        (plan.effective_at_ms, plan.decision) = (effective_ms, Some(slow()));
+        let setpoints = Bounded::new(vec![Setpoint { at_ms: effective_ms, value: 50 }]).unwrap();
+        plan.courses = Bounded::new(vec![Course { control: ShapedControl::CpuWeight, setpoints }]).unwrap();
+    };
+    let mut host = Host::new(Mode::Enforce);
+    let first = plan(&host, 1, 50, |plan| {
+        on_the_way(plan);
+        plan.starts_at_ms = NOW + 50_000;
+    });
+    host.now.unix_ms = NOW + 80_000;
+    give(&mut host, World::new().trust(), vec![first]);
+    let mut outcome = host.pass(100);
+    let anew = plan(&host, 2, 50, |plan| {
+        on_the_way(plan);
+        plan.starts_at_ms = NOW + 175_000;
+    });
+    give(&mut host, World::new().trust(), vec![anew]);
+    outcome.append(host.pass(121));
+    assert_eq!(host.weight(), Value::Value(50));
+    assert!(outcome.events.is_empty(), "{:?}", outcome.events);
+}
+
+#[test]
+fn a_restart_brings_back_at_once_what_was_in_force_before_it() {
+    let mut host = Host::new(Mode::Enforce);
+    let decided = plan(&host, 1, 50, held_back);
+    give(&mut host, World::new().trust(), vec![decided.clone()]);
+    host.pass(300);
+    assert_eq!(host.weight(), Value::Value(50));
+    let given = one(decided.checked().plan().clone(), host.now.boottime_ms, 600_000);
+    give(&mut host, World::new().trust(), vec![given]);
+    host.open(BootId::new([9; 16]));
+    host.fake.set("web.service", ShapedControl::CpuWeight, Value::Value(100));
+    let plans = [decided.checked().plan().clone()];
+    let given = verified_with(vec![], &plans, (BootId::new([9; 16]), host.now.boottime_ms, 600_000));
+    give(&mut host, World::new().trust(), given.1);
+    host.pass(60);
+    assert_eq!(host.weight(), Value::Value(50));
 }
 
 #[test]
