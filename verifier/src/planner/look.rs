@@ -132,8 +132,10 @@ impl Planner {
         let in_force: Vec<OfPolicy<'_>> =
             sight.book.policies().iter().filter_map(|(name, held)| OfPolicy::new(name, held, sight)).collect();
         let rulings: BTreeMap<Name, Ruling<'_>> = in_force.iter().filter_map(OfPolicy::ruling).collect();
-        let settled =
-            sight.with_scene(&Demands::default(), |scene| settle(&rulings, |record| behind(record, sight), scene));
+        moving.absent.look(sight);
+        let is_gone = |record: &PlanRecord| moving.absent.is_gone(record, sight.now_ms);
+        let settled = sight
+            .with_scene(&Demands::default(), |scene| settle(&rulings, |record| behind(record, sight), is_gone, scene));
         let mut ending: BTreeMap<ChangeId, Ending> = BTreeMap::new();
         for (of, host, plan) in settled.ending {
             ending.entry(of).or_default().push((host, plan));

@@ -7,6 +7,7 @@
 //! Promises: the same reading gives the same plans; what is left out is told in the log.
 //! Must never: write; decide whether a change may be.
 
+mod absent;
 mod demand;
 mod left_out;
 mod look;
@@ -31,6 +32,7 @@ use crate::clock::Clock;
 use crate::core::{Ground, HostSnapshot, Place, Queue, View};
 use crate::predict::Usual;
 
+use self::absent::Absent;
 use self::staging::Staging;
 use self::steering::Steering;
 pub use self::watching::Watched;
@@ -93,6 +95,7 @@ impl Sight {
 struct Moving {
     steering: Steering,
     staging: Staging,
+    absent: Absent,
 }
 
 /// Makes plans.

@@ -51,10 +51,11 @@ impl Settled {
 /// What is to be done so that every unit has what the policies in force say.
 ///
 /// Where policies are tied nobody knows what holds: what is there stays. Of a unit that does not run nothing is known: its plan stays as long as the
-/// change that it is of is in force.
+/// change that it is of is in force, unless its target `is_gone`.
 pub fn settle(
     rulings: &BTreeMap<Name, Ruling<'_>>,
     behind: impl Fn(&PlanRecord) -> Behind,
+    is_gone: impl Fn(&PlanRecord) -> bool,
     scene: &Scene<'_>,
 ) -> Settled {
     let held = scene.standing.held(scene.map);
@@ -95,6 +96,7 @@ pub fn settle(
         for record in unseen.filter(|record| !seen.contains(&(*host, &record.plan().target))) {
             let stays = match behind(record) {
                 Behind::LeaveAlone => true,
+                _ if is_gone(record) => false,
                 Behind::Change(change) => in_force.contains(&change),
                 Behind::Thawed => record.change().is_some_and(|change| in_force.contains(&change)),
                 Behind::TakenBack => false,

@@ -21,7 +21,7 @@ fn of_two_that_do_not_go_together_the_first_that_is_approved_goes() {
     let one = verifier.propose("alice", &policy(1, GIB), 20).unwrap();
     let same = ChangeSubject::Policy(match policy(1, 2 * GIB) {
         ChangeSubject::Policy(text) => text.replace("web-memory", "web-too"),
-        other => panic!("{other:?}"),
+        other => unreachable!("{other:?}"),
     });
     let other = verifier.propose("alice", &same, 20).unwrap();
     for id in [one, other] {
@@ -74,7 +74,7 @@ fn one_persons_crowd_keeps_nobody_else_out() {
     for number in 0..64 {
         let subject = ChangeSubject::Policy(match policy(1, GIB) {
             ChangeSubject::Policy(text) => text.replace("web-memory", &format!("web-{number}")),
-            other => panic!("{other:?}"),
+            other => unreachable!("{other:?}"),
         });
         verifier.propose("alice", &subject, 20).unwrap();
     }

@@ -38,7 +38,7 @@ fn settled(world: &World, edit: &Edit, slew: Resources, behind: impl Fn(&PlanRec
     let wanted = Wanted { change: &change, edit, shaping: &shaping, decision: Some(b"decided") };
     let ruling = Ruling { change: RULING, wanted };
     let rulings = if edit.puts().is_some() { [(Name::lossy("web"), ruling)].into() } else { BTreeMap::new() };
-    world.with(|scene| settle(&rulings, behind, scene))
+    world.with(|scene| settle(&rulings, behind, |_| false, scene))
 }
 
 fn made(settled: &Settled) -> Option<&Plan> {
@@ -160,7 +160,7 @@ fn from_beyond_what_was_decided_it_goes_back_in_a_line_that_hosts_take() {
         let shaping = Shaping::default();
         let wanted = Wanted { change: &change, edit: &edit, shaping: &shaping, decision: Some(b"decided") };
         let rulings = [(Name::lossy("web"), Ruling { change: RULING, wanted })].into();
-        let late = world.with(|scene| settle(&rulings, nobody, scene));
+        let late = world.with(|scene| settle(&rulings, nobody, |_| false, scene));
         let plan = made(&late).unwrap();
         // It uses twice as much.
         assert_eq!(plan.courses[0].setpoints.len(), setpoints, "{before}");
@@ -207,4 +207,6 @@ fn of_a_unit_that_does_not_run_and_where_policies_are_tied_nothing_is_known() {
     let ends = |behind| settled(&world, &edit, Resources::default(), |_| behind).ending.len();
     let all = [Behind::Change(RULING), Behind::Thawed, Behind::LeaveAlone, Behind::Change(OTHER), Behind::TakenBack];
     assert_eq!(all.map(ends), [0, 0, 0, 1, 1]);
+    let gone = world.with(|scene| settle(&BTreeMap::new(), |_| Behind::Change(RULING), |_| true, scene));
+    assert_eq!(gone.ending.len(), 1, "what never comes back has no plan");
 }
