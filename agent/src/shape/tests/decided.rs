@@ -236,8 +236,8 @@ fn held_back(plan: &mut Plan) {
     plan.decision = Some(slow());
 }
 
-/// Passes so many seconds, in each of which the weight must not be below what five seconds each let it go down from 100,
-/// `ahead_s` seconds before now included.
+/// Passes so many seconds, in each of which the weight must not be below what five seconds each let it go down from
+/// 100, `ahead_s` seconds before now included.
 fn goes_slowly(host: &mut Host, ahead_s: u64, seconds: u64) {
     for second in 1..=seconds {
         host.pass(1);
