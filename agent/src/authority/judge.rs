@@ -79,7 +79,8 @@ pub struct Seen {
 /// How a plan may move its target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permit {
-    /// How fast people let its controls be tightened, thousandths of their units per second; others as fast as the host does.
+    /// How fast people let its controls be tightened, thousandths of their units per second; others as fast as the host
+    /// does.
     pub slews: BTreeMap<ShapedControl, u64>,
     /// Whether it stands behind what was in force here when the agent started.
     pub is_of_before: bool,
@@ -207,7 +208,8 @@ impl Judge {
         for decision in &in_force {
             spares(decision, plan, facts, &seen.stood).map_err(|source| beyond(decision, source))?;
         }
-        // A policy for few stands above one for many: of those that reach one target the newest was decided knowing the others.
+        // A policy for few stands above one for many: of those that reach one target the newest was decided knowing the
+        // others.
         for decision in in_force {
             keeps(decision, plan, facts).map_err(|source| beyond(decision, source))?;
             if decision.change().kind != Kind::RevokePolicy && is_reached(decision, facts) {

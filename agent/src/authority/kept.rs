@@ -80,9 +80,10 @@ fn rank(change: &Change) -> (u64, u64) {
 
 /// The decisions that are kept, by the digest of the text that people signed: votes alone make no other decision of it.
 ///
-/// A decision comes into force when a plan that leads to what it says carries it at its effective time or later: a change that
-/// was taken back before, or is held where it is, leaves what was in force before it. From then on it is in force until a later one over the same policy is, with or without plans; an
-/// emergency until its end, and what it stood before holds again.
+/// A decision comes into force when a plan that leads to what it says carries it at its effective time or later: a
+/// change that was taken back before, or is held where it is, leaves what was in force before it. From then on it is in
+/// force until a later one over the same policy is, with or without plans; an emergency until its end, and what it
+/// stood before holds again.
 #[derive(Debug)]
 pub struct Kept {
     state: StateDir,
@@ -130,12 +131,14 @@ impl Kept {
         self.decisions.get(text).is_some_and(|kept| kept.was_in_force)
     }
 
-    /// The decision over this text, if it was acted on and stands under `pin`: it is in force, or nobody has come to decide since it was held against those who do.
+    /// The decision over this text, if it was acted on and stands under `pin`: it is in force, or nobody has come to
+    /// decide since it was held against those who do.
     pub fn find_under(&self, text: &Digest, pin: &Authority) -> Option<&VerifiedDecision> {
         self.decisions.get(text).filter(|kept| kept.stands_under(Some(pin))).map(|kept| &kept.verified)
     }
 
-    /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before: the newest first.
+    /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before: the newest
+    /// first.
     pub fn in_force(&self, now_ms: u64) -> Vec<&VerifiedDecision> {
         let mut newest: BTreeMap<&Word, &KeptDecision> = BTreeMap::new();
         for kept in self.decisions.values().filter(|kept| kept.record.is_in_force && !is_over(kept, now_ms)) {
@@ -159,8 +162,8 @@ impl Kept {
         of_policy.filter(|kept| kept.record.is_in_force && !kept.is_emergency()).map(KeptDecision::rank).max()
     }
 
-    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before `plan` moves anything by it. One that is kept stays, but
-    /// for one to come that was held against earlier people.
+    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before `plan` moves anything by it. One that is
+    /// kept stays, but for one to come that was held against earlier people.
     ///
     /// # Errors
     /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: then nothing may move by it.
@@ -189,9 +192,10 @@ impl Kept {
         written
     }
 
-    /// What a reply tells of them: `carried` are its plans with the texts of the decisions that they carry. What was to come
-    /// and is carried no more was taken back; what a plan that leads there carries at its effective time is in force, and what
-    /// that supersedes goes. What was held against earlier people than `pin` waits until it is held against these.
+    /// What a reply tells of them: `carried` are its plans with the texts of the decisions that they carry. What was to
+    /// come and is carried no more was taken back; what a plan that leads there carries at its effective time is in
+    /// force, and what that supersedes goes. What was held against earlier people than `pin` waits until it is held
+    /// against these.
     pub fn settle(&mut self, carried: &[(Digest, &CheckedPlan)], pin: Option<&Authority>, now_ms: u64) {
         let before = self.decisions.len();
         let is_carried = |text: &Digest| carried.iter().any(|(carried, _)| carried == text);

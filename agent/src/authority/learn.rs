@@ -7,8 +7,8 @@ use quotary_common::wire::{AskAuthority, AuthorityReply, Nothing};
 use super::{LearnError, Pin, Walk};
 use crate::clock;
 
-/// Walks on from what is pinned, and pins how far that came. The pin comes back; `None` where the runtime ends, or a fault ends
-/// it, while it is written: then it is loaded again.
+/// Walks on from what is pinned, and pins how far that came. The pin comes back; `None` where the runtime ends, or a
+/// fault ends it, while it is written: then it is loaded again.
 ///
 /// # Errors
 /// [`LearnError`] naming the step; what held before it is pinned all the same.

@@ -5,8 +5,8 @@
 //! targets ([`Judge`]).
 //! May assume: plans that `common::plan` has verified; the root's key as enrolment pinned it; its own files, once they read.
 //! Promises: what is pinned never goes back, and is on the disk before anything is judged by it; a decision is on the disk
-//! before anything moves by it; a file that does not read is told with what to do, stays where it is, and meanwhile no plan
-//! is taken that needs it.
+//! before anything moves by it, and until it is in force it is held against whoever decides now; a file that does not
+//! read is told with what to do, stays where it is, and meanwhile no plan is taken that needs it.
 //! Must never: take the verifier's word for a target's unit, cgroup or uid; stand in the way of what ends or goes back to the
 //! baseline: none of that is judged.
 

@@ -154,9 +154,9 @@ pub fn is_reached(decision: &VerifiedDecision, facts: &TargetFacts) -> bool {
     decision.change().covers.iter().any(|cover| reaches(cover, facts))
 }
 
-/// Holds a plan that carries no decision against a policy in force that reaches something within its target, or may: who limits
-/// a group limits all that is in it, so that such a plan only loosens what `stood` there before Quotary moved it (what had no
-/// limit is left out).
+/// Holds a plan that carries no decision against a policy in force that reaches something within its target, or may:
+/// who limits a group limits all that is in it, so that such a plan only loosens what `stood` there before Quotary
+/// moved it (what had no limit is left out).
 ///
 /// # Errors
 /// [`NotCovered::Above`] for the first control that would be tightened.
@@ -181,8 +181,8 @@ pub fn loosens(course: &Course, stands: &BTreeMap<ShapedControl, u64>) -> bool {
     course.setpoints.iter().all(|at| if is_tighter_when_less { at.value >= stands } else { at.value <= stands })
 }
 
-/// Whether what a cover reaches is, or can be, below the target. Where a unit stands, and whose groups come about, nobody
-/// knows for sure: every slice may contain them, and a group that is nobody's may contain those of people.
+/// Whether what a cover reaches is, or can be, below the target. Where a unit stands, and whose groups come about,
+/// nobody knows for sure: every slice may contain them, and a group that is nobody's may contain those of people.
 fn may_contain(facts: &TargetFacts, cover: &Cover) -> bool {
     let path = facts.cgroup.as_str();
     let is_slice = path == "/" || path.ends_with(".slice");
@@ -197,8 +197,8 @@ fn may_contain(facts: &TargetFacts, cover: &Cover) -> bool {
         }
 }
 
-/// Whether a plan that carries a decision leads to what the decision says for afterwards: each of its controls that follows
-/// from an amount ends where one and the same cover has it. Way back and stand still do not.
+/// Whether a plan that carries a decision leads to what the decision says for afterwards: each of its controls that
+/// follows from an amount ends where one and the same cover has it. Way back and stand still do not.
 pub fn arrives(decision: &VerifiedDecision, plan: &CheckedPlan) -> bool {
     let form = plan.plan();
     let is_of = |cover: &&Cover| {
@@ -375,8 +375,8 @@ fn gives_back(plan: &CheckedPlan, course: &Course, bounds: Bounds, facts: &Targe
     to_come.chain(line).all(|value| (least..=bounds.most).contains(&value))
 }
 
-/// How fast the controls of a plan may be tightened that carries a decision, in thousandths of their units per second; where
-/// nothing was decided of that a control is left out.
+/// How fast the controls of a plan may be tightened that carries a decision, in thousandths of their units per second;
+/// where nothing was decided of that a control is left out.
 pub fn slews(decision: &VerifiedDecision, plan: &CheckedPlan) -> BTreeMap<ShapedControl, u64> {
     let slew = |control| slew_of(control, |kind| decision.change().slew.get(kind));
     let of = |control| Some((control, u64::try_from(slew(control)?).unwrap_or(u64::MAX)));

@@ -105,8 +105,8 @@ impl Vote {
     /// A vote from what a person sent: who it is follows from the key.
     ///
     /// # Errors
-    /// [`VoteFault`] when the change is not decided by such a vote, the signature does not read or is over 3 KiB, or nobody on
-    /// the roster has its key.
+    /// [`VoteFault`] when the change is not decided by such a vote, the signature does not read or is over 3 KiB, or
+    /// nobody on the roster has its key.
     pub fn from_armoured(
         armoured: &str,
         verb: Verb,
@@ -307,7 +307,8 @@ pub struct Ballot {
 pub enum Cast {
     /// It is kept.
     Kept,
-    /// The same signature is kept already, so that sending it again alters nothing; or the key, or the person, has said so often enough.
+    /// The same signature is kept already, so that sending it again alters nothing; or the key, or the person, has said
+    /// so often enough.
     Again,
     /// There is no room for more votes on this text.
     Full,
@@ -355,8 +356,8 @@ impl Ballot {
         would
     }
 
-    /// The votes that travel with the decision: the very ones that let `text` pass. Nothing else may, since who receives them
-    /// refuses a decision with a vote that does not hold: one by a key that left the roster, say.
+    /// The votes that travel with the decision: the very ones that let `text` pass. Nothing else may, since who
+    /// receives them refuses a decision with a vote that does not hold: one by a key that left the roster, say.
     pub fn counted(&self, text: &ChangeText, outcome: &Outcome) -> Vec<Vote> {
         let passes = |note: &&VoteNote| note.counted.is_ok() && matches!(note.verb, Verb::Approval | Verb::BreakGlass);
         let names: BTreeSet<Digest> = outcome.votes.iter().filter(passes).map(|note| note.name).collect();

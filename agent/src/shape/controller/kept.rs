@@ -197,7 +197,8 @@ pub struct Track {
     /// What was to be written when the last write failed: it may have been made all the same.
     #[n(32)]
     pub tried: Option<Value>,
-    /// From where, and since when, Unix ms, it goes no faster than people decided; absent where nothing was decided of that.
+    /// From where, and since when, Unix ms, it goes no faster than people decided; absent where nothing was decided of
+    /// that.
     #[n(33)]
     pub paced: Option<Setpoint>,
 }

@@ -4,8 +4,9 @@
 //! pressure says so, yields to other writers, goes back to the baseline when the lease is over.
 //! May assume: one call per tick and target; that a write which it gave was made, unless it is told otherwise.
 //! Promises: at most one write per tick; no tightening greater than the greatest step, none out of floor and ceiling,
-//! none under a hold; release at once; a control that is written stands exactly at its target at the effective time,
-//! or a note says that it is late and why; what [`Shaping::kept`] gives goes on as if nothing had happened.
+//! none faster than people decided, none under a hold; release at once; a control that is written stands exactly at its
+//! target at the effective time, or a note says that it is late and why; what [`Shaping::kept`] gives goes on as if
+//! nothing had happened.
 //! Must never: read a clock or a file; tighten when an out-of-memory kill, by the kernel or by oomd, is near; fight
 //! another writer; set `memory.high` far under what is in use.
 //!
@@ -15,6 +16,7 @@
 //! | `rules` | how fast, and where pressure stops it |
 //! | `pressure` | holds and rollbacks |
 //! | `track` | one control: its owner, its levels |
+//! | `pace` | how fast people let it be tightened |
 //! | `step` | the arithmetic of one step |
 //! | `following` with `moving`, `decay` | the two phases |
 

@@ -1,8 +1,8 @@
 //! How fast people let a control be tightened: its line goes no faster than that.
 //!
-//! A plan that was kept back, comes late, or takes another one's place under way has a line far from where its control stands.
-//! Then the control goes there at the pace that was decided, and is late: whoever makes plans cannot make a cliff of what was
-//! held back. Going back to more takes no time.
+//! A plan that was kept back, comes late, or takes another one's place under way has a line far from where its control
+//! stands. Then the control goes there at the pace that was decided, and is late: whoever makes plans cannot make a
+//! cliff of what was held back. Going back to more takes no time.
 
 use quotary_common::plan::{CheckedPlan, Setpoint};
 
@@ -10,7 +10,8 @@ use super::kept::Track;
 use super::reading::Now;
 use super::rules::CheckedRules;
 
-/// So late a plan may come to its host and still be where it should be: twice the time from one evidence to the next, ms.
+/// So late a plan may come to its host and still be where it should be: twice the time from one evidence to the next,
+/// ms.
 const LATE_MS: u64 = 60_000;
 
 impl Track {
@@ -28,7 +29,8 @@ impl Track {
         };
         let from = *self.paced.get_or_insert(Setpoint { at_ms: now.unix_ms, value: stands });
         let line = bounded(line, from, slew, now.unix_ms);
-        // What the line did not use of its time stays, up to as much as a plan may be late: standing still saves up no cliff.
+        // What the line did not use of its time stays, up to as much as a plan may be late: standing still saves up no
+        // cliff.
         if now.unix_ms.saturating_sub(from.at_ms) > LATE_MS || line > from.value {
             let gone = u128::from(from.value.saturating_sub(line)) * 1_000_000;
             let used_ms = gone.div_ceil(u128::from(slew.max(1)));
@@ -48,8 +50,8 @@ impl Track {
     }
 }
 
-/// A line no lower than a slew (thousandths of the control's unit per second) leads from a setpoint. Time in which nobody looked
-/// counts no more than twice as long as a plan may be late.
+/// A line no lower than a slew (thousandths of the control's unit per second) leads from a setpoint. Time in which
+/// nobody looked counts no more than twice as long as a plan may be late.
 fn bounded(line: u64, from: Setpoint, slew: u64, at_ms: u64) -> u64 {
     let gone = u128::from(slew) * u128::from(at_ms.saturating_sub(from.at_ms).min(2 * LATE_MS)) / 1_000_000;
     line.max(from.value.saturating_sub(u64::try_from(gone).unwrap_or(u64::MAX)))

@@ -143,6 +143,34 @@ fn a_plan_by_hand_ends_when_a_policy_comes_into_force_that_it_is_beyond() {
 }
 
 #[test]
+fn a_slice_that_was_tightened_before_a_policy_came_into_force_is_let_go_then_and_stays_so() {
+    for (weight, stays) in [(40, false), (150, true)] {
+        let mut host = Host::new(Mode::Enforce);
+        let values = host.fake.0.lock().unwrap().units["web.service"].clone();
+        host.fake.0.lock().unwrap().units.insert("batch.slice".to_owned(), values);
+        let policy = decided(&host, 50);
+        let of_slice = plan(&host, 1, weight, |plan| {
+            (plan.target, plan.id) =
+                (Target::Unit(Name::lossy("batch.slice")), quotary_common::id::PlanId::new([9; 32]));
+        });
+        let plans = || vec![policy.clone(), of_slice.clone()];
+        give(&mut host, World::new().trust(), plans());
+        host.pass(62);
+        let slice = |host: &Host| host.fake.get("batch.slice", ShapedControl::CpuWeight);
+        assert_eq!((host.weight(), slice(&host)), (Value::Value(50), Value::Value(weight)));
+        for _ in 0..2 {
+            give(&mut host, World::new().trust(), plans());
+            host.pass(5);
+        }
+        assert_eq!(slice(&host), Value::Value(if stays { weight } else { 100 }));
+        if !stays {
+            let why = told(&mut host);
+            assert!(why.contains("what the policy reaches may be in this group, and cpu-weight of it would"), "{why}");
+        }
+    }
+}
+
+#[test]
 fn going_back_asks_nobody() {
     let lost = || Trust { lack: Lack::Because("the pin is damaged".to_owned()), ..nobody() };
     for back in 0..3 {
@@ -208,8 +236,8 @@ fn held_back(plan: &mut Plan) {
     plan.decision = Some(slow());
 }
 
-/// Passes so many seconds, in each of which the weight must not be below what five seconds each let it go down from 100,
-/// `ahead_s` seconds before now included.
+/// Passes so many seconds, in each of which the weight must not be below what five seconds each let it go down from
+/// 100, `ahead_s` seconds before now included.
 fn goes_slowly(host: &mut Host, ahead_s: u64, seconds: u64) {
     for second in 1..=seconds {
         host.pass(1);
