@@ -8,6 +8,7 @@
 //! Must never: sign, or name a value that the host did not find, and that no operator and no policy asked for.
 
 mod again;
+mod book;
 mod draft;
 mod frame;
 mod of_change;
@@ -18,6 +19,7 @@ pub mod rollout;
 mod tests;
 
 pub use again::{plan_again, plan_still, plans_back};
+pub use book::PlanBook;
 pub use draft::{Asked, draft};
 pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of, plans_of_late};
-pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};
+pub use record::{PlanRecord, PlanTold, PlanWrite};
