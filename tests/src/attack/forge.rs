@@ -43,7 +43,7 @@ fn ten_times(mut grant: Grant) -> Grant {
     grant
 }
 
-/// What somebody with the verifier's grant key would do to a target, without anybody's approval.
+/// What somebody with the verifier's grant key would do to a target, without anybody's approval of it.
 #[derive(Debug, Clone)]
 pub struct Squeeze {
     /// The plan's id.
@@ -54,17 +54,21 @@ pub struct Squeeze {
     pub control: ShapedControl,
     /// To which value, at once.
     pub value: u64,
+    /// A quorum decision that she has got hold of: people decided it, and not this.
+    pub decision: Option<Vec<u8>>,
+    /// The plan's generation is above this one, too.
+    pub above_generation: u64,
 }
 
-/// The same reply with one plan more, newer than any other for its target, which carries no quorum decision. Plan and grant set are signed with
-/// `key`: with the verifier's grant key nothing about the reply is wrong but that nobody decided so.
+/// The same reply with one plan more, newer than any other for its target, which carries the squeeze's quorum decision or none. Plan and grant set are
+/// signed with `key`: with the verifier's grant key nothing about the reply is wrong but that nobody decided so.
 ///
 /// # Errors
 /// When the reply holds no grant set or no plans.
 pub fn squeezed(reply: &EvidenceReply, squeeze: &Squeeze, key: &SigningKey, now_ms: u64) -> Result<EvidenceReply> {
     let signed = Signed::from_bytes(&reply.grant_set.0).context("not a signed form")?;
     let mut set: GrantSet = cbor::from_bytes(&signed.bytes, SIGNED_BYTES_MAX).context("not a grant set")?;
-    let mut generation = 0;
+    let mut generation = squeeze.above_generation;
     for plan in &reply.plans {
         let signed = Signed::from_bytes(&plan.0).context("not a signed form")?;
         let plan: Plan = cbor::from_bytes(&signed.bytes, SIGNED_BYTES_MAX).context("not a plan")?;
@@ -90,7 +94,7 @@ pub fn squeezed(reply: &EvidenceReply, squeeze: &Squeeze, key: &SigningKey, now_
         on_pressure: OnPressure::Proceed,
         hold_ms_max: 0,
         overrides: true,
-        decision: None,
+        decision: squeeze.decision.clone(),
     };
     let mut plans = reply.plans.clone();
     plans.push(Base64(key.sign(&plan).to_bytes()));
@@ -176,6 +180,8 @@ mod tests {
             target: Target::Cgroup(CgroupPath::lossy("/a/b")),
             control: ShapedControl::MemoryHigh,
             value: 16 << 20,
+            decision: None,
+            above_generation: 0,
         };
         let once = squeezed(&reply, &squeeze, &key, 1_000).unwrap();
         let again = squeezed(&once, &squeeze, &key, 2_000).unwrap();
@@ -186,6 +192,10 @@ mod tests {
             .collect();
         assert_eq!(plans.iter().map(|plan| (plan.epoch, plan.generation)).collect::<Vec<_>>(), [(5, 1), (5, 2)]);
         assert!(plans.iter().all(|plan| plan.decision.is_none() && plan.host == set.host && plan.id == squeeze.plan));
+        let with_decision = Squeeze { decision: Some(vec![0xa0]), above_generation: 7, ..squeeze };
+        let reply = squeezed(&reply, &with_decision, &key, 3_000).unwrap();
+        let plan: Plan = Signed::from_bytes(&reply.plans[0].0).unwrap().verify(&key.public()).unwrap();
+        assert_eq!((plan.generation, plan.decision.as_deref()), (8, Some(&[0xa0][..])));
         let signed = Signed::from_bytes(&again.grant_set.0).unwrap();
         let named: GrantSet = signed.verify(&key.public()).unwrap();
         assert_eq!(named.plans, digest_of(&again.plans.iter().map(|plan| &plan.0).collect::<Vec<_>>()));

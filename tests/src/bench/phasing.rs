@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use quotary_decide::forecast::QUANTILE_LEVELS;
-use quotary_decide::shape::phase::{Demand, Member, PhasedPlan, Stretch, Transition, check, hand_over, phase};
+use quotary_decide::shape::phase::{
+    Demand, Member, PhasedPlan, SLEW_OF_MEAN, Stretch, Transition, check, hand_over, phase,
+};
 use serde::Serialize;
 
 use super::report::{Gate, Good, Line, median, progress, short};
@@ -22,8 +24,6 @@ const OF_A_HOST: usize = 50;
 const START_MS: u64 = 1_800_000_000_000;
 const WINDOW_S: u64 = 3_600;
 const RESOLUTION_S: u64 = 60;
-/// The whole way could be gone in a tenth of the window.
-const SLEW_PART: u64 = 10;
 /// A forecast's steps: an hour of five minutes.
 const STEPS: u64 = 12;
 const STEP_MS: u64 = 300_000;
@@ -141,7 +141,7 @@ impl Application {
             starts_at_ms: START_MS,
             effective_at_ms: START_MS + 1000 * WINDOW_S,
             resolution_s: RESOLUTION_S,
-            slew_per_s: half * SLEW_PART / WINDOW_S,
+            slew_per_s: half * SLEW_OF_MEAN / WINDOW_S,
             freed_permille: 500,
         };
         // About what lies between both limits, with a wave of its own: when it is high, the limit should not be low.

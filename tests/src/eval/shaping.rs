@@ -10,7 +10,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use quotary_common::units::ResourceKind;
 use quotary_decide::backtest::shaping::{Change, NewLimit, Outcome, Way};
-use quotary_decide::forecast::{Forecast, Ladder, hourly, of_steps};
+use quotary_decide::forecast::{Forecast, Ladder, hours_ahead};
+use quotary_decide::history::Resolution;
 use quotary_decide::shape::phase::{Demand, PhasedPlan};
 use quotary_models::Model;
 use quotary_offline::plot::{PlanPicture, plan as picture};
@@ -20,9 +21,6 @@ use super::{Gate, Trace, each_trace, read, rolled};
 
 /// A plan has at most this share of the cliff's minutes.
 const BESIDE_CLIFF_MAX: f64 = 1.0 / 3.0;
-/// What history keeps: hours of a week, and steps of somewhat more than a day.
-const HOURS: usize = 168;
-const STEPS_KEPT: usize = 336;
 const MINUTE_S: u64 = 60;
 
 /// A delay window.
@@ -139,18 +137,19 @@ fn try_series(trace: &Trace, model: &Model) -> Found {
     found
 }
 
-/// What the service would expect: the ladder's hour, and of the hours after it the same hours of the week before.
+/// What the service expects: the ladder's hour, and the hours after it by as many hours and steps of the past as history keeps.
 fn expected(past: &[Option<f64>], forecast: &Forecast, interval_s: u64, hours: u64) -> Demand {
     let per_hour = usize::try_from(3600 / interval_s).unwrap_or(usize::MAX);
     let mean = |steps: &[Option<f64>]| {
         let (sum, count) = steps.iter().flatten().fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
         (count > 0.0).then(|| sum / count)
     };
-    let mut known: Vec<Option<f64>> = past.rchunks_exact(per_hour).take(HOURS).map(mean).collect();
+    let mut known: Vec<Option<f64>> =
+        past.rchunks_exact(per_hour).take(Resolution::Hour.points_max()).map(mean).collect();
     known.reverse();
-    let rows = hourly(&known, usize::try_from(hours).unwrap_or(usize::MAX)).unwrap_or_default();
-    let rows = of_steps(&rows, &past[past.len().saturating_sub(STEPS_KEPT)..], interval_s);
-    Demand::of(Some((forecast, 0)), Some((&rows, 0)))
+    let steps = &past[past.len().saturating_sub(Resolution::Step.points_max())..];
+    let rows = hours_ahead(&known, steps, interval_s, usize::try_from(hours).unwrap_or(usize::MAX));
+    Demand::of(Some((forecast, 0)), rows.as_deref().map(|rows| (rows, 0)))
 }
 
 fn summed(

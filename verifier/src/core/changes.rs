@@ -197,21 +197,20 @@ impl State {
             if !matches!(record.state, LifeState::Shaping | LifeState::InForce) {
                 continue;
             }
-            let all: Vec<&Arc<PlanRecord>> = self.plans.of_change(&id).collect();
+            let (is_news, was_aligned) = (record.why.is_none(), record.aligned_at_ms.is_some());
             // What stands still is where it was told to be, and not where it is to go.
-            if all.iter().any(|plan| self.changes.is_of_freeze(&id, plan.made_at_ms())) {
+            let was_held = self.changes.changes().values().any(|kept| kept.holds() == Some(id));
+            let stands = |plan: &Arc<PlanRecord>| self.changes.is_of_freeze(&id, plan.made_at_ms());
+            if was_held && self.plans.of_change(&id).any(stands) {
                 continue;
             }
-            let off = all.iter().find_map(|plan| plan.told().filter(|told| told.is_off()).map(|told| (plan, told)));
-            // One deviation is told once.
-            let input = if off.is_some() && record.why.is_some() {
-                None
-            } else if let Some((plan, told)) = off {
-                let plan = plan.plan();
-                Some(Input::Deviated(format!("{} on {}: {}", plan.target, plan.host, told.words())))
-            } else {
-                let is_aligned = record.aligned_at_ms.is_none() && all.iter().all(|plan| plan.is_aligned(now_ms));
-                is_aligned.then_some(Input::Aligned)
+            let input = match self.plans.off(&id) {
+                // One deviation is told once.
+                Some(record) => record.told().filter(|_| is_news).map(|told| {
+                    let plan = record.plan();
+                    Input::Deviated(format!("{} on {}: {}", plan.target, plan.host, told.words()))
+                }),
+                None => (!was_aligned && self.plans.are_aligned(&id, now_ms)).then_some(Input::Aligned),
             };
             let Some(input) = input else { continue };
             if let Ok(effects) = self.with_world(now_ms, |book, world| book.told(id, input, world)) {

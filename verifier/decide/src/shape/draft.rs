@@ -8,8 +8,8 @@ use quotary_common::plan::{CheckedPlan, Course, Setpoint, ShapedControl, Target}
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::PlanRequest;
 
+use super::book::PlanBook;
 use super::frame::Frame;
-use super::record::PlanBook;
 use crate::registry::Host;
 
 /// How late a host may begin a plan that it was given, ms: it was away meanwhile.

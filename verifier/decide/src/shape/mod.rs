@@ -8,6 +8,7 @@
 //! Must never: sign, or name a value that the host did not find, and that no operator and no policy asked for.
 
 mod again;
+mod book;
 mod draft;
 mod frame;
 mod of_change;
@@ -19,7 +20,8 @@ mod settle;
 mod tests;
 
 pub use again::{plan_again, plan_still};
+pub use book::PlanBook;
 pub use draft::{Asked, draft};
 pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of};
-pub use record::{PlanBook, PlanRecord, PlanTold, PlanWrite};
+pub use record::{PlanRecord, PlanTold, PlanWrite};
 pub use settle::{Behind, Ruling, Settled, settle};

@@ -1,12 +1,9 @@
 //! Plans as they are kept, and what their hosts told of them.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, CborError, Text};
 use quotary_common::envelope::{ControlValue, Envelope, Event, EventKind, Name};
-use quotary_common::id::{ChangeId, Digest, HostId, PlanId};
+use quotary_common::id::{ChangeId, Digest};
 use quotary_common::leaf::PlanChange;
 use quotary_common::limits::{COURSES_MAX, SIGNED_BYTES_MAX};
 use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target, check};
@@ -15,8 +12,6 @@ use quotary_common::wire::PlanState;
 
 use super::rollout::Counts;
 
-/// How long a plan that is over is shown, ms.
-const KEEP_MS: u64 = 24 * 3_600_000;
 /// Last writes that are kept of one plan: one for each kernel file.
 const WRITES_MAX: usize = 2 * COURSES_MAX;
 
@@ -256,7 +251,7 @@ impl PlanRecord {
     }
 
     /// Whether an event of its host is about its target.
-    fn is_about(&self, event: &Event) -> bool {
+    pub(super) fn is_about(&self, event: &Event) -> bool {
         let is_of_plans = matches!(
             event.kind,
             EventKind::PlanHeld
@@ -270,7 +265,7 @@ impl PlanRecord {
     }
 
     /// Notes how it fares by an envelope, whose last write of this plan was made at `written_at_ms`. Gives whether that is news.
-    fn note_told(&mut self, envelope: &Envelope, written_at_ms: Option<u64>, told: (Digest, u64)) -> bool {
+    pub(super) fn note_told(&mut self, envelope: &Envelope, written_at_ms: Option<u64>, told: (Digest, u64)) -> bool {
         let before = self.form.told;
         if written_at_ms.is_some() && before.is_some_and(PlanTold::passes) {
             self.form.told = None;
@@ -286,7 +281,7 @@ impl PlanRecord {
     }
 
     /// Whether an event is of its target's cgroup.
-    fn is_of_target(&self, event: &Event) -> bool {
+    pub(super) fn is_of_target(&self, event: &Event) -> bool {
         let Some(cgroup) = event.cgroup.as_ref().map(|cgroup| cgroup.as_str()) else { return false };
         match &self.plan().target {
             // The group of a unit is called like it; one that is not there is told by its name.
@@ -296,7 +291,7 @@ impl PlanRecord {
     }
 
     /// Counts what its target suffers by an envelope. Gives whether that is anything.
-    fn note_suffered(&mut self, envelope: &Envelope) -> bool {
+    pub(super) fn note_suffered(&mut self, envelope: &Envelope) -> bool {
         let mut more = Counts::default();
         for event in envelope.events.iter().filter(|event| self.is_of_target(event)) {
             match event.kind {
@@ -314,129 +309,15 @@ impl PlanRecord {
         is_any
     }
 
-    fn note(&mut self, write: PlanWrite) {
+    /// It is over from now on.
+    pub(super) fn end(&mut self, change: PlanChange, now_ms: u64) {
+        self.form.over = Some(Over { change, at_ms: now_ms });
+    }
+
+    pub(super) fn note(&mut self, write: PlanWrite) {
         let mut writes = std::mem::take(&mut self.form.writes).into_vec();
         writes.retain(|known| known.control != write.control);
         writes.push(write);
         self.form.writes = Bounded::truncating(writes).0;
-    }
-}
-
-/// All plans, by host.
-#[derive(Debug, Clone, Default)]
-pub struct PlanBook {
-    hosts: BTreeMap<HostId, BTreeMap<PlanId, Arc<PlanRecord>>>,
-}
-
-impl PlanBook {
-    /// Puts a plan in, as it was kept or newly made.
-    pub fn put(&mut self, record: PlanRecord) {
-        let plans = self.hosts.entry(record.plan().host).or_default();
-        plans.insert(record.plan().id, Arc::new(record));
-    }
-
-    /// All plans of a host, those that are over too.
-    pub fn of_host(&self, host: &HostId) -> impl Iterator<Item = &Arc<PlanRecord>> {
-        self.hosts.get(host).into_iter().flat_map(BTreeMap::values)
-    }
-
-    /// The plans that a host is given, in the order of their ids.
-    pub fn given(&self, host: &HostId) -> impl Iterator<Item = &Arc<PlanRecord>> {
-        self.of_host(host).filter(|record| record.over().is_none())
-    }
-
-    /// The plans of a change that are given, on all hosts.
-    pub fn of_change<'a>(&'a self, change: &'a ChangeId) -> impl Iterator<Item = &'a Arc<PlanRecord>> {
-        let all = self.hosts.values().flat_map(BTreeMap::values);
-        all.filter(move |record| record.over().is_none() && record.change().as_ref() == Some(change))
-    }
-
-    /// One plan.
-    pub fn get(&self, host: &HostId, plan: &PlanId) -> Option<&Arc<PlanRecord>> {
-        self.hosts.get(host)?.get(plan)
-    }
-
-    /// The greatest generation that a target has had, as far as is known; 0 for none.
-    pub fn last_generation(&self, host: &HostId, target: &Target) -> u64 {
-        let of_target = self.of_host(host).filter(|record| record.plan().target == *target);
-        of_target.map(|record| record.plan().generation).max().unwrap_or_default()
-    }
-
-    /// Ends the plans that `which` picks; they are shown for a day. Gives them as they are now.
-    pub fn end(
-        &mut self,
-        host: &HostId,
-        change: PlanChange,
-        now_ms: u64,
-        which: impl Fn(&PlanRecord) -> bool,
-    ) -> Vec<Arc<PlanRecord>> {
-        let plans = self.hosts.get_mut(host).into_iter().flat_map(BTreeMap::values_mut);
-        let ending = plans.filter(|record| record.over().is_none() && which(record));
-        ending
-            .map(|record| {
-                Arc::make_mut(record).form.over = Some(Over { change, at_ms: now_ms });
-                Arc::clone(record)
-            })
-            .collect()
-    }
-
-    /// Notes what an accepted envelope tells of plans: writes, and how they fare. Gives the plans that it tells of, as they are now.
-    pub fn note(&mut self, envelope: &Envelope, evidence: Digest, now_ms: u64) -> Vec<Arc<PlanRecord>> {
-        let mut touched: Vec<PlanId> = Vec::new();
-        let Some(plans) = self.hosts.get_mut(&envelope.host) else { return Vec::new() };
-        for write in envelope.writes.iter() {
-            let Some((id, record)) = write.plan.and_then(|id| Some((id, plans.get_mut(&id)?))) else { continue };
-            Arc::make_mut(record).note(PlanWrite {
-                control: write.control.clone(),
-                after: write.after.clone(),
-                actual: write.actual.clone(),
-                effective: write.effective,
-                dry_run: write.dry_run,
-                evidence,
-                committed_at_ms: now_ms,
-            });
-            touched.push(id);
-        }
-        let of_plan = |id: PlanId| envelope.writes.iter().filter(move |write| write.plan == Some(id));
-        for (id, record) in plans.iter_mut().filter(|(_, record)| record.over().is_none()) {
-            if envelope.events.iter().any(|event| record.is_of_target(event))
-                && Arc::make_mut(record).note_suffered(envelope)
-            {
-                touched.push(*id);
-            }
-            let written_at_ms = of_plan(*id).map(|write| write.at_ms).max();
-            if written_at_ms.is_none() && !envelope.events.iter().any(|event| record.is_about(event)) {
-                continue;
-            }
-            if Arc::make_mut(record).note_told(envelope, written_at_ms, (evidence, now_ms)) {
-                touched.push(*id);
-            }
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        touched.iter().filter_map(|id| plans.get(id).cloned()).collect()
-    }
-
-    /// Plans whose end has come: they are over from now on.
-    pub fn expire(&mut self, now_ms: u64) -> Vec<Arc<PlanRecord>> {
-        let hosts: Vec<HostId> = self.hosts.keys().copied().collect();
-        let over = |record: &PlanRecord| record.plan().ends_at_ms.is_some_and(|ends_at_ms| ends_at_ms <= now_ms);
-        hosts.iter().flat_map(|host| self.end(host, PlanChange::Ended, now_ms, over)).collect()
-    }
-
-    /// Lets go of plans that have been over for a day.
-    pub fn forget(&mut self, now_ms: u64) -> Vec<Arc<PlanRecord>> {
-        let mut gone = Vec::new();
-        for plans in self.hosts.values_mut() {
-            plans.retain(|_, record| {
-                let keep = record.over().is_none_or(|(_, at_ms)| at_ms.saturating_add(KEEP_MS) > now_ms);
-                if !keep {
-                    gone.push(Arc::clone(record));
-                }
-                keep
-            });
-        }
-        self.hosts.retain(|_, plans| !plans.is_empty());
-        gone
     }
 }

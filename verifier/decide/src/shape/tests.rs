@@ -1,5 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod book;
 mod draft;
 mod of_change;
 mod settle;

@@ -16,6 +16,8 @@ use crate::tell::bytes;
 const VICTIM: usize = 1;
 /// What she would leave it: less than it uses.
 const SQUEEZED_BYTES: u64 = 8 << 20;
+/// What the agent says of a plan that it refuses because nobody decided on it.
+const FOR_WANT_OF_PEOPLE: &str = "it carries no quorum decision, and policy";
 
 /// Attacks, and fails unless the agent refuses the plan and goes on with the one that was decided on.
 pub(super) fn squeeze(demo: &mut PolicyDemo, groups: &[Group]) -> Result<()> {
@@ -38,6 +40,8 @@ pub(super) fn squeeze(demo: &mut PolicyDemo, groups: &[Group]) -> Result<()> {
         target: Target::Cgroup(CgroupPath::lossy(&group.cgroup)),
         control: ShapedControl::MemoryHigh,
         value: SQUEEZED_BYTES,
+        decision: None,
+        above_generation: 0,
     };
     let plan = squeeze.plan;
     proxy.squeeze(squeeze, stolen_grant_key(&world.path("verifier"))?);
@@ -60,6 +64,8 @@ pub(super) fn squeeze(demo: &mut PolicyDemo, groups: &[Group]) -> Result<()> {
     road.turn_to(world.verifier_address());
     drop(proxy);
     demo.tell.show(&format!("REFUSED by the agent: {why}"));
+    // Any other reason would be one that people have nothing to do with.
+    ensure!(why.contains(FOR_WANT_OF_PEOPLE), "the agent refused the plan for another reason: {why}");
     ensure!(before == after, "{} was moved from {before} to {after} bytes", group.application.name);
     demo.tell.show(&format!("{} has {}, as it had before", group.application.name, bytes(after)));
     demo.summary.refused.push(RefusedLine {
