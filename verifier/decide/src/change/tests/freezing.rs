@@ -78,7 +78,7 @@ fn what_does_not_move_is_not_held_nor_what_is_held_already_and_others_than_opera
     assert_eq!(refused(&mut verifier, id, Way::Quorum).reason, Reason::Change);
     assert_eq!(refused(&mut verifier, id, Way::BreakGlass).reason, Reason::Change);
     assert!(verifier.propose_by("alice", &policy(1, GIB), Way::Freeze, None).is_err(), "no document of a policy");
-    // A member of another role has no vote in it.
+    // A member of another role has no vote in it; that nobody rejects it the reader of votes sees to.
     let asked = verifier.propose_by("carol", &freeze(id), Way::Freeze, None).unwrap();
     verifier.vote(asked, "carol", Verb::Approval).unwrap();
     verifier.later(0);
