@@ -94,6 +94,7 @@ impl Planner {
                     && record.change() == Some(id)
                     && record.plan().target == unit.target
                     && !sight.book.is_of_freeze(&id, record.made_at_ms())
+                    && record.plan().decision.as_deref() == kept.decision()
             })
         };
         let mut came = sight.preview(kept, &demands);

@@ -269,6 +269,36 @@ impl Book {
             effects.push(Effect::Policy(name));
         }
         effects.extend(self.replace_others(id, world));
+        if kind.is_of_authority() {
+            effects.extend(self.decide_anew(world));
+        }
+        effects
+    }
+
+    /// Others decide from now on: what was approved, moves or is in force has its decision made again under them, as far as they agree. Hosts that
+    /// have learned of them take no plan by a decision that they have not acted on yet and that was made under others.
+    pub(super) fn decide_anew(&mut self, world: &World<'_>) -> Vec<Effect> {
+        let stands = |kept: &Kept| {
+            let is_under_way = matches!(kept.record.state, State::Approved | State::Shaping | State::InForce);
+            is_under_way && kept.record.moves_limits() && kept.holds.is_none()
+        };
+        let ids: Vec<ChangeId> = self.changes.iter().filter(|(_, kept)| stands(kept)).map(|(id, _)| *id).collect();
+        let mut effects = Vec::new();
+        for id in ids {
+            let made = self.changes.get(&id).and_then(|kept| {
+                let approved_at_ms = kept.record.approved_at_ms?;
+                let at_ms = world.now_ms.min(kept.record.times.apply_by_ms);
+                let case = self.case(kept, Moment::Apply { approved_at_ms }, at_ms)?;
+                // What is in force has taken its base's place already.
+                let outcome = decide(&case.with_base(BaseNow::Is(kept.text.change().base)));
+                let decision = outcome.is_approved().then(|| self.decision(kept, &outcome, approved_at_ms))??;
+                Some((decision, outcome))
+            });
+            if let (Some((decision, outcome)), Ok(kept)) = (made, self.change_mut(&id)) {
+                (kept.decision, kept.outcome) = (Some(decision), Some(outcome));
+                effects.push(Effect::Change(id));
+            }
+        }
         effects
     }
 

@@ -1,6 +1,7 @@
 //! The root begins anew: those who decided are gone, and what they put in force stays.
 
 use quotary_common::id::ChangeId;
+use quotary_common::quorum::decision::verify;
 use quotary_common::quorum::vote::Verb;
 use quotary_common::wire::ChangeSubject;
 
@@ -68,4 +69,26 @@ fn the_root_begins_anew_with_the_next_number_and_no_other() {
     verifier.begin_anew(2, &roster(3, &OTHERS), RULES).unwrap();
     verifier.begin_anew(3, &roster(4, &PEOPLE), RULES).unwrap();
     assert_eq!((number(&verifier), verifier.walked().number), (3, 3));
+}
+
+#[test]
+fn what_stands_is_decided_anew_under_who_decides_now_as_far_as_they_agree() {
+    let mut verifier = Verifier::new();
+    let held = verifier.in_force(&policy(1, 2 * GIB));
+    let moving = verifier.moving(&policy(2, GIB), 40);
+    let holds_under_the_pin = |verifier: &Verifier, id: &ChangeId| {
+        let decision = verifier.book.change(id).unwrap().decision().unwrap().to_vec();
+        let (pin, at_ms) = (*verifier.book.governing().unwrap().pin(), verifier.now_ms);
+        verify(&decision, &pin, &pin.deployment, at_ms).is_ok()
+    };
+    assert!(holds_under_the_pin(&verifier, &moving));
+    change_roster(&mut verifier, 2, &PEOPLE[..4], ["alice", "bob", "carol"]);
+    assert!(holds_under_the_pin(&verifier, &moving) && holds_under_the_pin(&verifier, &held));
+    // Bob goes: he had approved both, and what rests on him is left as it was.
+    let rest = [PEOPLE[0], PEOPLE[2], PEOPLE[3]];
+    change_roster(&mut verifier, 3, &rest, ["alice", "dave", "carol"]);
+    assert!(!holds_under_the_pin(&verifier, &moving) && !holds_under_the_pin(&verifier, &held));
+    assert!(verifier.book.change(&held).unwrap().decision().is_some());
+    verifier.later(30);
+    assert_eq!((verifier.state(moving), verifier.limit()), (State::Rejected, Some(2 * GIB)));
 }
