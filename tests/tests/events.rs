@@ -206,13 +206,13 @@ fn a_stream_resumes_where_it_was_and_is_for_those_who_may_read() {
     });
     // A token that ends takes its streams along: what comes after it is not told.
     let made = Instant::now();
-    let reader = world.runtime().block_on(operator.operator_token(&[Right::Read], 3_000)).unwrap();
+    let reader = world.runtime().block_on(operator.operator_token(&[Right::Read], 10_000)).unwrap();
     world.runtime().block_on(async {
         let client = operator.with_token(Some(&reader)).unwrap();
         let mut stream = client.watch::<WatchEvents>(&["0"], None, PATIENCE).await.unwrap();
         let before = operator.status().await.unwrap().audit.size;
         while stream.next().await.unwrap().unwrap().last_id < Some(before - 1) {}
-        tokio::time::sleep(Duration::from_millis(3_500).saturating_sub(made.elapsed())).await;
+        tokio::time::sleep(Duration::from_millis(10_500).saturating_sub(made.elapsed())).await;
         revoke(&operator, &host).await;
         while let Some(told) = stream.next().await.unwrap() {
             assert!(told.event.is_none(), "{told:?}");
