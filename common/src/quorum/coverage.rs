@@ -110,7 +110,9 @@ pub fn covers(decision: &VerifiedDecision, plan: &CheckedPlan, facts: &TargetFac
             if !gives_back(checked, course, bounds, facts) {
                 within(course, bounds)?;
             }
-            let from = facts.actual.get(&course.control).copied().or(bounds.before);
+            // Of a unit that came after the change took effect nothing is said of where it stood.
+            let before = bounds.before.filter(|_| plan.starts_at_ms <= change.effective_ms);
+            let from = facts.actual.get(&course.control).copied().or(before);
             not_faster(course, from.map(|from| (plan.starts_at_ms, from)), slew(course.control))
         });
         match held {

@@ -159,24 +159,25 @@ impl State {
             self.record_ended(&mut step, &ended, &actor, now_ms);
             step.hosts.push(host);
         }
+        let mut given = 0_usize;
         for plan in plans {
-            self.give_plan(&mut step, plan, id, &actor, now_ms);
+            given += usize::from(self.give_plan(&mut step, plan, id, &actor, now_ms));
         }
-        if let Some(why) = why {
-            tracing::info!(change = %id, why, "plans were made anew");
+        if let Some(why) = why.filter(|_| given > 0) {
+            tracing::info!(change = %id, why, given, "plans were made anew");
         }
         step
     }
 
     /// Gives a plan of a change; one that the target has already is replaced. A plan that was made before something else came is left out:
     /// the planner makes another.
-    fn give_plan(&mut self, step: &mut Step, plan: CheckedPlan, id: ChangeId, actor: &str, now_ms: u64) {
+    fn give_plan(&mut self, step: &mut Step, plan: CheckedPlan, id: ChangeId, actor: &str, now_ms: u64) -> bool {
         let (host, target) = (plan.plan().host, plan.plan().target.clone());
         let is_fresh = self.hosts.get(&host).is_some_and(|known| known.progress.epoch == plan.plan().epoch)
             && plan.plan().generation > self.plans.last_generation(&host, &target);
         let others = self.plans.given(&host).filter(|record| record.plan().target != target).count();
         if !is_fresh || others >= quotary_common::limits::PLANS_MAX {
-            return;
+            return false;
         }
         let replaced = self.plans.end(&host, PlanChange::Replaced, now_ms, |record| record.plan().target == target);
         self.record_ended(step, &replaced, actor, now_ms);
@@ -184,6 +185,7 @@ impl State {
         self.record_plan(step, &record, (PlanChange::Drafted, actor), now_ms);
         self.plans.put(record);
         step.hosts.push(host);
+        true
     }
 
     /// What accepted evidence tells of plans of changes: aligned, or off.
@@ -199,7 +201,7 @@ impl State {
             }
             let (is_news, was_aligned) = (record.why.is_none(), record.aligned_at_ms.is_some());
             // What stands still is where it was told to be, and not where it is to go.
-            let was_held = self.changes.changes().values().any(|kept| kept.holds() == Some(id));
+            let was_held = self.changes.was_held(&id);
             let stands = |plan: &Arc<PlanRecord>| self.changes.is_of_freeze(&id, plan.made_at_ms());
             if was_held && self.plans.of_change(&id).any(stands) {
                 continue;

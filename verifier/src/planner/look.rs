@@ -1,6 +1,7 @@
 //! What the planner finds to do, change by change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, HostId, PlanId};
@@ -8,7 +9,7 @@ use quotary_common::plan::CheckedPlan;
 use quotary_common::units::ResourceKind;
 use quotary_decide::change::{InForce, Kept};
 use quotary_decide::policy::life::{Input, State};
-use quotary_decide::policy::{Shaping, Unit};
+use quotary_decide::policy::{Place, Shaping, Unit};
 use quotary_decide::shape::{Behind, PlanRecord, Planned, Ruling, Wanted, plan_still, settle};
 
 use super::staging::Staging;
@@ -36,7 +37,7 @@ impl Planner {
             let is_held = sight.book.held_until_ms(id).is_some();
             match kept.record().state {
                 State::Approved if is_held => {}
-                State::Shaping if is_held => self.hold(*id, sight),
+                State::Shaping if is_held => self.hold(*id, kept, sight),
                 State::Approved => self.plan(*id, kept, sight, moving).await,
                 State::Shaping => self.steer(*id, kept, sight, moving).await,
                 State::InForce => self.roll_on(*id, sight, moving),
@@ -60,6 +61,7 @@ impl Planner {
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
         let mut planned = sight.preview(kept, &demands);
+        planned.plans.retain(|one| wins(&one.unit, kept, sight));
         let told = match planned.earliest_ms {
             Some(earliest_ms) => Input::CannotBeDone(format!(
                 "the time to its effective time does not suffice for its slew: it can take effect at {} at the earliest",
@@ -100,7 +102,7 @@ impl Planner {
         let mut came = sight.preview(kept, &demands);
         self.left_out.tell(id, &came.without);
         stage(id, kept, sight, &mut moving.staging, &mut came);
-        came.plans.retain(|one| !given(&one.unit));
+        came.plans.retain(|one| !given(&one.unit) && wins(&one.unit, kept, sight));
         moving.steering.note(id, &came);
         let mut plans = steps.anew;
         plans.extend(plans_in(&came));
@@ -110,13 +112,18 @@ impl Planner {
     }
 
     /// What a freeze holds stays where it is: each of its plans is replaced by one that moves nothing.
-    fn hold(&self, id: ChangeId, sight: &Sight) {
+    fn hold(&self, id: ChangeId, kept: &Kept, sight: &Sight) {
         let given = sight.hosts.iter().flat_map(|snapshot| &snapshot.plans);
         let moving = given.filter(|record| record.over().is_none() && record.change() == Some(id));
-        let moving = moving.filter(|record| !sight.book.is_of_freeze(&id, record.made_at_ms()));
-        let plans: Vec<CheckedPlan> = moving
-            .filter_map(|record| sight.with_scene(&Demands::default(), |scene| plan_still(record, scene)))
-            .collect();
+        // Those that stand still may have been made before others came to decide.
+        let is_still = |record: &PlanRecord| {
+            sight.book.is_of_freeze(&id, record.made_at_ms()) && record.plan().decision.as_deref() == kept.decision()
+        };
+        let of = (kept.text().change(), kept.decision());
+        let still = |record: &Arc<PlanRecord>| {
+            sight.with_scene(&Demands::default(), |scene| plan_still(record, of, scene))
+        };
+        let plans: Vec<CheckedPlan> = moving.filter(|record| !is_still(record)).filter_map(still).collect();
         if !plans.is_empty() {
             self.hand_over(sight, id, plans, Vec::new(), None);
         }
@@ -134,7 +141,7 @@ impl Planner {
             sight.book.policies().iter().filter_map(|(name, held)| OfPolicy::new(name, held, sight)).collect();
         let rulings: BTreeMap<Name, Ruling<'_>> = in_force.iter().filter_map(OfPolicy::ruling).collect();
         moving.absent.look(sight);
-        let is_gone = |record: &PlanRecord| moving.absent.is_gone(record, sight.now_ms);
+        let is_gone = |record: &PlanRecord| moving.absent.is_gone(record);
         let settled = sight
             .with_scene(&Demands::default(), |scene| settle(&rulings, |record| behind(record, sight), is_gone, scene));
         let mut ending: BTreeMap<ChangeId, Ending> = BTreeMap::new();
@@ -183,6 +190,18 @@ impl<'a> OfPolicy<'a> {
         let wanted = Wanted { change, edit, shaping: &self.shaping, decision: Some(decision) };
         Some((self.name.clone(), Ruling { change: self.change, wanted }))
     }
+}
+
+/// Whether a moving change is the one whose plan a unit has: with all that is under way put in force, its policy holds there, or none that moves.
+fn wins(unit: &Unit, kept: &Kept, sight: &Sight) -> bool {
+    let (Some(edit), Some(host)) = (kept.edit(), sight.standing.hosts.get(&unit.host)) else { return true };
+    let place = Place { application: &unit.application, tenant: &unit.tenant, host };
+    let Ok(Some(held)) = sight.to_come.holding(&place) else { return true };
+    let is_moving = |other: &Kept| {
+        matches!(other.record().state, State::Approved | State::Shaping)
+            && other.edit().is_some_and(|edit| *edit.name() == held.policy.name)
+    };
+    held.policy.name == *edit.name() || !sight.book.changes().values().any(|other| is_moving(other))
 }
 
 /// What stands behind a given plan.

@@ -23,7 +23,7 @@ use std::time::Duration;
 use quotary_common::id::{DeploymentId, HostId};
 use quotary_common::units::ResourceKind;
 use quotary_decide::change;
-use quotary_decide::policy::{Standing, Unit};
+use quotary_decide::policy::{PolicyResourceMap, Standing, Unit};
 use quotary_decide::shape::phase::Demand;
 use quotary_decide::shape::{HostNow, Planned, Scene, Wanted, plans_of};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +49,8 @@ pub struct Sight {
     deployment: DeploymentId,
     /// Policies, changes, and who decides.
     pub book: Arc<change::Book>,
+    /// The policies with all that is under way put in force.
+    to_come: PolicyResourceMap,
     /// Every host.
     pub hosts: Vec<Arc<HostSnapshot>>,
     /// Hosts, and what runs on them.
@@ -62,7 +64,8 @@ impl Sight {
     pub(crate) fn new(deployment: DeploymentId, view: &View, ground: &Ground, now_ms: u64) -> Self {
         let (book, hosts) = (view.changes(), view.hosts());
         let standing = ground.standing(hosts.iter().map(|snapshot| Place::of(snapshot)));
-        Self { deployment, book, hosts, standing, now_ms }
+        let to_come = book.map_to_come();
+        Self { deployment, book, to_come, hosts, standing, now_ms }
     }
 
     /// Works on what plans are made from.

@@ -138,6 +138,9 @@ impl Shaping {
             track.span = plan.span(control, track.found).unwrap_or(0);
             (track.line, track.target) = (track.found, Some(target));
             track.stride_permille = rules.step_permille;
+            if known.is_none() {
+                track.begin_pace(plan, now);
+            }
             (track.given_up, track.was_held, track.was_reached) = (None, false, false);
             (track.reached_at_unix_ms, track.late_by_ms, track.is_bounded) = (None, None, false);
             if !matches!(track.standing, Standing::Contested | Standing::Unsupported) {

@@ -1,6 +1,6 @@
 //! The book: policies in force, changes and their votes, who decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use quotary_common::envelope::Name;
@@ -166,6 +166,10 @@ pub struct Book {
     pub(super) map: Arc<PolicyResourceMap>,
     pub(super) coming: Vec<Arc<PolicyResourceMap>>,
     pub(super) changes: BTreeMap<ChangeId, Arc<Kept>>,
+    /// The changes that a freeze that is kept was for.
+    pub(super) frozen: BTreeSet<ChangeId>,
+    /// Whether every decision that is kept was held against who decides now: who decides may have changed while nothing ran.
+    pub(super) is_decided: bool,
 }
 
 impl Book {
@@ -244,6 +248,7 @@ impl Book {
         let under_way = |kept: &&Arc<Kept>| matches!(kept.record.state, State::Approved | State::Shaping);
         let edits = self.changes.values().filter(under_way).filter_map(|kept| kept.edit.as_ref());
         self.coming = edits.map(|edit| Arc::new(edit.applied_to(&self.map))).collect();
+        self.frozen = self.changes.values().filter_map(|kept| kept.holds).collect();
     }
 
     /// The policies in force with what other changes that are approved or moving would make of them: what comes must go with what else comes.
@@ -253,6 +258,13 @@ impl Book {
             .iter()
             .filter(|(other, kept)| *other != id && matches!(kept.record.state, State::Approved | State::Shaping));
         let edits = under_way.filter_map(|(_, kept)| kept.edit.as_ref()).filter(|edit| edit.name() != name);
+        edits.fold((*self.map).clone(), |map, edit| edit.applied_to(&map))
+    }
+
+    /// The policies in force with all that is approved or moving put in force.
+    pub fn map_to_come(&self) -> PolicyResourceMap {
+        let under_way = self.changes.values().filter(|kept| matches!(kept.record.state, State::Approved | State::Shaping));
+        let edits = under_way.filter_map(|kept| kept.edit.as_ref());
         edits.fold((*self.map).clone(), |map, edit| edit.applied_to(&map))
     }
 

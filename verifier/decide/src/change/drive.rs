@@ -1,6 +1,6 @@
 //! What follows from what happens: each step of a change's life, the quorum asked where it is due, documents put in force.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use quotary_common::envelope::Name;
@@ -27,14 +27,25 @@ impl Book {
         let moves =
             |kept: &Kept| life::step(&kept.record, Input::Tick, now_ms).is_ok_and(|(_, follows)| !follows.is_empty());
         let is_due = |id: &ChangeId, kept: &Kept| !self.stands_still(id, now_ms) && moves(kept);
-        let keep_since_ms = self.keep_since_ms(now_ms);
-        self.changes.iter().any(|(id, kept)| is_due(id, kept) || self.is_old(id, kept, keep_since_ms))
+        let (keep_since_ms, needed) = (self.keep_since_ms(now_ms), self.needed());
+        let is_old = |id: &ChangeId, kept: &Kept| is_old(kept, keep_since_ms) && !needed.contains(id);
+        !self.is_decided && self.governing.is_some()
+            || self.changes.iter().any(|(id, kept)| is_due(id, kept) || is_old(id, kept))
     }
 
-    /// Whether a change is held where it is: for it time stands still, but for its apply-by time.
+    /// Whether a change is held where it is: for it time stands still, but for its apply-by time. A freeze that was approved ahead waits for its own.
     fn stands_still(&self, id: &ChangeId, now_ms: u64) -> bool {
-        self.held_until_ms(id).is_some()
-            && self.changes.get(id).is_some_and(|kept| now_ms <= kept.record.times.apply_by_ms)
+        self.changes.get(id).is_some_and(|kept| {
+            let times = &kept.record.times;
+            let is_ahead = kept.holds.is_some() && kept.record.state == State::Approved && now_ms < times.effective_at_ms;
+            is_ahead || now_ms <= times.apply_by_ms && self.held_until_ms(id).is_some()
+        })
+    }
+
+    /// The changes that something rests on: the policies in force, and what holds again when an emergency is over.
+    fn needed(&self) -> BTreeSet<ChangeId> {
+        let befores = self.changes.values().filter_map(|kept| kept.before.as_ref());
+        self.policies.values().chain(befores).map(|held| held.change).collect()
     }
 
     /// What was over before that instant is let go of, Unix ms.
@@ -49,15 +60,6 @@ impl Book {
         since.get(OVER_MAX - 1).map_or(year_ago_ms, |at_ms| year_ago_ms.max(*at_ms))
     }
 
-    /// Whether a change has been over for so long that nobody looks at it any more, and nothing rests on it.
-    fn is_old(&self, id: &ChangeId, kept: &Kept, keep_since_ms: u64) -> bool {
-        let record = &kept.record;
-        record.state.is_over()
-            && record.since_ms < keep_since_ms
-            && record.reviewed != Some(Reviewed::Overdue)
-            && !self.policies.values().any(|held| held.change == *id)
-    }
-
     /// Time goes by.
     pub fn tick(&mut self, world: &World<'_>) -> Vec<Effect> {
         let ids: Vec<ChangeId> = self.changes.keys().copied().collect();
@@ -70,8 +72,14 @@ impl Book {
                 effects.extend(self.step(id, Input::Tick, world).unwrap_or_default());
             }
         }
-        let keep_since_ms = self.keep_since_ms(world.now_ms);
-        let is_old = |id: &ChangeId| self.changes.get(id).is_some_and(|kept| self.is_old(id, kept, keep_since_ms));
+        if !self.is_decided {
+            self.is_decided = true;
+            effects.extend(self.decide_anew(world));
+        }
+        let (keep_since_ms, needed) = (self.keep_since_ms(world.now_ms), self.needed());
+        let is_old = |id: &ChangeId| {
+            !needed.contains(id) && self.changes.get(id).is_some_and(|kept| is_old(kept, keep_since_ms))
+        };
         let old: Vec<ChangeId> = ids.into_iter().filter(is_old).collect();
         for id in old {
             // Without a row of its own it is deleted; what came of it stands in the log.
@@ -275,9 +283,10 @@ impl Book {
         effects
     }
 
-    /// Others decide from now on: what was approved, moves or is in force has its decision made again under them, as far as they agree. Hosts that
-    /// have learned of them take no plan by a decision that they have not acted on yet and that was made under others.
-    pub(super) fn decide_anew(&mut self, world: &World<'_>) -> Vec<Effect> {
+    /// Others may decide from now on: what was approved, moves or is in force has its decision made again under them. Hosts that have learned of them take
+    /// no plan by a decision that they have not acted on yet and that was made under others: so what they do not agree to, and is not in force, is
+    /// over at once. What is in force stays, by the decision that it has.
+    fn decide_anew(&mut self, world: &World<'_>) -> Vec<Effect> {
         let stands = |kept: &Kept| {
             let is_under_way = matches!(kept.record.state, State::Approved | State::Shaping | State::InForce);
             is_under_way && kept.record.moves_limits() && kept.holds.is_none()
@@ -291,12 +300,22 @@ impl Book {
                 let case = self.case(kept, Moment::Apply { approved_at_ms }, at_ms)?;
                 // What is in force has taken its base's place already.
                 let outcome = decide(&case.with_base(BaseNow::Is(kept.text.change().base)));
-                let decision = outcome.is_approved().then(|| self.decision(kept, &outcome, approved_at_ms))??;
+                let decision = outcome.is_approved().then(|| self.decision(kept, &outcome, approved_at_ms)).flatten();
                 Some((decision, outcome))
             });
-            if let (Some((decision, outcome)), Ok(kept)) = (made, self.change_mut(&id)) {
-                (kept.decision, kept.outcome) = (Some(decision), Some(outcome));
-                effects.push(Effect::Change(id));
+            let (Some((decision, outcome)), Ok(kept)) = (made, self.change_mut(&id)) else { continue };
+            let is_in_force = kept.record.state == State::InForce;
+            kept.outcome = Some(outcome);
+            match decision {
+                Some(decision) if kept.decision.as_ref() != Some(&decision) => {
+                    kept.decision = Some(decision);
+                    effects.push(Effect::Change(id));
+                }
+                None if !is_in_force => {
+                    let why = "those who decide now do not approve it".to_owned();
+                    effects.extend(self.step(id, Input::CannotBeDone(why), world).unwrap_or_default());
+                }
+                _ => {}
             }
         }
         effects
@@ -354,6 +373,15 @@ impl Book {
         let input = || Input::Replaced { is_revoked: kind == Kind::RevokePolicy };
         others.into_iter().flat_map(|other| self.step(other, input(), world).unwrap_or_default()).collect()
     }
+}
+
+/// Whether a change has been over for so long that nobody looks at it any more. One that is still to be reviewed is not.
+fn is_old(kept: &Kept, keep_since_ms: u64) -> bool {
+    let record = &kept.record;
+    let was_in_force = record.state == State::Revoked;
+    let is_reviewed = matches!(record.reviewed, Some(Reviewed::InTime | Reviewed::Late));
+    let is_to_be_reviewed = was_in_force && record.times.emergency.is_some() && !is_reviewed;
+    record.state.is_over() && record.since_ms < keep_since_ms && !is_to_be_reviewed
 }
 
 /// What a change of a policy does to the policies in force.

@@ -95,7 +95,14 @@ impl Book {
         })
     }
 
+    /// Whether a freeze that is kept was for a change.
+    pub fn was_held(&self, id: &ChangeId) -> bool {
+        self.frozen.contains(id)
+    }
+
     fn freezes_of<'a>(&'a self, id: &'a ChangeId) -> impl Iterator<Item = &'a Kept> {
-        self.changes.values().map(|kept| &**kept).filter(move |kept| kept.holds == Some(*id))
+        // Most were never held, and that is asked often.
+        let all = self.frozen.contains(id).then(|| self.changes.values()).into_iter().flatten();
+        all.map(|kept| &**kept).filter(move |kept| kept.holds == Some(*id))
     }
 }

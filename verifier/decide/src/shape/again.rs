@@ -2,6 +2,8 @@
 
 use quotary_common::cbor::Bounded;
 use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint};
+use quotary_common::quorum::change::Change;
+use quotary_common::quorum::coverage::allows;
 
 use super::frame::Frame;
 use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, stands, takes};
@@ -21,20 +23,30 @@ pub fn plan_again(running: &PlanRecord, ways: &[Way], scene: &Scene<'_>) -> Opti
     Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(ways.iter().map(course).collect()).ok()
 }
 
-/// The plan of a unit that stays where it is from now on, by the decision of the change that is held. `None` where the host does not take it.
-pub fn plan_still(running: &PlanRecord, scene: &Scene<'_>) -> Option<CheckedPlan> {
+/// The plan of a unit that stays where it is from now on, by the `decision` (canonical bytes) of the `change` that is held. `None` where the host does
+/// not take it.
+pub fn plan_still(
+    running: &PlanRecord,
+    (change, decision): (&Change, Option<&[u8]>),
+    scene: &Scene<'_>,
+) -> Option<CheckedPlan> {
     let plan = running.plan();
     let now = scene.hosts.get(&plan.host)?;
     takes(now.host, &plan.target, scene.now_ms).ok()?;
     let effective_at_ms = plan.effective_at_ms.max(scene.now_ms.saturating_add(LATE_MS));
     let starts_at_ms = Transition::start(effective_at_ms, scene.now_ms);
     let course = |course: &Course| {
-        let value = stands(running, course.control, scene.now_ms)?;
+        let stands = stands(running, course.control, scene.now_ms)?;
+        let first = course.setpoints.first()?.value;
+        // Where it is beyond what was decided, the nearest that its host takes is where it was to go first.
+        let is_covered = change.covers.is_empty() || change.covers.iter().any(|cover| allows(cover, course.control, stands));
+        let value = if is_covered { stands } else { first };
         let setpoints = Bounded::truncating(vec![Setpoint { at_ms: effective_at_ms, value }]).0;
         Some(Course { control: course.control, setpoints })
     };
     let courses: Option<Vec<Course>> = plan.courses.iter().map(course).collect();
-    Frame { starts_at_ms, effective_at_ms, ..frame_of(plan, now, scene) }.plan(courses?).ok()
+    let decision = decision.map(<[u8]>::to_vec);
+    Frame { starts_at_ms, effective_at_ms, decision, ..frame_of(plan, now, scene) }.plan(courses?).ok()
 }
 
 /// What a plan has that takes a running one's place.

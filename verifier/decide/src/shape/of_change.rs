@@ -6,6 +6,7 @@ use std::sync::Arc;
 use quotary_common::cbor::Bounded;
 use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
+use quotary_common::limits::PLANS_MAX;
 use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::{DEFAULT_WEIGHT, allows, resource_of, weight_of};
@@ -149,6 +150,11 @@ fn plan_unit(
     };
     if let Err(why) = takes(now.host, &unit.target, scene.now_ms) {
         out.without.push(left_out(why));
+        return;
+    }
+    let others = now.plans.iter().filter(|record| record.over().is_none() && record.plan().target != unit.target);
+    if others.count() >= PLANS_MAX {
+        out.without.push(left_out("the host has as many plans as it takes"));
         return;
     }
     let lacks = now.host.progress.seen.as_ref().and_then(|seen| seen.lacks.as_ref());

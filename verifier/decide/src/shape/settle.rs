@@ -80,7 +80,10 @@ pub fn settle(
             (None, None) => {}
             (Some((held, ruling)), stands) => {
                 let is_it = stands.is_some_and(|(record, behind)| {
-                    behind == Behind::Change(ruling.change) && !says_more(record.plan(), held)
+// Who decides may have changed: a host that has not acted on it takes it by the newer decision alone.
+                    let is_decided = record.plan().decision.as_deref() == ruling.wanted.decision
+                        || record.is_aligned(scene.now_ms);
+                    behind == Behind::Change(ruling.change) && is_decided && !says_more(record.plan(), held)
                 });
                 if !is_it {
                     let not_before_ms = stands.map_or(0, |stands| way_back_ms(stands, scene));
