@@ -120,9 +120,8 @@ impl Planner {
             sight.book.is_of_freeze(&id, record.made_at_ms()) && record.plan().decision.as_deref() == kept.decision()
         };
         let of = (kept.text().change(), kept.decision());
-        let still = |record: &Arc<PlanRecord>| {
-            sight.with_scene(&Demands::default(), |scene| plan_still(record, of, scene))
-        };
+        let still =
+            |record: &Arc<PlanRecord>| sight.with_scene(&Demands::default(), |scene| plan_still(record, of, scene));
         let plans: Vec<CheckedPlan> = moving.filter(|record| !is_still(record)).filter_map(still).collect();
         if !plans.is_empty() {
             self.hand_over(sight, id, plans, Vec::new(), None);

@@ -176,7 +176,14 @@ mod tests {
         let hosts = std::collections::BTreeMap::new();
         let standing = Standing { hosts, units: Vec::new(), overcommit_percent: 100 };
         let deployment = quotary_common::id::DeploymentId::of(&[b"tests"]);
-        let sight = Sight { deployment, book: Arc::new(Book::default()), hosts: Vec::new(), standing, now_ms: 1 };
+        let sight = Sight {
+            deployment,
+            book: Arc::new(Book::default()),
+            to_come: Default::default(),
+            hosts: Vec::new(),
+            standing,
+            now_ms: 1,
+        };
         let previews = Previews::new(Usual::new(Feed::new().0));
         let configuration = "name = 'v1'\ndata_dir = 'data'\nlisten = '127.0.0.1:0'\nurl = 'https://localhost:7443'\n[[zone]]\nname = 'measured'";
         let config = crate::config::parse(configuration, Path::new("/x"), Path::new("verifier.toml")).unwrap();

@@ -263,7 +263,8 @@ impl Book {
 
     /// The policies in force with all that is approved or moving put in force.
     pub fn map_to_come(&self) -> PolicyResourceMap {
-        let under_way = self.changes.values().filter(|kept| matches!(kept.record.state, State::Approved | State::Shaping));
+        let under_way =
+            self.changes.values().filter(|kept| matches!(kept.record.state, State::Approved | State::Shaping));
         let edits = under_way.filter_map(|kept| kept.edit.as_ref());
         edits.fold((*self.map).clone(), |map, edit| edit.applied_to(&map))
     }

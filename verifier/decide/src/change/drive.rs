@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, Digest};
 use quotary_common::quorum::change::{ChangeText, Kind, Way};
-use quotary_common::quorum::decide::{BaseNow, Case, Moment, Outcome, Under, decide};
+use quotary_common::quorum::decide::{BaseNow, Case, Decided, Moment, Outcome, Under, decide};
 use quotary_common::quorum::decision::QuorumDecision;
 use quotary_common::quorum::freeze::held_by;
 use quotary_common::reason::Refusal;
@@ -37,7 +37,8 @@ impl Book {
     fn stands_still(&self, id: &ChangeId, now_ms: u64) -> bool {
         self.changes.get(id).is_some_and(|kept| {
             let times = &kept.record.times;
-            let is_ahead = kept.holds.is_some() && kept.record.state == State::Approved && now_ms < times.effective_at_ms;
+            let is_ahead =
+                kept.holds.is_some() && kept.record.state == State::Approved && now_ms < times.effective_at_ms;
             is_ahead || now_ms <= times.apply_by_ms && self.held_until_ms(id).is_some()
         })
     }
@@ -305,13 +306,15 @@ impl Book {
             });
             let (Some((decision, outcome)), Ok(kept)) = (made, self.change_mut(&id)) else { continue };
             let is_in_force = kept.record.state == State::InForce;
+            let is_late = matches!(outcome.decided, Decided::Expired(_));
             kept.outcome = Some(outcome);
             match decision {
                 Some(decision) if kept.decision.as_ref() != Some(&decision) => {
                     kept.decision = Some(decision);
                     effects.push(Effect::Change(id));
                 }
-                None if !is_in_force => {
+                // What is only over by its clocks those see to.
+                None if !is_in_force && !is_late => {
                     let why = "those who decide now do not approve it".to_owned();
                     effects.extend(self.step(id, Input::CannotBeDone(why), world).unwrap_or_default());
                 }

@@ -10,7 +10,7 @@ use quotary_common::id::ChangeId;
 use quotary_common::limits::{CHANGE_BYTES_MAX, DECISION_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use quotary_common::quorum::change::{ChangeText, TextFault};
 use quotary_common::quorum::decide::Proposed;
-use quotary_common::quorum::decision::DocumentBytes;
+use quotary_common::quorum::decision::{DocumentBytes, QuorumDecision};
 use quotary_common::quorum::document::Faults;
 use quotary_common::quorum::freeze::held_by;
 use quotary_common::quorum::roster::Roster;
@@ -110,7 +110,17 @@ impl Book {
             book.changes.insert(id, Arc::new(kept));
         }
         book.come_anew();
+        book.is_decided = book.changes.values().all(|kept| book.is_of_those_who_decide(kept));
         Ok(book)
+    }
+
+    /// Whether the decision that is kept of a change names who decides now, as those do that are made from now on.
+    fn is_of_those_who_decide(&self, kept: &Kept) -> bool {
+        let (Some(governing), Some(decision)) = (&self.governing, &kept.decision) else { return true };
+        let read: Result<QuorumDecision, CborError> = cbor::from_bytes(decision, DECISION_BYTES_MAX);
+        read.is_ok_and(|decision| {
+            *decision.roster == *governing.roster().bytes() && *decision.rules == *governing.rules().bytes()
+        })
     }
 
     /// A change's row.

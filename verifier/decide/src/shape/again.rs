@@ -39,7 +39,8 @@ pub fn plan_still(
         let stands = stands(running, course.control, scene.now_ms)?;
         let first = course.setpoints.first()?.value;
         // Where it is beyond what was decided, the nearest that its host takes is where it was to go first.
-        let is_covered = change.covers.is_empty() || change.covers.iter().any(|cover| allows(cover, course.control, stands));
+        let is_covered =
+            change.covers.is_empty() || change.covers.iter().any(|cover| allows(cover, course.control, stands));
         let value = if is_covered { stands } else { first };
         let setpoints = Bounded::truncating(vec![Setpoint { at_ms: effective_at_ms, value }]).0;
         Some(Course { control: course.control, setpoints })

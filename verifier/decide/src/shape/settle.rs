@@ -80,9 +80,9 @@ pub fn settle(
             (None, None) => {}
             (Some((held, ruling)), stands) => {
                 let is_it = stands.is_some_and(|(record, behind)| {
-// Who decides may have changed: a host that has not acted on it takes it by the newer decision alone.
-                    let is_decided = record.plan().decision.as_deref() == ruling.wanted.decision
-                        || record.is_aligned(scene.now_ms);
+                    // Who decides may have changed: a host that has not acted on it takes it by the newer decision alone.
+                    let is_decided =
+                        record.plan().decision.as_deref() == ruling.wanted.decision || record.is_aligned(scene.now_ms);
                     behind == Behind::Change(ruling.change) && is_decided && !says_more(record.plan(), held)
                 });
                 if !is_it {

@@ -89,6 +89,11 @@ fn what_stands_is_decided_anew_under_who_decides_now_as_far_as_they_agree() {
     change_roster(&mut verifier, 3, &rest, ["alice", "dave", "carol"]);
     assert!(!holds_under_the_pin(&verifier, &moving) && !holds_under_the_pin(&verifier, &held));
     assert!(verifier.book.change(&held).unwrap().decision().is_some());
+    assert_eq!(
+        verifier.state(moving),
+        State::Rejected,
+        "hosts would take its plans no more: what held before holds again"
+    );
     verifier.later(30);
     assert_eq!((verifier.state(moving), verifier.limit()), (State::Rejected, Some(2 * GIB)));
 }

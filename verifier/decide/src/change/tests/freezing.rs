@@ -101,6 +101,19 @@ fn what_does_not_move_is_not_held_nor_what_is_held_already_and_others_than_opera
 }
 
 #[test]
+fn a_freeze_that_was_approved_ahead_waits_for_its_time_and_moves_nothing() {
+    let mut verifier = Verifier::new();
+    let id = verifier.moving(&policy(1, GIB), 60);
+    let at_ms = verifier.now_ms + 5 * MINUTE_MS;
+    let ahead = verifier.propose_by("alice", &freeze(id), Way::Freeze, Some(at_ms)).unwrap();
+    verifier.vote(ahead, "bob", Verb::Approval).unwrap();
+    assert_eq!(verifier.state(ahead), State::Approved);
+    assert!(!verifier.book.is_due(verifier.now_ms) && verifier.book.held_until_ms(&id).is_none());
+    verifier.later(5);
+    assert_eq!((verifier.state(ahead), verifier.book.held_until_ms(&id).is_some()), (State::InForce, true));
+}
+
+#[test]
 fn a_freeze_of_what_came_into_force_meanwhile_holds_nothing() {
     let mut verifier = Verifier::new();
     let id = verifier.moving(&policy(1, GIB), 10);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use quotary_common::envelope::{BackendKind, Name};
 use quotary_common::id::ChangeId;
 use quotary_common::plan::{Plan, ShapedControl};
+use quotary_common::quorum::change::Change;
 use quotary_common::units::Resources;
 
 use super::draft::NOW_MS;
@@ -174,8 +175,18 @@ fn what_is_held_stays_where_it_is_and_goes_on_when_nobody_holds_it_any_more() {
     let mut world = World::new(BackendKind::Systemd);
     world.give(&world.plan(&edit, Resources::default()));
     at(&mut world, NOW_MS + 300_000);
-    let still = world.with(|scene| plan_still(&world.plans[0], scene)).unwrap();
+    let held = change(Resources::default());
+    let still_by = |decision: &[u8], covers: &[&str]| {
+        let held = Change { covers: covers.iter().map(|line| line.parse().unwrap()).collect(), ..held.clone() };
+        world.with(|scene| plan_still(&world.plans[0], (&held, Some(decision)), scene)).unwrap()
+    };
+    let still = still_by(b"decided", &[]);
     let running = world.plans[0].plan();
+    // By a newer decision, where others have come to decide; and never at what was not decided.
+    assert_eq!(still_by(b"anew", &[]).plan().decision.as_deref(), Some(&b"anew"[..]));
+    let cover = "application=web tenant=shop unit=web.service class=burstable memory_bytes.limit=536870912>536870912";
+    let nearest = running.courses[0].setpoints[0].value;
+    assert_eq!(still_by(b"decided", &[cover]).target_value(ShapedControl::MemoryHigh), Some(nearest));
     let stands = world.plans[0].checked().setpoint(ShapedControl::MemoryHigh, 0, world.now_ms).unwrap();
     assert!(stands < GIB && stands > GIB / 2);
     assert_eq!(still.plan().decision, running.decision, "by the same decision");
