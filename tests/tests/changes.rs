@@ -13,11 +13,12 @@ use quotary_common::quorum::coverage::{TargetFacts, covers};
 use quotary_common::quorum::decision::verify;
 use quotary_common::sign::{PublicKey, Signed};
 use quotary_common::wire::{
-    AskAuthority, CastVote, ChangeRequest, ChangeSubject, ChangeView, ListPolicies, MakeOperatorToken, Nothing,
-    OperatorTokenRequest, PreviewChange, ProposeChange, Right, ShowChange, ShowCheckpoint, VoteRequest, WithdrawChange,
+    AskAuthority, CastVote, ChangeRequest, ChangeSubject, ChangeView, ListPolicies, ListQuorumDecisions,
+    MakeOperatorToken, Nothing, OperatorTokenRequest, PreviewChange, ProposeChange, Right, ShapedControlView,
+    ShowChange, ShowCheckpoint, ShowQuorumDecision, VoteRequest, WithdrawChange,
 };
 use quotary_tests::host::{DrivenHost, Operator, backend, boottime_ms, reason_of};
-use quotary_tests::world::{Application, KeyKind, Options, PATIENCE, Signer, Timing, World};
+use quotary_tests::world::{Application, KeyKind, Options, PATIENCE, Run, Signer, Timing, World};
 
 const UID: u32 = 23_456;
 const CGROUP: &str = "/system.slice/web.service";
@@ -63,6 +64,11 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with(RULES, 0)
+    }
+
+    /// One with so many hosts whose agents can be started.
+    fn with(rules: &str, agents: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let person = |name: &'static str, role: &'static str, count: usize| {
             let key = |index| Signer::make(directory.path(), &format!("{name}-{index}"), KeyKind::Ed25519).unwrap();
@@ -72,8 +78,8 @@ impl Scene {
         let options = Options {
             timing: Timing { nonce_ms: 120_000, trust_ms: 200_000, lease_ms: 300_000, ..Timing::QUICK },
             applications: vec![Application::of_uid("web", "shop", UID)],
-            authority: Some((roster(&people), RULES.to_owned())),
-            ..Options::quick(0)
+            authority: Some((roster(&people), rules.to_owned())),
+            ..Options::quick(agents)
         };
         let mut world = World::new(options).unwrap();
         world.start_verifier().unwrap();
@@ -252,6 +258,18 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
     let policies = runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap();
     assert_eq!(policies[0].document.text, policy(1, 512 << 20));
     assert_eq!(policies[0].holds_for.len(), 1);
+    // Hosts are told of it, and are shown what they are told of.
+    let path = scene.host.id.hex();
+    let told = runtime.block_on(scene.host.client.call::<ListQuorumDecisions>(&[&path], &Nothing {})).unwrap();
+    assert_eq!(told.texts, [change.sha256]);
+    let of_text = [path.as_str(), &change.sha256.hex()];
+    let shown = runtime.block_on(scene.host.client.call::<ShowQuorumDecision>(&of_text, &Nothing {})).unwrap();
+    let now_ms = runtime.block_on(scene.operator.status()).unwrap().now_ms;
+    let shown = verify(&shown.decision.0, &pin, &scene.host.deployment, now_ms).unwrap();
+    assert_eq!(shown.text().digest(), change.sha256);
+    let other = quotary_common::id::Digest::of(&[b"other"]).hex();
+    let refused = runtime.block_on(scene.host.client.call::<ShowQuorumDecision>(&[&path, &other], &Nothing {}));
+    assert_eq!(reason_of(&refused).unwrap().code(), "not-found");
 
     // It uses twice what it may have: a review, with a document that would do.
     let listed = |scene: &Scene| {
@@ -269,6 +287,9 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
     scene.until("no plan any more", |scene| scene.plans() == 0);
     assert_eq!(scene.show(&id).summary.state, "revoked");
     assert!(runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap().is_empty());
+    let after = runtime.block_on(scene.host.client.call::<ListQuorumDecisions>(&[&path], &Nothing {})).unwrap();
+    assert_eq!(after.texts, [revocation.sha256]);
+    assert_ne!(after.name, told.name);
 
     // All of it stands in the log, from leaf 0 on.
     let leaves = runtime.block_on(scene.operator.leaves(0)).unwrap();
@@ -352,6 +373,39 @@ fn what_moves_can_be_held_and_taken_back_and_what_held_before_goes_on_holding() 
         assert_eq!(target(scene), Some(2 * GIB));
         past(scene)
     });
+}
+
+#[test]
+fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_the_same() {
+    let mut scene = Scene::with(&RULES.replace("_within_s = 600\ndelay", "_within_s = 4\ndelay"), 1);
+    if !scene.world.kernel().lets_us_limit(&format!("{}-probe", scene.world.host(0).cgroup())) {
+        unreachable!("no writable cgroups here: agents cannot be tried");
+    }
+    scene.world.start_agent(0).unwrap();
+    scene.world.wait_for_trust(0, PATIENCE).unwrap();
+    let change = scene.propose(ChangeSubject::Policy(policy(1, 32 << 20)), 6_000);
+    let _bob = scene.vote(&change, "bob", 0, "approval");
+    let _carol = scene.vote(&change, "carol", 0, "approval");
+    let id = change.summary.id;
+    let past = |world: &World| {
+        let (operator, id) = (&scene.operator, [id.as_str()]);
+        let shown = world.runtime().block_on(operator.client.call::<ShowChange>(&id, &Nothing {}))?;
+        let now_ms = world.runtime().block_on(operator.status())?.now_ms;
+        Ok((shown.summary.state == "in force" && now_ms > shown.summary.apply_by_ms + 1_000).then_some(()))
+    };
+    scene.world.wait("the apply-by time to be past", PATIENCE, past).unwrap();
+
+    let asked = ["--if-unavailable", "fail", "--cpu", "100m", "--memory", "64MiB"];
+    let run = Run::new(0, &asked, ["sleep", "600"]).as_uid(Some(UID));
+    let _run = scene.world.start_run("web", &run).unwrap();
+    let followed = scene.world.wait("its plan to be followed", PATIENCE, |world| {
+        let view = world.agent_view(0)?;
+        let refused = view.not_followed.iter().find(|left| left.why.contains("quorum decision"));
+        assert!(refused.is_none(), "{refused:?}");
+        let memory = |control: &&ShapedControlView| control.control == ShapedControl::MemoryHigh;
+        Ok(view.targets.iter().find_map(|target| target.controls.iter().find(memory).cloned()))
+    });
+    assert_eq!(followed.unwrap().target, Some(32 << 20));
 }
 
 #[test]

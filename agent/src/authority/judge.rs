@@ -1,6 +1,7 @@
 //! Which plans this host takes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quotary_common::cbor;
 use quotary_common::envelope::{CgroupPath, Name};
@@ -13,7 +14,7 @@ use quotary_common::quorum::coverage::{TargetFacts, covers, is_reached, keeps, l
 use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
 
 use super::error::in_a_line;
-use super::{Kept, Objection};
+use super::{Heard, Kept, Objection};
 use crate::state::StateDir;
 
 /// A decision that did not hold is looked at again after so long, ms: clocks and rosters move on.
@@ -32,6 +33,8 @@ pub struct Trust {
     pub since_ms: Option<u64>,
     /// What it may lack.
     pub lack: Lack,
+    /// Quorum decisions that the verifier says are in force, and that this host may not know to be.
+    pub heard: Vec<Arc<Heard>>,
 }
 
 impl Trust {
@@ -105,6 +108,8 @@ pub struct Judge {
     kept: Result<Kept, String>,
     /// By the digest of their bytes, those that plans carry now: nothing is verified with every reply.
     looked: BTreeMap<Digest, Looked>,
+    /// Why something that is in force could not be kept, in a sentence. The same is not logged with each reply.
+    unkept: Option<String>,
 }
 
 impl Judge {
@@ -115,22 +120,43 @@ impl Judge {
             tracing::error!(%why, "which policies are in force is not known");
             why
         });
-        Self { trust: None, kept, looked: BTreeMap::new() }
+        Self { trust: None, kept, looked: BTreeMap::new(), unkept: None }
     }
 
     /// Takes note of whom this host believes, and of all plans that it is given.
     pub fn given<'p>(&mut self, trust: Trust, plans: impl Iterator<Item = &'p CheckedPlan>, now_ms: u64) {
-        let carry = plans.filter_map(|plan| Some((plan.plan().decision.as_deref()?, plan)));
-        let carried: Vec<(&[u8], &CheckedPlan)> = carry.collect();
-        let names: BTreeSet<Digest> = carried.iter().map(|(bytes, _)| Digest::of(&[bytes])).collect();
+        let carried: Vec<&[u8]> = plans.filter_map(|plan| plan.plan().decision.as_deref()).collect();
+        let names: BTreeSet<Digest> = carried.iter().map(|bytes| Digest::of(&[bytes])).collect();
         self.looked.retain(|name, _| names.contains(name));
         if let Ok(kept) = &mut self.kept {
             kept.belong_to(&trust.deployment);
-            let texts: Vec<(Digest, &CheckedPlan)> =
-                carried.iter().filter_map(|(bytes, plan)| Some((text_of(bytes)?, *plan))).collect();
-            kept.settle(&texts, trust.pin.as_ref(), now_ms);
+            // Others may decide since it was verified: then it is asked for again.
+            let mut unkept = None;
+            for heard in trust.heard.iter().filter(|heard| trust.pin == Some(heard.under)) {
+                match kept.put_in_force(heard, now_ms) {
+                    Ok(true) => {
+                        let change = heard.verified.change();
+                        tracing::info!(policy = %change.name, change = %change.id, "a quorum decision is in force");
+                    }
+                    Ok(false) => {}
+                    Err(error) => unkept = Some(in_a_line(&error)),
+                }
+            }
+            if unkept != self.unkept
+                && let Some(why) = &unkept
+            {
+                // Tried again with the next reply.
+                tracing::error!(%why, "a policy is in force, and not here");
+            }
+            self.unkept = unkept;
+            kept.settle(&carried.iter().filter_map(|bytes| text_of(bytes)).collect(), now_ms);
         }
         self.trust = Some(trust);
+    }
+
+    /// The texts of the quorum decisions that are in force here.
+    pub fn texts_in_force(&self) -> BTreeSet<Digest> {
+        self.kept.as_ref().map(Kept::texts_in_force).unwrap_or_default()
     }
 
     /// Whether a plan may move its target at `now_ms` (Unix ms). A decision that it is the first to move something by is on
@@ -157,7 +183,7 @@ impl Judge {
         let pin = trust.pin()?;
         let kept = self.kept.as_ref().map_err(|why| Objection::Lacking(why.clone()))?;
         // What is to come yet is held against those who decide now: it is no decision of theirs otherwise.
-        let known = text_of(bytes).and_then(|text| kept.find_under(&text, &pin)).cloned();
+        let known = text_of(bytes).and_then(|text| kept.find_under(&text, &pin, now_ms)).cloned();
         let is_known = known.is_some();
         let decision = match known {
             Some(decision) => decision,
@@ -175,9 +201,11 @@ impl Judge {
         if kept.is_superseded(decision.change()) {
             return Err(Objection::Superseded(policy()));
         }
-        let keep = kept.keep((bytes, plan), &decision, pin, as_of_ms);
-        keep.map_err(|error| Objection::NotKept(in_a_line(&error)))?;
-        tracing::info!(policy = %decision.change().name, change = %decision.change().id, "a quorum decision is acted on");
+        let keep = kept.keep(bytes, &decision, pin, as_of_ms);
+        if keep.map_err(|error| Objection::NotKept(in_a_line(&error)))? {
+            let change = decision.change();
+            tracing::info!(policy = %change.name, change = %change.id, "a quorum decision is acted on");
+        }
         Ok(permit)
     }
 
@@ -252,7 +280,7 @@ impl Judge {
 
 /// The instant that a decision is held against, Unix ms: now. But what was to be applied before this host knew who decides holds here too if
 /// it held then: this host came to what is in force already. One that was there, and was not given it in time, does not take it later.
-fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
+pub(super) fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
     let claimed = || {
         let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
         let text = ChangeText::parse(&decision.text).ok()?;
@@ -264,7 +292,7 @@ fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
 }
 
 /// The text that a decision is over, by its digest: claimed.
-fn text_of(bytes: &[u8]) -> Option<Digest> {
+pub(super) fn text_of(bytes: &[u8]) -> Option<Digest> {
     let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
     Some(Digest::of(&[&*decision.text]))
 }

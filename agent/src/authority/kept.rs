@@ -6,14 +6,12 @@ use minicbor::{Decode, Encode};
 use quotary_common::cbor::{self, Bounded, BoundedBytes, Version};
 use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::limits::{DECISION_BYTES_MAX, DECISIONS_KEPT_BYTES_MAX, DECISIONS_KEPT_MAX};
-use quotary_common::plan::CheckedPlan;
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{Change, Kind, Way};
-use quotary_common::quorum::coverage::arrives;
 use quotary_common::quorum::decision::{VerifiedDecision, verify};
 use quotary_common::quorum::roster::Word;
 
-use super::AuthorityError;
+use super::{AuthorityError, Heard};
 use crate::state::StateDir;
 
 /// The file of the decisions in the state directory.
@@ -26,13 +24,13 @@ struct DecisionRecord {
     /// Its canonical bytes.
     #[n(0)]
     decision: BoundedBytes<DECISION_BYTES_MAX>,
-    /// When it was acted on first, Unix ms: at that instant it held, and its apply-by time was to come.
+    /// The instant that it was held against, Unix ms: its apply-by time was to come.
     #[n(1)]
     applied_at_ms: u64,
     /// Under whom it held: who decides may have changed since, and what they decided stands.
     #[n(2)]
     under: Authority,
-    /// Whether a plan that leads to what it says carried it at its effective time or later.
+    /// Whether the verifier said, at its effective time or later, that it is in force, and it held then.
     #[n(3)]
     is_in_force: bool,
 }
@@ -69,8 +67,8 @@ impl KeptDecision {
     fn is_revocation(&self) -> bool {
         self.change().kind == Kind::RevokePolicy
     }
-    fn stands_under(&self, pin: Option<&Authority>) -> bool {
-        self.record.is_in_force || pin.is_none_or(|pin| pin.number <= self.record.under.number)
+    fn stands_under(&self, pin: &Authority) -> bool {
+        self.record.is_in_force || pin.number <= self.record.under.number
     }
 }
 
@@ -80,10 +78,10 @@ fn rank(change: &Change) -> (u64, u64) {
 
 /// The decisions that are kept, by the digest of the text that people signed: votes alone make no other decision of it.
 ///
-/// A decision comes into force when a plan that leads to what it says carries it at its effective time or later: a
-/// change that was taken back before, or is held where it is, leaves what was in force before it. From then on it is in
-/// force until a later one over the same policy is, with or without plans; an emergency until its end, and what it
-/// stood before holds again.
+/// A decision comes into force here when the verifier says that it is, at its effective time or later, and it holds then: a
+/// change that was taken back before, or is held where it is, leaves what was in force before it, whatever plans of it
+/// there were. From then on it is in force until a later one over the same policy is, with or without plans, whatever the
+/// verifier says; an emergency until its end, and what it stood before holds again.
 #[derive(Debug)]
 pub struct Kept {
     state: StateDir,
@@ -131,10 +129,18 @@ impl Kept {
         self.decisions.get(text).is_some_and(|kept| kept.was_in_force)
     }
 
-    /// The decision over this text, if it was acted on and stands under `pin`: it is in force, or nobody has come to
-    /// decide since it was held against those who do.
-    pub fn find_under(&self, text: &Digest, pin: &Authority) -> Option<&VerifiedDecision> {
-        self.decisions.get(text).filter(|kept| kept.stands_under(Some(pin))).map(|kept| &kept.verified)
+    /// The decision over this text, if it was acted on and stands under `pin` at `now_ms` (Unix ms): it is in force, or
+    /// nobody has come to decide since it was held against those who do, and its apply-by time is not over.
+    pub fn find_under(&self, text: &Digest, pin: &Authority, now_ms: u64) -> Option<&VerifiedDecision> {
+        let is_in_time = |kept: &&KeptDecision| kept.record.is_in_force || now_ms <= kept.verified.change().apply_by_ms;
+        let kept = self.decisions.get(text).filter(|kept| kept.stands_under(pin)).filter(is_in_time);
+        kept.map(|kept| &kept.verified)
+    }
+
+    /// The texts of those that are in force, or were until another took their place that has not ended yet.
+    pub fn texts_in_force(&self) -> BTreeSet<Digest> {
+        let in_force = self.decisions.iter().filter(|(_, kept)| kept.record.is_in_force);
+        in_force.map(|(text, _)| *text).collect()
     }
 
     /// What is in force over each policy at `now_ms` (Unix ms), emergencies before what they stand before: the newest
@@ -162,26 +168,52 @@ impl Kept {
         of_policy.filter(|kept| kept.record.is_in_force && !kept.is_emergency()).map(KeptDecision::rank).max()
     }
 
-    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before `plan` moves anything by it. One that is
-    /// kept stays, but for one to come that was held against earlier people.
+    /// Keeps a decision that held under `under` at `now_ms` (Unix ms), before a plan moves anything by it; whether that is
+    /// new. One that is kept stays, but for one to come that was held against earlier people.
     ///
     /// # Errors
     /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: then nothing may move by it.
     pub fn keep(
         &mut self,
-        (bytes, plan): (&[u8], &CheckedPlan),
+        bytes: &[u8],
         verified: &VerifiedDecision,
         under: Authority,
         now_ms: u64,
+    ) -> Result<bool, AuthorityError> {
+        let text = verified.text().digest();
+        if self.decisions.get(&text).is_some_and(|kept| kept.stands_under(&under)) {
+            return Ok(false);
+        }
+        self.insert((bytes, verified), (under, now_ms), false, now_ms).map(|()| true)
+    }
+
+    /// Puts a decision in force that the verifier says is, at `now_ms` (Unix ms); whether that is new. One whose effective
+    /// time has not come by this host's clock waits, and one after which a later one came into force over its policy is
+    /// not taken.
+    ///
+    /// # Errors
+    /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: it is not in force here.
+    pub fn put_in_force(&mut self, heard: &Heard, now_ms: u64) -> Result<bool, AuthorityError> {
+        let change = heard.verified.change();
+        let is_over = change.until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+        let is_known = self.decisions.get(&heard.text()).is_some_and(|kept| kept.record.is_in_force);
+        if is_known || is_over || now_ms < change.effective_ms || self.is_superseded(change) {
+            return Ok(false);
+        }
+        self.insert((&heard.bytes, &heard.verified), (heard.under, heard.as_of_ms), true, now_ms).map(|()| true)
+    }
+
+    fn insert(
+        &mut self,
+        (bytes, verified): (&[u8], &VerifiedDecision),
+        (under, applied_at_ms): (Authority, u64),
+        is_in_force: bool,
+        now_ms: u64,
     ) -> Result<(), AuthorityError> {
         let (text, change) = (verified.text().digest(), verified.change());
-        if self.decisions.get(&text).is_some_and(|kept| kept.stands_under(Some(&under))) {
-            return Ok(());
-        }
         let too_many = || AuthorityError::TooMany(change.name.clone());
         let decision = BoundedBytes::new(bytes.to_vec()).ok_or_else(too_many)?;
-        let is_in_force = change.effective_ms <= now_ms && arrives(verified, plan);
-        let record = DecisionRecord { decision, applied_at_ms: now_ms, under, is_in_force };
+        let record = DecisionRecord { decision, applied_at_ms, under, is_in_force };
         let before = self.decisions.clone();
         self.decisions.insert(text, KeptDecision { record, was_in_force: false, verified: verified.clone() });
         self.tidy(now_ms);
@@ -192,23 +224,12 @@ impl Kept {
         written
     }
 
-    /// What a reply tells of them: `carried` are its plans with the texts of the decisions that they carry. What was to
-    /// come and is carried no more was taken back; what a plan that leads there carries at its effective time is in
-    /// force, and what that supersedes goes. What was held against earlier people than `pin` waits until it is held
-    /// against these.
-    pub fn settle(&mut self, carried: &[(Digest, &CheckedPlan)], pin: Option<&Authority>, now_ms: u64) {
+    /// What a reply tells of them: `carried` are the texts of the decisions that its plans carry. What is not in force and is
+    /// carried no more was taken back.
+    pub fn settle(&mut self, carried: &BTreeSet<Digest>, now_ms: u64) {
         let before = self.decisions.len();
-        let is_carried = |text: &Digest| carried.iter().any(|(carried, _)| carried == text);
-        self.decisions.retain(|text, kept| kept.record.is_in_force || is_carried(text));
+        self.decisions.retain(|text, kept| kept.record.is_in_force || carried.contains(text));
         self.is_unkept |= before != self.decisions.len();
-        for (text, kept) in &mut self.decisions {
-            let is_time = kept.verified.change().effective_ms <= now_ms && kept.stands_under(pin);
-            let mut own = carried.iter().filter(|(carried, _)| carried == text);
-            if !kept.record.is_in_force && is_time && own.any(|(_, plan)| arrives(&kept.verified, plan)) {
-                kept.record.is_in_force = true;
-                self.is_unkept = true;
-            }
-        }
         self.tidy(now_ms);
         // Nothing was added, so that there is room.
         if self.is_unkept

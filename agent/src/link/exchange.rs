@@ -8,6 +8,7 @@ use quotary_common::cbor::{Bounded, CborError};
 use quotary_common::envelope::{ClaimedEnvelope, WitnessedCheckpoint};
 use quotary_common::evidence::{Evidence, EvidenceVersion, PcrValue, extra_data};
 use quotary_common::grant::{self, Accepted, VerifiedGrantSet};
+use quotary_common::id::Digest;
 use quotary_common::keys::KeysError;
 use quotary_common::nonce::Nonce;
 use quotary_common::plan::{self, VerifiedPlan};
@@ -54,6 +55,8 @@ pub struct Answer {
     pub plans: Vec<VerifiedPlan>,
     /// How many times who decides was changed, where anybody was put in force.
     pub authority: Option<u64>,
+    /// Stands for the quorum decisions in force that may reach the host, where there are any.
+    pub quorum_decisions: Option<Digest>,
     /// What the next evidence needs.
     pub next: NonceReply,
     /// The zone that the host is in.
@@ -220,8 +223,8 @@ async fn accept(
         *chain = before;
         return Err(error.into());
     }
-    let EvidenceReply { authority, next, zone, findings, .. } = reply;
-    Ok(Answer { envelope, grants, plans, authority, next, zone, findings, quotes_took })
+    let EvidenceReply { authority, quorum_decisions, next, zone, findings, .. } = reply;
+    Ok(Answer { envelope, grants, plans, authority, quorum_decisions, next, zone, findings, quotes_took })
 }
 
 /// What a reply says that holds.

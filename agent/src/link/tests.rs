@@ -172,6 +172,7 @@ impl World {
             grant_set: Base64(signed_by.sign(set).to_bytes()),
             plans: vec![],
             authority: None,
+            quorum_decisions: None,
             next: NonceReply { checkpoint: note, ..nonce(2, Digest::of(&[b"e"])) },
         }
     }

@@ -18,6 +18,7 @@ use super::RunError;
 use super::enforcement::{Done, Enforcement, Enrolment, Facts, Holding, Opened, Order, Report};
 use super::gauges::Gauges;
 use super::grants::{GRANTS_BYTES_MAX, GRANTS_FILE, Grants};
+use super::hearing::Hearing;
 use super::learning::Learning;
 use super::linking::Linking;
 use super::requests::{Requests, Waiting};
@@ -67,6 +68,8 @@ pub(super) struct Agent {
     pub(super) linking: Linking,
     /// Who decides about policies.
     pub(super) learning: Learning,
+    /// What they decided that is in force.
+    pub(super) hearing: Hearing,
     /// Whose each request of the committed envelope is, while its grant set is being applied.
     pub(super) owners: BTreeMap<RequestId, u32>,
     /// Orders that change what is held and have no report yet: no envelope is built meanwhile.
@@ -110,6 +113,7 @@ impl Agent {
             schedule: Schedule::new(evidence_ms, config.request_evidence_min_interval_ms, now_ms),
             linking: Linking::new(config.retry_max_ms),
             learning: Learning::default(),
+            hearing: Hearing::default(),
             reader: Reader::new(&config.root),
             enforcement: opened.enforcement,
             enforcement_facts: opened.facts,
@@ -166,6 +170,7 @@ impl Agent {
                 },
                 Some(worked) = self.linking.results.recv() => self.worked(worked),
                 Some(learned) = self.learning.results.recv() => self.learned(learned),
+                Some(heard) = self.hearing.results.recv() => self.heard(heard),
                 Some(ask) = self.asked.recv() => self.answer(ask),
                 () = tokio::time::sleep(pause) => {}
             }
@@ -254,6 +259,7 @@ impl Agent {
             .chain(holding.shaped.targets.iter().map(shaped))
             .collect();
         self.gauges.keep(|grant| self.grants.knows(grant));
+        self.hearing.settle(&holding.shaped.in_force);
         self.holding = holding;
     }
 
@@ -443,6 +449,7 @@ impl Agent {
         drop(self.grants);
         self.linking.stop().await;
         self.learning.stop().await;
+        self.hearing.stop().await;
         self.tasks.close();
         self.tasks.wait().await;
         is_restored

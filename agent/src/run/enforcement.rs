@@ -1,6 +1,6 @@
 //! The thread that owns the enforcer: its files and fsyncs never hold up the loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use quotary_common::envelope::{Backend, CgroupPath, Mode};
 use quotary_common::grant::VerifiedGrantSet;
-use quotary_common::id::{BootId, DeploymentId, GrantId, PlanId, RequestId};
+use quotary_common::id::{BootId, DeploymentId, Digest, GrantId, PlanId, RequestId};
 use quotary_common::lease::Lease;
 use quotary_common::plan::{ShapedControl, Target, VerifiedPlan};
 use quotary_common::reason::Refusal;
@@ -102,6 +102,8 @@ pub(super) struct Shaped {
     pub(super) not_followed: Vec<(Target, PlanId, String)>,
     /// What can be enforced now.
     pub(super) can: Option<Can>,
+    /// The texts of the quorum decisions in force here.
+    pub(super) in_force: BTreeSet<Digest>,
 }
 
 /// One report per order.

@@ -83,7 +83,7 @@ impl Agent {
 
     /// Takes up what accepted evidence brought.
     pub(super) fn accepted(&mut self, answer: Answer, now_ms: u64) {
-        let Answer { envelope, grants, plans, authority, next, zone, findings, quotes_took } = answer;
+        let Answer { envelope, grants, plans, authority, quorum_decisions, next, zone, findings, quotes_took } = answer;
         if !self.linking.logged.is_empty() {
             tracing::info!("evidence is accepted again");
             self.linking.logged.clear();
@@ -112,6 +112,7 @@ impl Agent {
             }
         }
         self.learn_if_behind(authority);
+        self.hear_if_other(quorum_decisions, now_ms);
         if self.why_halted().is_some() {
             return;
         }

@@ -75,6 +75,11 @@ impl Learning {
         self.authority.as_ref()
     }
 
+    /// Who decides, and since when somebody is pinned, while nothing is being learned.
+    pub(super) fn settled(&self) -> Option<(Authority, Option<u64>)> {
+        self.authority.filter(|_| self.working.is_none()).map(|authority| (authority, self.since_ms))
+    }
+
     /// Why that is not known, or not to the end.
     pub(super) fn why_not(&self) -> Option<String> {
         self.why_not.clone()
@@ -133,13 +138,21 @@ impl Learning {
 }
 
 /// What learning comes to, also when it dies of a fault of its own: somebody waits for it. Ends with whoever awaits it.
-async fn whatever_becomes_of(learning: impl Future<Output = Learned> + Send + 'static) -> Learned {
+pub(super) async fn whatever_becomes_of<Came: Send + 'static>(
+    learning: impl Future<Output = Came> + Send + 'static,
+    died: impl FnOnce() -> Came,
+) -> Came {
     let mut tasks = JoinSet::new();
     tasks.spawn(learning);
     match tasks.join_next().await {
-        Some(Ok(learned)) => learned,
-        Some(Err(_)) | None => (None, Err(LearnError::Interrupted)),
+        Some(Ok(came)) => came,
+        Some(Err(_)) | None => died(),
     }
+}
+
+/// Learning that died.
+const fn died() -> Learned {
+    (None, Err(LearnError::Interrupted))
 }
 
 impl Agent {
@@ -148,7 +161,8 @@ impl Agent {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return None };
         let (host, deployment) = (exchange.identity.host(), exchange.identity.deployment());
         let Learning { authority: pin, since_ms, .. } = self.learning;
-        Some(Trust { host, deployment, pin, since_ms, lack: self.learning.lack() })
+        let (lack, heard) = (self.learning.lack(), self.hearing.decisions());
+        Some(Trust { host, deployment, pin, since_ms, lack, heard })
     }
 
     /// Begins to learn what a reply says that there is more of, unless that is being done.
@@ -160,7 +174,7 @@ impl Agent {
         let (client, host) = (exchange.client.clone(), exchange.identity.host());
         let done = self.learning.done.clone();
         self.learning.working = Some(tokio::spawn(async move {
-            let learned = whatever_becomes_of(async move { learn(&client, &host, pin).await }).await;
+            let learned = whatever_becomes_of(async move { learn(&client, &host, pin).await }, died).await;
             // The loop is gone: the next start learns it.
             let _ = done.send(learned).await;
         }));
@@ -219,12 +233,12 @@ mod tests {
         learning.load();
         let away = learning.pin.take().unwrap();
         learning.working = Some(tokio::spawn(async {}));
-        let died = whatever_becomes_of(async move {
+        let dies = async move {
             let _away = away;
             // A fault of its own.
             Vec::<Learned>::new().pop().unwrap()
-        });
-        assert!(!learning.take_up(died.await));
+        };
+        assert!(!learning.take_up(whatever_becomes_of(dies, died).await));
         assert_eq!(learning.pinned(), Some(&World::new().pin()));
         assert!(learning.pin.as_ref().is_some_and(|pin| pin.is_behind(1)), "it can be learned with again");
         assert!(learning.why_not().unwrap().contains("broke off") && learning.working.is_none());

@@ -207,6 +207,7 @@ impl Agent {
     fn enrolled(&mut self, tpm: TpmHandle, identity: Identity, chain: Chain, is_new: bool, now_ms: u64) {
         let (deployment, epoch) = (identity.deployment(), chain.accepted().epoch);
         self.learning.begin(self.state.clone(), &identity);
+        self.hearing.begin();
         // Before anything that may fail: what is held is of this enrolment, or ends.
         self.enrolment = Some(Enrolment { deployment, epoch, is_new });
         let timeout = Duration::from_millis(self.config.verifier_timeout_ms);

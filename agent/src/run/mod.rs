@@ -14,6 +14,7 @@ mod enforcement;
 mod exchanging;
 mod gauges;
 mod grants;
+mod hearing;
 mod learning;
 mod linking;
 mod requests;

@@ -210,6 +210,6 @@ impl Works {
     /// What came of the plans.
     pub(super) fn shaped(&self) -> Shaped {
         let (targets, not_followed) = (self.shaper.targets(), self.shaper.not_followed());
-        Shaped { targets, not_followed, can: Some(self.can()) }
+        Shaped { targets, not_followed, can: Some(self.can()), in_force: self.shaper.texts_in_force() }
     }
 }

@@ -1,7 +1,8 @@
 //! Whether people decided that a plan may move its target: what [`crate::authority`] is asked, and what it is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use quotary_common::id::Digest;
 use quotary_common::plan::{CheckedPlan, ShapedControl, Target, VerifiedPlan};
 
 use super::backend::Place;
@@ -45,6 +46,11 @@ impl Shaper {
     /// Takes note of whom this host believes, and of the plans that come with it, before they are taken.
     pub fn note_trust(&mut self, trust: Trust, plans: &[VerifiedPlan], now: Now) {
         self.judge.given(trust, plans.iter().map(VerifiedPlan::checked), now.unix_ms);
+    }
+
+    /// The texts of the quorum decisions that are in force here.
+    pub fn texts_in_force(&self) -> BTreeSet<Digest> {
+        self.judge.texts_in_force()
     }
 
     /// Whether a plan may begin. `is_first`: nothing of Quotary's moves its target yet.

@@ -199,42 +199,6 @@ fn may_contain(facts: &TargetFacts, cover: &Cover) -> bool {
         }
 }
 
-/// Whether a plan that carries a decision leads to what the decision says for afterwards: each of its controls that
-/// follows from an amount ends where one and the same cover has it. Way back and stand still do not.
-pub fn arrives(decision: &VerifiedDecision, plan: &CheckedPlan) -> bool {
-    let form = plan.plan();
-    let is_of = |cover: &&Cover| {
-        let is_target = match (&cover.reach, &form.target) {
-            (Reach::Unit(unit), Target::Unit(target)) => unit == target,
-            (Reach::Unit(_), Target::Cgroup(_)) => false,
-            (Reach::Cgroup(_) | Reach::Uid(_), _) => true,
-        };
-        is_target && cover.host.is_none_or(|host| host == form.host)
-    };
-    let of_amounts = || plan.controls().filter(|control| resource_of(*control).is_some());
-    let ends = |cover: &Cover| {
-        of_amounts().all(|control| plan.target_value(control).is_some_and(|value| is_after(cover, control, value)))
-    };
-    of_amounts().next().is_some() && decision.change().covers.iter().filter(is_of).any(ends)
-}
-
-/// Whether a value is what a cover says for after the change. Where no limit is left any more than what was before is.
-fn is_after(cover: &Cover, control: ShapedControl, value: u64) -> bool {
-    let Some(kind) = resource_of(control) else { return false };
-    let (guarantee, limit) = (cover.guarantee[kind as usize], cover.limit[kind as usize]);
-    match control {
-        ShapedControl::MemoryLow => guarantee.is_some_and(|span| value == span.after.unwrap_or(0)),
-        ShapedControl::CpuWeight => guarantee.or(limit).is_some_and(|span| match span.after {
-            Some(after) => value == weight_of(after),
-            None => value == DEFAULT_WEIGHT || value == weight_of(0),
-        }),
-        _ => limit.is_some_and(|span| match span.after {
-            Some(after) => value == after,
-            None => span.before.is_none_or(|before| value > before),
-        }),
-    }
-}
-
 /// Between which values a control may be under a policy in force; `None`: it says nothing of it.
 fn given(cover: &Cover, control: ShapedControl) -> Option<(u64, u64)> {
     let Some(kind) = resource_of(control) else {

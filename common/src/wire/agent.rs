@@ -143,6 +143,10 @@ pub struct EvidenceReply {
     /// for what it lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority: Option<u64>,
+    /// Stands for the quorum decisions in force that may reach the host; absent where there are none. An agent that knows
+    /// another name asks which they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quorum_decisions: Option<Digest>,
     /// What the next evidence needs.
     pub next: NonceReply,
 }

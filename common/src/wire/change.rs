@@ -283,3 +283,20 @@ pub struct AuthorityReply {
     /// The quorum decision of each change of roster or rules since, in order, from `after` on; as many as a reply holds.
     pub links: Vec<Base64>,
 }
+
+/// Which quorum decisions are in force that may reach a host, whether anything of theirs runs there yet or not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuorumDecisionsReply {
+    /// Stands for them, as in the reply to evidence; absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Digest>,
+    /// SHA-256 of the text of each.
+    pub texts: Vec<Digest>,
+}
+
+/// A quorum decision in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QuorumDecisionReply {
+    /// Canonical bytes of [`crate::quorum::decision::QuorumDecision`]: claimed.
+    pub decision: Base64,
+}

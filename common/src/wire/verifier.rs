@@ -10,7 +10,8 @@ use super::agent::{
 use super::anomaly::AnomaliesView;
 use super::appraisal::{AppraisalView, RevocationReply, RevocationRequest, ZoneCheckReply, ZoneCheckRequest};
 use super::change::{
-    AuthorityReply, AuthorityView, ChangePreview, ChangeRequest, ChangeSummary, ChangeView, PolicyView, VoteRequest,
+    AuthorityReply, AuthorityView, ChangePreview, ChangeRequest, ChangeSummary, ChangeView, PolicyView,
+    QuorumDecisionReply, QuorumDecisionsReply, VoteRequest,
 };
 use super::event::{HostEvent, WebhookView};
 use super::forecast::HourlyForecasts;
@@ -83,6 +84,10 @@ routes! { VERIFIER_ROUTES:
         "Who decides about changes: the roster and the quorum rules in force, and the roster's keys as `ssh-keygen -Y verify` reads them.";
     AskAuthority Get "/v1/hosts/{id}/authority{?after}" Host (Nothing) -> (AuthorityReply)
         "What a host needs to check quorum decisions: the first roster and rules as the root signed them, and the decisions since, from number `after` (0) on, page by page.";
+    ListQuorumDecisions Get "/v1/hosts/{id}/quorum-decisions" Host (Nothing) -> (QuorumDecisionsReply)
+        "Which quorum decisions are in force that may reach the host, by the SHA-256 of their texts.";
+    ShowQuorumDecision Get "/v1/hosts/{id}/quorum-decisions/{text}" Host (Nothing) -> (QuorumDecisionReply)
+        "One of them, by the SHA-256 of its text.";
     ListPolicies Get "/v1/policies" Read (Nothing) -> (Vec<PolicyView>)
         "The policies in force, with their documents, whom they hold for, and how what they hold for fares.";
     ListChanges Get "/v1/changes{?state}" Read (Nothing) -> (Vec<ChangeSummary>)

@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use quotary_common::envelope::Name;
-use quotary_common::id::{ChangeId, HostId};
+use quotary_common::id::{ChangeId, Digest, HostId};
 use quotary_common::instant::rfc3339;
 use quotary_common::quorum::change::{Input, Way};
 use quotary_common::quorum::decide::Outcome;
@@ -12,7 +12,7 @@ use quotary_common::quorum::vote::{Verb, Vote, VoteFault, check};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{
     self, AuthorityReply, AuthorityView, Base64, ChangePreview, ChangeRequest, ChangeSummary, ChangeView, DocumentView,
-    HeldView, PolicyView, VoteRequest, VoteView,
+    HeldView, PolicyView, QuorumDecisionReply, QuorumDecisionsReply, VoteRequest, VoteView,
 };
 use quotary_decide::change::{Book, InForce, Kept};
 use quotary_decide::policy::life::State;
@@ -63,6 +63,27 @@ pub(super) async fn links(call: Call<wire::AskAuthority>) -> Result<AuthorityRep
         rules: Base64(rules.bytes().to_vec()),
         links,
     })
+}
+
+/// Which decisions are in force that may reach the host.
+pub(super) async fn in_force(call: Call<wire::ListQuorumDecisions>) -> Result<QuorumDecisionsReply, Refusal> {
+    let (book, host) = (call.app.view.changes(), host_of(&call.path)?);
+    let texts = book.in_force_for(&host, call.app.clock.now_ms());
+    Ok(QuorumDecisionsReply { name: book.in_force_name(&host), texts })
+}
+
+/// One of them.
+pub(super) async fn decision(call: Call<wire::ShowQuorumDecision>) -> Result<QuorumDecisionReply, Refusal> {
+    let (book, host) = (call.app.view.changes(), host_of(&call.path)?);
+    let text: Option<Digest> = call.path.get(1).and_then(|text| text.parse().ok());
+    let text = text.ok_or_else(|| malformed("a quorum decision is named by the SHA-256 of its text"))?;
+    let gone = || Refusal::new(Reason::NotFound, "no quorum decision over this text is in force here");
+    Ok(QuorumDecisionReply { decision: Base64(book.in_force_by(&host, &text).ok_or_else(gone)?.to_vec()) })
+}
+
+fn host_of(path: &[String]) -> Result<HostId, Refusal> {
+    let id = path.first().and_then(|text| text.parse().ok());
+    id.ok_or_else(|| malformed("no host has such an id"))
 }
 
 pub(super) async fn policies(call: Call<wire::ListPolicies>) -> Result<Vec<PolicyView>, Refusal> {

@@ -155,6 +155,7 @@ fn reply(app: &App, snapshot: &HostSnapshot) -> Result<EvidenceReply, Refusal> {
     let progress = &snapshot.host.progress;
     let gone = || Refusal::new(Reason::NotFound, "there is no reply to repeat: send the next evidence");
     let last = snapshot.reply.as_ref().ok_or_else(gone)?;
+    let book = app.view.changes();
     Ok(EvidenceReply {
         evidence: progress.evidence.ok_or_else(gone)?,
         zone: progress.zone.as_ref().map(|zone| zone.as_str().to_owned()).unwrap_or_default(),
@@ -162,7 +163,8 @@ fn reply(app: &App, snapshot: &HostSnapshot) -> Result<EvidenceReply, Refusal> {
         valid_until_ms: progress.valid_until_ms,
         grant_set: Base64(last.set.clone()),
         plans: last.plans.iter().map(|record| Base64(record.signed().to_vec())).collect(),
-        authority: app.view.changes().governing().map(|governing| governing.pin().number),
+        authority: book.governing().map(|governing| governing.pin().number),
+        quorum_decisions: book.in_force_name(&snapshot.host.record.host),
         next: next(app, snapshot)?,
     })
 }

@@ -173,6 +173,8 @@ pub fn router(app: Arc<App>) -> Router {
     mount.route::<wire::RollBackModel, _, _>(models::roll_back);
     mount.route::<wire::ShowAuthority, _, _>(changes::authority);
     mount.route::<wire::AskAuthority, _, _>(changes::links);
+    mount.route::<wire::ListQuorumDecisions, _, _>(changes::in_force);
+    mount.route::<wire::ShowQuorumDecision, _, _>(changes::decision);
     mount.route::<wire::ListPolicies, _, _>(changes::policies);
     mount.route::<wire::ListChanges, _, _>(changes::list);
     mount.route::<wire::ShowChange, _, _>(changes::show);

@@ -1,5 +1,7 @@
 //! People with SSH keys made from their names, who decide about a policy for `web.service`.
 
+use std::sync::Arc;
+
 use data_encoding::BASE64;
 use quotary_common::cbor::{Bounded, BoundedBytes, Version};
 use quotary_common::envelope::{CgroupPath, Name};
@@ -11,7 +13,7 @@ use quotary_common::quorum::change::{Change, ChangeText, Kind, Way};
 use quotary_common::quorum::covers::{Cover, Reach, Span};
 use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::decide::Under;
-use quotary_common::quorum::decision::QuorumDecision;
+use quotary_common::quorum::decision::{QuorumDecision, verify};
 use quotary_common::quorum::roster::{Roster, Word};
 use quotary_common::quorum::rules::Rules;
 use quotary_common::quorum::ssh::SshSignature;
@@ -19,7 +21,7 @@ use quotary_common::quorum::vote::{Verb, Vote};
 use quotary_common::units::{Class, Resources};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
-use crate::authority::{Lack, Seen, Trust};
+use crate::authority::{Heard, Lack, Seen, Trust};
 use crate::enforce::tests::root_key;
 use crate::state::StateDir;
 
@@ -133,6 +135,16 @@ impl World {
         Trust { pin: Some(self.pin()), ..nobody() }
     }
 
+    /// Whom this host believes when the verifier says what is in force, at an instant.
+    pub(crate) fn trust_with(&self, in_force: &[&CheckedPlan], now_ms: u64) -> Trust {
+        let heard = |plan: &&CheckedPlan| {
+            let bytes = plan.plan().decision.clone().unwrap().to_vec();
+            let verified = verify(&bytes, &self.pin(), &deployment(), now_ms).unwrap();
+            Arc::new(Heard { bytes, verified, under: self.pin(), as_of_ms: now_ms })
+        };
+        Trust { heard: in_force.iter().map(heard).collect(), ..self.trust() }
+    }
+
     /// The change of policy `web` that alice asks for, after `edit`: half the CPU, and half of a gigabyte.
     pub(crate) fn text(&self, edit: impl FnOnce(&mut Change)) -> ChangeText {
         let mut change = Change {
@@ -195,9 +207,16 @@ impl World {
     }
 }
 
+/// A decision that the verifier said is in force.
+pub(crate) fn heard(nonce: u8) -> Arc<Heard> {
+    let decision = World::new().decision(|change| change.nonce = [nonce; 16]);
+    let plan = plan(Some(decision), ShapedControl::MemoryHigh, 512 * MIB, |_| ());
+    World::new().trust_with(&[&plan], EFFECTIVE).heard.remove(0)
+}
+
 /// Nobody decides yet.
 pub(crate) fn nobody() -> Trust {
-    Trust { host: host(), deployment: deployment(), pin: None, since_ms: None, lack: Lack::Nothing }
+    Trust { host: host(), deployment: deployment(), pin: None, since_ms: None, lack: Lack::Nothing, heard: Vec::new() }
 }
 
 pub(crate) fn cover(reach: Reach) -> Cover {

@@ -35,12 +35,12 @@ fn web() -> Seen {
     seen(&[(MEMORY, 1_024 * MIB)])
 }
 
-/// A judge on whose host the policy is in force: by a plan that carried it at its time.
+/// A judge on whose host the policy is in force: a plan carried it, and the verifier said so at its time.
 fn under_the_policy(state: &StateDir) -> Judge {
     let plan = with_decision(512 * MIB);
     let mut judge = judge(state, World::new().trust(), &[&plan], NOW);
     judge.permits(&plan, &web(), NOW).unwrap();
-    judge.given(World::new().trust(), [&plan].into_iter(), EFFECTIVE);
+    judge.given(World::new().trust_with(&[&plan], EFFECTIVE), [&plan].into_iter(), EFFECTIVE);
     judge
 }
 
@@ -152,7 +152,13 @@ fn a_host_that_came_later_takes_what_is_in_force_already_and_one_that_was_there_
     let (_temp, state) = state();
     let mut came = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms);
     came.permits(&plan, &web(), later_ms).unwrap();
-    came.given(since(apply_by_ms + 1), [&plan].into_iter(), later_ms);
+    assert!(
+        came.permits(&by_hand(513 * MIB), &web(), later_ms).is_ok(),
+        "the verifier has not said that it is in force"
+    );
+    // Heard as of its apply-by time, as what comes later is.
+    let heard = World::new().trust_with(&[&plan], apply_by_ms).heard;
+    came.given(Trust { heard, ..since(apply_by_ms + 1) }, [&plan].into_iter(), later_ms);
     // It stands over a restart, and plans without a decision keep to it.
     let mut again = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms + HOUR_MS);
     again.permits(&plan, &web(), later_ms + HOUR_MS).unwrap();
@@ -203,6 +209,11 @@ fn before_its_time_has_come_a_policy_binds_no_plan_without_a_decision() {
     judge.permits(&decided, &web(), NOW).unwrap();
     judge.permits(&by_hand(MIB), &web(), EFFECTIVE - 1).unwrap();
     judge.given(World::new().trust(), [&decided].into_iter(), EFFECTIVE);
+    judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE).unwrap();
+    let heard = World::new().trust_with(&[&decided], EFFECTIVE);
+    judge.given(heard.clone(), [&decided].into_iter(), EFFECTIVE - 1);
+    judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE).unwrap();
+    judge.given(heard, [&decided].into_iter(), EFFECTIVE);
     assert!(
         judge.permits(&by_hand(MIB), &web(), EFFECTIVE).is_ok(),
         "one megabyte is below the limit, and none is promised"
@@ -249,10 +260,25 @@ fn a_policy_that_was_revoked_binds_nobody_and_its_decision_does_not_come_back() 
     judge.given(World::new().trust(), [&revoked].into_iter(), EFFECTIVE);
     judge.permits(&revoked, &web(), EFFECTIVE).unwrap();
     assert!(judge.permits(&by_hand(513 * MIB), &web(), EFFECTIVE).is_err(), "until its time has come");
-    judge.given(World::new().trust(), [&revoked].into_iter(), EFFECTIVE + MINUTE_MS);
+    // No plan of it is needed: whatever ran has ended.
+    judge.given(World::new().trust_with(&[&revoked], EFFECTIVE + MINUTE_MS), std::iter::empty(), EFFECTIVE + MINUTE_MS);
     judge.permits(&by_hand(513 * MIB), &web(), EFFECTIVE + MINUTE_MS).unwrap();
     let replayed = judge.permits(&with_decision(512 * MIB), &web(), EFFECTIVE + MINUTE_MS);
     assert!(matches!(replayed, Err(Objection::Superseded(_))), "{replayed:?}");
+}
+
+#[test]
+fn what_starts_after_its_policys_apply_by_time_is_under_it_where_the_host_heard_of_it_in_time() {
+    let (_temp, state) = state();
+    let (decided, much_later_ms) = (with_decision(512 * MIB), NOW + 30 * HOUR_MS);
+    // Nothing that it reaches was there: no plan carried it.
+    let mut judge = judge(&state, World::new().trust_with(&[&decided], EFFECTIVE), &[], EFFECTIVE);
+    assert_eq!(judge.texts_in_force().len(), 1);
+    judge.permits(&decided, &web(), much_later_ms).unwrap();
+    assert!(judge.permits(&by_hand(513 * MIB), &web(), much_later_ms).is_err());
+    let (_temp, state) = self::state();
+    let mut away = self::judge(&state, World::new().trust(), &[], EFFECTIVE);
+    assert!(matches!(away.permits(&decided, &web(), much_later_ms), Err(Objection::Decision(_))));
 }
 
 #[test]
@@ -290,7 +316,14 @@ fn who_has_left_the_roster_lets_nothing_pass_that_is_not_in_force_yet() {
     let shown = plan(Some(world.sent_under(&with_dave, &text, &["bob", "carol"])), MEMORY, 512 * MIB, |_| ());
     judge.given(with_dave.trust(), [&shown].into_iter(), EFFECTIVE);
     judge.permits(&shown, &web(), EFFECTIVE).unwrap();
-    judge.given(with_dave.trust(), [&shown].into_iter(), EFFECTIVE + 1);
+    // What was heard under those before them is to be heard again.
+    judge.given(
+        Trust { heard: world.trust_with(&[&old], EFFECTIVE).heard, ..with_dave.trust() },
+        [&shown].into_iter(),
+        EFFECTIVE,
+    );
+    judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE).unwrap();
+    judge.given(with_dave.trust_with(&[&shown], EFFECTIVE + 1), [&shown].into_iter(), EFFECTIVE + 1);
     assert!(judge.permits(&by_hand(2_048 * MIB), &web(), EFFECTIVE + 1).is_err(), "it is in force");
 }
 
@@ -319,7 +352,7 @@ fn of_two_policies_that_reach_a_target_the_newer_one_binds() {
     });
     judge.permits(&narrow, &web(), EFFECTIVE).unwrap();
     judge.permits(&by_hand(512 * MIB), &web(), EFFECTIVE).unwrap();
-    judge.given(World::new().trust(), [&narrow].into_iter(), EFFECTIVE + 1);
+    judge.given(World::new().trust_with(&[&narrow], EFFECTIVE + 1), [&narrow].into_iter(), EFFECTIVE + 1);
     judge.permits(&by_hand(1_500 * MIB), &web(), EFFECTIVE + 1).unwrap();
     let refused = judge.permits(&by_hand(512 * MIB), &web(), EFFECTIVE + 1).unwrap_err();
     assert!(matches!(&refused, Objection::Beyond { policy, .. } if policy.as_str() == "shop"), "{refused}");

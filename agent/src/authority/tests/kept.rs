@@ -1,13 +1,14 @@
 //! Which policies are in force here: over time, restarts, refusals of the disk, and damage.
 
+use std::collections::BTreeSet;
+
 use quotary_common::id::{ChangeId, Digest};
-use quotary_common::plan::{CheckedPlan, ShapedControl};
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{Change, Kind, Way};
 use quotary_common::quorum::decision::{VerifiedDecision, verify};
 
-use super::fixture::{EFFECTIVE, HOUR_MS, MIB, MINUTE_MS, NOW, World, deployment, plan, refuse_writes, state};
-use crate::authority::{AuthorityError, DECISIONS_FILE, Kept};
+use super::fixture::{EFFECTIVE, HOUR_MS, MINUTE_MS, NOW, World, deployment, refuse_writes, state};
+use crate::authority::{AuthorityError, DECISIONS_FILE, Heard, Kept};
 use crate::state::StateDir;
 
 fn load(state: &StateDir) -> Kept {
@@ -25,28 +26,25 @@ fn decided(edit: impl FnOnce(&mut Change)) -> (Vec<u8>, VerifiedDecision) {
 }
 
 fn keep(kept: &mut Kept, decision: &(Vec<u8>, VerifiedDecision), now_ms: u64) -> Result<(), AuthorityError> {
-    let arrives = leading(512 * MIB);
-    kept.keep((&decision.0, &arrives), &decision.1, World::new().pin(), now_ms)
+    kept.keep(&decision.0, &decision.1, World::new().pin(), now_ms).map(|_| ())
+}
+
+/// The verifier says that it is in force.
+fn put_in_force(kept: &mut Kept, decision: &(Vec<u8>, VerifiedDecision), now_ms: u64) -> bool {
+    kept.put_in_force(&heard(decision, World::new().pin(), now_ms), now_ms).unwrap()
+}
+
+fn heard((bytes, verified): &(Vec<u8>, VerifiedDecision), under: Authority, as_of_ms: u64) -> Heard {
+    Heard { bytes: bytes.clone(), verified: verified.clone(), under, as_of_ms }
 }
 
 fn text(decision: &(Vec<u8>, VerifiedDecision)) -> Digest {
     decision.1.text().digest()
 }
 
-/// A plan of `web.service` to so much memory: 512 MiB is what the decisions of these tests say for afterwards.
-fn leading(to_bytes: u64) -> CheckedPlan {
-    plan(None, ShapedControl::MemoryHigh, to_bytes, |_| ())
-}
-
-/// A reply whose plans carry these decisions and lead to what they say.
+/// A reply whose plans carry these decisions.
 fn settle(kept: &mut Kept, carried: &[&(Vec<u8>, VerifiedDecision)], now_ms: u64) {
-    settle_to(512 * MIB, World::new().pin(), kept, carried, now_ms);
-}
-
-fn settle_to(to_bytes: u64, pin: Authority, kept: &mut Kept, carried: &[&(Vec<u8>, VerifiedDecision)], now_ms: u64) {
-    let plan = leading(to_bytes);
-    let carried: Vec<_> = carried.iter().map(|decision| (text(decision), &plan)).collect();
-    kept.settle(&carried, Some(&pin), now_ms);
+    kept.settle(&carried.iter().map(|decision| text(decision)).collect(), now_ms);
 }
 
 fn in_force(kept: &Kept, now_ms: u64) -> Vec<Digest> {
@@ -68,9 +66,11 @@ fn a_decision_is_in_force_from_its_effective_time_on_and_over_restarts_long_past
     let mut kept = load(&state);
     keep(&mut kept, &decision, NOW).unwrap();
     settle(&mut kept, &[&decision], EFFECTIVE - 1);
-    assert!(in_force(&kept, EFFECTIVE - 1).is_empty());
-    settle(&mut kept, &[&decision], EFFECTIVE);
+    assert!(!put_in_force(&mut kept, &decision, EFFECTIVE - 1), "its time has not come here");
+    assert!(in_force(&kept, EFFECTIVE - 1).is_empty() && kept.texts_in_force().is_empty());
+    assert!(put_in_force(&mut kept, &decision, EFFECTIVE) && !put_in_force(&mut kept, &decision, EFFECTIVE));
     assert_eq!(in_force(&kept, EFFECTIVE), [text(&decision)]);
+    assert!(kept.texts_in_force().contains(&text(&decision)));
     let year_ms = 365 * 24 * HOUR_MS;
     let mut again = load(&state);
     settle(&mut again, &[], NOW + year_ms);
@@ -93,26 +93,36 @@ fn a_change_that_was_taken_back_before_its_time_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_way_back_and_a_stand_still_put_no_decision_in_force_and_keep_what_was_before_them() {
+fn plans_put_no_decision_in_force_whatever_their_time_and_keep_what_was_before_them() {
     let (_temp, state) = state();
     let (first, second) = (decided(|_| ()), later(10, |_| ()));
     let mut kept = load(&state);
-    keep(&mut kept, &first, NOW).unwrap();
-    settle(&mut kept, &[&first], EFFECTIVE);
+    put_in_force(&mut kept, &first, EFFECTIVE);
     keep(&mut kept, &second, EFFECTIVE + MINUTE_MS).unwrap();
     let past_ms = EFFECTIVE + 11 * MINUTE_MS;
-    for to_mib in [1_024, 700] {
-        settle_to(to_mib * MIB, World::new().pin(), &mut kept, &[&second], past_ms);
-        assert_eq!(in_force(&kept, past_ms), [text(&first)], "{to_mib}");
-        assert!(kept.find(&text(&second)).is_some() && !kept.is_superseded(first.1.change()));
-    }
-    // One that is taken up only then is not in force either, until a plan leads to what it says.
-    let third = later(10, |change| change.nonce = [9; 16]);
-    let back = leading(1_024 * MIB);
-    kept.keep((&third.0, &back), &third.1, World::new().pin(), past_ms).unwrap();
-    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
     settle(&mut kept, &[&second], past_ms);
+    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
+    assert!(kept.find(&text(&second)).is_some() && !kept.is_superseded(first.1.change()));
+    // One that is taken up only then is not in force either, until the verifier says so.
+    let third = later(10, |change| change.nonce = [9; 16]);
+    keep(&mut kept, &third, past_ms).unwrap();
+    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
+    put_in_force(&mut kept, &second, past_ms);
     assert_eq!(in_force(&kept, past_ms), [text(&second)]);
+}
+
+#[test]
+fn what_is_acted_on_and_not_in_force_is_held_again_when_its_apply_by_time_is_over() {
+    let (_temp, state) = state();
+    let decision = decided(|_| ());
+    let apply_by_ms = decision.1.change().apply_by_ms;
+    let mut kept = load(&state);
+    keep(&mut kept, &decision, NOW).unwrap();
+    let pin = World::new().pin();
+    assert!(kept.find_under(&text(&decision), &pin, apply_by_ms).is_some());
+    assert!(kept.find_under(&text(&decision), &pin, apply_by_ms + 1).is_none(), "it is to be verified again");
+    put_in_force(&mut kept, &decision, apply_by_ms);
+    assert!(kept.find_under(&text(&decision), &pin, apply_by_ms + 1).is_some(), "what is in force stands");
 }
 
 #[test]
@@ -121,17 +131,15 @@ fn what_is_to_come_comes_only_under_those_whom_it_was_held_against() {
     let (first, second) = (decided(|_| ()), later(10, |_| ()));
     let next = World::of(1, &["alice", "bob", "dave"]).pin();
     let mut kept = load(&state);
-    keep(&mut kept, &first, NOW).unwrap();
-    settle(&mut kept, &[&first], EFFECTIVE);
+    put_in_force(&mut kept, &first, EFFECTIVE);
     keep(&mut kept, &second, EFFECTIVE).unwrap();
     let past_ms = EFFECTIVE + 11 * MINUTE_MS;
-    settle_to(512 * MIB, next, &mut kept, &[&second], past_ms);
-    assert_eq!(in_force(&kept, past_ms), [text(&first)]);
-    assert!(kept.find_under(&text(&second), &next).is_none(), "it is to be verified again");
-    assert!(kept.find_under(&text(&first), &next).is_some(), "what is in force stands");
-    // Held against those who decide now it comes into force.
-    kept.keep((&second.0, &leading(MIB)), &second.1, next, EFFECTIVE + 1).unwrap();
-    settle_to(512 * MIB, next, &mut kept, &[&second], past_ms);
+    assert!(kept.find_under(&text(&second), &next, EFFECTIVE).is_none(), "it is to be verified again");
+    assert!(kept.find_under(&text(&first), &next, EFFECTIVE).is_some(), "what is in force stands");
+    // Held against those who decide now it is acted on, and comes into force.
+    assert!(kept.keep(&second.0, &second.1, next, EFFECTIVE + 1).unwrap());
+    assert!(kept.find_under(&text(&second), &next, EFFECTIVE + 1).is_some());
+    kept.put_in_force(&heard(&second, next, past_ms), past_ms).unwrap();
     assert_eq!(in_force(&kept, past_ms), [text(&second)]);
 }
 
@@ -140,13 +148,13 @@ fn a_later_decision_takes_the_place_of_the_one_before_when_its_time_has_come() {
     let (_temp, state) = state();
     let (first, second) = (decided(|_| ()), later(10, |_| ()));
     let mut kept = load(&state);
-    keep(&mut kept, &first, NOW).unwrap();
-    settle(&mut kept, &[&first], EFFECTIVE);
+    put_in_force(&mut kept, &first, EFFECTIVE);
     keep(&mut kept, &second, EFFECTIVE + MINUTE_MS).unwrap();
     settle(&mut kept, &[&first, &second], EFFECTIVE + 2 * MINUTE_MS);
     assert_eq!(in_force(&kept, EFFECTIVE + 2 * MINUTE_MS), [text(&first)]);
     assert!(!kept.is_superseded(first.1.change()));
-    settle(&mut kept, &[&second], EFFECTIVE + 10 * MINUTE_MS);
+    put_in_force(&mut kept, &second, EFFECTIVE + 10 * MINUTE_MS);
+    assert!(!put_in_force(&mut kept, &first, EFFECTIVE + 10 * MINUTE_MS), "nor does the verifier's word bring it back");
     let mut again = load(&state);
     for kept in [&mut kept, &mut again] {
         assert_eq!(in_force(kept, EFFECTIVE + 10 * MINUTE_MS), [text(&second)]);
@@ -160,10 +168,10 @@ fn a_revocation_takes_its_policy_out_and_nothing_from_before_comes_back() {
     let first = decided(|_| ());
     let revoked = later(10, |change| (change.kind, change.document) = (Kind::RevokePolicy, String::new()));
     let mut kept = load(&state);
-    keep(&mut kept, &first, NOW).unwrap();
-    settle(&mut kept, &[&first], EFFECTIVE);
-    keep(&mut kept, &revoked, EFFECTIVE).unwrap();
-    settle(&mut kept, &[&revoked], EFFECTIVE + 10 * MINUTE_MS);
+    put_in_force(&mut kept, &first, EFFECTIVE);
+    put_in_force(&mut kept, &revoked, EFFECTIVE + 10 * MINUTE_MS);
+    settle(&mut kept, &[], EFFECTIVE + 10 * MINUTE_MS);
+    assert!(!put_in_force(&mut kept, &first, EFFECTIVE + 11 * MINUTE_MS));
     assert!(kept.find(&text(&first)).is_none() && kept.is_superseded(first.1.change()));
     assert_eq!(in_force(&kept, EFFECTIVE + 10 * MINUTE_MS), [text(&revoked)], "which binds nobody");
 }
@@ -175,12 +183,12 @@ fn what_an_emergency_stood_before_holds_again_after_its_end() {
     let policy = decided(|_| ());
     let emergency = later(0, |change| (change.way, change.until_ms) = (Way::BreakGlass, Some(until_ms)));
     let mut kept = load(&state);
-    keep(&mut kept, &policy, NOW).unwrap();
-    settle(&mut kept, &[&policy], EFFECTIVE);
-    keep(&mut kept, &emergency, EFFECTIVE + 1).unwrap();
+    put_in_force(&mut kept, &policy, EFFECTIVE);
+    put_in_force(&mut kept, &emergency, EFFECTIVE + 1);
     assert_eq!(in_force(&kept, until_ms - 1), [text(&emergency)]);
     assert_eq!(in_force(&load(&state), until_ms), [text(&policy)]);
     settle(&mut kept, &[&policy, &emergency], until_ms);
+    assert!(!put_in_force(&mut kept, &emergency, until_ms), "it is over");
     assert!(kept.find(&text(&emergency)).is_none());
     assert_eq!(in_force(&load(&state), until_ms - 1), [text(&policy)]);
 }
@@ -194,11 +202,12 @@ fn what_the_disk_refused_is_not_kept_and_a_crash_leaves_what_was_before() {
     refuse_writes(&state, DECISIONS_FILE, true);
     assert!(matches!(keep(&mut kept, &other, NOW), Err(AuthorityError::Decisions(_))));
     assert!(kept.find(&text(&other)).is_none() && kept.find(&text(&first)).is_some());
-    // What came into force meanwhile is written as soon as the disk lets it.
-    settle(&mut kept, &[&first], EFFECTIVE);
-    assert!(in_force(&load(&state), EFFECTIVE).is_empty());
+    // What the verifier says is in force is not before the disk has it.
+    let came = heard(&first, World::new().pin(), EFFECTIVE);
+    assert!(matches!(kept.put_in_force(&came, EFFECTIVE), Err(AuthorityError::Decisions(_))));
+    assert!(in_force(&kept, EFFECTIVE).is_empty() && in_force(&load(&state), EFFECTIVE).is_empty());
     refuse_writes(&state, DECISIONS_FILE, false);
-    settle(&mut kept, &[&first], EFFECTIVE + 1);
+    assert!(kept.put_in_force(&came, EFFECTIVE + 1).unwrap());
     assert_eq!(in_force(&load(&state), EFFECTIVE), [text(&first)]);
     let whole = std::fs::read(state.file(DECISIONS_FILE)).unwrap();
     for written in [0, 1, whole.len() / 2, whole.len() - 1] {
@@ -233,6 +242,6 @@ fn another_deployments_decisions_are_let_go() {
     kept.belong_to(&deployment());
     assert!(kept.find(&text(&decision)).is_some());
     kept.belong_to(&quotary_common::id::DeploymentId::of(&[b"x"]));
-    kept.settle(&[], None, NOW);
+    kept.settle(&BTreeSet::new(), NOW);
     assert!(load(&state).find(&text(&decision)).is_none());
 }

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 pub(crate) mod fixture;
+mod hear;
 mod judge;
 mod kept;
 mod pin;

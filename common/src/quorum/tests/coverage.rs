@@ -10,7 +10,7 @@ use crate::envelope::{CgroupPath, Name};
 use crate::id::{DeploymentId, HostId, PlanId};
 use crate::plan::{CheckedPlan, Course, OnPressure, Plan, Setpoint, ShapedControl, Target, check};
 use crate::quorum::change::{Change, Kind};
-use crate::quorum::coverage::{NotCovered, TargetFacts, arrives, covers, keeps, spares, weight_of};
+use crate::quorum::coverage::{NotCovered, TargetFacts, covers, keeps, spares, weight_of};
 use crate::quorum::covers::{Cover, Reach, Span};
 use crate::quorum::decision::{VerifiedDecision, verify};
 use crate::units::{Class, ResourceKind, Resources};
@@ -148,34 +148,6 @@ fn above_what_a_policy_reaches_a_plan_without_a_decision_only_loosens() {
     let revoked = decision(|change| (change.kind, change.document) = (Kind::RevokePolicy, String::new()));
     let batch = TargetFacts { unit: Name::new("a.slice"), cgroup: CgroupPath::new("/a.slice").unwrap(), ..facts() };
     assert_eq!(spares(&revoked, &plan(memory(&[(120, GIB)]), |_| ()), &batch, &stood), Ok(()));
-}
-
-#[test]
-fn a_plan_arrives_where_its_controls_end_at_what_holds_after_the_change() {
-    let span = |before, after| Some(Span { before, after });
-    let decision = decision(|change| {
-        change.covers[0].guarantee = [span(Some(1_000), None), span(None, Some(GIB)), None, None, None];
-        change.covers[0].limit =
-            [span(None, Some(500)), span(Some(4 * GIB), Some(2 * GIB)), None, None, span(Some(9_000), None)];
-    });
-    use ShapedControl::{CpuIdle, CpuQuota, CpuWeight, MemoryHigh, MemoryLow, NetworkEgress};
-    for (ends, is_there) in [
-        (vec![(MemoryHigh, 2 * GIB), (MemoryLow, GIB), (CpuQuota, 500)], true),
-        (vec![(MemoryHigh, 2 * GIB)], true),
-        (vec![(MemoryHigh, 4 * GIB)], false),
-        (vec![(MemoryHigh, 3 * GIB)], false),
-        (vec![(MemoryHigh, 2 * GIB), (CpuQuota, 501)], false),
-        (vec![(MemoryHigh, 2 * GIB), (CpuIdle, 1)], true),
-        (vec![(CpuIdle, 1)], false),
-        (vec![(CpuWeight, 100)], true),
-        (vec![(NetworkEgress, 9_000)], false),
-        (vec![(NetworkEgress, 9_001)], true),
-    ] {
-        let courses = || ends.iter().map(|(control, value)| course(*control, &[(120, *value)])).collect();
-        assert_eq!(arrives(&decision, &plan(courses(), |_| ())), is_there, "{ends:?}");
-        let other = plan(courses(), |plan| plan.target = Target::Unit(Name::new("db.service").unwrap()));
-        assert!(!arrives(&decision, &other));
-    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use quotary_common::reason::{Reason, Refusal};
 use quotary_common::units::Resources;
 
 use super::governing::Governing;
+use super::reaching::Reaching;
 use crate::allocate::{self, Limits};
 use crate::policy::life::{Notice, Record, State};
 use crate::policy::{Catalogue, Edit, Place, Policy, PolicyResourceMap, Shaping, Standing};
@@ -170,6 +171,8 @@ pub struct Book {
     pub(super) frozen: BTreeSet<ChangeId>,
     /// Whether every decision that is kept was held against who decides now: who decides may have changed while nothing ran.
     pub(super) is_decided: bool,
+    /// Which hosts what is in force may reach.
+    pub(super) reaching: Arc<Reaching>,
 }
 
 impl Book {
@@ -249,6 +252,7 @@ impl Book {
         let edits = self.changes.values().filter(under_way).filter_map(|kept| kept.edit.as_ref());
         self.coming = edits.map(|edit| Arc::new(edit.applied_to(&self.map))).collect();
         self.frozen = self.changes.values().filter_map(|kept| kept.holds).collect();
+        self.reaching = Arc::new(Reaching::of(self));
     }
 
     /// The policies in force with what other changes that are approved or moving would make of them: what comes must go with what else comes.

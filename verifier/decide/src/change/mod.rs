@@ -16,6 +16,7 @@ mod escalating;
 mod freezing;
 mod governing;
 mod making;
+mod reaching;
 mod row;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

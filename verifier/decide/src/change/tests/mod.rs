@@ -8,3 +8,4 @@ mod escalating;
 mod fixture;
 mod freezing;
 mod histories;
+mod reaching;
