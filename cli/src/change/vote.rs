@@ -7,7 +7,7 @@ use quotary_common::quorum::vote::Verb;
 use quotary_common::wire::{CastVote, ChangeView, ShowAuthority, VoteRequest, VoteView};
 
 use super::sign::{Signed, Signer, sign, taken};
-use super::text::fetch;
+use super::text::{fetch, warn_unpinned};
 use super::{keys, show};
 use crate::args::VoteArgs;
 use crate::exit::{Code, Failure};
@@ -19,6 +19,7 @@ use crate::{now_ms, present};
 pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: bool) -> Result<u8, Failure> {
     let fetched = fetch(session, &args.id.change).await?;
     let text = &fetched.text;
+    warn_unpinned(session);
     let signed = match &args.signature {
         Some(file) => taken(file, text, verb)?,
         None => {
@@ -102,7 +103,7 @@ fn own<'v>(view: &'v ChangeView, text: &ChangeText, verb: Verb, signed: &Signed)
 fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
     let head = match own {
         Some(own) if verb == Verb::Review => format!("the review of {} is taken: {}", own.person, own.reason),
-        Some(own) if own.counted => format!("the {verb} of {} counts: {}", own.person, own.reason),
+        Some(own) if own.counted => format!("the {verb} of {} counts", own.person),
         Some(own) => format!("the {verb} of {} is taken and DOES NOT COUNT: {}", own.person, own.reason),
         None => format!("the {verb} was taken, and is not among the change's votes now"),
     };
@@ -151,7 +152,7 @@ mod tests {
         assert!(own(&view, &text, Verb::Rejection, &signed).is_none());
         view.votes[0].counted = true;
         let words = told(&view, own(&view, &text, Verb::Approval, &signed), Verb::Approval);
-        assert!(words.starts_with("the approval of bob counts"), "{words}");
+        assert!(words.starts_with("the approval of bob counts\n"), "{words}");
         let review = VoteView { verb: "review".to_owned(), counted: false, ..view.votes[0].clone() };
         assert!(
             stands(&review, Verb::Review)
