@@ -206,11 +206,11 @@ macro_rules! vote_help {
     ($verb:literal, $namespace:literal, $more:literal) => {
         concat!(
             "Examples:\n",
-            concat!("  quotary change ", $verb, " c-4f2a                    with your agent's one key that is on the roster\n"),
-            concat!("  quotary change ", $verb, " c-4f2a --key ~/.ssh/id    with a key file; its passphrase is asked for\n"),
-            concat!("  quotary change ", $verb, " c-4f2a --key id_sk.pub    with this key of the agent, or a hardware key\n"),
-            "  quotary change export c-4f2a change.txt && ssh-keygen -Y sign -n ",
-            concat!($namespace, "@93c1f0a2b4d5e6f7 -f ~/.ssh/id change.txt\n"),
+            concat!("  quotary change ", $verb, " c-4f2a                   your ssh-agent's one key on the roster\n"),
+            concat!("  quotary change ", $verb, " c-4f2a --key ~/.ssh/id   a key file; its passphrase is asked for\n"),
+            concat!("  quotary change ", $verb, " c-4f2a --key id_sk.pub   a key of the agent, or a hardware key\n"),
+            "  quotary change export c-4f2a change.txt\n  ssh-keygen -Y sign -n ",
+            concat!($namespace, "@93c1f0a2b4d5e6f7 -f KEY change.txt\n"),
             concat!("  quotary change ", $verb, " c-4f2a --signature change.txt.sig\n\n"),
             $more,
             " Its namespace is ",
