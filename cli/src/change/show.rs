@@ -187,7 +187,8 @@ fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
 /// Where a change stands, in short.
 pub(super) fn standing(view: &ChangeView) -> String {
     let change = &view.summary;
-    let head = format!("{}, {}: {}; {}", change.id, what(change), change.state, change.quorum);
+    let quorum = if change.quorum == change.state { String::new() } else { format!("; {}", change.quorum) };
+    let head = format!("{}, {}: {}{quorum}", change.id, what(change), change.state);
     format!("{}\n{}", present::clean(&head), section("quorum", &view.explained))
 }
 
@@ -311,6 +312,8 @@ mod tests {
         assert!(!shown.contains('\u{1b}'));
         assert_eq!(section("impact", &["a\u{1b}[2Jb".to_owned()]), "\nimpact:\n  a?[2Jb\n");
         assert_eq!(section("impact", &[]), "");
-        assert!(standing(&view).starts_with("c-"));
+        assert!(standing(&view).starts_with("c-") && standing(&view).contains("approving; 2 more people\n"));
+        (view.summary.state, view.summary.quorum) = ("approved".to_owned(), "approved".to_owned());
+        assert!(standing(&view).contains(": approved\n"), "{}", standing(&view));
     }
 }

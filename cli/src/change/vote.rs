@@ -82,7 +82,8 @@ fn shown(text: &ChangeText, verb: Verb, json: bool) -> Result<(), Failure> {
 }
 
 fn confirmed(text: &ChangeText, verb: Verb) -> Result<bool, Failure> {
-    eprint!("Sign this text of {} as {verb}? (yes or no) ", text.change().id);
+    let finality = if verb == Verb::Withdrawal { ", after which no vote of yours on it counts" } else { "" };
+    eprint!("Sign this text of {} as {verb}{finality}? (yes or no) ", text.change().id);
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::new(Code::Unreadable, format!("cannot read the answer: {error}")))?;
