@@ -30,7 +30,7 @@ pub(crate) fn login(args: &LoginArgs, credentials: Option<&Path>) -> Result<(), 
     present::print(&format!("logged in to {verifier}; kept in {}\n", path.display()))?;
     if session.credentials().root_key.is_none() {
         eprintln!(
-            "quotary: no root key is pinned: `quotary audit verify` will need --root-key, and nothing shows that a text which you \
+            "quotary: no root key is pinned: `quotary audit verify` takes the log's own, and nothing shows that a text which you \
              sign is of your deployment; log in again with --root-key (root.pub in the verifier's data directory)"
         );
     }

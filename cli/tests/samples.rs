@@ -111,6 +111,44 @@ fn the_samples_have_every_field_that_is_read() {
     }
 }
 
+/// All texts of the lists and the names of the tables of these fields, wherever they are.
+fn words_of(value: &Value, fields: &[&str], found: &mut BTreeSet<String>) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                match value {
+                    Value::String(word) if fields.contains(&name.as_str()) => drop(found.insert(word.clone())),
+                    Value::Array(words) if fields.contains(&name.as_str()) => {
+                        found.extend(words.iter().filter_map(Value::as_str).map(str::to_owned));
+                    }
+                    Value::Table(counts) if name == "roles" => found.extend(counts.keys().cloned()),
+                    other => words_of(other, fields, found),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| words_of(item, fields, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_role_of_the_sampled_rules_is_somebodys_of_the_sampled_roster() {
+    let roles = |name: &str, fields: &[&str]| {
+        let mut found = BTreeSet::new();
+        words_of(&Value::Table(whole(&sample(name)).parse().unwrap()), fields, &mut found);
+        found
+    };
+    let there = roles("roster.toml", &["roles"]);
+    let asked = roles("quorum.toml", &["approvers", "add_roles", "role"]);
+    assert!(asked.len() > 2 && asked.is_subset(&there), "{asked:?} {there:?}");
+    let people = roles("roster.toml", &["name"]);
+    let named = roles("quorum.toml", &["exclude", "add_people"]);
+    assert!(
+        named.contains("erin") && named.difference(&asked).all(|name| people.contains(name)),
+        "{named:?} {people:?}"
+    );
+}
+
 #[test]
 fn help_and_packages_say_where_the_samples_are() {
     let help = Command::new(env!("CARGO_BIN_EXE_quotary")).args(["policy", "check", "--help"]).output().unwrap();

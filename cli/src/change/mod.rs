@@ -5,7 +5,7 @@
 //! May assume: nothing about an answer: what is signed is what was checked and shown here.
 //! Promises: nothing is signed that was not shown, nor without a yes; a signature is checked here before it is sent; no
 //! private key is read by this program.
-//! Must never: say whether a vote counts; the verifier does, and every agent again.
+//! Must never: say that a vote counts; the verifier does, and every agent again.
 
 mod export;
 mod keys;

@@ -133,6 +133,8 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
         facts.add("apply by", at(change.apply_by_ms));
         if let Some(until_ms) = change.until_ms {
             facts.add("ends by itself", at(until_ms));
+        }
+        if change.until_ms.is_some() && ["in force", "revoked"].contains(&change.state.as_str()) {
             facts.add("reviewed by", reviewers(view));
         }
     }
@@ -147,16 +149,30 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts
 }
 
-/// Who says to have looked at what was done in an emergency; whether that is enough, the log says.
+/// Whether a person asked for the change, edited it last, or approved it: who had a hand in an emergency does not review it.
+pub(super) fn took_part(view: &ChangeView, person: &str) -> bool {
+    let has_approved = |vote: &VoteView| {
+        ["approval", "break-glass"].contains(&vote.verb.as_str()) && vote.sha256 == view.sha256 && vote.person == person
+    };
+    let is_own =
+        |text: ChangeText| [&text.change().requester, &text.change().editor].iter().any(|who| who.as_str() == person);
+    view.votes.iter().any(has_approved) || ChangeText::parse(view.text.as_bytes()).is_ok_and(is_own)
+}
+
+/// Who says to have looked at what was done in an emergency; whether they are enough, the log says.
 fn reviewers(view: &ChangeView) -> String {
     let is_review = |vote: &&VoteView| vote.verb == "review" && vote.sha256 == view.sha256;
     let people: BTreeSet<&str> = view.votes.iter().filter(is_review).map(|vote| vote.person.as_str()).collect();
-    let people: Vec<&str> = people.into_iter().collect();
-    if people.is_empty() {
+    let (own, people): (Vec<&str>, Vec<&str>) = people.into_iter().partition(|person| took_part(view, person));
+    let mut told = if people.is_empty() {
         "nobody yet: `quotary change review`, as `quotary policy authority` says".to_owned()
     } else {
         people.join(", ")
+    };
+    if !own.is_empty() {
+        told += &format!(" (not {}, who asked for it, edited it last or approved it)", own.join(", "));
     }
+    told
 }
 
 fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
@@ -170,7 +186,12 @@ fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
     ];
     let mut table = Table::new(&columns, "no votes");
     for vote in votes {
-        let counted = if vote.counted { "yes" } else { "no" };
+        let counted = match (vote.counted, vote.verb.as_str()) {
+            (true, _) => "yes",
+            // Not among the votes that decide.
+            (false, "review") => "apart",
+            (false, _) => "no",
+        };
         let of = if vote.sha256 == view.sha256 { "" } else { " (of an earlier text)" };
         table.row([
             vote.person.clone(),
@@ -265,10 +286,20 @@ mod tests {
         let mut view = view(&text);
         assert!(!facts(&view, 0).render().contains("reviewed by"));
         view.summary.until_ms = Some(1_795_330_900_000);
+        assert!(!facts(&view, 0).render().contains("reviewed by"), "it was not in force");
+        view.summary.state = "revoked".to_owned();
         assert!(facts(&view, 0).render().contains("nobody yet: `quotary change review`"));
         view.votes.push(VoteView { verb: "review".to_owned(), ..vote("bob", false, "a review", text.digest()) });
         let shown = facts(&view, 0).render();
         assert!(shown.lines().any(|line| line.starts_with("reviewed by") && line.ends_with("bob")), "{shown}");
+        // Carol broke the glass, and alice asked.
+        view.votes.push(VoteView { verb: "break-glass".to_owned(), ..vote("carol", true, "counted", text.digest()) });
+        for person in ["carol", "alice"] {
+            view.votes.push(VoteView { verb: "review".to_owned(), ..vote(person, false, "a review", text.digest()) });
+        }
+        let shown = facts(&view, 0).render();
+        assert!(shown.contains("bob (not alice, carol, who asked for it, edited it last or approved it)"), "{shown}");
+        assert!(votes(&view.votes, &view, 0).render(false).contains("apart"));
     }
 
     #[test]
