@@ -29,7 +29,10 @@ pub(crate) fn login(args: &LoginArgs, credentials: Option<&Path>) -> Result<(), 
     let verifier = &session.credentials().verifier;
     present::print(&format!("logged in to {verifier}; kept in {}\n", path.display()))?;
     if session.credentials().root_key.is_none() {
-        eprintln!("quotary: no root key is pinned: `quotary audit verify` will need --root-key");
+        eprintln!(
+            "quotary: no root key is pinned: `quotary audit verify` takes the log's own, and nothing shows that a text which you \
+             sign is of your deployment; log in again with --root-key (root.pub in the verifier's data directory)"
+        );
     }
     Ok(())
 }

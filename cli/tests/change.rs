@@ -198,6 +198,38 @@ fn an_approval_shows_the_text_is_signed_by_openssh_and_counts() {
 }
 
 #[test]
+fn where_no_root_key_is_pinned_signing_says_so_and_the_json_does_not() {
+    if openssh_is_missing() {
+        return;
+    }
+    let world = World::new();
+    for line in ["--json change approve ID --key carol --yes", "change export ID -"] {
+        assert!(!errors(&world.quotary(line)).contains("NO ROOT KEY"), "{line}");
+    }
+    let credentials = std::fs::read_to_string(&world.verifier.credentials).unwrap();
+    let unpinned: String =
+        credentials.lines().filter(|line| !line.starts_with("root_key")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(&world.verifier.credentials, unpinned).unwrap();
+    let done = world.quotary("--json change approve ID --key carol --yes");
+    assert_eq!(done.status.code(), Some(0), "{}", errors(&done));
+    let told = errors(&done);
+    assert!(told.contains("NO ROOT KEY IS PINNED") && told.contains("--root-key HEX"), "{told}");
+    let _json: ChangeView = serde_json::from_slice(&done.stdout).unwrap();
+    for line in ["change export ID -", "change votes ID --out votes"] {
+        assert!(errors(&world.quotary(line)).contains("NO ROOT KEY IS PINNED"), "{line}");
+    }
+}
+
+#[test]
+fn a_text_on_standard_output_is_the_text_alone_and_standard_error_says_how_to_sign_it() {
+    let world = World::new();
+    let done = world.quotary("change export ID -");
+    assert_eq!(done.stdout, world.text.bytes());
+    let namespace = Verb::Approval.namespace(&world.text.change().deployment);
+    assert!(errors(&done).contains(&format!("ssh-keygen -Y sign -n {namespace} -f KEY FILE\n")), "{}", errors(&done));
+}
+
+#[test]
 fn a_vote_that_does_not_count_is_told_and_ends_with_1() {
     if openssh_is_missing() {
         return;

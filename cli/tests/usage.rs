@@ -139,3 +139,34 @@ fn documents_are_checked_and_compared_without_asking_anybody() {
         "in force is what the verifier says"
     );
 }
+
+#[test]
+fn help_of_each_vote_has_its_own_examples_and_namespace() {
+    let home = tempfile::tempdir().unwrap();
+    let help = |verb: &str| String::from_utf8(quotary(home.path(), &["change", verb, "--help"]).stdout).unwrap();
+    for (verb, namespace) in [
+        ("approve", "quotary-approval-v1@"),
+        ("reject", "quotary-rejection-v1@"),
+        ("withdraw-vote", "quotary-withdrawal-v1@"),
+        ("break-glass", "quotary-break-glass-v1@"),
+        ("review", "quotary-review-v1@"),
+    ] {
+        let told = help(verb);
+        assert!(told.contains(&format!("  quotary change {verb} c-4f2a --key ~/.ssh/id ")), "{told}");
+        assert!(told.contains(&format!("ssh-keygen -Y sign -n {namespace}")), "{told}");
+        assert!(help("export").contains(namespace), "{verb}");
+    }
+    assert!(help("withdraw-vote").contains("final"));
+    assert!(help("edit").contains("quotary change edit [OPTIONS] <ID> <FILE|--revoke <NAME>>"));
+}
+
+#[test]
+fn faults_are_told_although_another_file_is_not_there() {
+    let home = tempfile::tempdir().unwrap();
+    let bad = home.path().join("bad.toml");
+    std::fs::write(&bad, "name = 'gold'\nversion = 0\n").unwrap();
+    let output = quotary(home.path(), &["policy", "check", "/nonexistent/roster.toml", bad.to_str().unwrap()]);
+    let told = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("/nonexistent/roster.toml: ") && told.contains("bad.toml:2: version: "), "{told}");
+}

@@ -55,7 +55,8 @@ Examples:
 Checked are: the root's certificate of the log key, the checkpoint's signature, every hash from the leaves to \
 the root, and for every verdict the kept evidence: its digest, the enrolled keys, the signature over the \
 quote, what it covers, PCR digest, clock and chain. The nonce's validity is taken from the leaf, since an \
-auditor has no secret. Exit code 1 if anything does not hold or is missing; what is missing is listed.
+auditor has no secret. Of people's votes on changes the log has digests, which say that they came: their signatures are checked by \
+`quotary change votes ID --out DIR`, change by change. Exit code 1 if anything does not hold or is missing; what is missing is listed.
 Pin the root key from elsewhere (--root-key, or the credentials): a copy's own proves nothing.")]
 pub(crate) struct VerifyArgs {
     /// A directory that `quotary audit fetch` wrote

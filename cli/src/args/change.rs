@@ -30,14 +30,19 @@ pub(crate) enum ChangeCommand {
     /// Write the text of a change, the very bytes that people sign, to a new file
     Export(ExportTextArgs),
     /// Approve a change: sign its text with an SSH key
+    #[command(after_help = APPROVE)]
     Approve(VoteArgs),
     /// Reject a change
+    #[command(after_help = REJECT)]
     Reject(VoteArgs),
-    /// Take back what you signed for this text
+    /// Take back what you signed for this text; for this text that is final
+    #[command(after_help = WITHDRAW_VOTE)]
     WithdrawVote(VoteArgs),
     /// Approve an emergency change, so that it is in force at once
+    #[command(after_help = BREAK_GLASS)]
     BreakGlass(VoteArgs),
     /// Say that you have looked at what was done in an emergency, or at a freeze
+    #[command(after_help = REVIEW)]
     Review(VoteArgs),
     /// Hold a change where its plans are, for a time
     Freeze(FreezeArgs),
@@ -61,7 +66,7 @@ pub(crate) struct ChangeId {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  quotary change propose gold.toml                        in force as early as its rule allows
+  quotary change propose gold.toml                        in force when the time for approving is over, and its rule's delay
   quotary change propose gold.toml --in 2h                limits move from approval on, and stand in two hours
   quotary change propose gold.toml --effective 2026-12-01T06:00:00Z
   quotary change propose --revoke gold --in 30m
@@ -97,12 +102,15 @@ pub(crate) struct FreezeArgs {
 
 /// `quotary change edit`
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "quotary change edit [OPTIONS] <ID> <FILE|--revoke <NAME>>",
+    after_help = "\
 Examples:
   quotary change edit c-4f2a gold.toml --in 2h
   quotary change edit c-4f2a --revoke gold
 
-What is not given again is not kept: times, emergencies and inputs are those of the edit. Who edits does not vote.")]
+What is not given again is not kept: times, emergencies and inputs are those of the edit. Who edits does not vote."
+)]
 pub(crate) struct EditArgs {
     /// The change: c-…, hexadecimal, or a beginning of the c-… that only one change has
     #[arg(value_name = "ID")]
@@ -126,7 +134,7 @@ pub(crate) struct AskedArgs {
     /// What the document is, in place of what it looks like
     #[arg(long, value_enum, value_name = "KIND", conflicts_with = "revoke")]
     pub(crate) kind: Option<DocumentKind>,
-    /// When it is to be in force: RFC 3339 like 2026-12-01T06:00:00Z, or now+2h [default: as early as its rule allows]
+    /// When it is to be in force: RFC 3339 like 2026-12-01T06:00:00Z, or now+2h [default: when the whole time for approving is over, and its rule's delay; an emergency at once]
     #[arg(long, value_name = "TIME", value_parser = instant, conflicts_with = "after")]
     pub(crate) effective: Option<Instant>,
     /// In how long it is to be in force, like 2h
@@ -179,7 +187,12 @@ Examples:
   ssh-keygen -Y sign -n quotary-approval-v1@93c1f0a2b4d5e6f7 -f ~/.ssh/id_ed25519 change.txt
   quotary change approve c-4f2a --signature change.txt.sig
 
-The namespace is printed; it says which verb is meant, and in which deployment.")]
+SHA-256 and namespace are told on standard error; the namespace says which verb is meant, and in which deployment:
+  approve        quotary-approval-v1@…
+  reject         quotary-rejection-v1@…
+  withdraw-vote  quotary-withdrawal-v1@…
+  break-glass    quotary-break-glass-v1@…
+  review         quotary-review-v1@…")]
 pub(crate) struct ExportTextArgs {
     #[command(flatten)]
     pub(crate) id: ChangeId,
@@ -188,20 +201,61 @@ pub(crate) struct ExportTextArgs {
     pub(crate) file: PathBuf,
 }
 
+/// What is the same of all votes.
+macro_rules! vote_help {
+    ($verb:literal, $namespace:literal, $more:literal) => {
+        concat!(
+            "Examples:\n",
+            concat!("  quotary change ", $verb, " c-4f2a                   your ssh-agent's one key on the roster\n"),
+            concat!("  quotary change ", $verb, " c-4f2a --key ~/.ssh/id   a key file; its passphrase is asked for\n"),
+            concat!("  quotary change ", $verb, " c-4f2a --key id_sk.pub   a key of the agent, or a hardware key\n"),
+            "  quotary change export c-4f2a change.txt\n  ssh-keygen -Y sign -n ",
+            concat!($namespace, "@93c1f0a2b4d5e6f7 -f KEY change.txt\n"),
+            concat!("  quotary change ", $verb, " c-4f2a --signature change.txt.sig\n\n"),
+            $more,
+            " Its namespace is ",
+            $namespace,
+            "@DEPLOYMENT (`quotary change show` has it whole): a signature for one verb stands for no other.\n\n",
+            "The text that is signed is fetched, checked and shown, with its SHA-256, before you are asked. `ssh-keygen -Y sign` of ",
+            "OpenSSH signs it, so that passphrases, agents and hardware keys work as ever. Needs a token with `change` and `read`; ",
+            "whose vote it is follows from the key. Exit code 1 if the vote is taken and does not count."
+        )
+    };
+}
+
+const APPROVE: &str = vote_help!(
+    "approve",
+    "quotary-approval-v1",
+    "Lets the change be so. Who asked for it or edited it last does not approve it, but for a freeze."
+);
+const REJECT: &str = vote_help!(
+    "reject",
+    "quotary-rejection-v1",
+    "Blocks the change, with as many others as its rule has for `vetoes` (one where it says nothing). Who has rejected a text does not \
+     approve it any more; a freeze takes no rejection."
+);
+const WITHDRAW_VOTE: &str = vote_help!(
+    "withdraw-vote",
+    "quotary-withdrawal-v1",
+    "Takes back your approval or rejection, until the change is approved. It is final: no vote of yours on this text counts after it, \
+     whatever the order. Only an edit, which makes another text, lets you vote again."
+);
+const BREAK_GLASS: &str = vote_help!(
+    "break-glass",
+    "quotary-break-glass-v1",
+    "Approves a change that was proposed with `--break-glass`: members of the role in [break_glass] of the quorum rules, who did not \
+     ask for it. It is in force at once, ends by itself, and is reviewed (`quotary change review`)."
+);
+const REVIEW: &str = vote_help!(
+    "review",
+    "quotary-review-v1",
+    "For emergencies and freezes that were in force. Reviews count of those who could vote on such a change in quiet times and neither \
+     asked for it, edited it nor approved it; how many, and within what time after it has ended, the quorum rules say \
+     (`quotary policy authority`). While one is overdue there are no others."
+);
+
 /// `quotary change approve|reject|withdraw-vote|break-glass|review`
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  quotary change approve c-4f2a                    with your agent's one key that is on the roster
-  quotary change approve c-4f2a --key ~/.ssh/id    with a key file; its passphrase is asked for
-  quotary change approve c-4f2a --key id_sk.pub    with this key of the agent, or a hardware key
-  quotary change approve c-4f2a --signature change.txt.sig
-
-`reject`, `withdraw-vote`, `break-glass` and `review` take the same; each signs in a namespace of its own.
-
-The text that is signed is fetched, checked and shown, with its SHA-256, before you are asked. `ssh-keygen -Y sign` of OpenSSH signs it, \
-so that passphrases, agents and hardware keys work as ever. Needs a token with `change` and `read`; whose vote it is follows from the \
-key. Exit code 1 if the vote is taken and does not count.")]
 pub(crate) struct VoteArgs {
     #[command(flatten)]
     pub(crate) id: ChangeId,

@@ -168,11 +168,19 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Examples:
   quotary login --from operator.toml
-  quotary login --verifier https://v.example:8443 --ca-pin 3f0c… --token-file my.token
-  quotary login --verifier https://v.example:8443 --ca-pin 3f0c…     (paste the token, then Enter)
+  quotary login --verifier https://v.example:7443 --ca-pin 3f0c… --root-key 9b1f… --token-file my.token
+  quotary login --verifier https://v.example:7443 --ca-pin 3f0c… --root-key 9b1f…   (paste the token, then Enter)
 
-The pin is the SHA-256 of the public key (SubjectPublicKeyInfo) of the deployment's CA, in hexadecimal; \
-`quotary-verifier init` prints it. The machine's own CA store is not asked.")]
+Who runs the verifier gives you these, by a way on which nobody changes them, and not over the verifier:
+  --ca-pin    protects from another server in the verifier's place: SHA-256 of the public key (SubjectPublicKeyInfo) of the \
+deployment's CA, in hexadecimal. `quotary-verifier init` prints it; in operator.toml it is `ca_spki`. The machine's own CA store \
+is not asked.
+  --root-key  protects from a verifier that shows another deployment: log-in, the audit log and each text that you sign must \
+be of the deployment with this root. It is in root.pub of the verifier's data directory; in operator.toml it is `root_key`. \
+Without it signing warns, and `quotary audit verify` takes the log's own.
+  the token   is yours alone: `quotary token operator --name NAME --right read …` makes it.
+
+Whoever logs in again gives all of them again.")]
 pub(crate) struct LoginArgs {
     /// The file that `quotary-verifier init` wrote: verifier, CA pin, root key and token
     #[arg(long, value_name = "FILE", conflicts_with_all = ["verifier", "ca_pin", "token_file"])]
@@ -183,7 +191,7 @@ pub(crate) struct LoginArgs {
     /// SHA-256 of the public key of the deployment's CA: 64 hexadecimal characters
     #[arg(long, value_name = "HEX", required_unless_present = "from")]
     pub(crate) ca_pin: Option<quotary_common::id::Digest>,
-    /// The deployment root key, to check the audit log with: 64 hexadecimal characters
+    /// The deployment root key, to check the audit log and the texts that you sign with: 64 hexadecimal characters
     #[arg(long, value_name = "HEX", conflicts_with = "from")]
     pub(crate) root_key: Option<String>,
     /// A file with the token; without it, the token is read from standard input

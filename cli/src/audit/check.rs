@@ -1,5 +1,6 @@
 //! Checks a copy, and says what was found.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use quotary_common::limits::SIGNED_BYTES_MAX;
@@ -40,8 +41,35 @@ pub(super) enum RootFrom {
 pub(super) struct Outcome {
     #[serde(flatten)]
     report: AuditReport,
+    votes: Votes,
     root_key: String,
     root_key_from: RootFrom,
+}
+
+/// Votes of people on changes. A leaf has digests of them alone, so that no copy of the log holds a signature to check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Votes {
+    /// Leaves of votes in the log.
+    leaves: u64,
+    /// Signatures of votes that were checked.
+    checked: u64,
+}
+
+impl Votes {
+    fn of(leaves_by_kind: &BTreeMap<&'static str, u64>) -> Self {
+        Self { leaves: leaves_by_kind.get("vote-cast").copied().unwrap_or(0), checked: 0 }
+    }
+
+    fn text(self) -> String {
+        match self.leaves {
+            0 => "none in the log".to_owned(),
+            leaves => format!(
+                "{leaves} in the log by digest, {} of their signatures checked: `quotary change votes ID --out DIR` checks those of a \
+                 change, and prints the commands by which OpenSSH does",
+                self.checked
+            ),
+        }
+    }
 }
 
 /// Checks the copy in `directory`.
@@ -69,7 +97,14 @@ pub(super) fn check(
         let own = "the root key is the copy's own: that this is the log of your deployment is not proven (pin it with --root-key)";
         report.notes.push(own.to_owned());
     }
-    Ok(Outcome { report, root_key: root.key.hex(), root_key_from: root.from })
+    let votes = Votes::of(&report.leaves_by_kind);
+    if votes.leaves > votes.checked {
+        report.notes.push(format!(
+            "people's votes on changes: that each of the {} was signed, and that they were enough, is read as it was logged",
+            votes.leaves
+        ));
+    }
+    Ok(Outcome { report, votes, root_key: root.key.hex(), root_key_from: root.from })
 }
 
 fn own_root_key(directory: &Directory) -> Result<PublicKey, Failure> {
@@ -94,6 +129,7 @@ impl Outcome {
         let kinds: Vec<String> = report.leaves_by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         facts.add("leaves", if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") });
         facts.add("evidence", format!("{} verified, {} missing", report.evidence_verified, report.evidence_missing));
+        facts.add("votes", self.votes.text());
         let conflicts = report.witness_conflicts.len();
         facts.add("witnesses", format!("{} agree, {conflicts} conflict", report.witnesses_agreeing));
         let mut out = facts.render();
@@ -131,5 +167,38 @@ fn section(out: &mut String, title: &str, lines: impl Iterator<Item = String>, c
     }
     if count > shown {
         let _ = writeln!(out, "  … and {} more (--json lists up to 1000)", count - shown);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quotary_common::cbor::Text;
+    use quotary_common::id::{ChangeId, Digest};
+    use quotary_common::leaf::{Decision, VoteCast};
+    use quotary_common::quorum::vote::Verb;
+
+    use super::*;
+
+    /// As the report names the leaf of a vote.
+    fn kind_of_vote() -> &'static str {
+        let cast = VoteCast {
+            change: ChangeId::of(&[b"c"]),
+            person: Text::lossy("bob"),
+            verb: Verb::Approval,
+            key: Digest::of(&[b"k"]),
+            text: Digest::of(&[b"t"]),
+            input: Digest::of(&[b"i"]),
+        };
+        audit::kind_of(&Decision::VoteCast(cast))
+    }
+
+    #[test]
+    fn votes_are_told_as_not_checked_and_by_which_command_they_are() {
+        assert_eq!(Votes::of(&BTreeMap::from([("verdict", 7)])).text(), "none in the log");
+        let votes = Votes::of(&BTreeMap::from([("verdict", 7), (kind_of_vote(), 4)]));
+        assert_eq!(votes, Votes { leaves: 4, checked: 0 });
+        let told = votes.text();
+        assert!(told.starts_with("4 in the log by digest, 0 of their signatures checked"), "{told}");
+        assert!(told.contains("quotary change votes ID --out DIR"), "{told}");
     }
 }

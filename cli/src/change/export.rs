@@ -1,15 +1,17 @@
 //! Texts and votes as files, for OpenSSH.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use quotary_common::instant::rfc3339;
+use quotary_common::quorum::change::Way;
 use quotary_common::quorum::roster::is_word;
 use quotary_common::quorum::ssh::SshSignature;
 use quotary_common::quorum::vote::Verb;
 use quotary_common::wire::{ShowAuthority, VoteView};
 use serde::Serialize;
 
-use super::text::{Fetched, fetch};
+use super::text::{Fetched, fetch, warn_unpinned};
 use crate::args::{ExportTextArgs, VotesArgs};
 use crate::audit::Directory;
 use crate::exit::{Code, Failure};
@@ -20,14 +22,28 @@ use crate::{files, present};
 /// Writes the text that people sign, and says how.
 pub(super) async fn text(session: &Session, args: &ExportTextArgs) -> Result<(), Failure> {
     let fetched = fetch(session, &args.id.change).await?;
+    warn_unpinned(session);
     files::write_new(&args.file, fetched.text.bytes())?;
-    if args.file.as_os_str() != "-" {
-        let (file, deployment) = (args.file.display(), fetched.text.change().deployment);
-        eprintln!("quotary: SHA-256 {}", fetched.text.digest().hex());
-        eprintln!("quotary: to approve: ssh-keygen -Y sign -n {} -f KEY {file}", Verb::Approval.namespace(&deployment));
-        eprintln!("quotary: then: quotary change approve {} --signature {file}.sig", fetched.text.change().id);
-    }
+    eprint!("{}", how_to_sign(&fetched, &args.file));
     Ok(())
+}
+
+/// What to do with the text: by whatever way the change takes.
+fn how_to_sign(fetched: &Fetched, file: &Path) -> String {
+    let change = fetched.text.change();
+    // What went to standard output is signed from the file that it was written to.
+    let file = if file.as_os_str() == "-" { "FILE".to_owned() } else { file.display().to_string() };
+    let (verb, command) = match change.way {
+        Way::BreakGlass => (Verb::BreakGlass, "break-glass"),
+        Way::Quorum | Way::Freeze => (Verb::Approval, "approve"),
+    };
+    format!(
+        "quotary: SHA-256 {}\nquotary: to approve: ssh-keygen -Y sign -n {} -f KEY {file}\n\
+         quotary: then: quotary change {command} {} --signature {file}.sig\n",
+        fetched.text.digest().hex(),
+        verb.namespace(&change.deployment),
+        change.id
+    )
 }
 
 /// What was written.
@@ -55,6 +71,7 @@ struct WrittenVote {
 /// Writes the votes on the text as it is now, and prints the commands that check them.
 pub(super) async fn votes(session: &Session, args: &VotesArgs, json: bool) -> Result<(), Failure> {
     let fetched = fetch(session, &args.id.change).await?;
+    warn_unpinned(session);
     let authority = session.ask::<ShowAuthority>(&[]).await?;
     let signers = allowed_signers(session, &authority)?;
     let votes = content(&fetched).map_err(|what| Failure::new(Code::Unreadable, what))?;
@@ -125,9 +142,9 @@ impl Written {
         let mut text = format!("# {}, SHA-256 {}: {} vote(s)\n", self.change, self.sha256, self.votes.len());
         let _ = writeln!(text, "cd '{}'", present::clean(&self.directory).replace('\'', "'\\''"));
         for vote in &self.votes {
-            let counted = if vote.counted { "counted" } else { "not counted" };
+            let counted = if vote.counted { "counted".to_owned() } else { format!("not counted ({})", vote.reason) };
             let holds = if vote.holds { "holds" } else { "DOES NOT HOLD" };
-            let head = format!("{} of {}: {counted}, {}; its signature {holds}", vote.verb, vote.person, vote.reason);
+            let head = format!("{} of {}: {counted}; its signature {holds}", vote.verb, vote.person);
             let _ = writeln!(text, "# {}\n{}", present::clean(&head), vote.command);
         }
         if self.of_earlier_texts > 0 {
@@ -199,8 +216,28 @@ mod tests {
         };
         let told = written.text();
         assert!(
+            !told.contains("counted, counted")
+                && told.contains("approval of alice: counted; its signature DOES NOT HOLD\n")
+        );
+        assert!(
             told.contains("cd 'it'\\''s'\n") && told.contains("DOES NOT HOLD") && told.contains("1 vote(s) of earlier")
         );
+    }
+
+    #[test]
+    fn whoever_exports_a_text_is_told_its_digest_its_namespace_and_what_comes_next() {
+        let fetched = fetched("alice", "approval");
+        for (file, shown) in [("change.txt", "change.txt"), ("-", "FILE")] {
+            let told = how_to_sign(&fetched, Path::new(file));
+            let namespace = Verb::Approval.namespace(&fetched.text.change().deployment);
+            for part in [
+                fetched.text.digest().hex(),
+                format!("ssh-keygen -Y sign -n {namespace} -f KEY {shown}\n"),
+                format!("quotary change approve {} --signature {shown}.sig\n", fetched.text.change().id),
+            ] {
+                assert!(told.contains(&part), "{part} in {told}");
+            }
+        }
     }
 
     #[test]

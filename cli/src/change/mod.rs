@@ -5,7 +5,7 @@
 //! May assume: nothing about an answer: what is signed is what was checked and shown here.
 //! Promises: nothing is signed that was not shown, nor without a yes; a signature is checked here before it is sent; no
 //! private key is read by this program.
-//! Must never: say whether a vote counts; the verifier does, and every agent again.
+//! Must never: say that a vote counts; the verifier does, and every agent again.
 
 mod export;
 mod keys;
@@ -21,7 +21,7 @@ mod vote;
 mod fixture;
 
 use quotary_common::quorum::vote::Verb;
-use quotary_common::wire::{EditChange, ProposeChange, WithdrawChange};
+use quotary_common::wire::{EditChange, ListChanges, ProposeChange, WithdrawChange};
 
 use crate::args::ChangeCommand;
 use crate::exit::Failure;
@@ -36,6 +36,11 @@ pub(crate) async fn change(session: &Session, command: ChangeCommand, json: bool
             let view = session.call::<ProposeChange>(&[], &request).await?;
             show::one(&view, json)?;
             text::is_of(&view, &request.subject)?;
+            // The change is made, whether or not this can be said.
+            let all = session.try_ask::<ListChanges>(&[""]).await.unwrap_or_default();
+            if let Some(note) = show::beside(&all, &view.summary) {
+                eprintln!("quotary: {note}");
+            }
         }
         ChangeCommand::Edit(args) => {
             let request = request::request(&args.asked, now_ms())?;

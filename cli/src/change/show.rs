@@ -1,5 +1,9 @@
 //! Changes as people see them.
 
+use std::collections::BTreeSet;
+
+use quotary_common::quorum::change::ChangeText;
+use quotary_common::quorum::freeze::held_by;
 use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, VoteView};
 
 use crate::exit::Failure;
@@ -34,11 +38,36 @@ fn table(changes: &[ChangeSummary], now_ms: u64) -> Table {
             change.criticality.clone(),
             change.way.clone(),
             change.requester.clone(),
-            present::age(change.effective_at_ms, now_ms),
+            if is_void(change) { "-".to_owned() } else { present::age(change.effective_at_ms, now_ms) },
             change.quorum.clone(),
         ]);
     }
     table
+}
+
+/// Whether it will never be in force: its times say nothing any more.
+fn is_void(change: &ChangeSummary) -> bool {
+    ["rejected", "expired", "withdrawn"].contains(&change.state.as_str())
+}
+
+/// Other changes of the same document that are not over, and what follows for both.
+pub(super) fn beside(changes: &[ChangeSummary], own: &ChangeSummary) -> Option<String> {
+    let is_open = |other: &&ChangeSummary| {
+        let moves = ["proposed", "approving", "approved", "shaping"].contains(&other.state.as_str());
+        moves
+            && other.id != own.id
+            && other.name == own.name
+            && [&own.way, &other.way].iter().all(|way| *way != "freeze")
+    };
+    let told =
+        |other: &ChangeSummary| format!("{} ({}, {}, by {})", other.id, what(other), other.state, other.requester);
+    let open: Vec<String> = changes.iter().filter(is_open).map(told).collect();
+    (!open.is_empty()).then(|| {
+        let which = open.join(", ");
+        present::clean(&format!(
+            "also open: {which}; once one is in force, the others no longer fit what there is and are rejected"
+        ))
+    })
 }
 
 /// `alter policy gold`, `alter roster`.
@@ -81,6 +110,13 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     let at = |at_ms: u64| format!("{} ({})", present::time(at_ms), present::age(at_ms, now_ms));
     let mut facts = Facts::default();
     facts.add("change", &change.id);
+    if let Ok(text) = ChangeText::parse(view.text.as_bytes()) {
+        // The text that people sign has ids in full.
+        facts.add("in its text", text.change().id.hex());
+        if let Some(held) = held_by(text.change()) {
+            facts.add("holds", format!("{held} (in its text {})", held.hex()));
+        }
+    }
     facts.add("what", what(change));
     facts.add("state", format!("{}, since {}", change.state, at(change.since_ms)));
     if let Some(why) = &change.why {
@@ -89,11 +125,18 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts.add("by", &change.way);
     facts.add("criticality", &change.criticality);
     facts.add("requester", format!("{}, {}", change.requester, at(change.proposed_at_ms)));
-    facts.add("effective", at(change.effective_at_ms));
-    facts.add("approve by", at(change.approve_by_ms));
-    facts.add("apply by", at(change.apply_by_ms));
-    if let Some(until_ms) = change.until_ms {
-        facts.add("ends by itself", at(until_ms));
+    if is_void(change) {
+        facts.add("effective", format!("never (it was to be at {})", present::time(change.effective_at_ms)));
+    } else {
+        facts.add("effective", at(change.effective_at_ms));
+        facts.add("approve by", at(change.approve_by_ms));
+        facts.add("apply by", at(change.apply_by_ms));
+        if let Some(until_ms) = change.until_ms {
+            facts.add("ends by itself", at(until_ms));
+        }
+        if change.until_ms.is_some() && ["in force", "revoked"].contains(&change.state.as_str()) {
+            facts.add("reviewed by", reviewers(view));
+        }
     }
     if let Some(aligned_ms) = view.aligned_at_ms {
         facts.add("at its targets", format!("since {}, as hosts attested", at(aligned_ms)));
@@ -104,6 +147,32 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
         facts.add("plan", plan.to_string());
     }
     facts
+}
+
+/// Whether a person asked for the change, edited it last, or approved it: who had a hand in an emergency does not review it.
+pub(super) fn took_part(view: &ChangeView, person: &str) -> bool {
+    let has_approved = |vote: &VoteView| {
+        ["approval", "break-glass"].contains(&vote.verb.as_str()) && vote.sha256 == view.sha256 && vote.person == person
+    };
+    let is_own =
+        |text: ChangeText| [&text.change().requester, &text.change().editor].iter().any(|who| who.as_str() == person);
+    view.votes.iter().any(has_approved) || ChangeText::parse(view.text.as_bytes()).is_ok_and(is_own)
+}
+
+/// Who says to have looked at what was done in an emergency; whether they are enough, the log says.
+fn reviewers(view: &ChangeView) -> String {
+    let is_review = |vote: &&VoteView| vote.verb == "review" && vote.sha256 == view.sha256;
+    let people: BTreeSet<&str> = view.votes.iter().filter(is_review).map(|vote| vote.person.as_str()).collect();
+    let (own, people): (Vec<&str>, Vec<&str>) = people.into_iter().partition(|person| took_part(view, person));
+    let mut told = if people.is_empty() {
+        "nobody yet: `quotary change review`, as `quotary policy authority` says".to_owned()
+    } else {
+        people.join(", ")
+    };
+    if !own.is_empty() {
+        told += &format!(" (not {}, who asked for it, edited it last or approved it)", own.join(", "));
+    }
+    told
 }
 
 fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
@@ -117,14 +186,19 @@ fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
     ];
     let mut table = Table::new(&columns, "no votes");
     for vote in votes {
-        let counted = if vote.counted { "yes" } else { "no" };
+        let counted = match (vote.counted, vote.verb.as_str()) {
+            (true, _) => "yes",
+            // Not among the votes that decide.
+            (false, "review") => "apart",
+            (false, _) => "no",
+        };
         let of = if vote.sha256 == view.sha256 { "" } else { " (of an earlier text)" };
         table.row([
             vote.person.clone(),
             vote.verb.clone(),
             present::age(vote.cast_at_ms, now_ms),
             counted.to_owned(),
-            format!("{}{of}", vote.reason),
+            if vote.counted { "-".to_owned() } else { format!("{}{of}", vote.reason) },
             vote.key.clone(),
         ]);
     }
@@ -134,7 +208,8 @@ fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
 /// Where a change stands, in short.
 pub(super) fn standing(view: &ChangeView) -> String {
     let change = &view.summary;
-    let head = format!("{}, {}: {}; {}", change.id, what(change), change.state, change.quorum);
+    let quorum = if change.quorum == change.state { String::new() } else { format!("; {}", change.quorum) };
+    let head = format!("{}, {}: {}{quorum}", change.id, what(change), change.state);
     format!("{}\n{}", present::clean(&head), section("quorum", &view.explained))
 }
 
@@ -156,6 +231,75 @@ mod tests {
             sha256,
             signature: String::new(),
         }
+    }
+
+    #[test]
+    fn what_is_over_before_it_was_in_force_has_no_time_to_come() {
+        let text = text(id("one"));
+        let mut view = view(&text);
+        let now_ms = 1_795_330_800_000;
+        for (state, is_to_come) in [("approving", true), ("withdrawn", false), ("expired", false), ("rejected", false)]
+        {
+            view.summary.state = state.to_owned();
+            let shown = facts(&view, now_ms).render();
+            assert_eq!(shown.contains("in 2 s"), is_to_come, "{shown}");
+            assert_eq!(shown.contains("never (it was to be at 2026-11-22T07:00:02Z)"), !is_to_come, "{shown}");
+            let row = table(std::slice::from_ref(&view.summary), now_ms).render(false);
+            assert_eq!(row.contains("in 2 s"), is_to_come, "{row}");
+        }
+    }
+
+    #[test]
+    fn both_forms_of_an_id_are_shown() {
+        let text = text(id("one"));
+        let shown = facts(&view(&text), 0).render();
+        assert!(shown.contains(&id("one").hex()) && shown.contains(&id("one").to_string()), "{shown}");
+    }
+
+    #[test]
+    fn who_proposes_is_told_of_other_open_changes_of_the_same_policy() {
+        let summary = |seed: &str, name: &str, state: &str, way: &str| ChangeSummary {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            way: way.to_owned(),
+            ..view(&text(id(seed))).summary
+        };
+        let own = summary("own", "web", "approving", "quorum");
+        let all = [
+            own.clone(),
+            summary("over", "web", "withdrawn", "quorum"),
+            summary("other", "api", "shaping", "quorum"),
+            summary("freeze", "web", "approving", "freeze"),
+        ];
+        assert_eq!(beside(&all, &own), None);
+        let moving = summary("moving", "web", "shaping", "quorum");
+        let told = beside(&[all.as_slice(), std::slice::from_ref(&moving)].concat(), &own).unwrap_or_default();
+        assert!(
+            told.starts_with(&format!("also open: {} (create policy web, shaping, by alice);", moving.id)),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn an_emergency_shows_who_has_looked_at_it() {
+        let text = text(id("one"));
+        let mut view = view(&text);
+        assert!(!facts(&view, 0).render().contains("reviewed by"));
+        view.summary.until_ms = Some(1_795_330_900_000);
+        assert!(!facts(&view, 0).render().contains("reviewed by"), "it was not in force");
+        view.summary.state = "revoked".to_owned();
+        assert!(facts(&view, 0).render().contains("nobody yet: `quotary change review`"));
+        view.votes.push(VoteView { verb: "review".to_owned(), ..vote("bob", false, "a review", text.digest()) });
+        let shown = facts(&view, 0).render();
+        assert!(shown.lines().any(|line| line.starts_with("reviewed by") && line.ends_with("bob")), "{shown}");
+        // Carol broke the glass, and alice asked.
+        view.votes.push(VoteView { verb: "break-glass".to_owned(), ..vote("carol", true, "counted", text.digest()) });
+        for person in ["carol", "alice"] {
+            view.votes.push(VoteView { verb: "review".to_owned(), ..vote(person, false, "a review", text.digest()) });
+        }
+        let shown = facts(&view, 0).render();
+        assert!(shown.contains("bob (not alice, carol, who asked for it, edited it last or approved it)"), "{shown}");
+        assert!(votes(&view.votes, &view, 0).render(false).contains("apart"));
     }
 
     #[test]
@@ -199,6 +343,8 @@ mod tests {
         assert!(!shown.contains('\u{1b}'));
         assert_eq!(section("impact", &["a\u{1b}[2Jb".to_owned()]), "\nimpact:\n  a?[2Jb\n");
         assert_eq!(section("impact", &[]), "");
-        assert!(standing(&view).starts_with("c-"));
+        assert!(standing(&view).starts_with("c-") && standing(&view).contains("approving; 2 more people\n"));
+        (view.summary.state, view.summary.quorum) = ("approved".to_owned(), "approved".to_owned());
+        assert!(standing(&view).contains(": approved\n"), "{}", standing(&view));
     }
 }

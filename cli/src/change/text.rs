@@ -57,6 +57,25 @@ pub(super) async fn fetch(session: &Session, given: &str) -> Result<Fetched, Fai
     })
 }
 
+/// Says on standard error what cannot be checked of a text where no root key is pinned.
+pub(super) fn warn_unpinned(session: &Session) {
+    if let Some(warning) = unpinned(session.credentials().root_key.is_some(), &session.credentials().verifier) {
+        eprintln!("quotary: {warning}");
+    }
+}
+
+fn unpinned(is_pinned: bool, verifier: &str) -> Option<String> {
+    (!is_pinned).then(|| {
+        format!(
+            "NO ROOT KEY IS PINNED: that this text is of your deployment, and not of another one that the verifier or its CA has \
+             chosen, is not checked here, nor is the namespace that is signed in. Get the root key (64 hexadecimal characters, \
+             root.pub in the verifier's data directory) from who made the deployment, and log in again: quotary login --verifier {} \
+             --ca-pin HEX --root-key HEX --token-file FILE",
+            present::clean(verifier)
+        )
+    })
+}
+
 /// Whether a change that was just made is of what was sent: its document byte for byte, or none.
 ///
 /// # Errors
@@ -134,6 +153,15 @@ mod tests {
         assert!(refused(&|view| view.namespace = "0".repeat(16), None).contains("namespace"));
         assert!(refused(&|view| view.namespace.truncate(3), None).contains("namespace"));
         assert!(refused(&|_| (), Some(DeploymentId::of(&[b"another"]))).contains("pinned root key"));
+    }
+
+    #[test]
+    fn without_a_root_key_it_is_said_what_is_not_checked_and_how_to_pin_one() {
+        assert_eq!(unpinned(true, "https://v:1"), None);
+        let told = unpinned(false, "https://v:1").unwrap();
+        for part in ["of your deployment", "root.pub", "--verifier https://v:1 --ca-pin HEX --root-key HEX"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
     }
 
     #[test]

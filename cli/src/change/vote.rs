@@ -7,7 +7,7 @@ use quotary_common::quorum::vote::Verb;
 use quotary_common::wire::{CastVote, ChangeView, ShowAuthority, VoteRequest, VoteView};
 
 use super::sign::{Signed, Signer, sign, taken};
-use super::text::fetch;
+use super::text::{fetch, warn_unpinned};
 use super::{keys, show};
 use crate::args::VoteArgs;
 use crate::exit::{Code, Failure};
@@ -19,6 +19,7 @@ use crate::{now_ms, present};
 pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: bool) -> Result<u8, Failure> {
     let fetched = fetch(session, &args.id.change).await?;
     let text = &fetched.text;
+    warn_unpinned(session);
     let signed = match &args.signature {
         Some(file) => taken(file, text, verb)?,
         None => {
@@ -44,12 +45,12 @@ pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: b
     } else {
         present::print(&told(&view, own, verb))?;
     }
-    Ok(if own.is_some_and(|own| stands(own, verb)) { 0 } else { Code::Refused as u8 })
+    Ok(if own.is_some_and(|own| stands(&view, own, verb)) { 0 } else { Code::Refused as u8 })
 }
 
-/// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart.
-fn stands(own: &VoteView, verb: Verb) -> bool {
-    own.counted || verb == Verb::Review
+/// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart, and never of who took part.
+fn stands(view: &ChangeView, own: &VoteView, verb: Verb) -> bool {
+    own.counted || (verb == Verb::Review && !show::took_part(view, &own.person))
 }
 
 /// What signs: the key file that was given, or the agent's one key that is on the roster.
@@ -81,7 +82,8 @@ fn shown(text: &ChangeText, verb: Verb, json: bool) -> Result<(), Failure> {
 }
 
 fn confirmed(text: &ChangeText, verb: Verb) -> Result<bool, Failure> {
-    eprint!("Sign this text of {} as {verb}? (yes or no) ", text.change().id);
+    let finality = if verb == Verb::Withdrawal { ", after which no vote of yours on it counts" } else { "" };
+    eprint!("Sign this text of {} as {verb}{finality}? (yes or no) ", text.change().id);
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     read.map_err(|error| Failure::new(Code::Unreadable, format!("cannot read the answer: {error}")))?;
@@ -101,8 +103,14 @@ fn own<'v>(view: &'v ChangeView, text: &ChangeText, verb: Verb, signed: &Signed)
 
 fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
     let head = match own {
-        Some(own) if verb == Verb::Review => format!("the review of {} is taken: {}", own.person, own.reason),
-        Some(own) if own.counted => format!("the {verb} of {} counts: {}", own.person, own.reason),
+        Some(own) if verb == Verb::Review && stands(view, own, verb) => {
+            format!("the review of {} is taken", own.person)
+        }
+        Some(own) if verb == Verb::Review => format!(
+            "the review of {} is taken and DOES NOT COUNT: who asked for a change, edited it last or approved it does not review it",
+            own.person
+        ),
+        Some(own) if own.counted => format!("the {verb} of {} counts", own.person),
         Some(own) => format!("the {verb} of {} is taken and DOES NOT COUNT: {}", own.person, own.reason),
         None => format!("the {verb} was taken, and is not among the change's votes now"),
     };
@@ -151,13 +159,14 @@ mod tests {
         assert!(own(&view, &text, Verb::Rejection, &signed).is_none());
         view.votes[0].counted = true;
         let words = told(&view, own(&view, &text, Verb::Approval, &signed), Verb::Approval);
-        assert!(words.starts_with("the approval of bob counts"), "{words}");
+        assert!(words.starts_with("the approval of bob counts\n"), "{words}");
         let review = VoteView { verb: "review".to_owned(), counted: false, ..view.votes[0].clone() };
-        assert!(
-            stands(&review, Verb::Review)
-                && !stands(&VoteView { counted: false, ..view.votes[0].clone() }, Verb::Approval)
-        );
-        assert!(told(&view, Some(&review), Verb::Review).starts_with("the review of bob is taken: "));
+        let uncounted = VoteView { counted: false, ..view.votes[0].clone() };
+        assert!(!stands(&view, &review, Verb::Review) && !stands(&view, &uncounted, Verb::Approval));
+        assert!(told(&view, Some(&review), Verb::Review).contains("bob is taken and DOES NOT COUNT: who asked"));
+        let other = VoteView { person: "carol".to_owned(), ..review };
+        assert!(stands(&view, &other, Verb::Review));
+        assert!(told(&view, Some(&other), Verb::Review).starts_with("the review of carol is taken\n"));
         view.votes[0].sha256 = Digest::of(&[b"an earlier text"]);
         assert!(own(&view, &text, Verb::Approval, &signed).is_none());
     }

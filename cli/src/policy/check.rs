@@ -15,29 +15,60 @@ use crate::present;
 #[derive(Debug, Serialize)]
 struct Checked {
     file: String,
-    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<u64>,
-    sha256: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<Digest>,
     faults: Vec<Fault>,
+    /// Why it could not be read at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unreadable: Option<String>,
     #[serde(skip)]
     told: Vec<String>,
 }
 
 /// Checks, prints, and returns the exit code.
 pub(super) fn check(args: &PolicyCheckArgs, json: bool) -> Result<u8, Failure> {
-    let all: Result<Vec<Checked>, Failure> =
-        args.files.iter().map(|file| Ok(checked(file, &bytes_of(file)?, args.kind))).collect();
-    let all = all?;
+    let all: Vec<Checked> = args.files.iter().map(|file| of_file(file, args.kind)).collect();
     if json {
         present::json(&all)?;
     } else {
         let text: String = all.iter().flat_map(|one| &one.told).map(|line| format!("{line}\n")).collect();
         present::print(&text)?;
     }
-    Ok(if all.iter().all(|one| one.faults.is_empty()) { 0 } else { Code::Refused as u8 })
+    Ok(code(&all))
+}
+
+/// A file that cannot be read weighs more than a fault: nothing is known of it.
+fn code(all: &[Checked]) -> u8 {
+    if all.iter().any(|one| one.unreadable.is_some()) {
+        Code::Unreadable as u8
+    } else if all.iter().any(|one| !one.faults.is_empty()) {
+        Code::Refused as u8
+    } else {
+        0
+    }
+}
+
+/// What cannot be read is told in its place, and hides nothing of the others.
+fn of_file(file: &Path, kind: Option<DocumentKind>) -> Checked {
+    match bytes_of(file) {
+        Ok(bytes) => checked(file, &bytes, kind),
+        Err(failure) => Checked {
+            file: file.display().to_string(),
+            kind: kind.map(DocumentKind::name),
+            name: None,
+            version: None,
+            sha256: None,
+            faults: Vec::new(),
+            unreadable: Some(failure.message().to_owned()),
+            told: vec![present::clean(failure.message())],
+        },
+    }
 }
 
 fn checked(file: &Path, bytes: &[u8], kind: Option<DocumentKind>) -> Checked {
@@ -45,11 +76,12 @@ fn checked(file: &Path, bytes: &[u8], kind: Option<DocumentKind>) -> Checked {
     let (file_name, sha256) = (file.display().to_string(), Digest::of(&[bytes]));
     let of = |name, version, faults, told| Checked {
         file: file_name.clone(),
-        kind: kind.name(),
+        kind: Some(kind.name()),
         name,
         version,
-        sha256,
+        sha256: Some(sha256),
         faults,
+        unreadable: None,
         told,
     };
     match Document::parse(bytes, kind) {
@@ -85,8 +117,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_not_there_hides_no_fault_of_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let (bad, absent) = (directory.path().join("bad.toml"), directory.path().join("absent.toml"));
+        std::fs::write(&bad, POLICY.replace("'high'", "'huge'")).unwrap();
+        let all: Vec<Checked> = [&absent, &bad].into_iter().map(|file| of_file(file, None)).collect();
+        assert!(all[0].told[0].contains("absent.toml: ") && all[1].told[0].contains("bad.toml:3: criticality: "));
+        assert_eq!((code(&all), code(&all[1..]), code(&[])), (2, 1, 0));
+        let json = serde_json::to_value(&all[0]).unwrap();
+        assert!(
+            json["unreadable"].is_string() && json.get("sha256").is_none() && json["faults"] == serde_json::json!([])
+        );
+    }
+
+    #[test]
     fn what_it_looks_like_gives_way_to_what_is_said() {
         let as_rules = checked(Path::new("g.toml"), POLICY.as_bytes(), Some(DocumentKind::Rules));
-        assert!(as_rules.kind == "rules" && !as_rules.faults.is_empty());
+        assert!(as_rules.kind == Some("rules") && !as_rules.faults.is_empty());
     }
 }

@@ -260,13 +260,20 @@ fn escalation(rule: &Rule) -> String {
 
 fn emergencies(rules: &Rules) -> String {
     let review = |review: quotary_common::quorum::rules::Review| {
-        format!("{} review(s) within {}", review.approvals, present::duration(review.within_ms))
+        format!("{} review(s) within {} of its end", review.approvals, present::duration(review.within_ms))
     };
     let glass = rules.break_glass().map_or_else(
         || "nobody may".to_owned(),
         |glass| {
             let lasts = present::duration(glass.lasts_ms_max);
-            format!("{} of role {}, lasts {lasts} at most, {}", glass.approvals, glass.role, review(glass.review))
+            // Whatever the table says.
+            let critical = if glass.approvals < 2 { " (2 where it is critical)" } else { "" };
+            format!(
+                "{}{critical} of role {}, lasts {lasts} at most, {}",
+                glass.approvals,
+                glass.role,
+                review(glass.review)
+            )
         },
     );
     let freeze = rules.freeze().map_or_else(
@@ -276,7 +283,13 @@ fn emergencies(rules: &Rules) -> String {
             format!("one of role {}, lasts {lasts} at most, {}", freeze.role, review(freeze.review))
         },
     );
-    format!("\nbreak-glass: {glass}\nfreeze: {freeze}\n")
+    let reviews = if rules.break_glass().is_none() && rules.freeze().is_none() {
+        ""
+    } else {
+        "reviews: of who may vote on such a change by quorum, and neither asked for it, edited it last nor approved it; while one is \
+         overdue there is no emergency and no freeze\n"
+    };
+    format!("\nbreak-glass: {glass}\nfreeze: {freeze}\n{reviews}")
 }
 
 #[cfg(test)]
@@ -337,6 +350,14 @@ mod tests {
         let rules_shown = by_criticality(&rules).render(false);
         assert!(rules_shown.lines().count() == 5 && rules_shown.contains("critical"), "{rules_shown}");
         assert_eq!(emergencies(&rules), "\nbreak-glass: nobody may\nfreeze: nobody may\n");
+        let glass = "[break_glass]\nrole = 'operator'\napprovals = 1\nlasts_s_max = 3600\nreview_within_s = 86400\nreview_approvals = 2\n";
+        let told = emergencies(&Rules::parse(format!("{RULES}{glass}").as_bytes()).unwrap());
+        assert!(
+            told.contains("1 (2 where it is critical) of role operator")
+                && told.contains("2 review(s) within 24 h of its end"),
+            "{told}"
+        );
+        assert!(told.contains("reviews: of who may vote"), "{told}");
     }
 
     #[test]

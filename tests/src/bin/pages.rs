@@ -3,8 +3,8 @@
 //!     quotary-pages OUT_DIR
 //!
 //! OUT_DIR/man has quotary.1, quotary-agent.8 and quotary-verifier.8, each with a page for every verb, and
-//! quotary-agent.toml.5 and quotary-verifier.toml.5, which show the commented samples; OUT_DIR/completions has bash, zsh
-//! and fish.
+//! quotary-agent.toml.5, quotary-verifier.toml.5, quotary-policy.5, quotary-roster.5 and quotary-quorum.5, which show the commented
+//! samples; OUT_DIR/completions has bash, zsh and fish.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,13 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-/// The samples in the configuration's directory, as section 5 pages: name, title, text.
-const CONFIGURATIONS: [(&str, &str, &str); 2] = [
+/// The samples of configurations and of documents, as section 5 pages: name, title, text.
+const CONFIGURATIONS: [(&str, &str, &str); 5] = [
     ("quotary-agent.toml", "configuration of the Quotary agent", include_str!("../../../systemd/agent.toml")),
     ("quotary-verifier.toml", "configuration of the Quotary verifier", include_str!("../../../systemd/verifier.toml")),
+    ("quotary-policy", "policies of Quotary", include_str!("../../../samples/policy.toml")),
+    ("quotary-roster", "people who decide about policies of Quotary", include_str!("../../../samples/roster.toml")),
+    ("quotary-quorum", "quorum rules of Quotary", include_str!("../../../samples/quorum.toml")),
 ];
 
 fn main() -> Result<()> {
