@@ -377,13 +377,13 @@ fn what_moves_can_be_held_and_taken_back_and_what_held_before_goes_on_holding() 
 
 #[test]
 fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_the_same() {
-    let mut scene = Scene::with(&RULES.replace("_within_s = 600\ndelay", "_within_s = 4\ndelay"), 1);
+    let mut scene = Scene::with(&RULES.replace("_within_s = 600\ndelay", "_within_s = 8\ndelay"), 1);
     if !scene.world.kernel().lets_us_limit(&format!("{}-probe", scene.world.host(0).cgroup())) {
         unreachable!("no writable cgroups here: agents cannot be tried");
     }
     scene.world.start_agent(0).unwrap();
     scene.world.wait_for_trust(0, PATIENCE).unwrap();
-    let change = scene.propose(ChangeSubject::Policy(policy(1, 32 << 20)), 6_000);
+    let change = scene.propose(ChangeSubject::Policy(policy(1, 32 << 20)), 4_000);
     let _bob = scene.vote(&change, "bob", 0, "approval");
     let _carol = scene.vote(&change, "carol", 0, "approval");
     let id = change.summary.id;
@@ -391,6 +391,8 @@ fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_th
         let (operator, id) = (&scene.operator, [id.as_str()]);
         let shown = world.runtime().block_on(operator.client.call::<ShowChange>(&id, &Nothing {}))?;
         let now_ms = world.runtime().block_on(operator.status())?.now_ms;
+        let is_under_way = ["approved", "shaping", "in force"].contains(&shown.summary.state.as_str());
+        assert!(is_under_way, "{shown:?}");
         Ok((shown.summary.state == "in force" && now_ms > shown.summary.apply_by_ms + 1_000).then_some(()))
     };
     scene.world.wait("the apply-by time to be past", PATIENCE, past).unwrap();

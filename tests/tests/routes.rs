@@ -158,7 +158,8 @@ fn no_route_opens_without_its_credential() {
                     }
                     // An operator may not speak for a host.
                     assert_eq!(refused(Credential::bearer(&scene.operator.token)), unauthorised, "{}", route.name);
-                    let nobody = wire::path_with(route.path, &[&Digest::new([9; 32]).hex()]);
+                    let nobody = Digest::new([9; 32]).hex();
+                    let nobody = wire::path_with(route.path, &[&nobody, &nobody]);
                     let answer = scene.ask((route.method, &nobody), &Credential::key(&stranger), b"");
                     assert_eq!(answer, (404, Some(Reason::UnknownHost)), "{}", route.name);
                 }

@@ -79,6 +79,7 @@ fn said() -> Value {
             grant_set: bytes(11),
             plans: vec![bytes(12)],
             authority: None,
+            quorum_decisions: None,
             next: nonce(),
         },
         "error": Error::from(&Refusal::new(Reason::Zone, "no zone")),

@@ -278,15 +278,16 @@ impl Judge {
     }
 }
 
-/// The instant that a decision is held against, Unix ms: now. But what was to be applied before this host knew who decides holds here too if
-/// it held then: this host came to what is in force already. One that was there, and was not given it in time, does not take it later.
+/// The instant that a decision is held against, Unix ms: now, and once it has taken effect its effective time, as whoever put it in force held it.
+/// Past its apply-by time that is so only where this host came to know who decides after it had taken effect, and so to what is in force
+/// already: one that was there, and was not given it in time, does not take it later.
 pub(super) fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
     let claimed = || {
         let decision: QuorumDecision = cbor::from_bytes(bytes, DECISION_BYTES_MAX).ok()?;
         let text = ChangeText::parse(&decision.text).ok()?;
         let change = text.change();
-        let came_later = since_ms.is_some_and(|since_ms| since_ms > change.apply_by_ms) && now_ms > change.apply_by_ms;
-        (came_later && change.way == Way::Quorum).then_some(change.apply_by_ms)
+        let came_later = change.way == Way::Quorum && since_ms.is_some_and(|since_ms| since_ms > change.effective_ms);
+        (now_ms <= change.apply_by_ms || came_later).then_some(change.effective_ms.min(now_ms))
     };
     claimed().unwrap_or(now_ms)
 }

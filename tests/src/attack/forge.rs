@@ -173,6 +173,7 @@ mod tests {
             grant_set,
             plans: Vec::new(),
             authority: Some(0),
+            quorum_decisions: None,
             next,
         };
         let squeeze = Squeeze {

@@ -146,28 +146,53 @@ fn a_host_that_came_later_takes_what_is_in_force_already_and_one_that_was_there_
     let plan = with_decision(512 * MIB);
     {
         let (_temp, state) = state();
-        let mut there = judge(&state, since(apply_by_ms), &[], later_ms);
+        let mut there = judge(&state, since(EFFECTIVE), &[], later_ms);
         assert!(matches!(there.permits(&plan, &web(), later_ms), Err(Objection::Decision(_))));
     }
     let (_temp, state) = state();
-    let mut came = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms);
+    let mut came = judge(&state, since(EFFECTIVE + 1), &[&plan], later_ms);
     came.permits(&plan, &web(), later_ms).unwrap();
     assert!(
         came.permits(&by_hand(513 * MIB), &web(), later_ms).is_ok(),
         "the verifier has not said that it is in force"
     );
-    // Heard as of its apply-by time, as what comes later is.
-    let heard = World::new().trust_with(&[&plan], apply_by_ms).heard;
-    came.given(Trust { heard, ..since(apply_by_ms + 1) }, [&plan].into_iter(), later_ms);
+    // Heard as of its effective time, as what comes later is.
+    let heard = World::new().trust_with(&[&plan], EFFECTIVE).heard;
+    came.given(Trust { heard, ..since(EFFECTIVE + 1) }, [&plan].into_iter(), later_ms);
     // It stands over a restart, and plans without a decision keep to it.
-    let mut again = judge(&state, since(apply_by_ms + 1), &[&plan], later_ms + HOUR_MS);
+    let mut again = judge(&state, since(EFFECTIVE + 1), &[&plan], later_ms + HOUR_MS);
     again.permits(&plan, &web(), later_ms + HOUR_MS).unwrap();
     assert!(matches!(again.permits(&by_hand(513 * MIB), &web(), later_ms), Err(Objection::Beyond { .. })));
     // What was decided by others than those who decide now it does not take.
     let (_temp, state) = self::state();
-    let others = Trust { pin: Some(World::of(1, &["alice", "bob", "dave"]).pin()), ..since(apply_by_ms + 1) };
+    let others = Trust { pin: Some(World::of(1, &["alice", "bob", "dave"]).pin()), ..since(EFFECTIVE + 1) };
     let mut came = judge(&state, others, &[], later_ms);
     assert!(matches!(came.permits(&plan, &web(), later_ms), Err(Objection::Decision(_))));
+}
+
+#[test]
+fn a_decision_that_was_made_early_is_taken_until_its_apply_by_time() {
+    let (_temp, state) = state();
+    // Rules let a change be applied for a day after its approval: this one takes effect just before that is over.
+    let day_ms = 24 * HOUR_MS;
+    let approved_ms = super::fixture::PROPOSED + 10 * MINUTE_MS;
+    let effective_ms = approved_ms + day_ms - 1;
+    let early = World::new().decision(|change| {
+        (change.effective_ms, change.apply_by_ms) = (effective_ms, change.approve_by_ms + day_ms);
+    });
+    let early = plan(Some(early), MEMORY, 512 * MIB, |plan| {
+        let mut courses = plan.courses.clone().into_vec();
+        courses[0].setpoints =
+            Bounded::new(vec![quotary_common::plan::Setpoint { at_ms: effective_ms, value: 512 * MIB }]).unwrap();
+        (plan.courses, plan.effective_at_ms) = (Bounded::new(courses).unwrap(), effective_ms);
+    });
+    let apply_by_ms = super::fixture::PROPOSED + HOUR_MS / 2 + day_ms;
+    assert!(effective_ms + 1 < apply_by_ms);
+    let mut judge = judge(&state, World::new().trust(), &[&early], apply_by_ms);
+    judge.permits(&early, &web(), apply_by_ms).unwrap();
+    let (_temp, state) = self::state();
+    let mut late = self::judge(&state, World::new().trust(), &[&early], apply_by_ms + 1);
+    assert!(matches!(late.permits(&early, &web(), apply_by_ms + 1), Err(Objection::Decision(_))));
 }
 
 #[test]
@@ -424,7 +449,7 @@ fn a_decision_is_not_verified_again_with_every_look_and_is_when_who_decides_has_
     assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS - 1), Some(NOW));
     assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS), Some(NOW + MINUTE_MS));
     judge.given(next.trust(), [&newer].into_iter(), NOW + MINUTE_MS + 1);
-    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS + 1), Some(NOW + MINUTE_MS + 1));
+    assert_eq!(looked_at(&mut judge, NOW + MINUTE_MS + 1), Some(EFFECTIVE), "as whoever put it in force");
     assert!(judge.permits(&newer, &web(), NOW + MINUTE_MS + 1).is_ok());
     judge.given(next.trust(), std::iter::empty(), NOW + 2 * MINUTE_MS);
     assert_eq!(judge.held_as_of_ms(newer.plan().decision.as_deref().unwrap()), None, "what nobody gives is forgotten");

@@ -297,7 +297,11 @@ impl Book {
         for id in ids {
             let made = self.changes.get(&id).and_then(|kept| {
                 let approved_at_ms = kept.record.approved_at_ms?;
-                let at_ms = world.now_ms.min(kept.record.times.apply_by_ms);
+                // What is in force held when it took effect; what is not is held by its clocks.
+                let times = &kept.record.times;
+                let is_in_force = kept.record.state == State::InForce;
+                let last_ms = if is_in_force { times.effective_at_ms } else { times.apply_by_ms };
+                let at_ms = world.now_ms.min(last_ms);
                 let case = self.case(kept, Moment::Apply { approved_at_ms }, at_ms)?;
                 // What is in force has taken its base's place already.
                 let outcome = decide(&case.with_base(BaseNow::Is(kept.text.change().base)));

@@ -97,3 +97,15 @@ fn what_stands_is_decided_anew_under_who_decides_now_as_far_as_they_agree() {
     verifier.later(30);
     assert_eq!((verifier.state(moving), verifier.limit()), (State::Rejected, Some(2 * GIB)));
 }
+
+#[test]
+fn what_has_long_been_in_force_is_decided_anew_as_of_its_effective_time_so_that_hosts_to_come_take_it() {
+    let mut verifier = Verifier::new();
+    let held = verifier.in_force(&policy(1, 2 * GIB));
+    verifier.later(600);
+    change_roster(&mut verifier, 2, &PEOPLE[..4], ["alice", "bob", "carol"]);
+    let kept = verifier.book.change(&held).unwrap();
+    let pin = verifier.book.governing().unwrap().pin();
+    let as_of_ms = kept.record().times.effective_at_ms;
+    assert!(verify(kept.decision().unwrap(), pin, &pin.deployment, as_of_ms).is_ok());
+}
