@@ -383,7 +383,7 @@ fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_th
     }
     scene.world.start_agent(0).unwrap();
     scene.world.wait_for_trust(0, PATIENCE).unwrap();
-    let change = scene.propose(ChangeSubject::Policy(policy(1, 32 << 20)), 4_000);
+    let change = scene.propose(ChangeSubject::Policy(policy(1, 96 << 20)), 4_000);
     let _bob = scene.vote(&change, "bob", 0, "approval");
     let _carol = scene.vote(&change, "carol", 0, "approval");
     let id = change.summary.id;
@@ -397,7 +397,7 @@ fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_th
     };
     scene.world.wait("the apply-by time to be past", PATIENCE, past).unwrap();
 
-    let asked = ["--if-unavailable", "fail", "--cpu", "100m", "--memory", "64MiB"];
+    let asked = ["--if-unavailable", "fail", "--cpu", "100m", "--memory", "160MiB"];
     let run = Run::new(0, &asked, ["sleep", "600"]).as_uid(Some(UID));
     let _run = scene.world.start_run("web", &run).unwrap();
     let followed = scene.world.wait("its plan to be followed", PATIENCE, |world| {
@@ -407,7 +407,7 @@ fn what_starts_on_an_old_host_after_the_apply_by_time_is_under_its_policy_all_th
         let memory = |control: &&ShapedControlView| control.control == ShapedControl::MemoryHigh;
         Ok(view.targets.iter().find_map(|target| target.controls.iter().find(memory).cloned()))
     });
-    assert_eq!(followed.unwrap().target, Some(32 << 20));
+    assert_eq!(followed.unwrap().target, Some(96 << 20));
 }
 
 #[test]
