@@ -20,6 +20,7 @@ use quotary_common::wire::ChangeSubject;
 use super::book::{Book, World, refuse};
 use super::freezing::Frozen;
 use super::governing::Governing;
+use super::meetable::unmeetable;
 use crate::policy::life::{Emergency, Times};
 use crate::policy::{self, Edit, Impact, Shaping, assess};
 
@@ -166,14 +167,18 @@ impl Book {
                 let roster = Roster::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
                 above(roster.version(), governing.roster().version(), "roster")?;
                 let people = roster.people().count();
-                let impact = vec![format!("the roster would have {people} people, version {}", roster.version())];
+                let mut impact = vec![format!("the roster would have {people} people, version {}", roster.version())];
+                let next = Under { roster: &roster, rules: governing.rules() };
+                impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.roster().digest(), Proposed::Roster(roster));
                 Ok(of_authority(Kind::Roster, "roster", (base, document, proposed), impact))
             }
             ChangeSubject::Rules(document) => {
                 let rules = Rules::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
                 above(rules.version(), governing.rules().version(), "quorum rules")?;
-                let impact = vec![format!("the quorum rules would be of version {}", rules.version())];
+                let mut impact = vec![format!("the quorum rules would be of version {}", rules.version())];
+                let next = Under { roster: governing.roster(), rules: &rules };
+                impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.rules().digest(), Proposed::Rules(Box::new(rules)));
                 Ok(of_authority(Kind::Rules, "rules", (base, document, proposed), impact))
             }
@@ -284,7 +289,7 @@ fn above(version: u64, before: u64, what: &str) -> Result<(), Refusal> {
 }
 
 /// The clocks that all rules allow: approval as long as may be, the effective time when it was asked for or as soon as it can be.
-fn times(rules: &[&Rule], effective_at_ms: Option<u64>, now_ms: u64) -> Result<Times, Refusal> {
+pub(super) fn times(rules: &[&Rule], effective_at_ms: Option<u64>, now_ms: u64) -> Result<Times, Refusal> {
     let least = |of: fn(&Rule) -> u64| rules.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let delay_ms_min = rules.iter().map(|rule| rule.delay_ms_min).max().unwrap_or_default();
     let last_ms = now_ms.saturating_add(least(|rule| rule.approve_within_ms));

@@ -16,6 +16,7 @@ mod escalating;
 mod freezing;
 mod governing;
 mod making;
+mod meetable;
 mod row;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -24,4 +25,5 @@ mod tests;
 pub use book::{Book, Effect, InForce, Kept, Moved, World};
 pub use governing::{Governing, GoverningFault};
 pub use making::Asked;
+pub use meetable::{Unmeetable, unmeetable};
 pub use row::{RowFault, Rows};
