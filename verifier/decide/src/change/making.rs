@@ -23,6 +23,7 @@ use super::governing::Governing;
 use super::meetable::unmeetable;
 use crate::policy::life::{Emergency, Times};
 use crate::policy::{self, Edit, Impact, Shaping, assess};
+use crate::shape::unenforced;
 
 /// What somebody asks for.
 #[derive(Debug, Clone)]
@@ -211,6 +212,8 @@ impl Book {
                 .iter()
                 .map(|name| format!("application {name} is known by no unit, cgroup or uid: nothing moves for it")),
         );
+        told.extend(unenforced(&self.map, edit, world.standing));
+        told.extend(self.besides(id, &name, &covers.lines));
         Ok(Matter {
             kind: match (held, edit.puts()) {
                 (_, None) => Kind::RevokePolicy,

@@ -10,6 +10,7 @@
 //! [`CheckedVote`]: quotary_common::quorum::vote::CheckedVote
 
 mod asking;
+mod besides;
 mod book;
 mod drive;
 mod escalating;
@@ -17,6 +18,7 @@ mod freezing;
 mod governing;
 mod making;
 mod meetable;
+mod reviewing;
 mod row;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -26,4 +28,5 @@ pub use book::{Book, Effect, InForce, Kept, Moved, World};
 pub use governing::{Governing, GoverningFault};
 pub use making::Asked;
 pub use meetable::{Unmeetable, unmeetable};
+pub use reviewing::Review;
 pub use row::{RowFault, Rows};

@@ -8,3 +8,5 @@ mod escalating;
 mod fixture;
 mod freezing;
 mod histories;
+mod kept;
+mod told;
