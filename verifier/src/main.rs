@@ -97,10 +97,9 @@ fn make(
         authority,
     };
     let made = init::init(&plan).map_err(|error| (FAILED, error.into()))?;
-    println!("deployment       {}", made.deployment);
-    println!("CA pin           {}", made.ca_spki.hex());
-    println!("operator         {} (then delete it): quotary login --from {0}", made.operator_file.display());
-    println!("take offline     {}", plan.offline_dir.display());
+    for line in made.told(&plan) {
+        println!("{line}");
+    }
     Ok(())
 }
 

@@ -212,7 +212,7 @@ pub struct ReviewView {
     pub missing: u64,
     /// Whose review counts.
     pub by: Vec<String>,
-    /// Who else may, with `quotary change review`: who may approve such a change in quiet times, but for those who asked for this one or approved it.
+    /// Who else may, with `quotary change review`: who may approve such a change in quiet times, but for those who asked for this one or said yes to it.
     pub may: Vec<String>,
     /// What follows if nobody does, or did, or what came of it.
     pub follows: String,

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 const TIDY_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 /// Set to `1` where tests that need writable cgroups may be left out.
-pub const WITHOUT_CGROUPS: &str = "QUOTARY_WITHOUT_CGROUPS";
+const WITHOUT_CGROUPS: &str = "QUOTARY_WITHOUT_CGROUPS";
 
 /// Where the kernel's cgroup hierarchies are mounted.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +109,7 @@ impl Kernel {
         may
     }
 
-    /// The same for a test that shows nothing without: where nothing can be limited it fails, unless [`WITHOUT_CGROUPS`] is `1`.
+    /// The same for a test that shows nothing without: where nothing can be limited it fails, unless `QUOTARY_WITHOUT_CGROUPS` is `1`.
     ///
     /// # Errors
     /// When nothing can be limited and nobody said that this may be left out.

@@ -21,14 +21,11 @@ fn names(words: &[quotary_common::quorum::roster::Word]) -> Vec<&str> {
     words.iter().map(|word| word.as_str()).collect()
 }
 
+/// Why a change stood where it stood, leaf by leaf.
 fn whys(verifier: &Verifier, id: ChangeId) -> Vec<&str> {
-    let leaf = |effect: &'_ Effect| matches!(effect, Effect::Leaf(moved) if moved.change == id);
-    let leaves = verifier.effects.iter().filter(move |effect| leaf(effect));
-    let why = |effect: &'_ Effect| match effect {
-        Effect::Leaf(moved) => Some(moved.why.as_str().to_owned().leak() as &str),
-        _ => None,
-    };
-    leaves.filter_map(why).collect()
+    let why = |effect: &'_ Effect| matches!(effect, Effect::Leaf(moved) if moved.change == id);
+    let leaves = verifier.effects.iter().filter(move |effect| why(effect));
+    leaves.filter_map(|effect| if let Effect::Leaf(moved) = effect { Some(moved.why.as_str()) } else { None }).collect()
 }
 
 #[test]
@@ -121,9 +118,9 @@ fn who_proposes_is_told_what_else_is_on_its_way_over_the_same() {
         let by = verifier.book.change(&id).unwrap().text().change().requester.clone();
         verifier.withdraw(id, by.as_str()).unwrap();
     }
-    let fourth = verifier.propose("alice", &ChangeSubject::Policy(other("of-shop-too")), 30);
-    let told = fourth.map(|id| besides(&verifier, id));
-    assert!(told.is_err() || told.as_ref().is_ok_and(|told| told.len() == 1), "{told:?}");
+    let fourth = verifier.propose("alice", &ChangeSubject::Policy(other("of-shop-too")), 30).unwrap();
+    let told = besides(&verifier, fourth);
+    assert!(told.len() == 1 && told[0].contains(&third.to_string()), "{told:?}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use quotary_common::quorum::change::Kind;
 use quotary_common::quorum::decide::{Block, Decided};
 use quotary_common::quorum::roster::Word;
 
-use super::record::{Ask, REVISIONS_MAX, Record, Reviewed, Revision, State, Times};
+use super::fault::LifeFault;
+use super::record::{Ask, Record, Reviewed, Revision, State, Times};
 
 /// What happened to a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,33 +108,6 @@ pub enum Follows {
     RestoreBaseline,
     /// Tell people.
     Tell(Notice),
-}
-
-/// A step that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LifeFault {
-    /// Not in this state.
-    #[error("the change is {}: {what}", .state.name())]
-    NotNow {
-        /// The state.
-        state: State,
-        /// What would have to be, or be done.
-        what: &'static str,
-    },
-    /// Too late.
-    #[error("the time for {what} ended at {}", rfc3339(*.at_ms))]
-    TooLate {
-        /// For what.
-        what: &'static str,
-        /// When that was, Unix ms.
-        at_ms: u64,
-    },
-    /// The clocks do not go together.
-    #[error("{0}")]
-    Times(String),
-    /// Too many edits.
-    #[error("it was edited {REVISIONS_MAX} times: propose another change")]
-    Edits,
 }
 
 /// The record after a step, and what follows from it.
