@@ -50,7 +50,7 @@ pub enum AuthorityError {
         faults: Faults,
     },
     /// Each is well, and both together ask for more than there is.
-    #[error("{} asks for what nobody of {} can meet: {}", .rules.display(), .roster.display(), told(.all))]
+    #[error("{} asks for what nobody of {} can meet:{}", .rules.display(), .roster.display(), told(.all))]
     Unmeetable {
         /// The roster's file.
         roster: PathBuf,

@@ -95,7 +95,11 @@ fn first_rules_that_nobody_can_meet_are_refused_with_all_that_is_too_much() {
         (too_many, &["`critical`: 1 people may vote on it, and that lacks 1 more person"][..]),
         (nobodys, &["`critical`: 0 people may vote on it, and that lacks 1 more person"]),
         (excluded, &["`critical`: 0 people"]),
-        (in_haste, &["`critical`: the effective time is too far"]),
+        (
+            in_haste.clone(),
+            &["`critical`: `delay_s_min` (60 s) leaves no effective time within `apply_within_s` (60 s)"],
+        ),
+        (in_haste.replace("'operator'", "'nobody'"), &["(60 s) of an approval; 0 people may vote on it"]),
         (of(&[critical.clone(), glass.to_owned()]), &["break the glass (`break_glass`): 0 people"]),
         (
             of(&[level("critical", 2, "approvers = ['nobody']"), level("low", 1, "approvers = ['nobody']")]),

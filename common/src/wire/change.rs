@@ -32,7 +32,7 @@ pub struct ChangeRequest {
     /// latter two end by themselves and are reviewed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
-    /// How long an emergency lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there; as long as its rules
+    /// How long it lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there; as long as its rules
     /// allow where that is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts_ms: Option<u64>,
@@ -159,7 +159,7 @@ pub struct ChangeSummary {
     pub approve_by_ms: u64,
     /// Until when it may be applied, Unix ms.
     pub apply_by_ms: u64,
-    /// When it ends by itself, Unix ms: an emergency alone.
+    /// When it ends by itself, Unix ms: break-glass and freeze alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
     /// What the quorum comes to, in a few words.

@@ -292,7 +292,7 @@ fn above(version: u64, before: u64, what: &str) -> Result<(), Refusal> {
 }
 
 /// The clocks that all rules allow: approval as long as may be, the effective time when it was asked for or as soon as it can be.
-pub(super) fn times(rules: &[&Rule], effective_at_ms: Option<u64>, now_ms: u64) -> Result<Times, Refusal> {
+fn times(rules: &[&Rule], effective_at_ms: Option<u64>, now_ms: u64) -> Result<Times, Refusal> {
     let least = |of: fn(&Rule) -> u64| rules.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let delay_ms_min = rules.iter().map(|rule| rule.delay_ms_min).max().unwrap_or_default();
     let last_ms = now_ms.saturating_add(least(|rule| rule.approve_within_ms));
@@ -326,7 +326,8 @@ fn emergency(
         Way::Freeze => rules.freeze().map(|freeze| (freeze.lasts_ms_max, freeze.review)),
         _ => rules.break_glass().map(|glass| (glass.lasts_ms_max, glass.review)),
     };
-    let unknown = || refuse(format!("the quorum rules in force know no such emergency: they have no `{}`", way.name()));
+    let table = if way == Way::Freeze { "[freeze]" } else { "[break_glass]" };
+    let unknown = || refuse(format!("the quorum rules in force know no such way: they have no {table}"));
     let (lasts_ms_max, review) = known.ok_or_else(unknown)?;
     let within = |of: fn(&Rule) -> u64| of_level.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let effective_at_ms = asked.effective_at_ms.unwrap_or(now_ms).max(now_ms);

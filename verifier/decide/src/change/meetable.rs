@@ -7,11 +7,7 @@ use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::decide::{Case, Inadmissible, Moment, Under, admit};
 use quotary_common::quorum::roster::{VERIFIER, Word};
 use quotary_common::quorum::rules::Rules;
-use quotary_common::reason::Refusal;
 use quotary_common::units::Resources;
-
-use super::making::times;
-use crate::policy::life::Times;
 
 /// What nobody could ever approve, whoever asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,24 +50,35 @@ pub fn unmeetable(under: Under<'_>, now_ms: u64) -> Vec<Unmeetable> {
 }
 
 /// What stands against it whoever asks; `None`: somebody can ask so that others can approve.
-fn against(under: Under<'_>, what: (Way, Criticality), now_ms: u64) -> Option<String> {
-    let clocks = match clocks(under.rules, what, now_ms) {
-        Ok(clocks) => clocks,
-        Err(refusal) => return Some(refusal.detail.to_string()),
-    };
-    let mut least: Option<(usize, Vec<Inadmissible>)> = None;
+fn against(under: Under<'_>, (way, criticality): (Way, Criticality), now_ms: u64) -> Option<String> {
+    let rule = under.rules.rule(criticality);
+    let (delay_s, within_s) = (rule.delay_ms_min / 1_000, rule.apply_within_ms / 1_000);
+    let too_long = way == Way::Quorum && delay_s >= within_s;
+    let too_long = too_long.then(|| {
+        format!(
+            "`delay_s_min` ({delay_s} s) leaves no effective time within `apply_within_s` ({within_s} s) of an approval"
+        )
+    });
+    let too_few = too_few(under, (way, criticality), now_ms).map(|why| why.to_string());
+    let why: Vec<String> = too_long.into_iter().chain(too_few).collect();
+    (!why.is_empty()).then(|| why.join("; "))
+}
+
+/// Who is missing when the person asks for it who leaves most to others; `None`: nobody.
+fn too_few(under: Under<'_>, what: (Way, Criticality), now_ms: u64) -> Option<Inadmissible> {
+    let clocks = clocks(under.rules, what, now_ms);
+    let mut least: Option<Inadmissible> = None;
     for person in under.roster.people() {
         // Whoever cannot be named in a text asks for nothing.
         let Ok(text) = ChangeText::render(&asked_by(&person.name, under, what, clocks)) else { continue };
         let Ok(case) = Case::new(&text, &[], (under, under), None, (Moment::Vote, now_ms)) else { continue };
-        let why = admit(&case).err()?;
-        let lacks = why.iter().map(lacks).sum();
-        if least.as_ref().is_none_or(|(fewest, _)| lacks < *fewest) {
-            least = Some((lacks, why));
+        let why = admit(&case).err().unwrap_or_default();
+        let why = why.into_iter().find(|why| matches!(why, Inadmissible::TooFewEligible { .. }))?;
+        if least.as_ref().is_none_or(|least| lacks(&why) < lacks(least)) {
+            least = Some(why);
         }
     }
-    let why = least.map(|(_, why)| why).unwrap_or_default();
-    Some(why.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    least
 }
 
 /// How many people more it takes.
@@ -93,26 +100,23 @@ struct Clocks {
 }
 
 /// All the time that a change's rule gives.
-fn clocks(rules: &Rules, (way, criticality): (Way, Criticality), now_ms: u64) -> Result<Clocks, Refusal> {
+fn clocks(rules: &Rules, (way, criticality): (Way, Criticality), now_ms: u64) -> Clocks {
     let rule = rules.rule(criticality);
     let lasts_ms = match way {
         Way::Quorum => None,
         Way::BreakGlass => rules.break_glass().map(|glass| glass.lasts_ms_max),
         Way::Freeze => rules.freeze().map(|freeze| freeze.lasts_ms_max),
     };
-    let Some(lasts_ms) = lasts_ms else {
-        let Times { effective_at_ms, approve_by_ms, apply_by_ms, .. } = times(&[rule], None, now_ms)?;
-        let effective_ms = effective_at_ms;
-        return Ok(Clocks { proposed_ms: now_ms, effective_ms, approve_by_ms, apply_by_ms, until_ms: None });
-    };
     let approve_by_ms = now_ms.saturating_add(rule.approve_within_ms);
-    Ok(Clocks {
+    let apply_by_ms = approve_by_ms.saturating_add(rule.apply_within_ms);
+    let delay_ms = if way == Way::Quorum { rule.delay_ms_min } else { 0 };
+    Clocks {
         proposed_ms: now_ms,
-        effective_ms: now_ms,
+        effective_ms: now_ms.saturating_add(delay_ms).min(apply_by_ms),
         approve_by_ms,
-        apply_by_ms: approve_by_ms.saturating_add(rule.apply_within_ms),
-        until_ms: Some(now_ms.saturating_add(lasts_ms)),
-    })
+        apply_by_ms,
+        until_ms: lasts_ms.map(|lasts_ms| now_ms.saturating_add(lasts_ms)),
+    }
 }
 
 /// A change that asks for nothing but what its criticality and its way ask for.
