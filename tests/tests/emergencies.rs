@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use quotary_client::Client;
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::{ApplicationReport, BackendKind, CgroupPath, ControlState, Mode, Name, Support};
+use quotary_common::envelope::{
+    ApplicationReport, BackendKind, CgroupPath, ControlState, Mode, Name, PendingRequest, Support,
+};
 use quotary_common::id::ChangeId;
 use quotary_common::leaf::Decision;
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
@@ -14,7 +16,7 @@ use quotary_common::wire::{
     CastVote, ChangeRequest, ChangeSubject, ChangeView, ListPolicies, MakeOperatorToken, Nothing, OperatorTokenRequest,
     ProposeChange, Right, ShowChange, VoteRequest,
 };
-use quotary_tests::host::{DrivenHost, Operator, backend, boottime_ms};
+use quotary_tests::host::{DrivenHost, Operator, backend, boottime_ms, request};
 use quotary_tests::world::{Application, KeyKind, Options, PATIENCE, Signer, Timing, World};
 
 const UID: u32 = 23_457;
@@ -40,6 +42,8 @@ struct Scene {
     operator: Operator,
     keys: Vec<(&'static str, Signer)>,
     host: DrivenHost,
+    /// Bytes of memory that its one grant has.
+    granted: Option<u64>,
     /// Where the keys are.
     _directory: tempfile::TempDir,
 }
@@ -70,7 +74,8 @@ impl Scene {
             support: Support::Unsupported,
         };
         host.backend.controls = Bounded::new(vec![lacks(ShapedControl::IoReadMax)]).unwrap();
-        Self { world, operator, keys, host, _directory: directory }
+        host.requests = vec![PendingRequest { uid: UID, ..request("one", 100, 4 * GIB) }];
+        Self { world, operator, keys, host, granted: None, _directory: directory }
     }
 
     fn as_alice(&self) -> Client {
@@ -133,7 +138,8 @@ impl Scene {
             windows: windows(),
         };
         self.host.load = (windows(), vec![web]);
-        self.world.runtime().block_on(self.host.attest()).unwrap();
+        let (_, _, set) = self.world.runtime().block_on(self.host.attest()).unwrap();
+        self.granted = set.set().grants.first().and_then(|grant| grant.resources.memory_bytes);
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -162,7 +168,7 @@ impl Scene {
 #[test]
 fn an_emergency_holds_for_its_time_gives_back_what_was_before_and_is_reviewed() {
     let mut scene = Scene::new();
-    scene.until("the service is seen", |_| true);
+    scene.until("the service is seen", |scene| scene.granted == Some(4 * GIB));
     let quiet = scene.propose(policy(1, 2 * GIB), None);
     // What the host cannot do is known before anybody approves, and named with the change after.
     let is_told = |lines: &[String]| lines.iter().any(|line| line.contains("the host has no such control"));
@@ -172,6 +178,7 @@ fn an_emergency_holds_for_its_time_gives_back_what_was_before_and_is_reviewed() 
     let quiet = quiet.summary.id;
     scene.until("the first in force", |scene| scene.show(&quiet).summary.state == "in force");
     scene.until("its plan", |scene| scene.target() == Some(2 * GIB));
+    assert_eq!(scene.granted, Some(2 * GIB), "grants are cut to it");
     assert!(is_told(&scene.show(&quiet).without_plan), "{:?}", scene.show(&quiet).without_plan);
 
     let glass = scene.propose(policy(2, 3 * GIB), Some(LASTS_MS));
@@ -189,6 +196,7 @@ fn an_emergency_holds_for_its_time_gives_back_what_was_before_and_is_reviewed() 
     scene.until("in force", |scene| scene.show(&id).summary.state == "in force");
     assert_eq!((scene.versions(), scene.show(&quiet).summary.state.as_str()), (vec![2], "revoked"));
     scene.until("the emergency's plan", |scene| scene.target() == Some(3 * GIB));
+    assert_eq!(scene.granted, Some(3 * GIB), "what a policy cut grows back as far as policies allow");
     let due = scene.show(&id).review.unwrap();
     assert_eq!((due.state.as_str(), due.missing, due.by), ("due", 1, vec![]));
     assert_eq!(due.may, ["carol"], "not who asked, and not those who would break the glass");
@@ -200,6 +208,7 @@ fn an_emergency_holds_for_its_time_gives_back_what_was_before_and_is_reviewed() 
     assert!(scene.show(&id).summary.until_ms.unwrap() <= scene.show(&id).summary.since_ms);
     assert_eq!((scene.versions(), scene.show(&quiet).summary.state.as_str()), (vec![1], "in force"));
     scene.until("what was before", |scene| scene.target() == Some(2 * GIB));
+    assert_eq!(scene.granted, Some(2 * GIB));
     assert!(scene.show(&id).summary.why.unwrap().contains("to be reviewed until"));
 
     let reviewed = scene.vote(&glass, "carol", "review").review.unwrap();
@@ -229,4 +238,11 @@ fn an_emergency_holds_for_its_time_gives_back_what_was_before_and_is_reviewed() 
     let votes = leaves.iter().filter(|leaf| matches!(&leaf.decision, Decision::VoteCast(vote) if vote.change == id));
     assert_eq!(votes.count(), 4, "what is said again is no vote");
     let _report = scene.world.cli_ok(&["audit", "verify"]).unwrap();
+
+    // Without any policy the next evidence brings all that was asked for.
+    let revocation = scene.propose(ChangeSubject::Revoke("web-memory".to_owned()), None);
+    let _approved = scene.vote(&revocation, "carol", "approval");
+    scene.until("revoked", |scene| scene.versions().is_empty());
+    scene.attest();
+    assert_eq!(scene.granted, Some(4 * GIB));
 }
