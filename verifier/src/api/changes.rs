@@ -259,7 +259,7 @@ fn view(app: &App, book: &Book, id: &ChangeId) -> Result<ChangeView, Refusal> {
         explained: kept.outcome().map(Outcome::explain).unwrap_or_default(),
         namespace: namespace(app),
         votes: votes(kept),
-        impact: kept.impact().to_vec(),
+        impact: book.impact_now(id),
         plans: plans.into_iter().map(|(_, plan)| plan).collect(),
         without_plan: app.left_out.of(id),
         aligned_at_ms: kept.record().aligned_at_ms.filter(|_| is_moving),

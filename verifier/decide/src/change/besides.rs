@@ -12,6 +12,8 @@ use crate::policy::life::State;
 
 /// Lines at most: the rest is counted.
 const LINES_MAX: usize = 20;
+/// How each begins.
+const BESIDES: &str = "besides, ";
 
 impl Book {
     /// Changes that are open, approved or moving and are for the policy of this name, or for what `covers` names; in words, a line for each.
@@ -25,16 +27,26 @@ impl Book {
         let more = lines.len().saturating_sub(LINES_MAX);
         lines.truncate(LINES_MAX);
         if more > 0 {
-            lines.push(format!("and {more} other changes over the same"));
+            lines.push(format!("{BESIDES}{more} other changes over the same"));
         }
         lines
+    }
+
+    /// What a change would do, line by line, as it was found when it was proposed; with what else is on its way over the same now: since then others
+    /// came, and some are over.
+    pub fn impact_now(&self, id: &ChangeId) -> Vec<String> {
+        let Some(kept) = self.changes.get(id) else { return Vec::new() };
+        let is_settled = kept.record.state.is_over() || kept.record.state == State::InForce;
+        let Some(edit) = kept.edit.as_ref().filter(|_| !is_settled) else { return kept.impact.clone() };
+        let found = kept.impact.iter().filter(|line| !line.starts_with(BESIDES)).cloned();
+        found.chain(self.besides(id, edit.name(), &kept.text.change().covers)).collect()
     }
 }
 
 fn told(id: &ChangeId, kept: &Kept, name: &Name, own: &Covered<'_>) -> Option<String> {
     let change = kept.text.change();
     let (state, at) = (kept.state_name(), rfc3339(kept.record.times.effective_at_ms));
-    let head = format!("besides, change {id} ({}, {state}, effective {at})", kept.kind_name());
+    let head = format!("{BESIDES}change {id} ({}, {state}, effective {at})", kept.kind_name());
     if change.name.as_str() == name.as_str() {
         return Some(format!(
             "{head} is for the same policy: once one is in force, the other is edited while it is open, or else rejected"

@@ -100,14 +100,21 @@ fn who_votes_too_late_is_told_when_the_time_was() {
 fn who_proposes_is_told_what_else_is_on_its_way_over_the_same() {
     let mut verifier = Verifier::new();
     let besides = |verifier: &Verifier, id| -> Vec<String> {
-        let impact = verifier.book.change(&id).unwrap().impact();
-        impact.iter().filter(|line| line.starts_with("besides")).cloned().collect()
+        let impact = verifier.book.impact_now(&id);
+        impact.into_iter().filter(|line| line.starts_with("besides")).collect()
+    };
+    let kept = |verifier: &Verifier, id| {
+        verifier.book.change(&id).unwrap().impact().iter().filter(|line| line.starts_with("besides")).count()
     };
     let first = verifier.propose("alice", &policy(1, GIB), 10).unwrap();
     assert_eq!(besides(&verifier, first), Vec::<String>::new());
     let second = verifier.propose("bob", &policy(1, 2 * GIB), 20).unwrap();
     let told = besides(&verifier, second);
     assert!(told.len() == 1 && told[0].contains(&first.to_string()) && told[0].contains("the same policy"), "{told:?}");
+    // Who approves the first learns of the second; what was found at proposal stays as it was.
+    let told = besides(&verifier, first);
+    assert!(told.len() == 1 && told[0].contains(&second.to_string()), "{told:?}");
+    assert_eq!((kept(&verifier, first), kept(&verifier, second)), (0, 1));
     let ChangeSubject::Policy(text) = policy(1, 4 * GIB) else { unreachable!() };
     let other = |name: &str| text.replace("web-memory", name).replace("application = 'web'", "tenant = 'shop'");
     let third = verifier.propose("alice", &ChangeSubject::Policy(other("of-shop")), 30).unwrap();
