@@ -30,7 +30,7 @@ lint: packages-needed ## Checks format and lints, warnings are errors; and that 
 	@cargo clippy $(CARGO_FLAGS) -- -D warnings
 	@cargo check --manifest-path fuzz/Cargo.toml --locked --target-dir $(TARGET_DIR)/fuzz/check
 
-test: build ## Runs all tests: unit, property, scenarios with real TPMs (swtpm) and real cgroups.
+test: build ## Runs all tests: unit, property, scenarios with real TPMs (swtpm) and real cgroups (QUOTARY_WITHOUT_CGROUPS=1: where none is writable).
 	@echo "== testing"
 	@tools/run-tests
 

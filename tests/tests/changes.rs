@@ -350,7 +350,7 @@ fn what_moves_can_be_held_and_taken_back_and_what_held_before_goes_on_holding() 
     assert!(held.state == "shaping" && held.why.as_ref().unwrap().contains("held where it is until"), "{held:?}");
     scene.until("it goes on", |scene| target(scene) == Some(GIB));
     let over = scene.show(&freeze.summary.id).summary.state;
-    assert_eq!(over, "revoked");
+    assert_eq!(over, "ended");
     let reviewed = scene.vote(&freeze, "carol", 0, "review");
     assert!(reviewed.votes.iter().any(|vote| vote.verb == "review"));
 

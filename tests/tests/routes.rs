@@ -24,13 +24,16 @@ struct Scene {
     world: World,
 }
 
-/// Somebody who decides, so that changes can be asked for; the tests' tokens are in this name.
+/// Somebody who decides, so that changes can be asked for, of what another would ask for; the tests' tokens are in the first one's name.
 const ROSTER: &str = "version = 1
 [[people]]
 name = 'test'
 roles = ['operator']
 [[people.keys]]
 key = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH'
+[[people]]
+name = 'other'
+roles = ['operator']
 ";
 const RULES: &str = "version = 1
 [criticality.critical]

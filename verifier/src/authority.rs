@@ -10,11 +10,12 @@ use quotary_common::id::Digest;
 use quotary_common::keys::deployment_of;
 use quotary_common::leaf::{AuthoritySet, Decision, Leaf};
 use quotary_common::quorum::authority::Authority;
+use quotary_common::quorum::decide::Under;
 use quotary_common::quorum::document::Faults;
 use quotary_common::quorum::roster::Roster;
 use quotary_common::quorum::rules::Rules;
 use quotary_common::sign::{SignedError, SigningKey};
-use quotary_decide::change::{Governing, GoverningFault};
+use quotary_decide::change::{Governing, GoverningFault, Unmeetable, unmeetable};
 use zeroize::Zeroizing;
 
 use crate::clock::Clock;
@@ -48,6 +49,16 @@ pub enum AuthorityError {
         /// All of them.
         faults: Faults,
     },
+    /// Each is well, and both together ask for more than there is.
+    #[error("{} asks for what nobody of {} can meet:{}", .rules.display(), .roster.display(), told(.all))]
+    Unmeetable {
+        /// The roster's file.
+        roster: PathBuf,
+        /// The rules' file.
+        rules: PathBuf,
+        /// All of it.
+        all: Vec<Unmeetable>,
+    },
     /// The root key does not read.
     #[error("the root key does not read")]
     Key(#[source] SignedError),
@@ -74,12 +85,16 @@ pub enum AuthorityError {
     Signed(#[from] GoverningFault),
 }
 
+fn told(all: &[Unmeetable]) -> String {
+    all.iter().map(|one| format!("\n  {one}")).collect()
+}
+
 impl Documents {
-    /// Reads both, each with all its faults.
+    /// Reads both, each with all its faults. What nobody could ever approve from `now_ms` (Unix ms) on is refused, as a change is.
     ///
     /// # Errors
-    /// [`AuthorityError::Read`] and [`AuthorityError::Document`].
-    pub fn read(roster: &Path, rules: &Path) -> Result<Self, AuthorityError> {
+    /// [`AuthorityError::Read`], [`AuthorityError::Document`] and [`AuthorityError::Unmeetable`].
+    pub fn read(roster: &Path, rules: &Path, now_ms: u64) -> Result<Self, AuthorityError> {
         let bytes =
             |path: &Path| std::fs::read(path).map_err(|source| AuthorityError::Read { path: path.to_owned(), source });
         let fault = |path: &Path| {
@@ -87,10 +102,16 @@ impl Documents {
             |faults| AuthorityError::Document { path, faults }
         };
         let (roster_bytes, rules_bytes) = (bytes(roster)?, bytes(rules)?);
-        Ok(Self {
+        let read = Self {
             roster: Roster::parse(&roster_bytes).map_err(fault(roster))?,
             rules: Rules::parse(&rules_bytes).map_err(fault(rules))?,
-        })
+        };
+        let all = unmeetable(Under { roster: &read.roster, rules: &read.rules }, now_ms);
+        if !all.is_empty() {
+            let (roster, rules) = (roster.to_owned(), rules.to_owned());
+            return Err(AuthorityError::Unmeetable { roster, rules, all });
+        }
+        Ok(read)
     }
 
     /// What the root signs, with its leaf's content and the rows that hold it.

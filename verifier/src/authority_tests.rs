@@ -66,3 +66,50 @@ fn the_root_puts_others_in_force_only_when_it_is_told_that_it_is_again() {
     });
     assert_eq!(numbers.collect::<Vec<_>>(), [0, 1]);
 }
+
+#[test]
+fn first_rules_that_nobody_can_meet_are_refused_with_all_that_is_too_much() {
+    let directory = tempfile::tempdir().unwrap();
+    let (roster_file, rules_file) = (directory.path().join("roster.toml"), directory.path().join("quorum.toml"));
+    let read = |roster: &str, rules: &str| {
+        std::fs::write(&roster_file, roster).unwrap();
+        std::fs::write(&rules_file, rules).unwrap();
+        Documents::read(&roster_file, &rules_file, 1_790_000_000_000)
+    };
+    let level = |name: &str, approvals: usize, more: &str| {
+        let clocks = "approve_within_s = 3600\napply_within_s = 7200\ndelay_s_min = 60";
+        format!("[criticality.{name}]\napprovals = {approvals}\n{clocks}\n{more}\n")
+    };
+    let of = |levels: &[String]| format!("version = 1\n{}", levels.concat());
+    let critical = level("critical", 1, "approvers = ['operator']");
+    // The other one asks for it, and who has a key approves.
+    read(&roster(1, "alice"), &of(std::slice::from_ref(&critical))).unwrap();
+
+    let glass =
+        "[break_glass]\nrole = 'rescue'\napprovals = 1\nlasts_s_max = 60\nreview_within_s = 60\nreview_approvals = 1\n";
+    let too_many = of(&[level("critical", 2, "approvers = ['operator']"), critical.replace(".critical", ".high")]);
+    let nobodys = of(&[level("critical", 1, "approvers = ['nobody']")]);
+    let excluded = of(&[level("critical", 1, "approvers = ['operator']\nexclude = ['alice']")]);
+    let in_haste = of(&[critical.replace("7200", "60")]);
+    for (rules, whys) in [
+        (too_many, &["`critical`: 1 people may vote on it, and that lacks 1 more person"][..]),
+        (nobodys, &["`critical`: 0 people may vote on it, and that lacks 1 more person"]),
+        (excluded, &["`critical`: 0 people"]),
+        (
+            in_haste.clone(),
+            &["`critical`: `delay_s_min` (60 s) leaves no effective time within `apply_within_s` (60 s)"],
+        ),
+        (in_haste.replace("'operator'", "'nobody'"), &["(60 s) of an approval; 0 people may vote on it"]),
+        (of(&[critical.clone(), glass.to_owned()]), &["break the glass (`break_glass`): 0 people"]),
+        (
+            of(&[level("critical", 2, "approvers = ['nobody']"), level("low", 1, "approvers = ['nobody']")]),
+            &["`low`: 0 people", "`critical`: 0 people may vote on it, and that lacks 2 more people"],
+        ),
+    ] {
+        let refused = read(&roster(1, "alice"), &rules).unwrap_err();
+        assert!(matches!(refused, AuthorityError::Unmeetable { .. }), "{refused:?}");
+        let told = refused.to_string();
+        assert!(whys.iter().all(|why| told.contains(why)), "{rules}: {told}");
+        assert_eq!(told.matches("nobody could").count(), whys.len(), "{told}");
+    }
+}

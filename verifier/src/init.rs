@@ -13,7 +13,7 @@ use quotary_common::id::{DeploymentId, Digest};
 use quotary_common::keys::{KeyCertificate, deployment_of};
 use quotary_common::leaf::{Decision, Genesis, Leaf, TokenMade};
 use quotary_common::quorum::authority::Authority;
-use quotary_common::sign::SigningKey;
+use quotary_common::sign::{PublicKey, SigningKey};
 use quotary_common::token::{operator, token_id};
 use quotary_decide::registry::{TokenRecord, TokenScope};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
@@ -56,8 +56,30 @@ pub struct Made {
     pub deployment: DeploymentId,
     /// SHA-256 of the CA's SPKI.
     pub ca_spki: Digest,
+    /// The public half of the deployment's root key.
+    pub root: PublicKey,
+    /// Where it is kept.
+    pub root_file: PathBuf,
     /// Where the operator's credentials are.
     pub operator_file: PathBuf,
+}
+
+impl Made {
+    /// What its operator is told, line by line: whose it is, and how people log in.
+    pub fn told(&self, plan: &Plan) -> Vec<String> {
+        let (url, pin, root) = (&plan.url, self.ca_spki.hex(), self.root.hex());
+        let others = format!("quotary login --verifier {url} --ca-pin {pin} --root-key {root} --token-file FILE");
+        vec![
+            format!("deployment       {}", self.deployment),
+            format!("CA pin           {pin}"),
+            format!("root key         {root} (public; also in {})", self.root_file.display()),
+            format!("operator         {0} (then delete it): quotary login --from {0}", self.operator_file.display()),
+            format!("everybody else   {others}"),
+            "                 (`quotary token operator` makes the token; pin and root key from here, not from the net)"
+                .to_owned(),
+            format!("take offline     {}", plan.offline_dir.display()),
+        ]
+    }
 }
 
 /// A deployment that could not be made.
@@ -135,8 +157,9 @@ pub fn init(plan: &Plan) -> Result<Made, InitError> {
     ));
     write(&operator_file, text.as_bytes(), 0o600)?;
     // Last: its presence says that the rest is whole.
-    write(&plan.data_dir.join(file::ROOT_PUBLIC), root.public().hex().as_bytes(), 0o644)?;
-    Ok(Made { deployment, ca_spki, operator_file })
+    let root_file = plan.data_dir.join(file::ROOT_PUBLIC);
+    write(&root_file, root.public().hex().as_bytes(), 0o644)?;
+    Ok(Made { deployment, ca_spki, root: root.public(), root_file, operator_file })
 }
 
 /// Puts the first roster and quorum rules in force in a deployment that has run without any, or `again` in place of those in force; with the
@@ -235,4 +258,36 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), InitError> {
         file.sync_all()
     };
     write().map_err(|source| InitError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_makes_a_deployment_is_told_its_root_key_and_how_others_log_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = Plan {
+            data_dir: directory.path().join("data"),
+            offline_dir: directory.path().join("offline"),
+            name: Name::lossy("v1"),
+            url: "https://localhost:7443".to_owned(),
+            tls_names: vec!["localhost".to_owned()],
+            now_ms: 1_790_000_000_000,
+            valid_for_ms: 1_000,
+            configuration: Digest::of(&[]),
+            authority: None,
+        };
+        let made = init(&plan).unwrap();
+        let told = made.told(&plan).join("\n");
+        let root = std::fs::read_to_string(&made.root_file).unwrap();
+        let login = format!(
+            "quotary login --verifier https://localhost:7443 --ca-pin {} --root-key {root} --token-file",
+            made.ca_spki.hex()
+        );
+        assert!(told.contains(&login) && told.contains(&made.root_file.display().to_string()), "{told}");
+        let key = SigningKey::from_pkcs8(&std::fs::read(plan.offline_dir.join("root.pk8")).unwrap()).unwrap();
+        assert_eq!((key.public().hex(), deployment_of(&key.public())), (root, made.deployment));
+    }
 }

@@ -57,7 +57,7 @@ fn load(path: &Path) -> Result<config::Config, (u8, anyhow::Error)> {
 
 /// The documents, whose faults are the caller's.
 fn documents(roster: &Path, rules: &Path) -> Result<Documents, (u8, anyhow::Error)> {
-    Documents::read(roster, rules).map_err(|error| (USAGE, error.into()))
+    Documents::read(roster, rules, Clock::system(0).now_ms()).map_err(|error| (USAGE, error.into()))
 }
 
 fn put_in_force(path: &Path, offline_dir: &Path, (roster, rules): (&Path, &Path), again: bool) -> Outcome {
@@ -97,10 +97,9 @@ fn make(
         authority,
     };
     let made = init::init(&plan).map_err(|error| (FAILED, error.into()))?;
-    println!("deployment       {}", made.deployment);
-    println!("CA pin           {}", made.ca_spki.hex());
-    println!("operator         {} (then delete it): quotary login --from {0}", made.operator_file.display());
-    println!("take offline     {}", plan.offline_dir.display());
+    for line in made.told(&plan) {
+        println!("{line}");
+    }
     Ok(())
 }
 

@@ -82,5 +82,7 @@ pub(crate) fn view(text: &ChangeText) -> ChangeView {
         plans: Vec::new(),
         without_plan: Vec::new(),
         aligned_at_ms: None,
+        review: None,
+        note: None,
     }
 }

@@ -32,7 +32,7 @@ pub struct ChangeRequest {
     /// latter two end by themselves and are reviewed afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
-    /// How long an emergency lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there; as long as its rules
+    /// How long it lasts from its effective time on, ms: with `break-glass` and `freeze`, and only there; as long as its rules
     /// allow where that is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lasts_ms: Option<u64>,
@@ -133,11 +133,12 @@ pub struct HeldView {
 pub struct ChangeSummary {
     /// Its id, `c-…`.
     pub id: String,
-    /// What it does: `create policy`, `alter policy`, `revoke policy`, `alter roster`, `alter rules`.
+    /// What it does: `create policy`, `alter policy`, `revoke policy`, `freeze`, `alter roster`, `alter rules`.
     pub kind: String,
     /// The policy's name; `roster` or `rules`.
     pub name: String,
-    /// Where it stands: `proposed`, `approving`, `approved`, `shaping`, `in force`, `rejected`, `expired`, `withdrawn`, `revoked`.
+    /// Where it stands: `proposed`, `approving`, `approved`, `shaping`, `in force`, `rejected`, `expired`, `withdrawn`, `revoked`;
+    /// a freeze that is over has `ended`.
     pub state: String,
     /// Since when, Unix ms.
     pub since_ms: u64,
@@ -158,7 +159,7 @@ pub struct ChangeSummary {
     pub approve_by_ms: u64,
     /// Until when it may be applied, Unix ms.
     pub apply_by_ms: u64,
-    /// When it ends by itself, Unix ms: an emergency alone.
+    /// When it ends by itself, Unix ms: break-glass and freeze alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
     /// What the quorum comes to, in a few words.
@@ -192,6 +193,29 @@ pub struct ChangeView {
     /// Since when all of its units stand at their targets, Unix ms, as their hosts attested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub aligned_at_ms: Option<u64>,
+    /// The review that follows break-glass and freeze; absent where none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewView>,
+    /// What whoever just voted is to know, where there is something: that he has said so before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// The review of what did not wait for its quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReviewView {
+    /// Where it stands: `to come` (nothing is in force yet), `due`, `overdue`, `done`, `done late`.
+    pub state: String,
+    /// Until when it is to be done, Unix ms.
+    pub by_ms: u64,
+    /// By so many people more.
+    pub missing: u64,
+    /// Whose review counts.
+    pub by: Vec<String>,
+    /// Who else may, with `quotary change review`: who may approve such a change in quiet times, but for those who asked for this one or said yes to it.
+    pub may: Vec<String>,
+    /// What follows if nobody does, or did, or what came of it.
+    pub follows: String,
 }
 
 /// A vote as it is kept.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 const TIDY_PATIENCE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// Set to `1` where tests that need writable cgroups may be left out.
+const WITHOUT_CGROUPS: &str = "QUOTARY_WITHOUT_CGROUPS";
 
 /// Where the kernel's cgroup hierarchies are mounted.
 #[derive(Debug, Clone, Default)]
@@ -107,6 +109,23 @@ impl Kernel {
         may
     }
 
+    /// The same for a test that shows nothing without: where nothing can be limited it fails, unless `QUOTARY_WITHOUT_CGROUPS` is `1`.
+    ///
+    /// # Errors
+    /// When nothing can be limited and nobody said that this may be left out.
+    pub fn lets_us_limit_or_is_left_out(&self, probe: &str) -> Result<bool> {
+        let may = self.lets_us_limit(probe);
+        let is_left_out = std::env::var_os(WITHOUT_CGROUPS).is_some_and(|value| value == "1");
+        ensure!(
+            may || is_left_out,
+            "no cgroup can be written here: run as root where the hierarchy is writable, or set {WITHOUT_CGROUPS}=1 to leave out what needs it"
+        );
+        if !may {
+            eprintln!("note: no writable cgroups here, {WITHOUT_CGROUPS}=1: nothing is tried");
+        }
+        Ok(may)
+    }
+
     /// Ends what runs in a group of ours and below it, and removes it. Called when nobody looks after it any more.
     pub fn tidy(&self, group: &str) {
         let deadline = Instant::now() + TIDY_PATIENCE;
@@ -157,6 +176,12 @@ mod tests {
     #[test]
     fn without_a_cpu_controller_nothing_can_be_limited_and_no_group_stays() {
         assert!(!Kernel::default().lets_us_limit("/probe"));
+        let is_left_out = std::env::var_os(WITHOUT_CGROUPS).is_some_and(|value| value == "1");
+        let told = Kernel::default().lets_us_limit_or_is_left_out("/probe").map_err(|why| why.to_string());
+        match told {
+            Ok(may) => assert!(is_left_out && !may),
+            Err(why) => assert!(!is_left_out && why.contains(WITHOUT_CGROUPS)),
+        }
         let temp = tempfile::tempdir().unwrap();
         let kernel = Kernel { legacy: BTreeMap::new(), unified: Some(temp.path().to_owned()) };
         assert!(!kernel.lets_us_limit("/probe"));

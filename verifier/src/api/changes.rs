@@ -12,9 +12,9 @@ use quotary_common::quorum::vote::{Verb, Vote, VoteFault, check};
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{
     self, AuthorityReply, AuthorityView, Base64, ChangePreview, ChangeRequest, ChangeSummary, ChangeView, DocumentView,
-    HeldView, PolicyView, QuorumDecisionReply, QuorumDecisionsReply, VoteRequest, VoteView,
+    HeldView, PolicyView, QuorumDecisionReply, QuorumDecisionsReply, ReviewView, VoteRequest, VoteView,
 };
-use quotary_decide::change::{Book, InForce, Kept};
+use quotary_decide::change::{Book, InForce, Kept, Review};
 use quotary_decide::policy::life::State;
 use quotary_decide::registry::TokenScope;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -122,7 +122,7 @@ pub(super) async fn list(call: Call<wire::ListChanges>) -> Result<Vec<ChangeSumm
     let book = call.app.view.changes();
     let state = call.query.first().and_then(Option::as_deref).filter(|text| !text.is_empty());
     let mut all: Vec<(&ChangeId, &Kept)> = book.changes().iter().map(|(id, kept)| (id, &**kept)).collect();
-    all.retain(|(_, kept)| state.is_none_or(|state| kept.record().state.name() == state));
+    all.retain(|(_, kept)| state.is_none_or(|state| [kept.state_name(), kept.record().state.name()].contains(&state)));
     all.sort_by_key(|(_, kept)| std::cmp::Reverse(kept.record().proposed_at_ms));
     Ok(all.into_iter().map(|(id, kept)| summary(&book, id, kept)).collect())
 }
@@ -176,9 +176,10 @@ pub(super) async fn vote(call: Call<wire::CastVote>) -> Result<ChangeView, Refus
         check(&vote, kept.text(), &rosters, &mut cache).map_err(|fault| refused(&fault))?
     };
     tracing::info!(change = %id, person = %vote.person, verb = verb.name(), "a vote came");
+    let note = said_before(kept, &vote);
     let ask = ChangeAsk::Vote { id, vote: Box::new(vote), checked: Box::new(checked) };
     let id = asked(app, ask, by, actor).await?;
-    view(app, &app.view.changes(), &id)
+    Ok(ChangeView { note, ..view(app, &app.view.changes(), &id)? })
 }
 
 pub(super) async fn preview(call: Call<wire::PreviewChange>) -> Result<ChangePreview, Refusal> {
@@ -244,9 +245,9 @@ fn summary(book: &Book, id: &ChangeId, kept: &Kept) -> ChangeSummary {
     let (record, change) = (kept.record(), kept.text().change());
     ChangeSummary {
         id: id.to_string(),
-        kind: record.kind.name().to_owned(),
+        kind: kept.kind_name().to_owned(),
         name: record.name.as_str().to_owned(),
-        state: record.state.name().to_owned(),
+        state: kept.state_name().to_owned(),
         since_ms: record.since_ms,
         way: change.way.name().to_owned(),
         why: record.why.as_ref().map(|why| why.as_str().to_owned()).or(held),
@@ -279,11 +280,33 @@ fn view(app: &App, book: &Book, id: &ChangeId) -> Result<ChangeView, Refusal> {
         explained: kept.outcome().map(Outcome::explain).unwrap_or_default(),
         namespace: namespace(app),
         votes: votes(kept),
-        impact: kept.impact().to_vec(),
+        impact: book.impact_now(id),
         plans: plans.into_iter().map(|(_, plan)| plan).collect(),
         without_plan: app.left_out.of(id),
         aligned_at_ms: kept.record().aligned_at_ms.filter(|_| is_moving),
+        review: book.review_of(id, app.clock.now_ms()).map(review),
+        note: None,
     })
+}
+
+fn review(review: Review) -> ReviewView {
+    let names = |people: Vec<Word>| people.iter().map(ToString::to_string).collect();
+    ReviewView {
+        state: review.state.to_owned(),
+        by_ms: review.by_ms,
+        missing: review.missing as u64,
+        by: names(review.by),
+        may: names(review.may),
+        follows: review.follows.to_owned(),
+    }
+}
+
+/// What somebody is told who has said the same before.
+fn said_before(kept: &Kept, vote: &Vote) -> Option<String> {
+    let same = |one: &&Vote| (&one.person, one.verb, one.text) == (&vote.person, vote.verb, vote.text);
+    let before = kept.ballot().votes().iter().find(same)?;
+    let at = rfc3339(before.cast_at_ms);
+    Some(format!("`{}` has said so already, at {at}: whoever says it again counts once", vote.person))
 }
 
 /// Every vote, and whether it counts: as the quorum was asked last.
@@ -303,7 +326,7 @@ fn votes(kept: &Kept) -> Vec<VoteView> {
             None if vote.text != kept.text().digest() => {
                 (false, "dismissed: it is for an earlier text of the change".to_owned())
             }
-            None if vote.verb == Verb::Review => (false, "a review: the change lists what it comes to".to_owned()),
+            None if vote.verb == Verb::Review => (false, "a review: `review` says what it comes to".to_owned()),
             None => (false, "not asked about yet".to_owned()),
         };
         VoteView {

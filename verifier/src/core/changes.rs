@@ -13,7 +13,7 @@ use quotary_common::quorum::rules::Escalation;
 use quotary_common::quorum::vote::{CheckedVote, Vote};
 use quotary_common::reason::Refusal;
 use quotary_common::wire::ChangeSubject;
-use quotary_decide::change::{Asked, Book, Effect, World};
+use quotary_decide::change::{Asked, Book, Effect, Kept, World};
 use quotary_decide::policy::life::{Input, Notice, State as LifeState};
 use quotary_decide::shape::PlanRecord;
 
@@ -261,19 +261,22 @@ impl State {
                     step.put_bytes(tables::AUTHORITY, &tables::link_key(number), Some(link));
                 }
                 Effect::Leaf(moved) => {
+                    let kept = self.changes.changes().get(&moved.change);
+                    let what = kept.map_or(moved.kind.name(), |kept| kept.kind_name());
+                    let state = kept.map_or(moved.state.name(), |kept| kept.name_of(moved.state));
                     let told = ChangeMoved {
                         change: moved.change,
-                        what: Text::lossy(moved.kind.name()),
+                        what: Text::lossy(what),
                         name: Name::lossy(moved.name.as_str()),
-                        state: Text::lossy(moved.state.name()),
+                        state: Text::lossy(state),
                         text: moved.text,
                         why: (!moved.why.is_empty()).then(|| Text::lossy(&moved.why)),
                     };
-                    tracing::info!(change = %moved.change, state = moved.state.name(), why = moved.why, "a change moved");
+                    tracing::info!(change = %moved.change, what, state, why = moved.why, "a change moved");
                     step.leaf(now_ms, actor, Decision::ChangeMoved(told));
                 }
                 Effect::Tell(id, notice) => {
-                    tell(&id, &notice);
+                    tell(&id, self.changes.changes().get(&id).map(|kept| &**kept), &notice);
                     step.told.extend(self.escalated(&id, &notice));
                 }
                 // The planner sees the change as it is now, and makes them.
@@ -298,7 +301,7 @@ impl State {
     }
 }
 
-fn told_of(kept: &quotary_decide::change::Kept, number: u32, step: &Escalation) -> Told {
+fn told_of(kept: &Kept, number: u32, step: &Escalation) -> Told {
     let change = kept.text().change();
     let people: Vec<&str> = step.add_people.iter().map(Word::as_str).collect();
     let roles: Vec<&str> = step.add_roles.iter().map(Word::as_str).collect();
@@ -343,13 +346,16 @@ fn cast(change: ChangeId, vote: &Vote) -> VoteCast {
     }
 }
 
-fn tell(id: &ChangeId, notice: &Notice) {
+fn tell(id: &ChangeId, kept: Option<&Kept>, notice: &Notice) {
     match notice {
         Notice::Escalated(one) => tracing::warn!(change = %id, step = one + 1, "not approved in time: escalated"),
         Notice::Review(why) => tracing::warn!(change = %id, why, "a change is not as planned: somebody must look"),
-        Notice::Over(state, why) => tracing::info!(change = %id, state = state.name(), why, "a change is over"),
+        Notice::Over(state, why) => {
+            let state = kept.map_or(state.name(), |kept| kept.name_of(*state));
+            tracing::info!(change = %id, state, why, "a change is over");
+        }
         Notice::Unreviewed => {
-            tracing::error!(change = %id, "an emergency was not reviewed in time: there may be no other until it is")
+            tracing::error!(change = %id, "an emergency or a freeze was not reviewed in time: there may be no other until it is")
         }
     }
 }

@@ -11,7 +11,7 @@ use quotary_decide::attest::Zones;
 use quotary_decide::change;
 use quotary_decide::forecast::PEAK_LEVELS;
 use quotary_decide::history::{SeriesKey, Subject};
-use quotary_decide::policy::{Catalogue, HostFacts, Runs, Standing, units_of};
+use quotary_decide::policy::{Catalogue, Enforcing, HostFacts, Runs, Standing, units_of};
 use quotary_decide::registry::Host;
 
 use super::view::HostSnapshot;
@@ -74,6 +74,9 @@ impl Ground {
                 let peak = |cgroup: &CgroupPath| self.peak(facts.id, cgroup);
                 let ran = (place.runs, seen.backend);
                 standing.units.extend(units_of(&facts, ran, &self.rules, &place.grants, peak));
+                let lacks = seen.lacks.iter().flat_map(|lacks| lacks.iter().copied()).collect();
+                let enforcing = Enforcing { mode: seen.mode, backend: seen.backend, lacks };
+                standing.enforcing.insert(facts.id, enforcing);
             }
             standing.hosts.insert(facts.id, facts);
         }

@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn who_comes_while_as_many_look_as_may_is_told_to_come_back() {
         let hosts = std::collections::BTreeMap::new();
-        let standing = Standing { hosts, units: Vec::new(), overcommit_percent: 100 };
+        let standing = Standing { hosts, units: Vec::new(), overcommit_percent: 100, ..Standing::default() };
         let deployment = quotary_common::id::DeploymentId::of(&[b"tests"]);
         let sight = Sight {
             deployment,

@@ -27,10 +27,10 @@ pub enum Inadmissible {
     #[error("the effective time is too near: the rules ask for {0} s at least from approval on")]
     Delay(u64),
     /// The rules do not know such an emergency.
-    #[error("the rules allow no such emergency change")]
+    #[error("the rules in force know no change by this way")]
     NoEmergency,
     /// It would last too long.
-    #[error("it would last too long: an emergency change may last {0} s")]
+    #[error("it would last too long: a change by this way may last {0} s")]
     LastsTooLong(u64),
 }
 

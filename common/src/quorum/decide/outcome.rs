@@ -152,9 +152,9 @@ impl std::fmt::Display for Block {
                 let people: Vec<&str> = people.iter().map(Word::as_str).collect();
                 write!(f, "by {}", people.join(", "))
             }
-            Self::NoEmergency => f.write_str("the rules allow no such emergency change"),
-            Self::LastsTooLong => f.write_str("it would last longer than the rules allow an emergency change to"),
-            Self::ReviewOverdue => f.write_str("the review of an earlier emergency is overdue: do it first"),
+            Self::NoEmergency => f.write_str("the rules in force know no change by this way"),
+            Self::LastsTooLong => f.write_str("it would last longer than the rules allow a change by this way to"),
+            Self::ReviewOverdue => f.write_str("the review of an earlier emergency or freeze is overdue: do it first"),
             Self::BaseMoved => f.write_str("what it takes the place of has changed since: edit the change"),
             Self::VersionNotAbove => f.write_str("its version must be above that of the document in force"),
         }

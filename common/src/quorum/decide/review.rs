@@ -32,10 +32,27 @@ pub enum ReviewState {
     },
 }
 
+/// A review: where it stands, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reviewing<'a> {
+    /// Where it stands.
+    pub state: ReviewState,
+    /// Whose review counts, by name.
+    pub by: Vec<&'a Word>,
+    /// Who else may, by name.
+    pub may: Vec<&'a Word>,
+}
+
 /// Where the review of an emergency change stands. It is due so long after the emergency has ended.
 ///
 /// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency.
 pub fn review(case: &Case<'_>) -> ReviewState {
+    reviewing(case).state
+}
+
+/// The same, with who has reviewed it and who may.
+pub fn reviewing<'a>(case: &Case<'a>) -> Reviewing<'a> {
+    let not_asked = Reviewing { state: ReviewState::NotAsked, by: Vec::new(), may: Vec::new() };
     let change = case.text.change();
     let asked = |rules: &crate::quorum::rules::Rules| match change.way {
         Way::Quorum => None,
@@ -51,7 +68,7 @@ pub fn review(case: &Case<'_>) -> ReviewState {
     let asked = match (asked(case.current.rules), at_creation) {
         (Some(now), Some(then)) => stricter(now, then),
         (Some(one), None) | (None, Some(one)) => one,
-        (None, None) => return ReviewState::NotAsked,
+        (None, None) => return not_asked,
     };
     let age_ms = case.now_ms.saturating_sub(change.proposed_ms);
     let side = Side::at(case, vec![case.current], age_ms, Way::Quorum);
@@ -69,9 +86,13 @@ pub fn review(case: &Case<'_>) -> ReviewState {
     let missing = asked.approvals.saturating_sub(reviewers.len());
     // Every emergency says when it ends; one that did not would be over when it was proposed.
     let by_ms = change.until_ms.unwrap_or(change.proposed_ms).saturating_add(asked.within_ms);
-    match missing {
+    let eligible = side.eligible().into_iter().map(|person| &person.name);
+    let may = eligible.filter(|name| !broke.contains(name) && !own.contains(name) && !reviewers.contains(name));
+    let (may, by) = (may.collect(), reviewers.iter().copied().collect());
+    let state = match missing {
         0 => ReviewState::Done,
         missing if case.now_ms > by_ms => ReviewState::Overdue { since_ms: by_ms, missing },
         missing => ReviewState::Due { by_ms, missing },
-    }
+    };
+    Reviewing { state, by, may }
 }

@@ -40,6 +40,9 @@ pub struct GrantRecord {
     /// SHA-256 of the model whose forecast its size rests on.
     #[n(8)]
     pub model: Option<Digest>,
+    /// What it would be if no policy cut it; absent: none does.
+    #[n(9)]
+    pub uncut: Option<Resources>,
 }
 
 /// A grant in the book.

@@ -127,45 +127,51 @@ impl Work<'_> {
         self.out.ended.push((record.clone(), GrantChange::Released));
     }
 
+    /// A grant moves towards its profile and, where policies cut it, back towards what it would be without them as soon as they allow more.
     fn renew(&mut self, record: &GrantRecord, asked: &Asked<'_>) {
         let none = BTreeMap::new();
         let outlooks = asked.outlooks.get(&record.grant.id).unwrap_or(&none);
         let dwelt = asked.now_ms.saturating_sub(record.sized_at_ms) >= asked.dwell_ms;
         let mut next = record.clone();
+        let mut wanted = record.uncut.unwrap_or(record.grant.resources);
         if dwelt && !outlooks.is_empty() {
             let profile = size(&record.requested, record.grant.class, outlooks);
-            if moved(&record.grant.resources, &profile.resources) {
-                next.grant.resources = self.within(&record.grant, &profile.resources);
+            if moved(&wanted, &profile.resources) {
+                wanted = profile.resources;
                 next.why = why(&profile);
                 next.model = model(&profile);
-                next.sized_at_ms = asked.now_ms;
             }
         }
         let limits = (asked.limits)(&record.grant.application, &record.grant.tenant);
-        let held = cut(&next.grant.resources, &limits.now);
-        if held != next.grant.resources {
-            next.grant.resources = held;
-            next.why = Text::lossy(&format!("{}; no more than policies allow", next.why));
-            next.sized_at_ms = asked.now_ms;
-        }
-        if next.grant.resources == record.grant.resources {
+        let allowed = cut(&wanted, &limits.now);
+        let held = self.within(&record.grant, &allowed, &limits.coming);
+        // What policies cut is remembered until it is back: without a forecast nothing else says how much that was.
+        next.uncut = Some(wanted).filter(|wanted| (record.uncut.is_some() || allowed != *wanted) && held != *wanted);
+        let has = &record.grant.resources;
+        let grows = cut(has, &held) == *has;
+        let is_trifle = grows && held != allowed && !moved(has, &held);
+        if held == *has || is_trifle {
             self.out.grants.push(record.grant.clone());
         } else {
-            self.account(&next.grant, &record.grant.resources, &next.grant.resources);
+            let limit = next.uncut.map(|_| if allowed == wanted { BY_ROOM } else { BY_POLICY });
+            next.why = Text::lossy(&format!("{}{}", plain(next.why.as_str()), limit.unwrap_or_default()));
+            (next.grant.resources, next.sized_at_ms) = (held, asked.now_ms);
+            self.account(&next.grant, has, &held);
             self.out.grants.push(next.grant.clone());
             self.out.changed.push((next, GrantChange::Resized));
         }
     }
 
-    /// The wanted size, each amount cut to what there is room for; what a grant has it keeps.
-    fn within(&self, grant: &Grant, wanted: &Resources) -> Resources {
+    /// The wanted size, each amount cut to what there is room for and, where it grows, to `coming`; what a grant has it keeps.
+    fn within(&self, grant: &Grant, wanted: &Resources, coming: &Resources) -> Resources {
         let mut out = *wanted;
         for kind in ResourceKind::ALL {
             let (Some(want), Some(has)) = (wanted.get(kind), grant.resources.get(kind)) else { continue };
             if want > has {
                 let identity = (&grant.tenant, &grant.application);
                 let room = self.room(kind, identity).map_or(0, |(room, _)| room);
-                out.set(kind, Some(has.saturating_add(room.min(want - has))));
+                let most = coming.get(kind).map_or(want, |coming| want.min(coming)).max(has);
+                out.set(kind, Some(has.saturating_add(room.min(most - has))));
             }
         }
         out
@@ -246,7 +252,8 @@ impl Work<'_> {
         let limits = (asked.limits)(&identity.application, &identity.tenant);
         let resources = cut(&profile.resources, &limits.coming);
         self.check_room(&resources, &identity)?;
-        let by_policy = if resources == profile.resources { "" } else { "; no more than policies allow" };
+        let uncut = Some(profile.resources).filter(|uncut| resources != *uncut);
+        let by_policy = uncut.map(|_| BY_POLICY).unwrap_or_default();
         Ok(GrantRecord {
             version: Version,
             host: self.host,
@@ -264,6 +271,7 @@ impl Work<'_> {
             sized_at_ms: asked.now_ms,
             why: Text::lossy(&format!("{}{by_policy}", why(&profile))),
             model: model(&profile),
+            uncut,
         })
     }
 
@@ -290,6 +298,16 @@ impl Work<'_> {
         self.out.grants.push(record.grant.clone());
         self.out.changed.push((record, GrantChange::Given));
     }
+}
+
+/// What is added to why a grant has its size, where policies cut it.
+const BY_POLICY: &str = "; no more than policies allow";
+/// The same where they do not any more, and what is free does not do.
+const BY_ROOM: &str = "; policies allow more, which grows back as it becomes free";
+
+/// Why a grant has its size, but for what cut it.
+fn plain(why: &str) -> &str {
+    [BY_POLICY, BY_ROOM].iter().fold(why, |why, cut| why.strip_suffix(cut).unwrap_or(why))
 }
 
 /// Amounts, each no more than its limit.

@@ -94,7 +94,18 @@ fn step_with(
     now_ms: u64,
     outlooks: &BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>,
 ) -> Allocation {
-    let asked = Asked { envelope, epoch: 1, trusted: true, outlooks, limits: &unlimited, dwell_ms: 10, now_ms };
+    step_under(book, rules, envelope, now_ms, (outlooks, Limits::default()))
+}
+
+fn step_under(
+    book: &mut Book,
+    rules: &Rules,
+    envelope: &Envelope,
+    now_ms: u64,
+    (outlooks, limits): (&BTreeMap<GrantId, BTreeMap<ResourceKind, Outlook>>, Limits),
+) -> Allocation {
+    let limits = &|_: &Name, _: &Name| limits;
+    let asked = Asked { envelope, epoch: 1, trusted: true, outlooks, limits, dwell_ms: 10, now_ms };
     let allocation = decide(book, rules, &asked);
     for (record, _) in &allocation.changed {
         book.put(record.clone());
@@ -192,6 +203,62 @@ fn a_renewal_shrinks_to_the_profile_and_grows_back_within_what_is_left() {
     );
     let sizes: Vec<_> = grown.grants.iter().filter(|g| g.id == id).map(|g| g.resources.cpu_millicores).collect();
     assert_eq!(sizes, [Some(500)], "it grows only into what is left");
+}
+
+fn cpu(limit: u64) -> Resources {
+    Resources { cpu_millicores: Some(limit), ..Resources::default() }
+}
+
+#[test]
+fn what_a_policy_cut_grows_back_with_the_next_evidence_once_the_policy_allows_it() {
+    let none = BTreeMap::new();
+    let (mut book, rules) = (book(1000), rules(10_000));
+    let given = step(&mut book, &rules, &envelope(1, 1, vec![request(1, 800)], vec![]), 0);
+    let id = given.grants[0].id;
+    let mut sequence = 1;
+    let mut renew = |book: &mut Book, requests, now_ms, limits| {
+        sequence += 1;
+        let held = book.host(&host(1)).unwrap().entries().map(|entry| entry.record.grant.id).collect();
+        let done = step_under(book, &rules, &envelope(1, sequence, requests, held), now_ms, (&none, limits));
+        let size = done.grants.iter().find(|grant| grant.id == id).unwrap().resources.cpu_millicores.unwrap();
+        (size, done.changed.len())
+    };
+    let why = |book: &Book| book.host(&host(1)).unwrap().get(&id).unwrap().record.why.to_string();
+    let plain = why(&book);
+    // A policy comes, is laxer later, and is revoked: no forecast says anything.
+    let (tight, lax) = (Limits { now: cpu(200), coming: cpu(200) }, Limits { now: cpu(500), coming: cpu(500) });
+    assert_eq!(renew(&mut book, vec![], 1, tight), (200, 1));
+    assert!(why(&book).ends_with("no more than policies allow"), "{}", why(&book));
+    assert_eq!(renew(&mut book, vec![], 2, tight), (200, 0));
+    // Another change is under way that would cut it again: it does not grow past what that would leave it.
+    assert_eq!(renew(&mut book, vec![], 3, Limits { now: cpu(500), coming: cpu(300) }), (300, 1));
+    assert_eq!(renew(&mut book, vec![], 4, lax), (500, 1));
+    assert_eq!(renew(&mut book, vec![], 5, Limits::default()), (800, 1));
+    assert_eq!(why(&book), plain);
+    assert_eq!(renew(&mut book, vec![], 6, Limits::default()), (800, 0));
+
+    // What was given to others meanwhile is theirs; what they give back comes to it.
+    assert_eq!(renew(&mut book, vec![], 7, tight), (200, 1));
+    assert_eq!(renew(&mut book, vec![request(2, 180)], 8, tight).1, 1);
+    assert_eq!(renew(&mut book, vec![request(3, 190)], 9, tight).1, 1);
+    assert_eq!(renew(&mut book, vec![], 10, Limits::default()), (630, 1));
+    assert!(why(&book).contains("grows back"), "{}", why(&book));
+    book.remove(&host(1), &GrantId::for_request(&host(1), &RequestId::new([3; 32])));
+    assert_eq!(renew(&mut book, vec![], 11, Limits::default()), (800, 1));
+}
+
+#[test]
+fn a_request_that_a_policy_cut_gets_the_rest_when_the_policy_is_gone() {
+    let (mut book, rules) = (book(1000), rules(10_000));
+    let tight = Limits { now: Resources::default(), coming: cpu(200) };
+    let asks = envelope(1, 1, vec![request(1, 800)], vec![]);
+    let given = step_under(&mut book, &rules, &asks, 0, (&BTreeMap::new(), tight));
+    assert_eq!(given.grants[0].resources, cpu(200));
+    let id = given.grants[0].id;
+    let held = step_under(&mut book, &rules, &envelope(1, 2, vec![], vec![id]), 1, (&BTreeMap::new(), tight));
+    assert_eq!(held.grants[0].resources, cpu(200), "what is under way holds for it");
+    let back = step(&mut book, &rules, &envelope(1, 3, vec![], vec![id]), 2);
+    assert_eq!(back.grants[0].resources, cpu(800));
 }
 
 #[test]

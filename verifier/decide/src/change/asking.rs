@@ -155,7 +155,7 @@ impl Book {
         let kept = self.change_mut(&id)?;
         let was_in_force = matches!(kept.record.state, State::InForce | State::Revoked);
         if kept.record.times.emergency.is_none() || !was_in_force {
-            return Err(refuse("only an emergency that was in force is reviewed"));
+            return Err(refuse("what is reviewed is an emergency or a freeze that was in force"));
         }
         keep(kept, vote, checked);
         let kept = self.change(&id)?;

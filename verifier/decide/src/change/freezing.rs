@@ -4,6 +4,7 @@
 //! Limits stay between what was and what was decided to be, so that the decision of the change that is held covers them.
 
 use quotary_common::id::{ChangeId, Digest};
+use quotary_common::quorum::change::Way;
 use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::freeze;
 use quotary_common::quorum::roster::Word;
@@ -31,6 +32,23 @@ fn can_be_held(kept: &Kept) -> bool {
     matches!(kept.record.state, State::Approved | State::Shaping) && kept.record.moves_limits() && kept.holds.is_none()
 }
 
+impl Kept {
+    /// What it does, in words: `freeze`, or its kind's.
+    pub fn kind_name(&self) -> &'static str {
+        if self.holds.is_some() { Way::Freeze.name() } else { self.record.kind.name() }
+    }
+
+    /// Where it stands, in words. A freeze that is over was revoked by nobody.
+    pub fn state_name(&self) -> &'static str {
+        self.name_of(self.record.state)
+    }
+
+    /// The same of a state that it has or had.
+    pub fn name_of(&self, state: State) -> &'static str {
+        if self.holds.is_some() && state == State::Revoked { "ended" } else { state.name() }
+    }
+}
+
 impl Book {
     /// What a freeze of the change of this name would be.
     ///
@@ -41,7 +59,7 @@ impl Book {
         let id = known.ok_or_else(|| Refusal::new(Reason::NotFound, "no change of this name is there to be held"))?;
         let kept = self.change(&id)?;
         if !can_be_held(kept) {
-            let state = kept.record.state.name();
+            let state = kept.state_name();
             return Err(refuse(format!(
                 "it is {state}: only what is approved and not in force yet is held where it is"
             )));
@@ -53,7 +71,7 @@ impl Book {
         let overdue = self.changes.iter().find(|(_, other)| other.record.reviewed == Some(Reviewed::Overdue));
         if let Some((other, _)) = overdue {
             return Err(refuse(format!(
-                "an emergency was not reviewed in time: `quotary change review {other}` first"
+                "an emergency or a freeze was not reviewed in time: `quotary change review {other}` first"
             )));
         }
         let change = kept.text.change();

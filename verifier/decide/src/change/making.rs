@@ -20,8 +20,10 @@ use quotary_common::wire::ChangeSubject;
 use super::book::{Book, World, refuse};
 use super::freezing::Frozen;
 use super::governing::Governing;
+use super::meetable::unmeetable;
 use crate::policy::life::{Emergency, Times};
 use crate::policy::{self, Edit, Impact, Shaping, assess};
+use crate::shape::unenforced;
 
 /// What somebody asks for.
 #[derive(Debug, Clone)]
@@ -166,14 +168,18 @@ impl Book {
                 let roster = Roster::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
                 above(roster.version(), governing.roster().version(), "roster")?;
                 let people = roster.people().count();
-                let impact = vec![format!("the roster would have {people} people, version {}", roster.version())];
+                let mut impact = vec![format!("the roster would have {people} people, version {}", roster.version())];
+                let next = Under { roster: &roster, rules: governing.rules() };
+                impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.roster().digest(), Proposed::Roster(roster));
                 Ok(of_authority(Kind::Roster, "roster", (base, document, proposed), impact))
             }
             ChangeSubject::Rules(document) => {
                 let rules = Rules::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
                 above(rules.version(), governing.rules().version(), "quorum rules")?;
-                let impact = vec![format!("the quorum rules would be of version {}", rules.version())];
+                let mut impact = vec![format!("the quorum rules would be of version {}", rules.version())];
+                let next = Under { roster: governing.roster(), rules: &rules };
+                impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.rules().digest(), Proposed::Rules(Box::new(rules)));
                 Ok(of_authority(Kind::Rules, "rules", (base, document, proposed), impact))
             }
@@ -206,6 +212,8 @@ impl Book {
                 .iter()
                 .map(|name| format!("application {name} is known by no unit, cgroup or uid: nothing moves for it")),
         );
+        told.extend(unenforced(&self.map, edit, world.standing));
+        told.extend(self.besides(id, &name, &covers.lines));
         Ok(Matter {
             kind: match (held, edit.puts()) {
                 (_, None) => Kind::RevokePolicy,
@@ -318,7 +326,8 @@ fn emergency(
         Way::Freeze => rules.freeze().map(|freeze| (freeze.lasts_ms_max, freeze.review)),
         _ => rules.break_glass().map(|glass| (glass.lasts_ms_max, glass.review)),
     };
-    let unknown = || refuse(format!("the quorum rules in force know no such emergency: they have no `{}`", way.name()));
+    let table = if way == Way::Freeze { "[freeze]" } else { "[break_glass]" };
+    let unknown = || refuse(format!("the quorum rules in force know no such way: they have no {table}"));
     let (lasts_ms_max, review) = known.ok_or_else(unknown)?;
     let within = |of: fn(&Rule) -> u64| of_level.iter().map(|rule| of(rule)).min().unwrap_or_default();
     let effective_at_ms = asked.effective_at_ms.unwrap_or(now_ms).max(now_ms);

@@ -10,13 +10,16 @@
 //! [`CheckedVote`]: quotary_common::quorum::vote::CheckedVote
 
 mod asking;
+mod besides;
 mod book;
 mod drive;
 mod escalating;
 mod freezing;
 mod governing;
 mod making;
+mod meetable;
 mod reaching;
+mod reviewing;
 mod row;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -25,4 +28,6 @@ mod tests;
 pub use book::{Book, Effect, InForce, Kept, Moved, World};
 pub use governing::{Governing, GoverningFault};
 pub use making::Asked;
+pub use meetable::{Unmeetable, unmeetable};
+pub use reviewing::Review;
 pub use row::{RowFault, Rows};

@@ -81,6 +81,7 @@ fn grant(id: u8, class: Class, resources: Resources) -> GrantRecord {
         sized_at_ms: 0,
         why: Text::lossy("asked"),
         model: None,
+        uncut: None,
     }
 }
 

@@ -33,4 +33,4 @@ pub use map::{Candidate, Holding, PolicyResourceMap, Tie};
 pub use read::{Catalogue, read};
 pub use running::{Runs, runs_of, units_of};
 pub use select::{HostFacts, Place, Selector, Specificity};
-pub use standing::{Held, Standing, Unit};
+pub use standing::{Enforcing, Held, Standing, Unit};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use quotary_common::envelope::{CgroupPath, Name};
+use quotary_common::envelope::{BackendKind, CgroupPath, Mode, Name};
 use quotary_common::id::HostId;
-use quotary_common::plan::Target;
+use quotary_common::plan::{ShapedControl, Target};
 use quotary_common::units::{ResourceKind, Resources};
 
 use super::map::{Holding, PolicyResourceMap, Tie};
@@ -38,6 +38,31 @@ impl Unit {
     }
 }
 
+/// What a host stated last of what it can set: its agent knows best, and a lie takes nothing from others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enforcing {
+    /// How far its agent goes.
+    pub mode: Mode,
+    /// Who writes its controls.
+    pub backend: BackendKind,
+    /// Controls that it has not.
+    pub lacks: Vec<ShapedControl>,
+}
+
+impl Enforcing {
+    /// Whether anybody there can set limits of a target.
+    ///
+    /// # Errors
+    /// Why nobody can.
+    pub const fn can_set(backend: BackendKind, target: &Target) -> Result<(), &'static str> {
+        match (backend, target) {
+            (BackendKind::Systemd, _) | (BackendKind::Direct, Target::Cgroup(_)) => Ok(()),
+            (BackendKind::Direct, Target::Unit(_)) => Err("the host has no systemd that its agent can ask"),
+            (BackendKind::None, _) => Err("the host can set no limits"),
+        }
+    }
+}
+
 /// All that a change is held against.
 #[derive(Debug, Clone, Default)]
 pub struct Standing {
@@ -47,6 +72,8 @@ pub struct Standing {
     pub units: Vec<Unit>,
     /// What may be promised of a host's inventory, in percent.
     pub overcommit_percent: u64,
+    /// What hosts can set, where they stated it.
+    pub enforcing: BTreeMap<HostId, Enforcing>,
 }
 
 /// What all units have from the policies of a map.

@@ -18,6 +18,7 @@ pub mod rollout;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod unenforced;
 
 pub use again::{plan_again, plan_still};
 pub use book::PlanBook;
@@ -25,3 +26,4 @@ pub use draft::{Asked, draft};
 pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of};
 pub use record::{PlanRecord, PlanTold, PlanWrite};
 pub use settle::{Behind, Ruling, Settled, settle};
+pub use unenforced::unenforced;

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use quotary_common::cbor::Bounded;
-use quotary_common::envelope::BackendKind;
 use quotary_common::id::{DeploymentId, HostId};
 use quotary_common::limits::PLANS_MAX;
 use quotary_common::plan::{CheckedPlan, Course, Plan, ShapedControl, Target};
@@ -16,13 +15,15 @@ use quotary_common::units::{ResourceKind, Resources};
 use super::frame::Frame;
 use super::phase::{Demand, PhasedPlan, Refused, SLEW_OF_MEAN, Transition, phase};
 use super::record::PlanRecord;
-use crate::policy::{Edit, Holding, PolicyResourceMap, Shaping, Standing, Unit};
+use crate::policy::{Edit, Enforcing, Holding, PolicyResourceMap, Shaping, Standing, Unit};
 use crate::registry::Host;
 
 /// Setpoints of a course where the policy does not say how fine it is to be.
 const STEPS: u64 = 60;
 /// How long a plan takes that is made after its change took effect, ms: for a unit that came later.
 pub(super) const LATE_MS: u64 = 10_000;
+/// Why a control is left out that its host stated not to have.
+pub(super) const LACKING: &str = "the host has no such control";
 /// How late a host may begin such a plan, ms: what is in force holds on a host that comes back, too. A hundred years.
 pub(super) const BEGIN_WITHIN_MS: u64 = 100 * 366 * 86_400_000;
 /// Between what and what pressure may hold such a plan, ms; in between a quarter of its window.
@@ -122,6 +123,12 @@ pub(super) fn plan_late(out: &mut Planned, wanted: (&Wanted<'_>, u64), scene: &S
     plan_unit(out, &moves(None, Some(held)), wanted, scene, unit);
 }
 
+/// The controls that a change would move of a unit which nothing is planned for yet.
+pub(super) fn would_move(before: Option<&Holding>, after: Option<&Holding>, unit: &Unit) -> Vec<ShapedControl> {
+    let moves = moves(before, after);
+    moves.iter().filter(|one| one.is_for_plan((unit, None))).map(|one| one.control).collect()
+}
+
 /// Whether a policy says anything that a plan would hold.
 pub(super) fn says_anything(held: &Holding) -> bool {
     !moves(None, Some(held)).is_empty()
@@ -162,7 +169,9 @@ fn plan_unit(
         now.plans.iter().filter(|record| record.over().is_none()).find(|record| record.plan().target == unit.target);
     let has = |one: &&Moves| lacks.is_none_or(|lacks| !lacks.contains(&one.control));
     let of_unit = (unit, running.map(|record| &**record));
-    let moves: Vec<&Moves> = moves.iter().filter(has).filter(|one| one.is_for_plan(of_unit)).collect();
+    let for_plan = moves.iter().filter(|one| one.is_for_plan(of_unit));
+    let (moves, lacking): (Vec<&Moves>, Vec<&Moves>) = for_plan.partition(has);
+    out.without.extend(lacking.iter().map(|one| left_out(&format!("{}: {LACKING}", one.control))));
     let at = |effective_at_ms| -> Vec<(&Moves, Result<Way, Refused>)> {
         moves.iter().map(|one| (*one, way(one, of_unit, wanted, (scene, effective_at_ms)))).collect()
     };
@@ -189,9 +198,6 @@ fn plan_unit(
         }
     }
     if ways.is_empty() {
-        if out.earliest_ms.is_none() && !moves.is_empty() {
-            out.without.push(left_out("it has none of the controls that would move"));
-        }
         return;
     }
     match framed(&ways, (unit, now), wanted, (scene, effective_at_ms)) {
@@ -203,11 +209,7 @@ fn plan_unit(
 /// Whether a host takes a plan for a target, by what it stated last.
 pub(super) fn takes(host: &Host, target: &Target, now_ms: u64) -> Result<(), &'static str> {
     let seen = host.progress.seen.as_ref().filter(|_| host.is_trusted(now_ms)).ok_or("the host is not trusted now")?;
-    match (seen.backend, target) {
-        (BackendKind::Systemd, _) | (BackendKind::Direct, Target::Cgroup(_)) => Ok(()),
-        (BackendKind::Direct, Target::Unit(_)) => Err("the host has no systemd that its agent can ask"),
-        (BackendKind::None, _) => Err("the host can set no limits"),
-    }
+    Enforcing::can_set(seen.backend, target)
 }
 
 /// A control that goes from one value to another.

@@ -24,7 +24,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use crate::allocate::{Rule, Rules, Selector};
 use crate::change::{Asked, Book, Effect, Governing, GoverningFault, Rows, World};
 use crate::policy::life::{Input, State};
-use crate::policy::{Catalogue, HostFacts, Standing, Unit};
+use crate::policy::{Catalogue, Enforcing, HostFacts, Standing, Unit};
 
 pub(super) const GIB: u64 = 1 << 30;
 pub(super) const T0: u64 = 1_790_000_000_000;
@@ -163,7 +163,7 @@ impl Verifier {
             peak: Resources::default(),
         };
         let hosts = [(host, HostFacts::new(host, capacity))].into();
-        let standing = Standing { hosts, units: vec![unit], overcommit_percent: 100 };
+        let standing = Standing { hosts, units: vec![unit], overcommit_percent: 100, ..Standing::default() };
         let rules = Rules::new(vec![rule], BTreeMap::new(), 100);
         let (effects, cache, links_before) = (Vec::new(), SignatureCache::default(), BTreeMap::new());
         Self { book, now_ms: T0, effects, cache, links_before, rules, standing, made: 0 }
@@ -176,8 +176,21 @@ impl Verifier {
         }
     }
 
+    /// What the host stated of what it can set; `None`: nothing.
+    pub(super) fn enforces(&mut self, enforcing: Option<Enforcing>) {
+        let hosts = self.standing.hosts.keys().copied();
+        self.standing.enforcing = hosts.filter_map(|host| Some((host, enforcing.clone()?))).collect();
+    }
+
     /// One step with the world of now; then all is written, and read back.
     pub(super) fn step<T>(&mut self, work: impl FnOnce(&mut Book, &World<'_>) -> T) -> T {
+        let done = self.unwritten(work);
+        self.restart();
+        done
+    }
+
+    /// One step that is not read back.
+    fn unwritten<T>(&mut self, work: impl FnOnce(&mut Book, &World<'_>) -> T) -> T {
         let catalogue = Catalogue {
             tenants: [name("shop")].into(),
             applications: [(name("web"), name("shop"))].into(),
@@ -191,9 +204,28 @@ impl Verifier {
             rules: &self.rules,
             now_ms: self.now_ms,
         };
-        let done = work(&mut self.book, &world);
-        self.restart();
-        done
+        work(&mut self.book, &world)
+    }
+
+    /// So many changes were asked for and taken back, one a millisecond, the last one now; the first of them. None is read back: there are too many.
+    pub(super) fn crowd(&mut self, count: u32) -> ChangeId {
+        let model = self.propose("alice", &policy(9, GIB), 10).unwrap();
+        self.withdraw(model, "alice").unwrap();
+        let model = self.book.changes.remove(&model).unwrap();
+        let id = |n: u32| ChangeId::of(&[b"crowd", &n.to_be_bytes()]);
+        for n in 0..count {
+            let mut one = (*model).clone();
+            one.record.since_ms = self.now_ms - u64::from(count - n);
+            self.book.changes.insert(id(n), Arc::new(one));
+        }
+        id(0)
+    }
+
+    /// Minutes later, and nothing is read back.
+    pub(super) fn later_unwritten(&mut self, minutes: u64) {
+        self.now_ms += minutes * MINUTE_MS;
+        let effects = self.unwritten(|book, world| book.tick(world));
+        self.effects.extend(effects);
     }
 
     /// The book as a restart finds it; it says the same.

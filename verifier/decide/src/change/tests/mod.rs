@@ -8,4 +8,6 @@ mod escalating;
 mod fixture;
 mod freezing;
 mod histories;
+mod kept;
 mod reaching;
+mod told;

@@ -50,6 +50,7 @@ pub(super) fn grant(resources: Resources, class: Class) -> GrantRecord {
         sized_at_ms: 0,
         why: Text::lossy(""),
         model: None,
+        uncut: None,
     }
 }
 

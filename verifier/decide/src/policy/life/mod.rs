@@ -6,8 +6,10 @@
 //! what was approved; what is over stays over; time only ever denies. Whatever had begun to move is asked back.
 //! Must never: count votes.
 
+mod fault;
 mod record;
 mod step;
 
+pub use fault::LifeFault;
 pub use record::{Ask, Emergency, Record, Reviewed, Revision, State, Times};
-pub use step::{Follows, Input, LifeFault, Notice, Step, propose, step};
+pub use step::{Follows, Input, Notice, Step, propose, step};

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 
 use quotary_common::cbor::{Bounded, Text, Version};
 use quotary_common::id::Digest;
+use quotary_common::instant::rfc3339;
 use quotary_common::limits::ESCALATIONS_MAX;
 use quotary_common::quorum::change::Kind;
 use quotary_common::quorum::decide::{Block, Decided};
 use quotary_common::quorum::roster::Word;
 
-use super::record::{Ask, REVISIONS_MAX, Record, Reviewed, Revision, State, Times};
+use super::fault::LifeFault;
+use super::record::{Ask, Record, Reviewed, Revision, State, Times};
 
 /// What happened to a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +69,10 @@ pub enum Input {
 
 const UNAPPROVED: &str = "it was not approved in time";
 const UNAPPLIED: &str = "it was not in force in time";
+/// Of a policy what held before; of a freeze what it held.
+const OVER: &str = "its time is over: what was before it goes on";
+const UNREVIEWED: &str = "it was not reviewed in time: until it is, no glass is broken and nothing is frozen";
+const REVIEWED_LATE: &str = "reviewed after its time";
 const TOO_LATE: &str = "its least delay does not fit before its effective time any more";
 
 /// What people are told.
@@ -79,7 +85,7 @@ pub enum Notice {
     Review(String),
     /// It is over without having come into force, or ended by itself.
     Over(State, String),
-    /// An emergency was not reviewed in time: there may be no other until it is.
+    /// An emergency or a freeze was not reviewed in time: there may be no other until it is.
     Unreviewed,
 }
 
@@ -102,25 +108,6 @@ pub enum Follows {
     RestoreBaseline,
     /// Tell people.
     Tell(Notice),
-}
-
-/// A step that cannot be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum LifeFault {
-    /// Not in this state.
-    #[error("the change is {}: {what}", .state.name())]
-    NotNow {
-        /// The state.
-        state: State,
-        /// What would have to be, or be done.
-        what: &'static str,
-    },
-    /// The clocks do not go together.
-    #[error("{0}")]
-    Times(String),
-    /// Too many edits.
-    #[error("it was edited {REVISIONS_MAX} times: propose another change")]
-    Edits,
 }
 
 /// The record after a step, and what follows from it.
@@ -270,17 +257,23 @@ impl Walk {
     fn tick_emergency(&mut self) {
         let Some(emergency) = self.record.times.emergency else { return };
         if self.record.state == State::InForce && self.now_ms >= emergency.ends_at_ms {
-            self.become_(State::Revoked, "its time is over");
-            let why = "its time is over: what held before holds again".to_owned();
+            let why = format!("{OVER}{}", self.to_be_reviewed(emergency.review_by_ms));
+            self.become_(State::Revoked, &why);
             let told = Follows::Tell(Notice::Over(State::Revoked, why));
             self.follows.extend([Follows::PutBack, Follows::MakePlansBack, told]);
         }
         let was_in_force = matches!(self.record.state, State::InForce | State::Revoked);
         if was_in_force && self.record.reviewed.is_none() && self.now_ms >= emergency.review_by_ms {
             self.record.reviewed = Some(Reviewed::Overdue);
-            self.follows.push(Follows::Leaf(self.record.state, "it was not reviewed in time".to_owned()));
+            self.follows.push(Follows::Leaf(self.record.state, UNREVIEWED.to_owned()));
             self.follows.push(Follows::Tell(Notice::Unreviewed));
         }
+    }
+
+    /// What is added to its end where nobody has looked at it yet.
+    fn to_be_reviewed(&self, by_ms: u64) -> String {
+        let is_waiting = self.record.reviewed.is_none();
+        if is_waiting { format!("; it is to be reviewed until {}", rfc3339(by_ms)) } else { String::new() }
     }
 
     fn escalate(&mut self) {
@@ -318,11 +311,18 @@ impl Walk {
     /// Whether the clocks still allow what is done now: a tick that is late changes nothing.
     fn in_time(&self) -> Result<(), LifeFault> {
         let times = self.record.times;
-        let by_ms = if self.record.state.is_open() { times.approve_by_ms } else { times.apply_by_ms };
-        if self.now_ms <= by_ms { Ok(()) } else { Err(self.not_now("its time is over")) }
+        let (at_ms, what) = match self.record.state.is_open() {
+            true => (times.approve_by_ms, "approving it"),
+            false => (times.apply_by_ms, "putting it in force"),
+        };
+        if self.now_ms <= at_ms { Ok(()) } else { Err(LifeFault::TooLate { what, at_ms }) }
     }
 
     fn vote(&mut self, text: &Digest) -> Result<(), LifeFault> {
+        let at_ms = self.record.times.approve_by_ms;
+        if self.record.state == State::Expired && self.now_ms > at_ms {
+            return Err(LifeFault::TooLate { what: "approving it", at_ms });
+        }
         if !self.record.state.is_open() {
             return Err(self.not_now("votes are taken until it is approved"));
         }
@@ -480,7 +480,7 @@ impl Walk {
     fn reviewed(&mut self) -> Result<(), LifeFault> {
         let was_in_force = matches!(self.record.state, State::InForce | State::Revoked);
         if self.record.times.emergency.is_none() || !was_in_force {
-            return Err(self.not_now("only an emergency that was in force is reviewed"));
+            return Err(self.not_now("what is reviewed is an emergency or a freeze that was in force"));
         }
         let reviewed = match self.record.reviewed {
             None => Reviewed::InTime,
@@ -488,7 +488,8 @@ impl Walk {
             Some(Reviewed::InTime | Reviewed::Late) => return Err(self.not_now("it was reviewed")),
         };
         self.record.reviewed = Some(reviewed);
-        self.follows.push(Follows::Leaf(self.record.state, "reviewed".to_owned()));
+        let why = if reviewed == Reviewed::Late { REVIEWED_LATE } else { "reviewed in time" };
+        self.follows.push(Follows::Leaf(self.record.state, why.to_owned()));
         Ok(())
     }
 }

@@ -59,7 +59,7 @@ impl Walk {
         Self::shaping(kind).then(Input::Tick, 2000).then(decided(Ask::Apply, Decided::Approved), 2000)
     }
     fn is_faulty(&self, input: Input, now_ms: u64) -> bool {
-        matches!(step(&self.record, input, now_ms), Err(LifeFault::NotNow { .. }))
+        matches!(step(&self.record, input, now_ms), Err(LifeFault::NotNow { .. } | LifeFault::TooLate { .. }))
     }
     fn asks(&self, one: &Follows) -> bool {
         self.follows.contains(one)

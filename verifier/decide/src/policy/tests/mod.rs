@@ -83,7 +83,7 @@ pub(super) fn unit(application: &str, tenant: &str, host: usize, used: u64) -> U
 
 pub(super) fn standing(hosts_count: usize, units: Vec<Unit>) -> Standing {
     let hosts = hosts(hosts_count).map(|host| (host.id, host)).collect();
-    Standing { hosts, units, overcommit_percent: 100 }
+    Standing { hosts, units, overcommit_percent: 100, ..Standing::default() }
 }
 
 /// Selectors as documents have them, of few names, so that they meet.

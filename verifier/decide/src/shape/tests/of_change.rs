@@ -78,7 +78,7 @@ impl World {
         let hosts = [(HOST, HostFacts::new(HOST, capacity))].into();
         Self {
             host: host(backend),
-            standing: Standing { hosts, units: vec![unit], overcommit_percent: 100 },
+            standing: Standing { hosts, units: vec![unit], overcommit_percent: 100, ..Standing::default() },
             map: PolicyResourceMap::default(),
             plans: Vec::new(),
             now_ms: NOW_MS,
