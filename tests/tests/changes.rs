@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use quotary_client::Client;
 use quotary_common::envelope::{ApplicationReport, BackendKind, CgroupPath, Event, EventKind, Mode, Name};
+use quotary_common::id::Digest;
 use quotary_common::leaf::Decision;
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
 use quotary_common::plan::{ShapedControl, Target};
@@ -179,6 +180,19 @@ async fn attest(host: &mut DrivenHost) {
     host.attest().await.unwrap();
 }
 
+/// The host is told of a change that is in force, and of no other, and is shown what it is told of; what stands for it.
+fn shown_as_told(scene: &Scene, change: &ChangeView, pin: &Authority) -> Option<Digest> {
+    let (runtime, client, path) = (scene.world.runtime(), &scene.host.client, scene.host.id.hex());
+    let told = runtime.block_on(client.call::<ListQuorumDecisions>(&[&path], &Nothing {})).unwrap();
+    assert_eq!(told.texts, [change.sha256]);
+    let show = |text: Digest| runtime.block_on(client.call::<ShowQuorumDecision>(&[&path, &text.hex()], &Nothing {}));
+    let now_ms = runtime.block_on(scene.operator.status()).unwrap().now_ms;
+    let shown = verify(&show(change.sha256).unwrap().decision.0, pin, &scene.host.deployment, now_ms).unwrap();
+    assert_eq!(shown.text().digest(), change.sha256);
+    assert_eq!(reason_of(&show(Digest::of(&[b"other"]))).unwrap().code(), "not-found");
+    told.name
+}
+
 #[test]
 fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() {
     let mut scene = Scene::new();
@@ -258,18 +272,7 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
     let policies = runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap();
     assert_eq!(policies[0].document.text, policy(1, 512 << 20));
     assert_eq!(policies[0].holds_for.len(), 1);
-    // Hosts are told of it, and are shown what they are told of.
-    let path = scene.host.id.hex();
-    let told = runtime.block_on(scene.host.client.call::<ListQuorumDecisions>(&[&path], &Nothing {})).unwrap();
-    assert_eq!(told.texts, [change.sha256]);
-    let of_text = [path.as_str(), &change.sha256.hex()];
-    let shown = runtime.block_on(scene.host.client.call::<ShowQuorumDecision>(&of_text, &Nothing {})).unwrap();
-    let now_ms = runtime.block_on(scene.operator.status()).unwrap().now_ms;
-    let shown = verify(&shown.decision.0, &pin, &scene.host.deployment, now_ms).unwrap();
-    assert_eq!(shown.text().digest(), change.sha256);
-    let other = quotary_common::id::Digest::of(&[b"other"]).hex();
-    let refused = runtime.block_on(scene.host.client.call::<ShowQuorumDecision>(&[&path, &other], &Nothing {}));
-    assert_eq!(reason_of(&refused).unwrap().code(), "not-found");
+    let told = shown_as_told(&scene, &change, &pin);
 
     // It uses twice what it may have: a review, with a document that would do.
     let listed = |scene: &Scene| {
@@ -287,9 +290,7 @@ fn a_policy_is_decided_by_people_given_to_hosts_with_its_decision_and_revoked() 
     scene.until("no plan any more", |scene| scene.plans() == 0);
     assert_eq!(scene.show(&id).summary.state, "revoked");
     assert!(runtime.block_on(scene.operator.client.call::<ListPolicies>(&[], &Nothing {})).unwrap().is_empty());
-    let after = runtime.block_on(scene.host.client.call::<ListQuorumDecisions>(&[&path], &Nothing {})).unwrap();
-    assert_eq!(after.texts, [revocation.sha256]);
-    assert_ne!(after.name, told.name);
+    assert_ne!(shown_as_told(&scene, &revocation, &pin), told);
 
     // All of it stands in the log, from leaf 0 on.
     let leaves = runtime.block_on(scene.operator.leaves(0)).unwrap();

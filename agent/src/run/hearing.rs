@@ -143,7 +143,6 @@ impl Agent {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::authority::tests::fixture::heard;

@@ -9,8 +9,19 @@ use super::policy::DocumentKind;
 use super::quantity::duration_ms;
 
 /// Where a change can stand, in words without spaces.
-const STATES: [&str; 9] =
-    ["proposed", "approving", "approved", "shaping", "in-force", "rejected", "expired", "withdrawn", "revoked"];
+/// Those of the design, and that of a freeze that is over.
+const STATES: [&str; 10] = [
+    "proposed",
+    "approving",
+    "approved",
+    "shaping",
+    "in-force",
+    "rejected",
+    "expired",
+    "withdrawn",
+    "revoked",
+    "ended",
+];
 
 /// `quotary change …`
 #[derive(Debug, Subcommand)]
@@ -362,7 +373,7 @@ mod tests {
             State::Withdrawn,
             State::Revoked,
         ];
-        assert_eq!(all.map(|state| state.name().replace(' ', "-")), STATES);
+        assert_eq!(all.map(|state| state.name().replace(' ', "-")), STATES[..9]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod vote;
 mod fixture;
 
 use quotary_common::quorum::vote::Verb;
-use quotary_common::wire::{EditChange, ListChanges, ProposeChange, WithdrawChange};
+use quotary_common::wire::{EditChange, ProposeChange, WithdrawChange};
 
 use crate::args::ChangeCommand;
 use crate::exit::Failure;
@@ -36,11 +36,6 @@ pub(crate) async fn change(session: &Session, command: ChangeCommand, json: bool
             let view = session.call::<ProposeChange>(&[], &request).await?;
             show::one(&view, json)?;
             text::is_of(&view, &request.subject)?;
-            // The change is made, whether or not this can be said.
-            let all = session.try_ask::<ListChanges>(&[""]).await.unwrap_or_default();
-            if let Some(note) = show::beside(&all, &view.summary) {
-                eprintln!("quotary: {note}");
-            }
         }
         ChangeCommand::Edit(args) => {
             let request = request::request(&args.asked, now_ms())?;

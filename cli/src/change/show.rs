@@ -1,10 +1,8 @@
 //! Changes as people see them.
 
-use std::collections::BTreeSet;
-
 use quotary_common::quorum::change::ChangeText;
 use quotary_common::quorum::freeze::held_by;
-use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, VoteView};
+use quotary_common::wire::{ChangeSummary, ChangeView, ListChanges, ReviewView, VoteView};
 
 use crate::exit::Failure;
 use crate::present::{self, Align, Facts, Table};
@@ -48,26 +46,6 @@ fn table(changes: &[ChangeSummary], now_ms: u64) -> Table {
 /// Whether it will never be in force: its times say nothing any more.
 fn is_void(change: &ChangeSummary) -> bool {
     ["rejected", "expired", "withdrawn"].contains(&change.state.as_str())
-}
-
-/// Other changes of the same document that are not over, and what follows for both.
-pub(super) fn beside(changes: &[ChangeSummary], own: &ChangeSummary) -> Option<String> {
-    let is_open = |other: &&ChangeSummary| {
-        let moves = ["proposed", "approving", "approved", "shaping"].contains(&other.state.as_str());
-        moves
-            && other.id != own.id
-            && other.name == own.name
-            && [&own.way, &other.way].iter().all(|way| *way != "freeze")
-    };
-    let told =
-        |other: &ChangeSummary| format!("{} ({}, {}, by {})", other.id, what(other), other.state, other.requester);
-    let open: Vec<String> = changes.iter().filter(is_open).map(told).collect();
-    (!open.is_empty()).then(|| {
-        let which = open.join(", ");
-        present::clean(&format!(
-            "also open: {which}; once one is in force, the others no longer fit what there is and are rejected"
-        ))
-    })
 }
 
 /// `alter policy gold`, `alter roster`.
@@ -134,9 +112,14 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
         if let Some(until_ms) = change.until_ms {
             facts.add("ends by itself", at(until_ms));
         }
-        if change.until_ms.is_some() && ["in force", "revoked"].contains(&change.state.as_str()) {
-            facts.add("reviewed by", reviewers(view));
+    }
+    if let Some(review) = &view.review {
+        facts.add("review", reviewed(review, now_ms));
+        facts.add("reviewed by", if review.by.is_empty() { "nobody yet".to_owned() } else { review.by.join(", ") });
+        if review.missing > 0 {
+            facts.add("may review", review.may.join(", "));
         }
+        facts.add("what follows", &review.follows);
     }
     if let Some(aligned_ms) = view.aligned_at_ms {
         facts.add("at its targets", format!("since {}, as hosts attested", at(aligned_ms)));
@@ -149,30 +132,15 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts
 }
 
-/// Whether a person asked for the change, edited it last, or approved it: who had a hand in an emergency does not review it.
-pub(super) fn took_part(view: &ChangeView, person: &str) -> bool {
-    let has_approved = |vote: &VoteView| {
-        ["approval", "break-glass"].contains(&vote.verb.as_str()) && vote.sha256 == view.sha256 && vote.person == person
+/// Where a review stands, and until when it is to be done.
+fn reviewed(review: &ReviewView, now_ms: u64) -> String {
+    let lacks = match review.missing {
+        0 => String::new(),
+        missing => format!(", by {missing} more people"),
     };
-    let is_own =
-        |text: ChangeText| [&text.change().requester, &text.change().editor].iter().any(|who| who.as_str() == person);
-    view.votes.iter().any(has_approved) || ChangeText::parse(view.text.as_bytes()).is_ok_and(is_own)
-}
-
-/// Who says to have looked at what was done in an emergency; whether they are enough, the log says.
-fn reviewers(view: &ChangeView) -> String {
-    let is_review = |vote: &&VoteView| vote.verb == "review" && vote.sha256 == view.sha256;
-    let people: BTreeSet<&str> = view.votes.iter().filter(is_review).map(|vote| vote.person.as_str()).collect();
-    let (own, people): (Vec<&str>, Vec<&str>) = people.into_iter().partition(|person| took_part(view, person));
-    let mut told = if people.is_empty() {
-        "nobody yet: `quotary change review`, as `quotary policy authority` says".to_owned()
-    } else {
-        people.join(", ")
-    };
-    if !own.is_empty() {
-        told += &format!(" (not {}, who asked for it, edited it last or approved it)", own.join(", "));
-    }
-    told
+    let is_done = review.state.starts_with("done");
+    let by = format!(", until {} ({})", present::time(review.by_ms), present::age(review.by_ms, now_ms));
+    format!("{}{lacks}{}", review.state, if is_done { "" } else { &by })
 }
 
 fn votes(votes: &[VoteView], view: &ChangeView, now_ms: u64) -> Table {
@@ -257,49 +225,33 @@ mod tests {
     }
 
     #[test]
-    fn who_proposes_is_told_of_other_open_changes_of_the_same_policy() {
-        let summary = |seed: &str, name: &str, state: &str, way: &str| ChangeSummary {
-            name: name.to_owned(),
-            state: state.to_owned(),
-            way: way.to_owned(),
-            ..view(&text(id(seed))).summary
+    fn an_emergency_shows_who_has_looked_at_it_and_what_follows() {
+        let mut view = view(&text(id("one")));
+        assert!(!facts(&view, 0).render().contains("review"));
+        let review = ReviewView {
+            state: "due".to_owned(),
+            by_ms: 1_795_330_802_000,
+            missing: 2,
+            by: Vec::new(),
+            may: vec!["bob".to_owned(), "dave".to_owned()],
+            follows: "no glass is broken".to_owned(),
         };
-        let own = summary("own", "web", "approving", "quorum");
-        let all = [
-            own.clone(),
-            summary("over", "web", "withdrawn", "quorum"),
-            summary("other", "api", "shaping", "quorum"),
-            summary("freeze", "web", "approving", "freeze"),
-        ];
-        assert_eq!(beside(&all, &own), None);
-        let moving = summary("moving", "web", "shaping", "quorum");
-        let told = beside(&[all.as_slice(), std::slice::from_ref(&moving)].concat(), &own).unwrap_or_default();
-        assert!(
-            told.starts_with(&format!("also open: {} (create policy web, shaping, by alice);", moving.id)),
-            "{told}"
-        );
-    }
-
-    #[test]
-    fn an_emergency_shows_who_has_looked_at_it() {
-        let text = text(id("one"));
-        let mut view = view(&text);
-        assert!(!facts(&view, 0).render().contains("reviewed by"));
-        view.summary.until_ms = Some(1_795_330_900_000);
-        assert!(!facts(&view, 0).render().contains("reviewed by"), "it was not in force");
-        view.summary.state = "revoked".to_owned();
-        assert!(facts(&view, 0).render().contains("nobody yet: `quotary change review`"));
-        view.votes.push(VoteView { verb: "review".to_owned(), ..vote("bob", false, "a review", text.digest()) });
-        let shown = facts(&view, 0).render();
-        assert!(shown.lines().any(|line| line.starts_with("reviewed by") && line.ends_with("bob")), "{shown}");
-        // Carol broke the glass, and alice asked.
-        view.votes.push(VoteView { verb: "break-glass".to_owned(), ..vote("carol", true, "counted", text.digest()) });
-        for person in ["carol", "alice"] {
-            view.votes.push(VoteView { verb: "review".to_owned(), ..vote(person, false, "a review", text.digest()) });
+        view.review = Some(review.clone());
+        let shown = facts(&view, 1_795_330_800_000).render();
+        for part in
+            ["due, by 2 more people, until 2026-11-22T07:00:02Z (in 2 s)", "nobody yet", "bob, dave", "no glass"]
+        {
+            assert!(shown.contains(part), "{part} in {shown}");
         }
-        let shown = facts(&view, 0).render();
-        assert!(shown.contains("bob (not alice, carol, who asked for it, edited it last or approved it)"), "{shown}");
-        assert!(votes(&view.votes, &view, 0).render(false).contains("apart"));
+        let (state, by) = ("done late".to_owned(), vec!["bob".to_owned(), "dave".to_owned()]);
+        view.review = Some(ReviewView { state, by, missing: 0, may: Vec::new(), ..review });
+        let shown = facts(&view, 1_795_330_800_000).render();
+        assert!(shown.lines().any(|line| line.starts_with("review ") && line.ends_with("done late")), "{shown}");
+        assert!(shown.lines().any(|line| line.starts_with("reviewed by") && line.ends_with("bob, dave")), "{shown}");
+        assert!(!shown.contains("may review"), "{shown}");
+        let text = text(id("one"));
+        let of_bob = VoteView { verb: "review".to_owned(), ..vote("bob", false, "a review", text.digest()) };
+        assert!(votes(&[of_bob], &view, 0).render(false).contains("apart"));
     }
 
     #[test]

@@ -48,9 +48,10 @@ pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: b
     Ok(if own.is_some_and(|own| stands(&view, own, verb)) { 0 } else { Code::Refused as u8 })
 }
 
-/// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart, and never of who took part.
+/// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart.
 fn stands(view: &ChangeView, own: &VoteView, verb: Verb) -> bool {
-    own.counted || (verb == Verb::Review && !show::took_part(view, &own.person))
+    let reviews = || view.review.as_ref().is_some_and(|review| review.by.contains(&own.person));
+    own.counted || (verb == Verb::Review && reviews())
 }
 
 /// What signs: the key file that was given, or the agent's one key that is on the roster.
@@ -107,20 +108,22 @@ fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
             format!("the review of {} is taken", own.person)
         }
         Some(own) if verb == Verb::Review => format!(
-            "the review of {} is taken and DOES NOT COUNT: who asked for a change, edited it last or approved it does not review it",
+            "the review of {} is taken and DOES NOT COUNT: it is not one of those who may review this change now",
             own.person
         ),
         Some(own) if own.counted => format!("the {verb} of {} counts", own.person),
         Some(own) => format!("the {verb} of {} is taken and DOES NOT COUNT: {}", own.person, own.reason),
         None => format!("the {verb} was taken, and is not among the change's votes now"),
     };
-    format!("{}\n{}", present::clean(&head), show::standing(view))
+    let note = view.note.as_ref().map(|note| format!("{}\n", present::clean(note))).unwrap_or_default();
+    format!("{}\n{note}{}", present::clean(&head), show::standing(view))
 }
 
 #[cfg(test)]
 mod tests {
     use quotary_common::id::Digest;
     use quotary_common::quorum::ssh::Fingerprint;
+    use quotary_common::wire::ReviewView;
 
     use super::super::fixture::{id, text, view};
     use super::*;
@@ -163,8 +166,16 @@ mod tests {
         let review = VoteView { verb: "review".to_owned(), counted: false, ..view.votes[0].clone() };
         let uncounted = VoteView { counted: false, ..view.votes[0].clone() };
         assert!(!stands(&view, &review, Verb::Review) && !stands(&view, &uncounted, Verb::Approval));
-        assert!(told(&view, Some(&review), Verb::Review).contains("bob is taken and DOES NOT COUNT: who asked"));
+        assert!(told(&view, Some(&review), Verb::Review).contains("bob is taken and DOES NOT COUNT: it is not"));
         let other = VoteView { person: "carol".to_owned(), ..review };
+        view.review = Some(ReviewView {
+            state: "due".to_owned(),
+            by_ms: 2,
+            missing: 1,
+            by: vec!["carol".to_owned()],
+            may: Vec::new(),
+            follows: String::new(),
+        });
         assert!(stands(&view, &other, Verb::Review));
         assert!(told(&view, Some(&other), Verb::Review).starts_with("the review of carol is taken\n"));
         view.votes[0].sha256 = Digest::of(&[b"an earlier text"]);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, Digest};
+use quotary_common::instant::rfc3339;
 use quotary_common::limits::DETAIL_BYTES_MAX;
 use quotary_common::plan::OnPressure;
 use quotary_common::quorum::change::{Change, ChangeText, Input, Kind, Way};
@@ -81,7 +82,7 @@ impl Book {
         if is_freeze != (asked.way == Way::Freeze) {
             return Err(refuse("a freeze holds a change where it is, and nothing else does: name the change"));
         }
-        let matter = self.matter(asked, governing, world)?;
+        let mut matter = self.matter(asked, governing, world)?;
         let rules = match &matter.proposed {
             Some(Proposed::Rules(next)) => vec![&**governing.rules(), &**next],
             _ => vec![&**governing.rules()],
@@ -94,6 +95,7 @@ impl Book {
             Way::Quorum => times(&of_level, asked.effective_at_ms, world.now_ms)?,
             way => emergency(way, asked, (governing.rules(), &of_level), world.now_ms)?,
         };
+        matter.impact.extend(too_early(&of_level, &times, world.now_ms));
         let escalate_after_ms = match asked.way {
             Way::Quorum => of_level.iter().flat_map(|rule| &rule.escalation).map(|step| step.after_ms).collect(),
             // Nobody else may approve an emergency, however long it waits.
@@ -289,6 +291,16 @@ fn above(version: u64, before: u64, what: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(refuse(format!("its version is {version}; the {what} in force has {before}: a new one must have a greater")))
+}
+
+/// What people are told who could approve too early: a change is applied within a time of its approval, whenever that was.
+fn too_early(rules: &[&Rule], times: &Times, now_ms: u64) -> Option<String> {
+    let within_ms = rules.iter().map(|rule| rule.apply_within_ms).min().filter(|_| times.emergency.is_none())?;
+    let from_ms = times.effective_at_ms.saturating_sub(within_ms);
+    (from_ms > now_ms).then(|| {
+        let (from, within_s) = (rfc3339(from_ms), within_ms / 1_000);
+        format!("not to be approved before {from}: its rule lets it be applied within {within_s} s of its approval, and it would expire")
+    })
 }
 
 /// The clocks that all rules allow: approval as long as may be, the effective time when it was asked for or as soon as it can be.

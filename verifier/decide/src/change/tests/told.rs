@@ -167,3 +167,22 @@ fn who_proposes_rules_that_leave_a_criticality_to_nobody_is_told() {
     let impact = verifier.book.change(&told).unwrap().impact();
     assert!(impact.iter().any(|line| line.starts_with("nobody could break the glass")), "{impact:?}");
 }
+
+#[test]
+fn whoever_could_approve_too_early_is_told_and_what_was_expires() {
+    for (approved_at_minute, state) in [(0, State::Expired), (31, State::InForce)] {
+        let mut verifier = Verifier::new();
+        // Its rule lets it be applied within two hours of its approval.
+        let id = verifier.propose("alice", &policy(1, GIB), 150).unwrap();
+        let line = format!("not to be approved before {}: ", rfc3339(verifier.now_ms + 30 * MINUTE_MS));
+        assert!(verifier.book.impact_now(&id).iter().any(|told| told.starts_with(&line)));
+        verifier.later(approved_at_minute);
+        verifier.vote(id, "bob", Verb::Approval).unwrap();
+        verifier.vote(id, "carol", Verb::Approval).unwrap();
+        verifier.later(150 - approved_at_minute);
+        assert_eq!(verifier.state(id), state);
+    }
+    let mut verifier = Verifier::new();
+    let id = verifier.propose("alice", &policy(1, GIB), 120).unwrap();
+    assert!(!verifier.book.impact_now(&id).iter().any(|told| told.contains("not to be approved")));
+}
