@@ -126,7 +126,9 @@ pub const REASONS_MAX: usize = 32;
 /// Most changes of roster and rules since genesis: a host that is new walks them all.
 pub const LINKS_MAX: usize = 1_024;
 
-/// Most quorum decisions that a host keeps: of each policy that moves something there one in force, and those to come.
+/// Most policies in force: a host keeps what may reach it, and has room for as much again that is to come.
+pub const POLICIES_MAX: usize = 256;
+/// Most quorum decisions that a host keeps: of each policy that may reach it the one in force, and those to come.
 pub const DECISIONS_KEPT_MAX: usize = 512;
 /// Most bytes that they take together: some hundred with the rosters and rules that come with them.
 pub const DECISIONS_KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -185,5 +187,9 @@ const _: () = assert!(ENVELOPE_BYTES_MAX < EVIDENCE_BYTES_MAX && EVIDENCE_BYTES_
 const _: () = assert!(DOCUMENT_BYTES_MAX + 8 * CHANGE_LINE_BYTES_MAX <= CHANGE_BYTES_MAX);
 const _: () = assert!(CHANGE_BYTES_MAX < LEAF_BYTES_MAX + 2 && DECISION_BYTES_MAX + 128 * 1024 < SIGNED_BYTES_MAX);
 const _: () = assert!(COVERS_MAX + INPUTS_MAX + 32 < CHANGE_LINES_MAX && DECISION_VOTES_MAX <= BALLOT_VOTES_MAX);
-const _: () = assert!(PLANS_MAX <= DECISIONS_KEPT_MAX && 32 * DECISION_BYTES_MAX < DECISIONS_KEPT_BYTES_MAX);
+const _: () = assert!(
+    PLANS_MAX <= DECISIONS_KEPT_MAX
+        && 2 * POLICIES_MAX <= DECISIONS_KEPT_MAX
+        && 32 * DECISION_BYTES_MAX < DECISIONS_KEPT_BYTES_MAX
+);
 const _: () = assert!(REQUESTS_MAX <= GRANTS_MAX);

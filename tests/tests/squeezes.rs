@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::process::{Child, Command};
-use std::time::Duration;
 
 use quotary_common::envelope::{CgroupPath, Name};
 use quotary_common::id::{ChangeId, HostId, PlanId};
@@ -177,13 +176,13 @@ fn a_genuine_decision_serves_neither_beyond_its_span_nor_for_another_host_nor_af
     let decided = |name: &str, host: HostId, edit: &dyn Fn(&mut Change)| {
         let mut change = change(&world, &people, name, (&group.path, host));
         edit(&mut change);
-        people.decide(&change, change.proposed_ms + 5_000)
+        // Ten seconds before now it was proposed, and it could be approved until some seconds ago.
+        people.decide(&change, if name == "late" { change.approve_by_ms + 1 } else { change.proposed_ms + 5_000 })
     };
     let genuine = decided("genuine", own, &|_| {});
     let elsewhere = decided("elsewhere", HostId::new([9; 32]), &|_| {});
-    // Its time is over soon, while this host knows who decides.
-    let expired = decided("expired", own, &|change| change.apply_by_ms = change.effective_ms + 2_000);
-    std::thread::sleep(Duration::from_secs(3));
+    // Approved when its time for that was over.
+    let late = decided("late", own, &|_| {});
 
     let stolen = Stolen {
         ca: StolenCa::copied_from(&world.offline_dir()).unwrap(),
@@ -194,7 +193,7 @@ fn a_genuine_decision_serves_neither_beyond_its_span_nor_for_another_host_nor_af
     let attacks = [
         ("beyond its span", 10, &genuine, "it is not within its quorum decision over policy `genuine`"),
         ("for another host", 50, &elsewhere, "it is not within its quorum decision over policy `elsewhere`"),
-        ("after its time", 50, &expired, "its quorum decision does not hold"),
+        ("after its time", 50, &late, "its quorum decision does not hold"),
     ];
     let squeeze = |what: &str, value, decision: &[u8], above_generation| {
         let plan = PlanId::of(&[what.as_bytes()]);

@@ -7,7 +7,7 @@ use quotary_client::{Client, ClientError};
 use quotary_common::id::{Digest, HostId};
 use quotary_common::limits::{DECISIONS_KEPT_BYTES_MAX, DECISIONS_KEPT_MAX};
 use quotary_common::quorum::authority::Authority;
-use quotary_common::quorum::decision::{VerifiedDecision, verify};
+use quotary_common::quorum::decision::{VerifiedDecision, verify_as_of};
 use quotary_common::wire::{
     ListQuorumDecisions, Nothing, QuorumDecisionReply, QuorumDecisionsReply, ShowQuorumDecision,
 };
@@ -30,6 +30,11 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// Under whom it held.
+    pub fn under(&self) -> &Authority {
+        &self.under
+    }
+
     /// SHA-256 of its text.
     pub fn text(&self) -> Digest {
         self.verified.text().digest()
@@ -43,7 +48,7 @@ pub struct Before {
     pub pin: Authority,
     /// Since when this host has known who decides, Unix ms.
     pub since_ms: Option<u64>,
-    /// Texts of the decisions that it knows to be in force.
+    /// Texts of the decisions that it knows to be in force, or has heard of.
     pub known: BTreeSet<Digest>,
 }
 
@@ -52,16 +57,21 @@ pub struct Before {
 pub struct Told {
     /// Stands for what is in force, as the verifier says; `None`: nothing is.
     pub name: Option<Digest>,
+    /// All of it, by the SHA-256 of the texts.
+    pub listed: BTreeSet<Digest>,
     /// What this host did not know to be.
     pub decisions: Vec<Arc<Heard>>,
     /// What it has not taken, each with why, in a sentence.
     pub missed: Vec<String>,
+    /// Why the verifier was not asked to the end.
+    pub broke_off: Option<ClientError>,
 }
 
 /// Asks, and verifies.
 ///
 /// # Errors
-/// [`ClientError`] when the verifier does not say which decisions are in force, or breaks off; one that it refuses to show is missed.
+/// [`ClientError`] when the verifier does not say which decisions are in force. What was heard before it broke off comes back; one that it refuses to
+/// show is missed.
 pub async fn hear(client: &Client, host: &HostId, before: Before) -> Result<Told, ClientError> {
     let (host, client) = (host.hex(), client.clone());
     let listed = client.call::<ListQuorumDecisions>(&[&host], &Nothing {}).await?;
@@ -69,7 +79,7 @@ pub async fn hear(client: &Client, host: &HostId, before: Before) -> Result<Told
         let (client, host) = (client.clone(), host.clone());
         async move { client.call::<ShowQuorumDecision>(&[&host, &text.hex()], &Nothing {}).await }
     };
-    hear_by(listed, show, before, clock::unix_ms).await
+    Ok(hear_by(listed, show, before, clock::unix_ms).await)
 }
 
 /// As [`hear`], by whoever answers; `now_ms` reads the clock, Unix ms.
@@ -78,14 +88,14 @@ pub(super) async fn hear_by<Shown>(
     show: impl Fn(Digest) -> Shown,
     before: Before,
     now_ms: fn() -> u64,
-) -> Result<Told, ClientError>
+) -> Told
 where
     Shown: Future<Output = Result<QuorumDecisionReply, ClientError>>,
 {
     let QuorumDecisionsReply { name, texts } = listed;
-    let mut told = Told { name, ..Told::default() };
+    let mut told = Told { name, listed: texts.into_iter().collect(), ..Told::default() };
     let mut room_bytes = DECISIONS_KEPT_BYTES_MAX;
-    let texts: BTreeSet<Digest> = texts.into_iter().collect();
+    let texts = told.listed.clone();
     let beyond = texts.len().saturating_sub(DECISIONS_KEPT_MAX);
     if beyond > 0 {
         told.missed.push(format!("{beyond} more than the {DECISIONS_KEPT_MAX} that a host keeps"));
@@ -94,8 +104,10 @@ where
         let missed = |why: String| format!("the one over text {}: {why}", text.hex());
         let bytes = match show(text).await {
             Ok(reply) => reply.decision.0,
-            // What was said may be asked again as it stands: all of it, with the next reply.
-            Err(error) if error.may_retry() => return Err(error),
+            Err(error) if error.may_retry() => {
+                told.broke_off = Some(error);
+                break;
+            }
             Err(error) => {
                 told.missed.push(missed(in_a_line(&error)));
                 continue;
@@ -115,7 +127,7 @@ where
             Err(_) => told.missed.push(missed("verifying it broke off".to_owned())),
         }
     }
-    Ok(told)
+    told
 }
 
 /// Holds one against who decides, at `now_ms` (Unix ms).
@@ -124,6 +136,7 @@ fn held(bytes: Vec<u8>, text: Digest, pin: Authority, since_ms: Option<u64>, now
         return Err("another decision was shown in its place".to_owned());
     }
     let as_of_ms = as_of(&bytes, since_ms, now_ms);
-    let verified = verify(&bytes, &pin, &pin.deployment, as_of_ms).map_err(|fault| in_a_line(&fault))?;
+    let verified =
+        verify_as_of(&bytes, &pin, &pin.deployment, (as_of_ms, now_ms)).map_err(|fault| in_a_line(&fault))?;
     Ok(Heard { bytes, verified, under: pin, as_of_ms })
 }

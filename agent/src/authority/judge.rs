@@ -11,10 +11,11 @@ use quotary_common::plan::{CheckedPlan, ShapedControl};
 use quotary_common::quorum::authority::Authority;
 use quotary_common::quorum::change::{ChangeText, Kind, Way};
 use quotary_common::quorum::coverage::{TargetFacts, covers, is_reached, keeps, loosens, slews, spares};
-use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify};
+use quotary_common::quorum::decision::{QuorumDecision, VerifiedDecision, verify_as_of};
 
 use super::error::in_a_line;
-use super::{Heard, Kept, Objection};
+use super::kept::is_in_time;
+use super::{AuthorityError, Heard, Kept, Objection};
 use crate::state::StateDir;
 
 /// A decision that did not hold is looked at again after so long, ms: clocks and rosters move on.
@@ -131,14 +132,18 @@ impl Judge {
         if let Ok(kept) = &mut self.kept {
             kept.belong_to(&trust.deployment);
             // Others may decide since it was verified: then it is asked for again.
+            let heard = || trust.heard.iter().map(|heard| &**heard).filter(|heard| trust.pin == Some(heard.under));
+            let mut came = vec![kept.put_in_force(heard(), now_ms)];
+            if matches!(came.as_slice(), [Err(AuthorityError::TooMany(_))]) {
+                // As many as there is room for.
+                came = heard().map(|heard| kept.put_in_force(std::iter::once(heard), now_ms)).collect();
+            }
             let mut unkept = None;
-            for heard in trust.heard.iter().filter(|heard| trust.pin == Some(heard.under)) {
-                match kept.put_in_force(heard, now_ms) {
-                    Ok(true) => {
-                        let change = heard.verified.change();
+            for came in came {
+                match came {
+                    Ok(new) => new.into_iter().for_each(|change| {
                         tracing::info!(policy = %change.name, change = %change.id, "a quorum decision is in force");
-                    }
-                    Ok(false) => {}
+                    }),
                     Err(error) => unkept = Some(in_a_line(&error)),
                 }
             }
@@ -263,7 +268,9 @@ impl Judge {
             Some(looked) => looked.outcome.clone(),
             None => {
                 let as_of_ms = as_of(bytes, trust.since_ms, now_ms);
-                let outcome = verify(bytes, &pin, &trust.deployment, as_of_ms).map_err(|fault| in_a_line(&fault));
+                let instants = (as_of_ms, now_ms);
+                let verified = verify_as_of(bytes, &pin, &trust.deployment, instants);
+                let outcome = verified.map_err(|fault| in_a_line(&fault));
                 let looked = Looked { at_ms: now_ms, as_of_ms, under: pin, outcome: outcome.clone() };
                 self.looked.insert(name, looked);
                 outcome
@@ -278,8 +285,8 @@ impl Judge {
     }
 }
 
-/// The instant that a decision is held against, Unix ms: now, and once it has taken effect its effective time, as whoever put it in force held it.
-/// Past its apply-by time that is so only where this host came to know who decides after it had taken effect, and so to what is in force
+/// The instant that a decision's clocks are held against, Unix ms: now, and once it has taken effect its effective time, as whoever put it in force
+/// held it. Past its apply-by time, and the while that it takes to be heard of, that is so only where this host came to know who decides after it had taken effect, and so to what is in force
 /// already: one that was there, and was not given it in time, does not take it later.
 pub(super) fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
     let claimed = || {
@@ -287,7 +294,7 @@ pub(super) fn as_of(bytes: &[u8], since_ms: Option<u64>, now_ms: u64) -> u64 {
         let text = ChangeText::parse(&decision.text).ok()?;
         let change = text.change();
         let came_later = change.way == Way::Quorum && since_ms.is_some_and(|since_ms| since_ms > change.effective_ms);
-        (now_ms <= change.apply_by_ms || came_later).then_some(change.effective_ms.min(now_ms))
+        (is_in_time(change, now_ms) || came_later).then_some(change.effective_ms.min(now_ms))
     };
     claimed().unwrap_or(now_ms)
 }

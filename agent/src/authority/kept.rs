@@ -17,6 +17,9 @@ use crate::state::StateDir;
 /// The file of the decisions in the state directory.
 pub const DECISIONS_FILE: &str = "decisions.cbor";
 
+/// After so long a host has heard what is in force, ms: some replies, and as much as it may be silent without losing its grants.
+const HEARD_WITHIN_MS: u64 = 300_000;
+
 /// A decision as kept: with all that it takes to verify it again.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
@@ -70,6 +73,12 @@ impl KeptDecision {
     fn stands_under(&self, pin: &Authority) -> bool {
         self.record.is_in_force || pin.number <= self.record.under.number
     }
+}
+
+/// Whether a host that was there may still take a change: until its apply-by time, and the while that a host takes to hear that it is in force, which
+/// may be by a moment before.
+pub(super) fn is_in_time(change: &Change, now_ms: u64) -> bool {
+    now_ms <= change.apply_by_ms.saturating_add(HEARD_WITHIN_MS)
 }
 
 fn rank(change: &Change) -> (u64, u64) {
@@ -132,9 +141,10 @@ impl Kept {
     /// The decision over this text, if it was acted on and stands under `pin` at `now_ms` (Unix ms): it is in force, or
     /// nobody has come to decide since it was held against those who do, and its apply-by time is not over.
     pub fn find_under(&self, text: &Digest, pin: &Authority, now_ms: u64) -> Option<&VerifiedDecision> {
-        let is_in_time = |kept: &&KeptDecision| kept.record.is_in_force || now_ms <= kept.verified.change().apply_by_ms;
-        let kept = self.decisions.get(text).filter(|kept| kept.stands_under(pin)).filter(is_in_time);
-        kept.map(|kept| &kept.verified)
+        let stands = |kept: &&KeptDecision| {
+            kept.stands_under(pin) && (kept.record.is_in_force || is_in_time(kept.change(), now_ms))
+        };
+        self.decisions.get(text).filter(stands).map(|kept| &kept.verified)
     }
 
     /// The texts of those that are in force, or were until another took their place that has not ended yet.
@@ -184,40 +194,59 @@ impl Kept {
         if self.decisions.get(&text).is_some_and(|kept| kept.stands_under(&under)) {
             return Ok(false);
         }
-        self.insert((bytes, verified), (under, now_ms), false, now_ms).map(|()| true)
+        self.insert((bytes, verified), (under, now_ms)).map(|()| true)
     }
 
-    /// Puts a decision in force that the verifier says is, at `now_ms` (Unix ms); whether that is new. One whose effective
-    /// time has not come by this host's clock waits, and one after which a later one came into force over its policy is
-    /// not taken.
+    /// Puts decisions in force that the verifier says are, at `now_ms` (Unix ms), by one write; those that are new come back.
+    /// One whose effective time has not come by this host's clock waits, and one after which a later one came into force
+    /// over its policy is not taken.
     ///
     /// # Errors
-    /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: it is not in force here.
-    pub fn put_in_force(&mut self, heard: &Heard, now_ms: u64) -> Result<bool, AuthorityError> {
-        let change = heard.verified.change();
-        let is_over = change.until_ms.is_some_and(|until_ms| until_ms <= now_ms);
-        let is_known = self.decisions.get(&heard.text()).is_some_and(|kept| kept.record.is_in_force);
-        if is_known || is_over || now_ms < change.effective_ms || self.is_superseded(change) {
-            return Ok(false);
+    /// [`AuthorityError::TooMany`] and [`AuthorityError::Decisions`]: none of them is in force here.
+    pub fn put_in_force<'h>(
+        &mut self,
+        heard: impl Iterator<Item = &'h Heard>,
+        now_ms: u64,
+    ) -> Result<Vec<&'h Change>, AuthorityError> {
+        let is_new = |kept: &Self, heard: &Heard| {
+            let change = heard.verified.change();
+            let is_over = change.until_ms.is_some_and(|until_ms| until_ms <= now_ms);
+            let is_known = kept.decisions.get(&heard.text()).is_some_and(|kept| kept.record.is_in_force);
+            !is_known && !is_over && change.effective_ms <= now_ms && !kept.is_superseded(change)
+        };
+        let heard: Vec<&Heard> = heard.filter(|heard| is_new(self, heard)).collect();
+        let Some(first) = heard.first() else { return Ok(Vec::new()) };
+        let too_many = || AuthorityError::TooMany(first.verified.change().name.clone());
+        let before = self.decisions.clone();
+        for heard in &heard {
+            let decision = BoundedBytes::new(heard.bytes.clone()).ok_or_else(too_many)?;
+            let record =
+                DecisionRecord { decision, applied_at_ms: heard.as_of_ms, under: heard.under, is_in_force: true };
+            let kept = KeptDecision { record, was_in_force: false, verified: heard.verified.clone() };
+            self.decisions.insert(heard.text(), kept);
         }
-        self.insert((&heard.bytes, &heard.verified), (heard.under, heard.as_of_ms), true, now_ms).map(|()| true)
+        self.tidy(now_ms);
+        let written = self.make_room(None).ok_or_else(too_many).and_then(|bytes| self.write(&bytes));
+        if let Err(error) = written {
+            self.decisions = before;
+            return Err(error);
+        }
+        Ok(heard.into_iter().map(|heard| heard.verified.change()).collect())
     }
 
     fn insert(
         &mut self,
         (bytes, verified): (&[u8], &VerifiedDecision),
-        (under, applied_at_ms): (Authority, u64),
-        is_in_force: bool,
-        now_ms: u64,
+        (under, now_ms): (Authority, u64),
     ) -> Result<(), AuthorityError> {
         let (text, change) = (verified.text().digest(), verified.change());
         let too_many = || AuthorityError::TooMany(change.name.clone());
         let decision = BoundedBytes::new(bytes.to_vec()).ok_or_else(too_many)?;
-        let record = DecisionRecord { decision, applied_at_ms, under, is_in_force };
+        let record = DecisionRecord { decision, applied_at_ms: now_ms, under, is_in_force: false };
         let before = self.decisions.clone();
         self.decisions.insert(text, KeptDecision { record, was_in_force: false, verified: verified.clone() });
         self.tidy(now_ms);
-        let written = self.make_room(&text).ok_or_else(too_many).and_then(|bytes| self.write(&bytes));
+        let written = self.make_room(Some(&text)).ok_or_else(too_many).and_then(|bytes| self.write(&bytes));
         if written.is_err() {
             self.decisions = before;
         }
@@ -256,12 +285,12 @@ impl Kept {
     }
 
     /// The file's bytes with room for all; revocations go first, the oldest before the others. `None`: there is no room.
-    fn make_room(&mut self, new: &Digest) -> Option<Vec<u8>> {
+    fn make_room(&mut self, new: Option<&Digest>) -> Option<Vec<u8>> {
         loop {
             if let Some(bytes) = self.file() {
                 return Some(bytes);
             }
-            let revocations = self.decisions.iter().filter(|(text, kept)| *text != new && kept.is_revocation());
+            let revocations = self.decisions.iter().filter(|(text, kept)| Some(*text) != new && kept.is_revocation());
             let oldest = revocations.min_by_key(|(_, kept)| kept.rank()).map(|(text, _)| *text)?;
             self.decisions.remove(&oldest);
         }

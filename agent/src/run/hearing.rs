@@ -74,15 +74,18 @@ impl Hearing {
     fn take_up(&mut self, heard: Hears) -> bool {
         self.working = None;
         let missed = match heard {
-            Some(Ok(Told { name, decisions, missed })) => {
-                self.decisions = decisions;
-                if missed.is_empty() {
-                    self.of = self.asked.filter(|((asked, _), _)| Some(*asked) == name).map(|(asked, _)| asked);
-                }
+            Some(Ok(Told { name, listed, decisions, missed, broke_off })) => {
+                // What was heard before and could not be put in force yet still can.
+                self.decisions.retain(|heard| listed.contains(&heard.text()));
+                self.decisions.extend(decisions);
+                let is_whole = missed.is_empty() && broke_off.is_none();
+                self.of = self.asked.map(|(asked, _)| asked).filter(|(asked, _)| is_whole && Some(*asked) == name);
                 if self.of.is_none() && missed.is_empty() {
-                    // It has changed while it was told: the next reply says so.
+                    // It has changed while it was told, or broke off: the next reply has it asked again.
                     self.asked = None;
                 }
+                let broke_off = broke_off.map(|error| in_a_line(&error));
+                let missed: Vec<String> = missed.into_iter().chain(broke_off).collect();
                 (!missed.is_empty()).then(|| missed.join("; "))
             }
             other => {
@@ -117,7 +120,8 @@ impl Agent {
     pub(super) fn hear_if_other(&mut self, name: Option<Digest>, now_ms: u64) {
         let Stage::Enrolled { exchange, .. } = &self.linking.stage else { return };
         let Some(before) = self.learning.settled().map(|(pin, since_ms)| {
-            let known = self.holding.shaped.in_force.clone();
+            let heard = self.hearing.decisions.iter().filter(|heard| heard.under() == &pin);
+            let known = self.holding.shaped.in_force.iter().copied().chain(heard.map(|heard| heard.text())).collect();
             Before { pin, since_ms, known }
         }) else {
             return;
@@ -158,7 +162,8 @@ mod tests {
     }
 
     fn whole(of: Digest, decisions: Vec<Arc<Heard>>) -> Hears {
-        Some(Ok(Told { name: Some(of), decisions, missed: Vec::new() }))
+        let listed = decisions.iter().map(|heard| heard.text()).collect();
+        Some(Ok(Told { name: Some(of), listed, decisions, ..Told::default() }))
     }
 
     #[tokio::test]
@@ -187,7 +192,10 @@ mod tests {
     #[test]
     fn what_was_missed_is_asked_for_again_after_an_hour_and_at_once_when_something_changes() {
         let mut hearing = Hearing::default();
-        let missed = || Some(Ok(Told { name: Some(name("a")), decisions: Vec::new(), missed: vec!["x".to_owned()] }));
+        let missed = || {
+            let missed = vec!["x".to_owned()];
+            Some(Ok(Told { name: Some(name("a")), missed, ..Told::default() }))
+        };
         told(&mut hearing, name("a"), missed(), 7);
         assert_eq!(hearing.missed.as_deref(), Some("x"));
         assert!(!hearing.is_behind(name("a"), 1, 7 + AGAIN_MS - 1) && hearing.is_behind(name("a"), 1, 7 + AGAIN_MS));
@@ -202,6 +210,15 @@ mod tests {
         let (one, other) = (heard(1), heard(2));
         assert!(told(&mut hearing, name("a"), whole(name("a"), vec![Arc::clone(&one), Arc::clone(&other)]), 0));
         hearing.settle(&BTreeSet::from([one.text()]));
+        assert_eq!(hearing.decisions(), [Arc::clone(&other)]);
+        // It was known, so it is not shown again; and what is listed no more is let go of.
+        let listed = BTreeSet::from([other.text()]);
+        told(&mut hearing, name("b"), Some(Ok(Told { name: Some(name("b")), listed, ..Told::default() })), 1);
         assert_eq!(hearing.decisions(), [other]);
+        told(&mut hearing, name("c"), whole(name("c"), Vec::new()), 2);
+        assert_eq!(hearing.decisions(), []);
+        let broke_off = Told { name: Some(name("d")), broke_off: Some(ClientError::Bearer), ..Told::default() };
+        told(&mut hearing, name("d"), Some(Ok(broke_off)), 3);
+        assert!(hearing.is_behind(name("d"), 1, 3) && hearing.missed.is_some());
     }
 }

@@ -90,7 +90,8 @@ impl Authority {
             return Err(AuthorityFault::NotYet(effective_ms));
         }
         let document = Digest::of(&[change.document.as_bytes()]);
-        open.decide(Moment::Apply { approved_at_ms }, approved_at_ms).map_err(AuthorityFault::Decision)?;
+        open.decide(Moment::Apply { approved_at_ms }, (approved_at_ms, approved_at_ms))
+            .map_err(AuthorityFault::Decision)?;
         let (roster, rules) = if kind == Kind::Roster { (document, self.rules) } else { (self.roster, document) };
         Ok(Self { number: self.number.saturating_add(1), roster, rules, ..*self })
     }

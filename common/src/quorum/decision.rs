@@ -162,8 +162,12 @@ impl OpenDecision {
         self.decision.approved_at_ms
     }
 
-    /// Signatures, then the quorum at a moment.
-    pub(super) fn decide(self, moment: Moment, now_ms: u64) -> Result<VerifiedDecision, DecisionFault> {
+    /// Signatures, then the quorum at a moment, with keys that are valid then or at another instant.
+    pub(super) fn decide(
+        self,
+        moment: Moment,
+        (now_ms, keys_at_ms): (u64, u64),
+    ) -> Result<VerifiedDecision, DecisionFault> {
         let (roster, rules) = (&self.current.0, &self.current.1);
         let at_creation = Under {
             roster: self.roster_at_creation.as_ref().unwrap_or(roster),
@@ -181,7 +185,7 @@ impl OpenDecision {
         }
         let under = (Under { roster, rules }, at_creation);
         let case = Case::new(&self.text, &votes, under, self.proposed.as_ref(), (moment, now_ms));
-        let outcome = decide(&case.map_err(DecisionFault::Case)?);
+        let outcome = decide(&case.map_err(DecisionFault::Case)?.with_keys_at(keys_at_ms));
         if !outcome.is_approved() {
             return Err(DecisionFault::NotApproved(outcome));
         }
@@ -230,7 +234,21 @@ pub fn verify(
     deployment: &DeploymentId,
     now_ms: u64,
 ) -> Result<VerifiedDecision, DecisionFault> {
+    verify_as_of(bytes, pinned, deployment, (now_ms, now_ms))
+}
+
+/// As [`verify`], of what took effect at `as_of_ms` already: its clocks are held against that instant, and its keys must be valid at `now_ms` (Unix
+/// ms) all the same, so that nobody decides of the past with a key whose time is over.
+///
+/// # Errors
+/// [`DecisionFault`].
+pub fn verify_as_of(
+    bytes: &[u8],
+    pinned: &Authority,
+    deployment: &DeploymentId,
+    (as_of_ms, now_ms): (u64, u64),
+) -> Result<VerifiedDecision, DecisionFault> {
     let open = OpenDecision::open(bytes, pinned, deployment)?;
     let approved_at_ms = open.approved_at_ms();
-    open.decide(Moment::Apply { approved_at_ms }, now_ms)
+    open.decide(Moment::Apply { approved_at_ms }, (as_of_ms, now_ms))
 }

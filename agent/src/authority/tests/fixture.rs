@@ -126,6 +126,14 @@ impl World {
         Self { roster, rules: Rules::parse(RULES.as_bytes()).unwrap(), number }
     }
 
+    /// The first ones, with keys that end then, Unix ms.
+    pub(crate) fn with_keys_until(until_ms: u64) -> Self {
+        let until = quotary_common::instant::rfc3339(until_ms);
+        let ends = format!("[[people.keys]]\nvalid_until = '{until}'\n");
+        let text = roster_text(1, &["alice", "bob", "carol"]).replace("[[people.keys]]\n", &ends);
+        Self { roster: Roster::parse(text.as_bytes()).unwrap(), ..Self::new() }
+    }
+
     pub(crate) fn pin(&self) -> Authority {
         let (roster, rules) = (self.roster.digest(), self.rules.digest());
         Authority { version: Version, deployment: deployment(), number: self.number, roster, rules }

@@ -7,7 +7,7 @@ use quotary_common::id::Digest;
 use quotary_common::reason::{Reason, Refusal};
 use quotary_common::wire::{Base64, QuorumDecisionReply, QuorumDecisionsReply};
 
-use super::fixture::{EFFECTIVE, NOW, World};
+use super::fixture::{EFFECTIVE, World};
 use crate::authority::hear::hear_by;
 use crate::authority::{Before, Told};
 
@@ -31,7 +31,7 @@ async fn hear(texts: Vec<Digest>, shown: BTreeMap<Digest, Vec<u8>>, before: Befo
         let gone = || ClientError::Refused { status: 404, error: (&Refusal::new(Reason::NotFound, "gone")).into() };
         async move { bytes.map(|bytes| QuorumDecisionReply { decision: Base64(bytes) }).ok_or_else(gone) }
     };
-    hear_by(listed, show, before, || EFFECTIVE).await.unwrap()
+    hear_by(listed, show, before, || EFFECTIVE).await
 }
 
 #[tokio::test]
@@ -51,9 +51,11 @@ async fn what_does_not_hold_is_missed_with_why_and_the_rest_is_heard() {
     let (good, gone, swapped) = (decided(1), decided(2), decided(3));
     let world = World::new();
     let few = world.sent(&world.text(|change| change.nonce = [4; 16]), &["bob"]).to_bytes();
-    // Its apply-by time is over: this host was not here in time.
-    let late = world
-        .decision(|change| (change.nonce, change.effective_ms, change.apply_by_ms) = ([5; 16], NOW, EFFECTIVE - 1));
+    // Its apply-by time is long over: this host was not here in time.
+    let late = world.decision(|change| {
+        (change.nonce, change.effective_ms) = ([5; 16], change.approve_by_ms);
+        change.apply_by_ms = change.approve_by_ms + 1;
+    });
     let texts: Vec<Digest> = [&good, &gone, &swapped, &few, &late].into_iter().map(|bytes| text_of(bytes)).collect();
     let shown = BTreeMap::from([
         (text_of(&good), good.clone()),
@@ -71,11 +73,38 @@ async fn what_does_not_hold_is_missed_with_why_and_the_rest_is_heard() {
 }
 
 #[tokio::test]
-async fn a_verifier_that_breaks_off_is_asked_again_and_nothing_counts_as_missed() {
-    let text = text_of(&decided(1));
-    let listed = QuorumDecisionsReply { name: None, texts: vec![text] };
-    let silent = |_| async { Err(ClientError::Timeout { place: "verifier".to_owned(), after_ms: 1 }) };
-    assert!(matches!(hear_by(listed, silent, before(&[]), || EFFECTIVE).await, Err(ClientError::Timeout { .. })));
+async fn what_was_heard_before_the_verifier_broke_off_is_not_lost() {
+    let bytes = decided(1);
+    let texts = [bytes.as_slice(), &decided(2)].map(text_of);
+    let (first, last) = (texts.iter().min().copied().unwrap(), texts.iter().max().copied().unwrap());
+    let shown = if text_of(&bytes) == first { bytes } else { decided(2) };
+    let listed = QuorumDecisionsReply { name: None, texts: texts.to_vec() };
+    let show = |text: Digest| {
+        let shown = (text == first).then(|| QuorumDecisionReply { decision: Base64(shown.clone()) });
+        let silent = || ClientError::Timeout { place: "verifier".to_owned(), after_ms: 1 };
+        async move { shown.ok_or_else(silent) }
+    };
+    let told = hear_by(listed, show, before(&[]), || EFFECTIVE).await;
+    assert!(matches!(told.broke_off, Some(ClientError::Timeout { .. })) && told.missed.is_empty());
+    assert_eq!(told.decisions.iter().map(|heard| heard.text()).collect::<Vec<_>>(), [first]);
+    assert_eq!(told.listed, BTreeSet::from([first, last]));
+}
+
+#[tokio::test]
+async fn who_decided_with_a_key_whose_time_is_over_by_now_is_not_taken() {
+    // Valid when it took effect, and not when it is heard of.
+    let world = World::with_keys_until(EFFECTIVE + 1);
+    let bytes = world.decision(|_| ());
+    let text = text_of(&bytes);
+    for (now, is_taken) in [((|| EFFECTIVE) as fn() -> u64, true), (|| EFFECTIVE + 2_000, false)] {
+        let listed = QuorumDecisionsReply { name: None, texts: vec![text] };
+        let show = |_| {
+            let decision = Base64(bytes.clone());
+            async move { Ok(QuorumDecisionReply { decision }) }
+        };
+        let told = hear_by(listed, show, Before { pin: world.pin(), ..before(&[]) }, now).await;
+        assert_eq!((told.decisions.len(), told.missed.len()), if is_taken { (1, 0) } else { (0, 1) });
+    }
 }
 
 #[tokio::test]

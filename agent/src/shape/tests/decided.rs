@@ -22,6 +22,12 @@ fn give(host: &mut Host, trust: Trust, plans: Vec<VerifiedPlan>) -> Outcome {
     host.give(plans)
 }
 
+/// Whom the host believes when the verifier says that these plans' decisions are in force.
+fn in_force(plans: &[&VerifiedPlan], host: &Host) -> Trust {
+    let plans: Vec<_> = plans.iter().map(|plan| plan.checked()).collect();
+    World::new().trust_with(&plans, host.now.unix_ms)
+}
+
 /// A plan of a minute to a weight, after `edit`.
 fn plan(host: &Host, generation: u64, weight: u64, edit: impl FnOnce(&mut Plan)) -> VerifiedPlan {
     let mut plan = host.plan(generation, weight, 600_000).checked().plan().clone();
@@ -135,7 +141,8 @@ fn a_plan_by_hand_ends_when_a_policy_comes_into_force_that_it_is_beyond() {
     give(&mut host, World::new().trust(), plans());
     host.pass(12);
     assert_eq!((host.weight(), db_weight(&host)), (Value::Value(40), Value::Value(50)));
-    give(&mut host, World::new().trust(), plans());
+    let trust = in_force(&[&policy], &host);
+    give(&mut host, trust, plans());
     let outcome = host.pass(5);
     assert_eq!((host.weight(), db_weight(&host)), (Value::Value(100), Value::Value(50)));
     assert_eq!(kinds(&outcome), [EventKind::PlanRefused]);
@@ -159,7 +166,8 @@ fn a_slice_that_was_tightened_before_a_policy_came_into_force_is_let_go_then_and
         let slice = |host: &Host| host.fake.get("batch.slice", ShapedControl::CpuWeight);
         assert_eq!((host.weight(), slice(&host)), (Value::Value(50), Value::Value(weight)));
         for _ in 0..2 {
-            give(&mut host, World::new().trust(), plans());
+            let trust = in_force(&[&policy], &host);
+            give(&mut host, trust, plans());
             host.pass(5);
         }
         assert_eq!(slice(&host), Value::Value(if stays { weight } else { 100 }));
@@ -308,7 +316,8 @@ fn a_restart_brings_back_at_once_what_was_in_force_before_it() {
     host.pass(300);
     assert_eq!(host.weight(), Value::Value(50));
     let given = one(decided.checked().plan().clone(), host.now.boottime_ms, 600_000);
-    give(&mut host, World::new().trust(), vec![given]);
+    let trust = in_force(&[&decided], &host);
+    give(&mut host, trust, vec![given]);
     host.open(BootId::new([9; 16]));
     host.fake.set("web.service", ShapedControl::CpuWeight, Value::Value(100));
     let plans = [decided.checked().plan().clone()];

@@ -101,6 +101,8 @@ pub struct Case<'a> {
     pub(super) moment: Moment,
     /// When, Unix ms.
     pub(super) now_ms: u64,
+    /// When keys must be valid, Unix ms: then too, where it is not the same.
+    pub(super) keys_at_ms: u64,
 }
 
 /// A case that was put together wrongly.
@@ -152,6 +154,7 @@ impl<'a> Case<'a> {
             is_break_glass_barred,
             moment,
             now_ms,
+            keys_at_ms: now_ms,
         };
         Ok(of_text)
     }
@@ -177,7 +180,13 @@ impl<'a> Case<'a> {
     /// At another moment, Unix ms.
     #[must_use]
     pub fn at(self, moment: Moment, now_ms: u64) -> Self {
-        Self { moment, now_ms, ..self }
+        Self { moment, now_ms, keys_at_ms: now_ms, ..self }
+    }
+
+    /// With keys that must be valid at an instant of their own, Unix ms: a key whose time is over makes no decision of the past.
+    #[must_use]
+    pub fn with_keys_at(self, keys_at_ms: u64) -> Self {
+        Self { keys_at_ms, ..self }
     }
 
     /// The highest of what the text says and what would be said now: it rises, and never falls.

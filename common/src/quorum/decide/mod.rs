@@ -114,7 +114,7 @@ fn note(notes: &mut [Result<(), NotCounted>], places: &[usize], why: NotCounted)
 /// Whether one of the votes at `places` is the person's own under any side.
 fn is_own(case: &Case<'_>, sides: &[Side<'_>], places: &[usize]) -> bool {
     let votes = places.iter().filter_map(|place| case.votes.get(*place));
-    votes.into_iter().any(|vote| sides.iter().any(|side| side.authentic(vote, case.now_ms).is_ok()))
+    votes.into_iter().any(|vote| sides.iter().any(|side| side.authentic(vote, case.keys_at_ms).is_ok()))
 }
 
 /// Who blocks: their rejection counts under what is in force, or under what would be.
@@ -133,7 +133,7 @@ fn rejecters<'a>(
         let mut has_counted = false;
         for place in &said.rejections {
             let Some(vote) = case.votes.get(*place) else { continue };
-            let counts = sides.iter().map(|side| side.may_reject(vote, case.now_ms));
+            let counts = sides.iter().map(|side| side.may_reject(vote, case.keys_at_ms));
             match counts.reduce(|first, second| if second.is_ok() { second } else { first }) {
                 Some(Ok(())) if !has_counted => has_counted = true,
                 Some(Ok(())) => note(notes, &[*place], NotCounted::SamePerson),
@@ -187,7 +187,7 @@ fn count_approvals<'a>(
         let Some(vote) = case.votes.get(*place) else { continue };
         let (mut adds, mut repeats, mut why_not) = (false, false, None);
         for ((side, is_on), people) in sides.iter().zip(&mut is_on).zip(counted.iter_mut()) {
-            match side.may_approve(vote, case.now_ms) {
+            match side.may_approve(vote, case.keys_at_ms) {
                 Ok(()) if *is_on => repeats = true,
                 Ok(()) => {
                     (adds, *is_on) = (true, true);

@@ -45,7 +45,7 @@ pub struct Reviewing<'a> {
 
 /// Where the review of an emergency change stands. It is due so long after the emergency has ended.
 ///
-/// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency.
+/// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency and had a say in that.
 pub fn review(case: &Case<'_>) -> ReviewState {
     reviewing(case).state
 }
@@ -73,9 +73,12 @@ pub fn reviewing<'a>(case: &Case<'a>) -> Reviewing<'a> {
     let age_ms = case.now_ms.saturating_sub(change.proposed_ms);
     let side = Side::at(case, vec![case.current], age_ms, Way::Quorum);
     let of_text = || case.votes.iter().filter(|vote| vote.text() == case.text.digest());
+    // Whoever said yes without a say did not decide it: who has looked at it since must not be barred by that.
+    let ways = [case.current, case.at_creation].map(|under| Side::at(case, vec![under], age_ms, change.way));
     let broke: BTreeSet<&Word> = of_text()
         .filter(|vote| matches!(vote.verb(), Verb::BreakGlass | Verb::Approval))
         .map(|vote| vote.person())
+        .filter(|person| ways.iter().any(|way| way.is_eligible(person).is_ok()))
         .collect();
     let own = [&change.requester, &change.editor, &change.applier];
     let reviewers: BTreeSet<&Word> = of_text()

@@ -145,6 +145,8 @@ impl Work<'_> {
         let limits = (asked.limits)(&record.grant.application, &record.grant.tenant);
         let allowed = cut(&wanted, &limits.now);
         let held = self.within(&record.grant, &allowed, &limits.coming);
+        // A host that is not trusted keeps what it has, and gets no more.
+        let held = if asked.trusted { held } else { cut(&held, &record.grant.resources) };
         // What policies cut is remembered until it is back: without a forecast nothing else says how much that was.
         next.uncut = Some(wanted).filter(|wanted| (record.uncut.is_some() || allowed != *wanted) && held != *wanted);
         let has = &record.grant.resources;

@@ -263,8 +263,11 @@ fn a_request_that_a_policy_cut_gets_the_rest_when_the_policy_is_gone() {
 
 #[test]
 fn an_untrusted_host_keeps_what_it_has_and_gets_nothing_new() {
-    let (book, rules) = (book(1000), rules(10_000));
-    let envelope = envelope(1, 1, vec![request(1, 100)], vec![]);
+    let (mut book, rules) = (book(1000), rules(10_000));
+    let tight = Limits { now: cpu(200), coming: cpu(200) };
+    let asks = envelope(1, 1, vec![request(1, 800)], vec![]);
+    let given = step_under(&mut book, &rules, &asks, 0, (&BTreeMap::new(), tight));
+    let envelope = envelope(1, 2, vec![request(2, 100)], vec![given.grants[0].id]);
     let asked = Asked {
         envelope: &envelope,
         epoch: 1,
@@ -272,9 +275,12 @@ fn an_untrusted_host_keeps_what_it_has_and_gets_nothing_new() {
         outlooks: &BTreeMap::new(),
         limits: &unlimited,
         dwell_ms: 0,
-        now_ms: 0,
+        now_ms: 1,
     };
-    assert_eq!(decide(&book, &rules, &asked).refused[0].refusal.reason, Reason::Zone);
+    let allocation = decide(&book, &rules, &asked);
+    assert_eq!(allocation.refused[0].refusal.reason, Reason::Zone);
+    let sizes: Vec<Resources> = allocation.grants.iter().map(|grant| grant.resources).collect();
+    assert_eq!(sizes, [cpu(200)], "what a policy cut does not grow back there");
 }
 
 proptest! {

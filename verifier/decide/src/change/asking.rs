@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quotary_common::id::ChangeId;
+use quotary_common::id::{ChangeId, Digest};
 use quotary_common::quorum::change::Way;
 use quotary_common::quorum::decide::{Moment, ReviewState, review};
 use quotary_common::quorum::freeze::held_by;
@@ -130,6 +130,10 @@ impl Book {
             Cast::Kept => {}
         }
         let (verb, text) = (vote.verb, vote.text);
+        let is_own = |other: &Vote| (&other.person, other.text) == (&vote.person, text);
+        if verb == Verb::Withdrawal && !kept.ballot.votes().iter().any(is_own) {
+            return Err(refuse(format!("`{}` has no vote on this text to take back", vote.person)));
+        }
         if verb == Verb::Review {
             return self.cast_review(id, vote, checked, world);
         }
@@ -166,6 +170,13 @@ impl Book {
         let mut effects = vec![Effect::Change(id)];
         if is_done && is_waiting {
             effects.extend(self.step(id, Input::Reviewed, world)?);
+            // What waited for this alone has its quorum asked again.
+            let waits = |kept: &Kept| kept.record.state == State::Approving && kept.record.times.emergency.is_some();
+            let waiting = self.changes.iter().filter(|(_, kept)| waits(kept));
+            let waiting: Vec<(ChangeId, Digest)> = waiting.map(|(id, kept)| (*id, kept.record.text)).collect();
+            for (other, text) in waiting {
+                effects.extend(self.step(other, Input::Voted { text }, world).unwrap_or_default());
+            }
         }
         Ok(effects)
     }

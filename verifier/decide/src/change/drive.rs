@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, Digest};
 use quotary_common::quorum::change::{ChangeText, Kind, Way};
-use quotary_common::quorum::decide::{BaseNow, Case, Decided, Moment, Outcome, Under, decide};
+use quotary_common::quorum::decide::{BaseNow, Case, Decided, Expiry, Moment, Outcome, Under, decide};
 use quotary_common::quorum::decision::QuorumDecision;
 use quotary_common::quorum::freeze::held_by;
 use quotary_common::reason::Refusal;
@@ -45,8 +45,19 @@ impl Book {
 
     /// The changes that something rests on: the policies in force, and what holds again when an emergency is over.
     fn needed(&self) -> BTreeSet<ChangeId> {
-        let befores = self.changes.values().filter_map(|kept| kept.before.as_ref());
-        self.policies.values().chain(befores).map(|held| held.change).collect()
+        let before_emergency = |id: &ChangeId| {
+            let kept = self.changes.get(id).filter(|kept| kept.record.times.emergency.is_some())?;
+            kept.before.as_ref().map(|held| held.change)
+        };
+        let mut needed: BTreeSet<ChangeId> = self.policies.values().map(|held| held.change).collect();
+        let lasts = |kept: &Kept| kept.record.times.emergency.is_some() && kept.record.state == State::InForce;
+        let lasting = self.changes.iter().filter(|(_, kept)| lasts(kept)).map(|(id, _)| *id);
+        // One stood before another, and that before a policy.
+        let mut todo: Vec<ChangeId> = lasting.collect();
+        while let Some(id) = todo.pop() {
+            todo.extend(before_emergency(&id).filter(|before| needed.insert(*before)));
+        }
+        needed
     }
 
     /// What was over before that instant is let go of, Unix ms.
@@ -310,8 +321,11 @@ impl Book {
             });
             let (Some((decision, outcome)), Ok(kept)) = (made, self.change_mut(&id)) else { continue };
             let is_in_force = kept.record.state == State::InForce;
-            let is_late = matches!(outcome.decided, Decided::Expired(_));
-            kept.outcome = Some(outcome);
+            // What its own clocks end they end.
+            let is_late = matches!(outcome.decided, Decided::Expired(Expiry::ApplyBy | Expiry::Over));
+            if decision.is_some() || !is_in_force {
+                kept.outcome = Some(outcome);
+            }
             match decision {
                 Some(decision) if kept.decision.as_ref() != Some(&decision) => {
                     kept.decision = Some(decision);
@@ -348,6 +362,8 @@ impl Book {
         self.map_anew();
         let mut effects = vec![Effect::Policy(name), Effect::Change(id)];
         effects.extend(restored.into_iter().flat_map(|id| self.step(id, Input::Restored, world).unwrap_or_default()));
+        // Who decides may have changed while the emergency held.
+        self.is_decided = false;
         effects
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, Digest};
 use quotary_common::instant::rfc3339;
-use quotary_common::limits::DETAIL_BYTES_MAX;
+use quotary_common::limits::{DETAIL_BYTES_MAX, POLICIES_MAX};
 use quotary_common::plan::OnPressure;
 use quotary_common::quorum::change::{Change, ChangeText, Input, Kind, Way};
 use quotary_common::quorum::covers::Cover;
@@ -199,6 +199,12 @@ impl Book {
         let held = self.policies.get(&name);
         if let (Some(held), Some(new)) = (held, edit.puts()) {
             above(new.version, held.policy.version, "policy")?;
+        }
+        if held.is_none() && edit.puts().is_some() && self.policies.len() >= POLICIES_MAX {
+            let why = format!(
+                "{POLICIES_MAX} policies are in force, as many as hosts keep: revoke one, or let one be for more"
+            );
+            return Err(refuse(why));
         }
         let impact = self.impact(edit, world);
         if let Some(why) = against(&impact, "").or_else(|| self.against_others(id, edit, world)) {

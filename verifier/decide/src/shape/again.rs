@@ -1,9 +1,10 @@
 //! Plans that take a running one's place: the rest of the way made anew, and the stand still.
 
 use quotary_common::cbor::Bounded;
-use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint};
+use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::allows;
+use quotary_common::quorum::covers::{Cover, Reach};
 
 use super::frame::Frame;
 use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, stands, takes};
@@ -39,8 +40,8 @@ pub fn plan_still(
         let stands = stands(running, course.control, scene.now_ms)?;
         let first = course.setpoints.first()?.value;
         // Where it is beyond what was decided, the nearest that its host takes is where it was to go first.
-        let is_covered =
-            change.covers.is_empty() || change.covers.iter().any(|cover| allows(cover, course.control, stands));
+        let mut own = change.covers.iter().filter(|cover| may_be_of(cover, plan));
+        let is_covered = change.covers.is_empty() || own.any(|cover| allows(cover, course.control, stands));
         let value = if is_covered { stands } else { first };
         let setpoints = Bounded::truncating(vec![Setpoint { at_ms: effective_at_ms, value }]).0;
         Some(Course { control: course.control, setpoints })
@@ -48,6 +49,20 @@ pub fn plan_still(
     let courses: Option<Vec<Course>> = plan.courses.iter().map(course).collect();
     let decision = decision.map(<[u8]>::to_vec);
     Frame { starts_at_ms, effective_at_ms, decision, ..frame_of(plan, now, scene) }.plan(courses?).ok()
+}
+
+/// Whether a cover may be of a plan's target: under which uid a group runs its host alone knows.
+fn may_be_of(cover: &Cover, plan: &Plan) -> bool {
+    let is_target = match (&cover.reach, &plan.target) {
+        (Reach::Unit(unit), Target::Unit(target)) => unit == target,
+        (Reach::Unit(_), Target::Cgroup(_)) => false,
+        (Reach::Cgroup(path), Target::Cgroup(target)) => {
+            let rest = target.as_str().strip_prefix(path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        }
+        (Reach::Cgroup(_), Target::Unit(_)) | (Reach::Uid(_), _) => true,
+    };
+    is_target && cover.host.is_none_or(|host| host == plan.host)
 }
 
 /// What a plan has that takes a running one's place.

@@ -84,4 +84,17 @@ fn who_left_an_emergency_without_review_breaks_no_glass_until_it_is_done() {
     assert_eq!(verifier.state(again), State::Approving, "the review is overdue");
     verifier.vote(id, "carol", Verb::Review).unwrap();
     assert_eq!(verifier.book.change(&id).unwrap().record().reviewed, Some(Reviewed::Late));
+    assert_eq!(verifier.state(again), State::Approved, "it waited for nothing else");
+}
+
+#[test]
+fn a_vote_is_taken_back_by_whom_it_is_of_and_nobody_else() {
+    let mut verifier = Verifier::new();
+    let id = verifier.propose("alice", &policy(1, GIB), 10).unwrap();
+    let refused = verifier.vote(id, "bob", Verb::Withdrawal).unwrap_err();
+    assert!(refused.detail.as_str().contains("no vote"), "{refused}");
+    verifier.vote(id, "bob", Verb::Approval).unwrap();
+    verifier.vote(id, "bob", Verb::Withdrawal).unwrap();
+    verifier.vote(id, "carol", Verb::Approval).unwrap();
+    assert_eq!(verifier.state(id), State::Approving);
 }

@@ -4,6 +4,7 @@ use quotary_common::id::{Digest, HostId};
 use quotary_common::quorum::change::Way;
 use quotary_common::quorum::decision::verify;
 use quotary_common::quorum::vote::Verb;
+use quotary_common::wire::ChangeSubject;
 
 use super::fixture::{GIB, PEOPLE, Verifier, policy, revoke};
 use crate::policy::life::{Input, State};
@@ -32,16 +33,34 @@ fn what_is_in_force_is_told_with_its_decision_and_what_only_moves_is_not() {
     let verified = verify(decision, pin, &pin.deployment, verifier.now_ms).unwrap();
     assert_eq!(verified.text().digest(), first);
     assert!(verifier.book.in_force_by(&OWN, &Digest::of(&[b"other"])).is_none());
-    // What it covers stands everywhere, or on hosts that it names: nobody else is told.
-    let names_hosts =
-        verifier.book.change(&moving).unwrap().text().change().covers.iter().all(|cover| cover.host.is_some());
-    assert_eq!(told(&verifier, &OTHER).is_empty(), names_hosts);
+    assert_eq!(
+        (told(&verifier, &OTHER), verifier.book.in_force_name(&OTHER)),
+        (vec![first], name),
+        "it may run anywhere"
+    );
 
     let second = verifier.in_force(&policy(2, GIB));
     let second = verifier.book.change(&second).unwrap().text().digest();
     assert_eq!(told(&verifier, &OWN), [second]);
     assert_ne!(verifier.book.in_force_name(&OWN), name);
     assert!(verifier.book.in_force_by(&OWN, &first).is_none(), "what was replaced is shown no more");
+}
+
+#[test]
+fn what_is_for_one_host_is_told_to_that_one_alone() {
+    let mut verifier = Verifier::new();
+    let everywhere = verifier.in_force(&policy(1, 2 * GIB));
+    let narrow = ChangeSubject::Policy(format!(
+        "name = 'web-here'\nversion = 1\ncriticality = 'high'\n[select]\napplication = 'web'\nhost = '{OWN}'\n[limit]\nmemory_bytes = {GIB}\n",
+    ));
+    let narrow = verifier.in_force(&narrow);
+    let text = |id| verifier.book.change(&id).unwrap().text().digest();
+    let (wide, narrow) = (text(everywhere), text(narrow));
+    let both: std::collections::BTreeSet<Digest> = told(&verifier, &OWN).into_iter().collect();
+    assert_eq!((both, told(&verifier, &OTHER)), ([wide, narrow].into(), vec![wide]));
+    let names = [OWN, OTHER].map(|host| verifier.book.in_force_name(&host));
+    assert!(names[0].is_some() && names[1].is_some() && names[0] != names[1]);
+    assert!(verifier.book.in_force_by(&OWN, &narrow).is_some() && verifier.book.in_force_by(&OTHER, &narrow).is_none());
 }
 
 #[test]
