@@ -103,6 +103,9 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts.add("by", &change.way);
     facts.add("criticality", &change.criticality);
     facts.add("requester", format!("{}, {}", change.requester, at(change.proposed_at_ms)));
+    if let Some(editor) = editor(view) {
+        facts.add("edited by", format!("{editor}, who votes on it no more"));
+    }
     if is_void(change) {
         facts.add("effective", format!("never (it was to be at {})", present::time(change.effective_at_ms)));
     } else {
@@ -123,6 +126,11 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     }
     if let Some(aligned_ms) = view.aligned_at_ms {
         facts.add("at its targets", format!("since {}, as hosts attested", at(aligned_ms)));
+    } else if change.state == "in force" && !view.plans.is_empty() {
+        facts.add(
+            "at its targets",
+            "not all of them: `quotary plan list` says where each stands, and whether pressure holds it",
+        );
     }
     facts.add("sha256", view.sha256.hex());
     facts.add("namespaces", format!("quotary-VERB-v1@{}", view.namespace));
@@ -132,10 +140,18 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts
 }
 
+/// Who edited it last, where that is somebody else than who asked for it.
+fn editor(view: &ChangeView) -> Option<String> {
+    let text = ChangeText::parse(view.text.as_bytes()).ok()?;
+    let change = text.change();
+    (change.editor != change.requester).then(|| change.editor.to_string())
+}
+
 /// Where a review stands, and until when it is to be done.
 fn reviewed(review: &ReviewView, now_ms: u64) -> String {
     let lacks = match review.missing {
         0 => String::new(),
+        1 => ", by one more person".to_owned(),
         missing => format!(", by {missing} more people"),
     };
     let is_done = review.state.starts_with("done");
@@ -292,7 +308,14 @@ mod tests {
         {
             assert!(shown.contains(part), "{part} in {shown}");
         }
-        assert!(!shown.contains('\u{1b}'));
+        assert!(!shown.contains('\u{1b}') && !shown.contains("edited by"));
+        (view.aligned_at_ms, view.summary.state) = (None, "in force".to_owned());
+        assert!(!facts(&view, 0).render().contains("at its targets"), "it moves nothing");
+        view.plans.push(quotary_common::id::PlanId::new([1; 32]));
+        assert!(facts(&view, 0).render().contains("not all of them: `quotary plan list`"));
+        (view.summary.state, view.aligned_at_ms) = ("approving".to_owned(), Some(1));
+        view.text = view.text.replace("editor: alice", "editor: bob");
+        assert!(facts(&view, 0).render().contains("bob, who votes on it no more"));
         assert_eq!(section("impact", &["a\u{1b}[2Jb".to_owned()]), "\nimpact:\n  a?[2Jb\n");
         assert_eq!(section("impact", &[]), "");
         assert!(standing(&view).starts_with("c-") && standing(&view).contains("approving; 2 more people\n"));

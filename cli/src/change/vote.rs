@@ -19,6 +19,7 @@ use crate::{now_ms, present};
 pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: bool) -> Result<u8, Failure> {
     let fetched = fetch(session, &args.id.change).await?;
     let text = &fetched.text;
+    takes(&fetched.view, verb)?;
     warn_unpinned(session);
     let signed = match &args.signature {
         Some(file) => taken(file, text, verb)?,
@@ -46,6 +47,21 @@ pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: b
         present::print(&told(&view, own, verb))?;
     }
     Ok(if own.is_some_and(|own| stands(&view, own, verb)) { 0 } else { Code::Refused as u8 })
+}
+
+/// Whether a change takes such a vote at all: before anybody reads a long text, and touches a key, in vain.
+fn takes(view: &ChangeView, verb: Verb) -> Result<(), Failure> {
+    let change = &view.summary;
+    let is_over = ["rejected", "expired", "withdrawn"].contains(&change.state.as_str());
+    let why = match verb {
+        _ if is_over => format!("it is {}", change.state),
+        Verb::Review if change.way == "quorum" => "it was decided by its quorum: there is nothing to review".to_owned(),
+        Verb::BreakGlass if change.way != "break-glass" => {
+            format!("it goes by {}: `quotary change approve`", change.way)
+        }
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Code::Refused, format!("{} takes no {verb}: {why}", present::clean(&change.id))))
 }
 
 /// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart.
@@ -136,6 +152,21 @@ mod tests {
         for no in ["", "\n", "n\n", "yess\n", "approve\n"] {
             assert!(!is_yes(no), "{no:?}");
         }
+    }
+
+    #[test]
+    fn what_takes_no_such_vote_says_so_before_anything_is_signed() {
+        let mut view = view(&text(id("one")));
+        assert!(takes(&view, Verb::Approval).is_ok());
+        for (verb, part) in [(Verb::Review, "nothing to review"), (Verb::BreakGlass, "quotary change approve")] {
+            let refused = takes(&view, verb).map_err(|failure| failure.message().to_owned());
+            assert!(refused.is_err_and(|why| why.contains(part)));
+        }
+        view.summary.state = "withdrawn".to_owned();
+        let refused = takes(&view, Verb::Approval).map_err(|failure| failure.message().to_owned());
+        assert!(refused.is_err_and(|why| why.contains("takes no approval: it is withdrawn")));
+        (view.summary.way, view.summary.state) = ("break-glass".to_owned(), "revoked".to_owned());
+        assert!(takes(&view, Verb::Review).is_ok() && takes(&view, Verb::BreakGlass).is_ok());
     }
 
     #[test]
