@@ -57,6 +57,15 @@ impl Resources {
             ResourceKind::Network => self.network_bits_per_second = amount,
         }
     }
+
+    /// The stricter of two limits: of each resource the lesser amount; an amount that only one of them names is that one's.
+    pub fn stricter(&self, other: &Self) -> Self {
+        let mut both = Self::default();
+        for kind in ResourceKind::ALL {
+            both.set(kind, [self.get(kind), other.get(kind)].into_iter().flatten().min());
+        }
+        both
+    }
 }
 
 /// The five resources, in the order of [`Resources::amounts`].
@@ -209,6 +218,20 @@ mod tests {
         for bad in ["", "0", "M", "-1", "1.5G", "99999999999T"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_stricter_of_two_limits_is_the_lesser_of_each() {
+        let old = Resources { cpu_millicores: Some(500), memory_bytes: Some(100), ..Resources::default() };
+        let new = Resources {
+            cpu_millicores: Some(800),
+            memory_bytes: Some(50),
+            storage_bytes: Some(7),
+            ..Resources::default()
+        };
+        let expected = Resources { cpu_millicores: Some(500), ..new };
+        assert_eq!(old.stricter(&new), expected);
+        assert_eq!(new.stricter(&old), expected);
     }
 
     #[test]

@@ -92,18 +92,18 @@ fn first_rules_that_nobody_can_meet_are_refused_with_all_that_is_too_much() {
     let excluded = of(&[level("critical", 1, "approvers = ['operator']\nexclude = ['alice']")]);
     let in_haste = of(&[critical.replace("7200", "60")]);
     for (rules, whys) in [
-        (too_many, &["`critical`: 1 people may vote on it, and that lacks 1 more person"][..]),
-        (nobodys, &["`critical`: 0 people may vote on it, and that lacks 1 more person"]),
-        (excluded, &["`critical`: 0 people"]),
+        (too_many, &["`critical`: one person may vote on it, and that lacks 1 more person"][..]),
+        (nobodys, &["`critical`: nobody may vote on it, and that lacks 1 more person"]),
+        (excluded, &["`critical`: nobody may"]),
         (
             in_haste.clone(),
             &["`critical`: `delay_s_min` (60 s) leaves no effective time within `apply_within_s` (60 s)"],
         ),
-        (in_haste.replace("'operator'", "'nobody'"), &["(60 s) of an approval; 0 people may vote on it"]),
-        (of(&[critical.clone(), glass.to_owned()]), &["break the glass (`break_glass`): 0 people"]),
+        (in_haste.replace("'operator'", "'nobody'"), &["(60 s) of an approval; nobody may vote on it"]),
+        (of(&[critical.clone(), glass.to_owned()]), &["break the glass (`break_glass`): nobody may"]),
         (
             of(&[level("critical", 2, "approvers = ['nobody']"), level("low", 1, "approvers = ['nobody']")]),
-            &["`low`: 0 people", "`critical`: 0 people may vote on it, and that lacks 2 more people"],
+            &["`low`: nobody may", "`critical`: nobody may vote on it, and that lacks 2 more people"],
         ),
     ] {
         let refused = read(&roster(1, "alice"), &rules).unwrap_err();
@@ -112,4 +112,22 @@ fn first_rules_that_nobody_can_meet_are_refused_with_all_that_is_too_much() {
         assert!(whys.iter().all(|why| told.contains(why)), "{rules}: {told}");
         assert_eq!(told.matches("nobody could").count(), whys.len(), "{told}");
     }
+
+    // One has a key: who breaks the glass, or holds, is the only one who could look at it afterwards.
+    let emergencies = |role: &str| {
+        format!(
+            "[break_glass]\nrole = '{role}'\napprovals = 1\nlasts_s_max = 60\nreview_within_s = 60\nreview_approvals = 1\n\
+             [freeze]\nrole = '{role}'\nlasts_s_max = 60\nreview_within_s = 60\nreview_approvals = 1\n"
+        )
+    };
+    let refused = read(&roster(1, "alice"), &of(&[critical.clone(), emergencies("operator")])).unwrap_err().to_string();
+    assert!(
+        refused.contains("a broken glass could never be reviewed (`break_glass`): one person is missing"),
+        "{refused}"
+    );
+    assert!(refused.contains("a freeze could never be reviewed (`freeze`)"), "{refused}");
+    assert_eq!(refused.matches("could never").count(), 2, "{refused}");
+    let rescuer = roster(1, "bob").replace("version = 1\n", "").replace("operator", "rescue");
+    let read = read(&(roster(1, "alice") + &rescuer), &of(&[critical, emergencies("rescue")])).unwrap();
+    assert!(read.rules.break_glass().is_some() && read.rules.freeze().is_some());
 }

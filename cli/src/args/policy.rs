@@ -60,8 +60,9 @@ Examples:
 
 Every fault is a line `FILE:LINE: FIELD: REASON`. A document with `people` is a roster, one with a table `criticality` is \
 quorum rules, every other is a policy; --kind says otherwise. Nobody is asked, so names of tenants, zones and pools are not \
-held against what the verifier knows. Exit code 1 if any document has a fault, 2 if any cannot be read (the others are told \
-all the same).
+held against what the verifier knows. Rules are held against a roster that is checked with them, as `quotary-verifier init` \
+does: what nobody on it could ever approve or review is told. Exit code 1 if any document has a fault, 2 if any cannot be \
+read (the others are told all the same).
 
 Samples with every field, its unit, default and bounds are in /usr/share/doc/quotary/examples (samples/ in the source): \
 policy.toml, roster.toml, quorum.toml. docs/OPERATIONS.md has the way from nothing to a policy in force.")]

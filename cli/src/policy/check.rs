@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use quotary_common::id::Digest;
+use quotary_common::quorum::decide::Under;
 use quotary_common::quorum::document::Fault;
+use quotary_decide::change::unmeetable;
 use serde::Serialize;
 
 use super::document::{Document, bytes_of, kind_of, lines};
 use crate::args::{DocumentKind, PolicyCheckArgs};
 use crate::exit::{Code, Failure};
-use crate::present;
+use crate::{now_ms, present};
 
 /// What a file is, or what is wrong with it.
 #[derive(Debug, Serialize)]
@@ -24,16 +26,22 @@ struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<Digest>,
     faults: Vec<Fault>,
+    /// Of quorum rules that are checked with one roster: what nobody on it could ever approve or review.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unmeetable: Vec<String>,
     /// Why it could not be read at all.
     #[serde(skip_serializing_if = "Option::is_none")]
     unreadable: Option<String>,
     #[serde(skip)]
     told: Vec<String>,
+    #[serde(skip)]
+    document: Option<Document>,
 }
 
 /// Checks, prints, and returns the exit code.
 pub(super) fn check(args: &PolicyCheckArgs, json: bool) -> Result<u8, Failure> {
-    let all: Vec<Checked> = args.files.iter().map(|file| of_file(file, args.kind)).collect();
+    let mut all: Vec<Checked> = args.files.iter().map(|file| of_file(file, args.kind)).collect();
+    hold_together(&mut all, now_ms());
     if json {
         present::json(&all)?;
     } else {
@@ -43,11 +51,30 @@ pub(super) fn check(args: &PolicyCheckArgs, json: bool) -> Result<u8, Failure> {
     Ok(code(&all))
 }
 
+/// Rules beside the one roster that they would be met by: as the verifier holds them together before they are in force.
+fn hold_together(all: &mut [Checked], now_ms: u64) {
+    let mut rosters = all.iter().filter_map(|one| match &one.document {
+        Some(Document::Roster(roster)) => Some(roster.clone()),
+        _ => None,
+    });
+    let (Some(roster), None) = (rosters.next(), rosters.next()) else { return };
+    drop(rosters);
+    for one in all {
+        let Some(Document::Rules(rules)) = &one.document else { continue };
+        let found = unmeetable(Under { roster: &roster, rules }, now_ms);
+        one.unmeetable = found.iter().map(ToString::to_string).collect();
+        if !one.unmeetable.is_empty() {
+            let told = one.unmeetable.iter().map(|why| present::clean(&format!("{}: {why}", one.file)));
+            one.told = told.collect();
+        }
+    }
+}
+
 /// A file that cannot be read weighs more than a fault: nothing is known of it.
 fn code(all: &[Checked]) -> u8 {
     if all.iter().any(|one| one.unreadable.is_some()) {
         Code::Unreadable as u8
-    } else if all.iter().any(|one| !one.faults.is_empty()) {
+    } else if all.iter().any(|one| !(one.faults.is_empty() && one.unmeetable.is_empty())) {
         Code::Refused as u8
     } else {
         0
@@ -65,8 +92,10 @@ fn of_file(file: &Path, kind: Option<DocumentKind>) -> Checked {
             version: None,
             sha256: None,
             faults: Vec::new(),
+            unmeetable: Vec::new(),
             unreadable: Some(failure.message().to_owned()),
             told: vec![present::clean(failure.message())],
+            document: None,
         },
     }
 }
@@ -74,24 +103,26 @@ fn of_file(file: &Path, kind: Option<DocumentKind>) -> Checked {
 fn checked(file: &Path, bytes: &[u8], kind: Option<DocumentKind>) -> Checked {
     let kind = kind.unwrap_or_else(|| kind_of(bytes));
     let (file_name, sha256) = (file.display().to_string(), Digest::of(&[bytes]));
-    let of = |name, version, faults, told| Checked {
+    let of = |document: Option<Document>, faults, told| Checked {
         file: file_name.clone(),
         kind: Some(kind.name()),
-        name,
-        version,
+        name: document.as_ref().map(|document| document.name().to_owned()),
+        version: document.as_ref().map(Document::version),
         sha256: Some(sha256),
         faults,
+        unmeetable: Vec::new(),
         unreadable: None,
         told,
+        document,
     };
     match Document::parse(bytes, kind) {
         Ok(document) => {
             let told = format!("{file_name}: {}, version {}, no fault", document.title(), document.version());
-            of(Some(document.name().to_owned()), Some(document.version()), Vec::new(), vec![present::clean(&told)])
+            of(Some(document), Vec::new(), vec![present::clean(&told)])
         }
         Err(faults) => {
             let told = lines(file, &faults);
-            of(None, None, faults.0, told)
+            of(None, faults.0, told)
         }
     }
 }
@@ -99,7 +130,7 @@ fn checked(file: &Path, bytes: &[u8], kind: Option<DocumentKind>) -> Checked {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::document::tests::POLICY;
+    use super::super::document::tests::{POLICY, RULES, roster};
     use super::*;
 
     #[test]
@@ -128,6 +159,26 @@ mod tests {
         assert!(
             json["unreadable"].is_string() && json.get("sha256").is_none() && json["faults"] == serde_json::json!([])
         );
+    }
+
+    #[test]
+    fn rules_are_held_against_the_roster_that_is_checked_with_them() {
+        let of = |text: &str| checked(Path::new("x.toml"), text.as_bytes(), None);
+        let two = roster(1, &[("alice", "operator"), ("bob", "operator")]);
+        let three = roster(1, &[("alice", "operator"), ("bob", "operator"), ("carol", "operator")]);
+        let together = |documents: &[&str]| {
+            let mut all: Vec<Checked> = documents.iter().map(|text| of(text)).collect();
+            hold_together(&mut all, 0);
+            (code(&all), all)
+        };
+        let (code, all) = together(&[RULES, &two]);
+        assert!(code == 1 && all[0].told.len() == 1 && all[0].unmeetable.len() == 1, "{all:?}");
+        assert!(all[0].told[0].starts_with("x.toml: nobody could approve a change of criticality `critical`: "));
+        assert!(serde_json::to_value(&all[0]).unwrap()["unmeetable"][0].is_string());
+        assert_eq!(together(&[RULES, &three]).0, 0);
+        // Of two rosters nobody knows which is meant; a policy is of no account.
+        assert_eq!(together(&[RULES, &two, &three]).0, 0);
+        assert_eq!(together(&[POLICY, &two]).0, 0);
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use quotary_common::id::Digest;
 use quotary_common::wire::{ListPolicies, ShowAuthority};
+use quotary_decide::change;
 use quotary_decide::policy::{self, FieldChange};
 use serde::Serialize;
 
 use super::document::{Document, read};
-use super::{fields, standing};
+use super::standing;
 use crate::args::{DocumentKind, PolicyDiffArgs};
 use crate::exit::{Code, Failure};
 use crate::present;
@@ -70,12 +71,8 @@ fn compared(old: Option<&Document>, new: &Document) -> Result<Differences, Failu
     let changes = match (old, new) {
         (None, Document::Policy(new)) => policy::diff(None, Some(new)),
         (Some(Document::Policy(old)), Document::Policy(new)) => policy::diff(Some(old), Some(new)),
-        (Some(Document::Roster(old)), Document::Roster(new)) => {
-            policy::differences(fields::of_roster(old), fields::of_roster(new))
-        }
-        (Some(Document::Rules(old)), Document::Rules(new)) => {
-            policy::differences(fields::of_rules(old), fields::of_rules(new))
-        }
+        (Some(Document::Roster(old)), Document::Roster(new)) => change::between_rosters(old, new),
+        (Some(Document::Rules(old)), Document::Rules(new)) => change::between_rules(old, new),
         (old, new) => {
             let old = old.map_or("nothing", |old| old.kind().name());
             let what = format!("one document is of kind {old} and the other of kind {}", new.kind().name());

@@ -10,7 +10,6 @@
 mod check;
 mod diff;
 pub(crate) mod document;
-mod fields;
 pub(crate) mod standing;
 
 use std::path::Path;

@@ -5,9 +5,9 @@ use quotary_common::quorum::criticality::Criticality;
 use quotary_common::quorum::roster::{Roster, Word};
 use quotary_common::quorum::rules::{Rule, Rules};
 use quotary_common::wire::{AuthorityView, DocumentView, HeldView, ListPolicies, PolicyView, ShowAuthority};
+use quotary_decide::change::key_words;
 
 use super::document::Document;
-use super::fields::key_words;
 use crate::args::{AuthorityArgs, DocumentKind};
 use crate::exit::{Code, Failure};
 use crate::present::{self, Align, Facts, Table};

@@ -61,6 +61,14 @@ pub struct BreakGlass {
     pub review: Review,
 }
 
+impl BreakGlass {
+    /// How many break the glass for a change of a criticality: never one alone where that is critical.
+    pub fn approvals_at(&self, criticality: Criticality) -> usize {
+        let least = if criticality == Criticality::Critical { 2 } else { 1 };
+        self.approvals.max(least)
+    }
+}
+
 /// What a freeze takes: one member of the role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freeze {

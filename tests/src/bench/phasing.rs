@@ -1,17 +1,14 @@
 //! What it takes to plan a change over a thousand applications: an hour of delay window, a setpoint each minute, a forecast of demand each.
 //!
 //! Every other application gives half of what it has away, to the one beside it. Measured is what the planner does for all of them, the second pass
-//! over each finished course included: one by one, and handed over within the capacity of their hosts; in CPU time of one
-//! thread.
+//! over each finished course included, in CPU time of one thread.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, ensure};
 use quotary_decide::forecast::QUANTILE_LEVELS;
-use quotary_decide::shape::phase::{
-    Demand, Member, PhasedPlan, SLEW_OF_MEAN, Stretch, Transition, check, hand_over, phase,
-};
+use quotary_decide::shape::phase::{Demand, PhasedPlan, SLEW_OF_MEAN, Stretch, Transition, check, phase};
 use serde::Serialize;
 
 use super::report::{Gate, Good, Line, median, progress, short};
@@ -19,8 +16,6 @@ use super::{ROUNDS, cpu};
 
 /// Applications of the change.
 const APPLICATIONS: usize = 1_000;
-/// Those of one host, when they hand over within its capacity.
-const OF_A_HOST: usize = 50;
 const START_MS: u64 = 1_800_000_000_000;
 const WINDOW_S: u64 = 3_600;
 const RESOLUTION_S: u64 = 60;
@@ -37,18 +32,10 @@ pub struct Phasing {
     pub setpoints: usize,
     /// Plans that are straight lines, in spite of a forecast: nothing had to be weighed for them.
     pub straight: usize,
-    /// Applications of a host, when they hand over within its capacity.
-    pub of_a_host: usize,
-    /// Of those plans, straight lines.
-    pub handed_over_straight: usize,
     /// Each round.
     pub rounds: Vec<Round>,
-    /// Median over the rounds: all plans, each by itself, ms of CPU time.
+    /// Median over the rounds: all plans, ms of CPU time.
     pub plans_ms: f64,
-    /// Median over the rounds: all plans, handed over within each host, ms of CPU time.
-    pub handed_over_ms: f64,
-    /// Median over the rounds: all plans, handed over within one pool, ms of CPU time.
-    pub pooled_ms: f64,
 }
 
 /// One round.
@@ -56,12 +43,8 @@ pub struct Phasing {
 pub struct Round {
     /// How many times everything was planned.
     pub times: usize,
-    /// Median over those times: each by itself, ms.
+    /// Median over those times, ms.
     pub plans_ms: f64,
-    /// The same within each host, ms.
-    pub handed_over_ms: f64,
-    /// The same within one pool, ms.
-    pub pooled_ms: f64,
 }
 
 /// Measures [`ROUNDS`] rounds of `round` each.
@@ -75,42 +58,25 @@ pub(super) fn measure(round: Duration) -> anyhow::Result<Phasing> {
 fn measure_of(applications: usize, round: Duration) -> anyhow::Result<Phasing> {
     progress(&format!("phasing, plans for {applications} applications over an hour"));
     let all = (0..applications).map(Application::new).collect::<anyhow::Result<Vec<_>>>()?;
-    let (alone, within) = (each_alone(&all)?, within_hosts(&all)?);
-    let pooled = handed_over(&all)?;
-    for plans in [&alone, &within, &pooled] {
-        seen(&all, plans)?;
-    }
+    let plans = planned(&all)?;
+    seen(&all, &plans)?;
     let rounds = (0..ROUNDS).map(|_| run(&all, round)).collect::<anyhow::Result<Vec<_>>>()?;
-    let of = |pick: fn(&Round) -> f64| median(rounds.iter().map(pick));
-    let straight = |plans: &[PhasedPlan]| plans.iter().filter(|plan| plan.is_straight()).count();
     Ok(Phasing {
         applications,
-        setpoints: alone.first().map_or(0, |plan| plan.setpoints().len()),
-        straight: straight(&alone),
-        of_a_host: OF_A_HOST,
-        handed_over_straight: straight(&within),
-        plans_ms: of(|round| round.plans_ms),
-        handed_over_ms: of(|round| round.handed_over_ms),
-        pooled_ms: of(|round| round.pooled_ms),
+        setpoints: plans.first().map_or(0, |plan| plan.setpoints().len()),
+        straight: plans.iter().filter(|plan| plan.is_straight()).count(),
+        plans_ms: median(rounds.iter().map(|round| round.plans_ms)),
         rounds,
     })
 }
 
 fn run(all: &[Application], for_so_long: Duration) -> anyhow::Result<Round> {
-    let (mut plans_ms, mut handed_over_ms, mut pooled_ms) = (Vec::new(), Vec::new(), Vec::new());
+    let mut plans_ms = Vec::new();
     let started = Instant::now();
     while plans_ms.is_empty() || started.elapsed() < for_so_long {
-        plans_ms.push(timed_ms(|| each_alone(all))?);
-        handed_over_ms.push(timed_ms(|| within_hosts(all))?);
-        pooled_ms.push(timed_ms(|| handed_over(all))?);
+        plans_ms.push(timed_ms(|| planned(all))?);
     }
-    let of = |times: &[f64]| median(times.iter().copied());
-    Ok(Round {
-        times: plans_ms.len(),
-        plans_ms: of(&plans_ms),
-        handed_over_ms: of(&handed_over_ms),
-        pooled_ms: of(&pooled_ms),
-    })
+    Ok(Round { times: plans_ms.len(), plans_ms: median(plans_ms.iter().copied()) })
 }
 
 /// CPU time of this thread that some work takes, ms; what comes of it is thrown away afterwards.
@@ -157,22 +123,8 @@ impl Application {
     }
 }
 
-fn each_alone(all: &[Application]) -> anyhow::Result<Vec<PhasedPlan>> {
+fn planned(all: &[Application]) -> anyhow::Result<Vec<PhasedPlan>> {
     all.iter().map(|one| phase(black_box(&one.transition), black_box(&one.demand)).context("no plan")).collect()
-}
-
-fn within_hosts(all: &[Application]) -> anyhow::Result<Vec<PhasedPlan>> {
-    let hosts = all.chunks(OF_A_HOST).map(handed_over).collect::<anyhow::Result<Vec<_>>>()?;
-    Ok(hosts.into_iter().flatten().collect())
-}
-
-/// Within just the capacity that they have.
-fn handed_over(all: &[Application]) -> anyhow::Result<Vec<PhasedPlan>> {
-    let capacity = |end: fn(&Transition) -> u64| all.iter().map(|one| end(&one.transition)).sum::<u64>();
-    let capacity = capacity(|one| one.from).max(capacity(|one| one.to));
-    let members: Vec<Member<'_>> =
-        all.iter().map(|one| Member { transition: black_box(&one.transition), demand: &one.demand }).collect();
-    hand_over(capacity, 0, &members).context("no hand-over")
 }
 
 /// What was measured must be whole plans: a setpoint each minute, to the target, and each passes the second pass once more.
@@ -190,24 +142,13 @@ fn seen(all: &[Application], plans: &[PhasedPlan]) -> anyhow::Result<()> {
 impl Phasing {
     /// What must hold.
     pub(super) fn gates(&self) -> Vec<Gate> {
-        let gate = |name, ms| Gate::new((name, "ms", ms), Good::AtMost, (50.0, 25.0));
-        vec![
-            gate("plans of 1,000 applications, 60 setpoints", self.plans_ms),
-            gate("the same, handed over within 20 hosts", self.handed_over_ms),
-        ]
+        let name = "plans of 1,000 applications, 60 setpoints";
+        vec![Gate::new((name, "ms", self.plans_ms), Good::AtMost, (50.0, 25.0))]
     }
 
     pub(super) fn lines(&self) -> Vec<Line> {
         let what = format!("plans for {} applications, {} setpoints each", self.applications, self.setpoints);
-        let alone = format!("{} ms; {} of them are lines", short(self.plans_ms), self.straight);
-        let within = format!(
-            "{} ms, {} lines; within one pool {} ms",
-            short(self.handed_over_ms),
-            self.handed_over_straight,
-            short(self.pooled_ms)
-        );
-        let hosts = format!("  handed over within hosts of {}", self.of_a_host);
-        vec![Line::new(what, alone), Line::new(hosts, within)]
+        vec![Line::new(what, format!("{} ms; {} of them are lines", short(self.plans_ms), self.straight))]
     }
 }
 
@@ -221,8 +162,8 @@ mod tests {
         let phasing = measure_of(100, Duration::from_millis(1)).unwrap();
         assert_eq!((phasing.applications, phasing.setpoints, phasing.rounds.len()), (100, 60, ROUNDS));
         // A line costs nothing: few of them, or the figure says little.
-        assert!(phasing.straight <= 5 && phasing.handed_over_straight <= 50, "{phasing:?}");
-        assert!(phasing.rounds.iter().all(|round| round.times >= 1 && round.plans_ms > 0.0 && round.pooled_ms > 0.0));
+        assert!(phasing.straight <= 5, "{phasing:?}");
+        assert!(phasing.rounds.iter().all(|round| round.times >= 1 && round.plans_ms > 0.0));
         let gates = phasing.gates();
         assert!(gates.iter().all(|gate| (gate.gate, gate.good) == (50.0, Good::AtMost)));
     }

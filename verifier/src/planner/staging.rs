@@ -86,9 +86,12 @@ impl Staging {
         let counted = counted.or_else(|| is_news.then(Counts::default));
         (staged.suffered, staged.seen_ms) = (now, newest_ms);
         match staged.stand.look(&staged.rollout, counted, sight.now_ms) {
-            Next::Halt { guard, counted, most } => Some(format!(
-                "its roll-out was halted: {guard:?} {counted} times in one stage, at most {most} are let pass"
-            )),
+            Next::Halt { guard, counted, most } => {
+                let often = if counted == 1 { "once".to_owned() } else { format!("{counted} times") };
+                Some(format!(
+                    "its roll-out was halted: targets were {guard} {often} in one stage, which lets {most} pass"
+                ))
+            }
             Next::Begin { stage } => {
                 tracing::info!(change = %id, stage = stage + 1, "the next stage of a roll-out begins");
                 None

@@ -4,13 +4,12 @@ use super::case::Case;
 use super::eligible::Side;
 use super::outcome::Missing;
 use crate::quorum::change::Way;
-use crate::quorum::roster::Word;
 
 /// Why a change cannot be approved, whoever votes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Inadmissible {
     /// Fewer people may vote than must approve, or too few of a role.
-    #[error("{eligible} people may vote on it, and that lacks {missing}")]
+    #[error("{} may vote on it, and that lacks {missing}", people(*.eligible))]
     TooFewEligible {
         /// How many may vote, when all escalation has come.
         eligible: usize,
@@ -32,6 +31,15 @@ pub enum Inadmissible {
     /// It would last too long.
     #[error("it would last too long: a change by this way may last {0} s")]
     LastsTooLong(u64),
+}
+
+/// So many people, in words.
+fn people(count: usize) -> String {
+    match count {
+        0 => "nobody".to_owned(),
+        1 => "one person".to_owned(),
+        many => format!("{many} people"),
+    }
 }
 
 /// All that stands against ever approving the change, told when it is proposed or edited.
@@ -77,15 +85,7 @@ fn sides_at_last<'a>(case: &Case<'a>) -> Vec<Side<'a>> {
 
 fn too_few(case: &Case<'_>, side: &Side<'_>) -> Option<Inadmissible> {
     let change = case.text.change();
-    let needs_touch = side.requires_user_presence();
-    let eligible = side.eligible().into_iter().filter(|person| {
-        person.keys.iter().any(|key| {
-            let can_sign = key.valid_from_ms.is_none_or(|from_ms| from_ms <= change.approve_by_ms)
-                && key.valid_until_ms.is_none_or(|until_ms| until_ms > case.now_ms);
-            can_sign && (key.key.is_security_key() || !needs_touch)
-        })
-    });
-    let eligible: Vec<&Word> = eligible.map(|person| &person.name).collect();
+    let eligible = side.able((case.now_ms, change.approve_by_ms), side.requires_user_presence());
     let mut missing = Missing::default();
     side.add_missing(&eligible, &mut missing);
     (missing != Missing::default()).then_some(Inadmissible::TooFewEligible { eligible: eligible.len(), missing })

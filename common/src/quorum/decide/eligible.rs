@@ -5,7 +5,7 @@ use super::filling::unfilled;
 use super::outcome::{Missing, NotCounted};
 use crate::quorum::change::{Change, Way};
 use crate::quorum::criticality::Criticality;
-use crate::quorum::roster::{Person, Word};
+use crate::quorum::roster::{Person, PersonKey, Word};
 use crate::quorum::rules::Rule;
 use crate::quorum::vote::CheckedVote;
 
@@ -105,11 +105,15 @@ impl<'a> Side<'a> {
     /// Adds what `people` lack under any part.
     pub(super) fn add_missing(&self, people: &[&Word], missing: &mut Missing) {
         for part in &self.parts {
-            let (approvals, roles) = match part.emergency {
-                None => (part.rule.approvals, part.rule.roles.as_slice()),
-                Some(emergency) => (emergency.takes.map_or(usize::MAX, |(_, approvals, _)| approvals), &[][..]),
+            let (approvals, unfilled) = match part.emergency {
+                None => (part.rule.approvals, part.unfilled(&part.rule.roles, people)),
+                // Whoever may vote has the role.
+                Some(Emergency { takes: Some((role, approvals, _)) }) => {
+                    let lacking = approvals.saturating_sub(people.len());
+                    (approvals, Vec::from_iter((lacking > 0).then_some((role, lacking))))
+                }
+                Some(Emergency { takes: None }) => (usize::MAX, Vec::new()),
             };
-            let unfilled = part.unfilled(roles, people);
             // Each place that stays empty takes somebody who is not among them yet.
             let empty: usize = unfilled.iter().map(|(_, count)| count).sum();
             missing.people = missing.people.max(approvals.saturating_sub(people.len())).max(empty);
@@ -118,6 +122,17 @@ impl<'a> Side<'a> {
                 *most = (*most).max(count);
             }
         }
+    }
+
+    /// Those who may vote, and have a key that is valid at some instant from one to another (Unix ms): one that shows a touch, where that is needed.
+    pub(super) fn able(&self, (from_ms, until_ms): (u64, u64), needs_touch: bool) -> Vec<&'a Word> {
+        let can_sign = |key: &PersonKey| {
+            key.valid_from_ms.is_none_or(|from| from <= until_ms)
+                && key.valid_until_ms.is_none_or(|until| until > from_ms)
+                && (key.key.is_security_key() || !needs_touch)
+        };
+        let able = self.eligible().into_iter().filter(|person| person.keys.iter().any(can_sign));
+        able.map(|person| &person.name).collect()
     }
 
     /// The people of the roster in force (or proposed) who may vote, whether they did or not.
@@ -131,10 +146,10 @@ fn emergency<'a>(under: &Under<'a>, way: Way, criticality: Criticality) -> Optio
     match way {
         Way::Quorum => None,
         Way::BreakGlass => Some(Emergency {
-            takes: under.rules.break_glass().map(|glass| {
-                let least = if criticality == Criticality::Critical { 2 } else { 1 };
-                (&glass.role, glass.approvals.max(least), glass.lasts_ms_max)
-            }),
+            takes: under
+                .rules
+                .break_glass()
+                .map(|glass| (&glass.role, glass.approvals_at(criticality), glass.lasts_ms_max)),
         }),
         Way::Freeze => {
             Some(Emergency { takes: under.rules.freeze().map(|freeze| (&freeze.role, 1, freeze.lasts_ms_max)) })

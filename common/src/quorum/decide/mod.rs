@@ -24,7 +24,7 @@ pub use self::admit::{Inadmissible, admit};
 pub use self::case::{BaseNow, Case, CaseFault, Moment, Proposed, Under};
 use self::eligible::Side;
 pub use self::outcome::{Block, Decided, Expiry, Missing, NotCounted, Outcome, VoteNote};
-pub use self::review::{ReviewState, Reviewing, review, reviewing};
+pub use self::review::{ReviewState, Reviewing, review, reviewers_lacking, reviewing};
 use super::change::{Kind, Way};
 use super::roster::Word;
 use super::vote::{CheckedVote, Verb};

@@ -43,6 +43,36 @@ pub struct Reviewing<'a> {
     pub may: Vec<&'a Word>,
 }
 
+/// How many people too few there are to review an emergency, when it is decided by those who leave most others to review it, and all escalation
+/// has come by then; 0: there are enough, or none is asked for.
+pub fn reviewers_lacking(case: &Case<'_>) -> usize {
+    let change = case.text.change();
+    let rules = case.current.rules;
+    let (takes, asked) = match change.way {
+        Way::Quorum => return 0,
+        Way::BreakGlass => (
+            rules.break_glass().map_or(0, |glass| glass.approvals_at(case.criticality())),
+            rules.break_glass().map(|glass| glass.review),
+        ),
+        Way::Freeze => (1, rules.freeze().map(|freeze| freeze.review)),
+    };
+    let Some(asked) = asked else { return 0 };
+    let by_ms = change.until_ms.unwrap_or(change.proposed_ms).saturating_add(asked.within_ms);
+    let able = |side: Side<'_>, until_ms, needs_touch| -> BTreeSet<Word> {
+        side.able((change.proposed_ms, until_ms), needs_touch).into_iter().cloned().collect()
+    };
+    let side = |age_ms, way| Side::at(case, vec![case.current], age_ms, way);
+    let own = [&change.requester, &change.editor, &change.applier];
+    let mut reviewers = able(side(by_ms.saturating_sub(change.proposed_ms), Way::Quorum), by_ms, false);
+    reviewers.retain(|name| !own.contains(&name));
+    let breaking = side(0, change.way);
+    let needs_touch = breaking.requires_user_presence();
+    let deciders = able(breaking, change.approve_by_ms, needs_touch);
+    let others = deciders.difference(&reviewers).count();
+    let left = reviewers.len().saturating_sub(takes.saturating_sub(others));
+    asked.approvals.saturating_sub(left)
+}
+
 /// Where the review of an emergency change stands. It is due so long after the emergency has ended.
 ///
 /// Who may review is who may approve such a change in quiet times, but for those who approved it in the emergency and had a say in that.

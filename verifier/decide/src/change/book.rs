@@ -18,7 +18,6 @@ use super::reaching::Reaching;
 use crate::allocate::{self, Limits};
 use crate::policy::life::{Notice, Record, State};
 use crate::policy::{Catalogue, Edit, Place, Policy, PolicyResourceMap, Shaping, Standing};
-use crate::shape::phase::stricter;
 
 /// What a change is held against when it is looked at: all of it the verifier's own.
 #[derive(Debug, Clone, Copy)]
@@ -238,11 +237,11 @@ impl Book {
             // Nobody knows which of them holds: grants go no further than any allows.
             Err(tie) => {
                 let tied = tie.policies.iter().filter_map(|name| map.get(name));
-                tied.fold(Resources::default(), |least, policy| stricter(&least, &policy.limit))
+                tied.fold(Resources::default(), |least, policy| least.stricter(&policy.limit))
             }
         };
         let now = limit(&self.map);
-        let coming = self.coming.iter().fold(now, |coming, map| stricter(&coming, &limit(map)));
+        let coming = self.coming.iter().fold(now, |coming, map| coming.stricter(&limit(map)));
         Limits { now, coming }
     }
 

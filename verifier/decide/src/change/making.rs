@@ -19,6 +19,7 @@ use quotary_common::units::Resources;
 use quotary_common::wire::ChangeSubject;
 
 use super::book::{Book, World, refuse};
+use super::fields::{between_rosters, between_rules, in_words};
 use super::freezing::Frozen;
 use super::governing::Governing;
 use super::meetable::unmeetable;
@@ -171,6 +172,7 @@ impl Book {
                 above(roster.version(), governing.roster().version(), "roster")?;
                 let people = roster.people().count();
                 let mut impact = vec![format!("the roster would have {people} people, version {}", roster.version())];
+                impact.extend(in_words(&between_rosters(governing.roster(), &roster)));
                 let next = Under { roster: &roster, rules: governing.rules() };
                 impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.roster().digest(), Proposed::Roster(roster));
@@ -180,6 +182,7 @@ impl Book {
                 let rules = Rules::parse(document.as_bytes()).map_err(|faults| told(&faults))?;
                 above(rules.version(), governing.rules().version(), "quorum rules")?;
                 let mut impact = vec![format!("the quorum rules would be of version {}", rules.version())];
+                impact.extend(in_words(&between_rules(governing.rules(), &rules)));
                 let next = Under { roster: governing.roster(), rules: &rules };
                 impact.extend(unmeetable(next, world.now_ms).iter().map(ToString::to_string));
                 let (base, proposed) = (governing.rules().digest(), Proposed::Rules(Box::new(rules)));

@@ -4,14 +4,16 @@ use quotary_common::id::{ChangeId, DeploymentId, Digest};
 use quotary_common::plan::OnPressure;
 use quotary_common::quorum::change::{Change, ChangeText, Kind, Way};
 use quotary_common::quorum::criticality::Criticality;
-use quotary_common::quorum::decide::{Case, Inadmissible, Moment, Under, admit};
+use quotary_common::quorum::decide::{Case, Inadmissible, Moment, Under, admit, reviewers_lacking};
 use quotary_common::quorum::roster::{VERIFIER, Word};
 use quotary_common::quorum::rules::Rules;
 use quotary_common::units::Resources;
 
-/// What nobody could ever approve, whoever asks for it.
+/// What nobody could ever approve or review, whoever asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unmeetable {
+    /// Which votes are missing.
+    pub what: Lacking,
     /// By which way.
     pub way: Way,
     /// A change of which criticality.
@@ -20,18 +22,29 @@ pub struct Unmeetable {
     pub why: String,
 }
 
+/// Which votes nobody could give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// Those that decide.
+    Approvals,
+    /// Those that an emergency asks for afterwards.
+    Reviews,
+}
+
 impl std::fmt::Display for Unmeetable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.way {
-            Way::Quorum => write!(f, "nobody could approve a change of criticality `{}`", self.criticality)?,
-            Way::BreakGlass => f.write_str("nobody could break the glass (`break_glass`)")?,
-            Way::Freeze => f.write_str("nobody could hold a change where it is (`freeze`)")?,
+        match (self.what, self.way) {
+            (Lacking::Reviews, Way::Freeze) => f.write_str("a freeze could never be reviewed (`freeze`)")?,
+            (Lacking::Reviews, _) => f.write_str("a broken glass could never be reviewed (`break_glass`)")?,
+            (_, Way::Quorum) => write!(f, "nobody could approve a change of criticality `{}`", self.criticality)?,
+            (_, Way::BreakGlass) => f.write_str("nobody could break the glass (`break_glass`)")?,
+            (_, Way::Freeze) => f.write_str("nobody could hold a change where it is (`freeze`)")?,
         }
         write!(f, ": {}", self.why)
     }
 }
 
-/// All that nobody could approve by these rules, asked as for a change that is proposed at `now_ms` (Unix ms): each criticality that has a rule of its
+/// All that nobody could approve or review by these rules, asked as for a change that is proposed at `now_ms` (Unix ms): each criticality that has a rule of its
 /// own, and each emergency that the rules know, at the criticality that bars fewest people from it.
 pub fn unmeetable(under: Under<'_>, now_ms: u64) -> Vec<Unmeetable> {
     let own = |level: &Criticality| {
@@ -42,11 +55,36 @@ pub fn unmeetable(under: Under<'_>, now_ms: u64) -> Vec<Unmeetable> {
     let glass = under.rules.break_glass().map(|_| (Way::BreakGlass, Criticality::Low));
     let freeze = under.rules.freeze().map(|_| (Way::Freeze, Criticality::Low));
     let all = levels.chain(glass).chain(freeze);
-    all.filter_map(|(way, criticality)| {
-        let why = against(under, (way, criticality), now_ms)?;
-        Some(Unmeetable { way, criticality, why })
+    all.flat_map(|(way, criticality)| {
+        let one = |what| move |why| Unmeetable { what, way, criticality, why };
+        let against = against(under, (way, criticality), now_ms).map(one(Lacking::Approvals));
+        let unreviewed = || unreviewed(under, (way, criticality), now_ms).map(one(Lacking::Reviews));
+        against.or_else(unreviewed)
     })
     .collect()
+}
+
+/// Who is missing to review an emergency when those decide it who leave most to others; `None`: nobody.
+fn unreviewed(under: Under<'_>, what: (Way, Criticality), now_ms: u64) -> Option<String> {
+    let lacking = whoever_asks(under, what, now_ms, reviewers_lacking).min().filter(|lacking| *lacking > 0)?;
+    let people = if lacking == 1 { "one person is".to_owned() } else { format!("{lacking} people are") };
+    Some(format!("{people} missing who could approve such a change in quiet times and did not decide it"))
+}
+
+/// What is found of such a change as each person of the roster would ask for it.
+fn whoever_asks<T>(
+    under: Under<'_>,
+    what: (Way, Criticality),
+    now_ms: u64,
+    find: impl Fn(&Case<'_>) -> T,
+) -> impl Iterator<Item = T> {
+    let clocks = clocks(under.rules, what, now_ms);
+    under.roster.people().filter_map(move |person| {
+        // Whoever cannot be named in a text asks for nothing.
+        let text = ChangeText::render(&asked_by(&person.name, under, what, clocks)).ok()?;
+        let case = Case::new(&text, &[], (under, under), None, (Moment::Vote, now_ms)).ok()?;
+        Some(find(&case))
+    })
 }
 
 /// What stands against it whoever asks; `None`: somebody can ask so that others can approve.
@@ -66,19 +104,12 @@ fn against(under: Under<'_>, (way, criticality): (Way, Criticality), now_ms: u64
 
 /// Who is missing when the person asks for it who leaves most to others; `None`: nobody.
 fn too_few(under: Under<'_>, what: (Way, Criticality), now_ms: u64) -> Option<Inadmissible> {
-    let clocks = clocks(under.rules, what, now_ms);
-    let mut least: Option<Inadmissible> = None;
-    for person in under.roster.people() {
-        // Whoever cannot be named in a text asks for nothing.
-        let Ok(text) = ChangeText::render(&asked_by(&person.name, under, what, clocks)) else { continue };
-        let Ok(case) = Case::new(&text, &[], (under, under), None, (Moment::Vote, now_ms)) else { continue };
-        let why = admit(&case).err().unwrap_or_default();
-        let why = why.into_iter().find(|why| matches!(why, Inadmissible::TooFewEligible { .. }))?;
-        if least.as_ref().is_none_or(|least| lacks(&why) < lacks(least)) {
-            least = Some(why);
-        }
-    }
-    least
+    let too_few = |case: &Case<'_>| {
+        let why = admit(case).err().unwrap_or_default();
+        why.into_iter().find(|why| matches!(why, Inadmissible::TooFewEligible { .. }))
+    };
+    let all: Option<Vec<Inadmissible>> = whoever_asks(under, what, now_ms, too_few).collect();
+    all?.into_iter().min_by_key(lacks)
 }
 
 /// How many people more it takes.

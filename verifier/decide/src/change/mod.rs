@@ -14,6 +14,7 @@ mod besides;
 mod book;
 mod drive;
 mod escalating;
+mod fields;
 mod freezing;
 mod governing;
 mod making;
@@ -26,8 +27,9 @@ mod row;
 mod tests;
 
 pub use book::{Book, Effect, InForce, Kept, Moved, World};
+pub use fields::{between_rosters, between_rules, key_words};
 pub use governing::{Governing, GoverningFault};
 pub use making::Asked;
-pub use meetable::{Unmeetable, unmeetable};
+pub use meetable::{Lacking, Unmeetable, unmeetable};
 pub use reviewing::Review;
 pub use row::{RowFault, Rows};

@@ -83,6 +83,35 @@ fn a_freeze_is_called_one_and_has_ended_when_it_is_over() {
 }
 
 #[test]
+fn who_approves_another_roster_or_other_rules_is_told_what_would_differ() {
+    let mut verifier = Verifier::new();
+    let impact = |verifier: &Verifier, id| verifier.book.change(&id).unwrap().impact().join("\n");
+    let people: Vec<_> =
+        PEOPLE.iter().copied().filter(|(name, _)| *name != "frank").chain([("mallory", "security")]).collect();
+    let id = verifier.propose("alice", &ChangeSubject::Roster(roster(2, &people)), 60).unwrap();
+    let told = impact(&verifier, id);
+    for line in [
+        "people.frank.roles: [\"on-call\"] -> none",
+        "people.mallory.roles: none -> [\"security\"]",
+        "nobody could break the glass (`break_glass`): ",
+        "version: 1 -> 2",
+    ] {
+        assert!(told.lines().any(|told| told.starts_with(line)), "{line} in {told}");
+    }
+    assert_eq!(told.matches(".keys.SHA256:").count(), 2, "{told}");
+    let rules = RULES.replace("version = 1", "version = 2").replace("delay_s_min = 60", "delay_s_min = 0");
+    let id = verifier.propose("alice", &ChangeSubject::Rules(rules), 60).unwrap();
+    let told = impact(&verifier, id);
+    assert!(told.lines().any(|line| line == "criticality.critical.delay_s_min: 60 -> 0"), "{told}");
+    // A crowd of differences is cut, and says so.
+    let crowd: Vec<String> = (0..100).map(|number| format!("new-{number}")).collect();
+    let crowd: Vec<_> = PEOPLE.iter().copied().chain(crowd.iter().map(|name| (name.as_str(), "operator"))).collect();
+    let id = verifier.propose("alice", &ChangeSubject::Roster(roster(3, &crowd)), 60).unwrap();
+    let told = impact(&verifier, id);
+    assert!(told.contains("73 more differences: `quotary policy diff` tells all"), "{told}");
+}
+
+#[test]
 fn who_votes_too_late_is_told_when_the_time_was() {
     let mut verifier = Verifier::new();
     let id = verifier.propose("alice", &policy(1, GIB), 10).unwrap();

@@ -31,8 +31,8 @@ struct Field {
     weights: Vec<f64>,
     /// Levels that the first step, and any other, goes at most.
     reach: (usize, usize),
-    /// The highest level at the end of each step, the start first.
-    most: Vec<usize>,
+    /// How many steps there are.
+    steps: usize,
 }
 
 /// A path with what it frees and what harm it does.
@@ -44,13 +44,8 @@ struct Path {
 }
 
 /// How much is moved at the end of each step, the start first, in units; `None` where no path on these levels frees what is asked for.
-pub(super) fn least_harm(
-    transition: &Transition,
-    grid: &Grid,
-    demand: &Demand,
-    most: Option<&[u64]>,
-) -> Option<Vec<f64>> {
-    let field = Field::new(transition, grid, demand, most);
+pub(super) fn least_harm(transition: &Transition, grid: &Grid, demand: &Demand) -> Option<Vec<f64>> {
+    let field = Field::new(transition, grid, demand);
     let asked = asked(transition, grid);
     let (mut little, mut much) = (field.path(field.latest()?), field.path(field.earliest()?));
     if !(little.freed..=much.freed).contains(&asked) {
@@ -83,7 +78,7 @@ fn asked(transition: &Transition, grid: &Grid) -> f64 {
 }
 
 impl Field {
-    fn new(transition: &Transition, grid: &Grid, demand: &Demand, most: Option<&[u64]>) -> Self {
+    fn new(transition: &Transition, grid: &Grid, demand: &Demand) -> Self {
         let distance = float(transition.distance());
         let reach = |seconds: u64| (float(transition.slew_per_s) * float(seconds) / distance).min(1.0);
         #[expect(clippy::cast_precision_loss, reason = "steps, of which there are few")]
@@ -94,17 +89,10 @@ impl Field {
         let count = index((1.0 / height - 1e-9).ceil());
         #[expect(clippy::cast_precision_loss, reason = "levels, of which there are few")]
         let shares: Vec<f64> = (0..=count).map(|level| (level as f64 * height).min(1.0)).collect();
-        let highest = |most: u64| {
-            // Half a level too high at most: whole units are held to the bound itself.
-            let share = float(most) / distance + height / 2.0;
-            shares.iter().rposition(|level| *level <= share).unwrap_or_default()
-        };
-        let most = (0..=grid.steps)
-            .map(|step| most.and_then(|most| most.get(step)).map_or(count, |most| highest(*most)))
-            .collect();
         let weights = (1..grid.steps).map(|step| float(grid.weight_twice(step)) / float(grid.step_s) / 2.0).collect();
         let reach = (index((reach(grid.first_s) / height).floor()).min(count), index(per_step).min(count));
-        let mut field = Self { harm: vec![0.0; (grid.steps - 1) * shares.len()], shares, weights, reach, most };
+        let mut field =
+            Self { harm: vec![0.0; (grid.steps - 1) * shares.len()], shares, weights, reach, steps: grid.steps };
         field.add_harm(transition, grid, demand);
         field.add_line(grid);
         field
@@ -155,36 +143,31 @@ impl Field {
         }
     }
 
-    fn steps(&self) -> usize {
-        self.most.len() - 1
-    }
-
     fn reach(&self, step: usize) -> usize {
         if step <= 1 { self.reach.0 } else { self.reach.1 }
     }
 
-    /// The path that moves as late as it can; `None` where it meets what is forbidden.
+    /// The path that moves as late as it can; `None` where the slew is too little.
     fn latest(&self) -> Option<Vec<usize>> {
         let mut level = self.shares.len() - 1;
         let mut levels = vec![level];
-        for step in (1..=self.steps()).rev() {
+        for step in (1..=self.steps).rev() {
             level = level.saturating_sub(self.reach(step));
             levels.push(level);
         }
         levels.reverse();
-        let allowed = levels.iter().zip(&self.most).all(|(level, most)| level <= most);
-        (levels.first() == Some(&0) && allowed).then_some(levels)
+        (level == 0).then_some(levels)
     }
 
-    /// The path that moves as early as it can.
+    /// The path that moves as early as it can; `None` where the slew is too little.
     fn earliest(&self) -> Option<Vec<usize>> {
-        let mut level = 0;
+        let (mut level, top) = (0, self.shares.len() - 1);
         let mut levels = vec![level];
-        for step in 1..=self.steps() {
-            level = (level + self.reach(step)).min(*self.most.get(step)?);
+        for step in 1..=self.steps {
+            level = (level + self.reach(step)).min(top);
             levels.push(level);
         }
-        (level == self.shares.len() - 1).then_some(levels)
+        (level == top).then_some(levels)
     }
 
     fn path(&self, levels: Vec<usize>) -> Path {
@@ -223,7 +206,7 @@ impl Field {
         let height = self.shares.get(1).copied().unwrap_or(1.0);
         #[expect(clippy::cast_precision_loss, reason = "levels and steps, of which there are few")]
         let slope = self.reach.1 as f64 * height;
-        let steps = self.steps();
+        let steps = self.steps;
         let late = index((1.0 / slope).ceil()) + 1;
         let switched = |at: usize| -> Vec<f64> {
             #[expect(clippy::cast_precision_loss, reason = "steps, of which there are few")]
@@ -263,16 +246,16 @@ struct Programme {
 impl Programme {
     fn new(field: &Field) -> Self {
         let width = field.shares.len();
-        let mut least = vec![f32::INFINITY; width * field.steps()];
+        let mut least = vec![f32::INFINITY; width * field.steps];
         least[0] = 0.0;
-        let before = vec![f32::INFINITY; width * field.steps()];
+        let before = vec![f32::INFINITY; width * field.steps];
         let spare = [vec![f32::INFINITY; 2 * width], vec![f32::INFINITY; 2 * width]];
         Self { width, least, before, priced: vec![0.0; width], spare }
     }
 
     /// The path of least harm minus `price` times what it frees.
     fn best(&mut self, field: &Field, price: f64) -> Option<Vec<usize>> {
-        let (width, steps) = (self.width, field.steps());
+        let (width, steps) = (self.width, field.steps);
         let mut last_weight = f64::NAN;
         for step in 1..=steps {
             let (earlier, later) = self.least.split_at_mut(width * step);
@@ -294,14 +277,13 @@ impl Programme {
             for (((to, before), harm), priced) in to.iter_mut().zip(&*before).zip(harm).zip(&self.priced) {
                 *to = before + (harm - priced);
             }
-            to[field.most[step] + 1..].fill(f32::INFINITY);
         }
         self.back(field)
     }
 
     /// Walks back from the highest level at the end: a level comes from the highest one in reach that costs the least.
     fn back(&self, field: &Field) -> Option<Vec<usize>> {
-        let (width, steps) = (self.width, field.steps());
+        let (width, steps) = (self.width, field.steps);
         let mut level = width - 1;
         let mut levels = vec![level];
         for step in (1..=steps).rev() {

@@ -242,6 +242,25 @@ proptest! {
     }
 
     #[test]
+    fn lines_of_one_window_together_never_hold_more_than_at_its_ends(
+        ends in proptest::collection::vec((0_u64..4000, 0_u64..4000), 1..6), standing in 0_u64..1000
+    ) {
+        let line = |(from, to): &(u64, u64)| {
+            phase(&Transition { from: *from, to: *to, guarantee: 0, slew_per_s: 4, ..shrink() }, &Demand::default()).unwrap()
+        };
+        let lines: Vec<PhasedPlan> = ends.iter().map(line).collect();
+        let sum = |end: fn(&(u64, u64)) -> u64| ends.iter().map(end).sum::<u64>() + standing;
+        let most = sum(|end| end.0).max(sum(|end| end.1));
+        for second in 0..=3600 {
+            let held: u64 = lines.iter().map(|line| line.limit_at(START_MS + second * 1000)).sum::<u64>() + standing;
+            // Between setpoints each that shrinks may read one unit more than its line: units are whole.
+            let shrinking = lines.iter().filter(|line| line.transition().shrinks()).count() as u64;
+            let rounded = if second.is_multiple_of(60) { 0 } else { shrinking };
+            prop_assert!(held <= most + rounded, "{held} of {most} after {second} s");
+        }
+    }
+
+    #[test]
     fn a_good_plan_with_one_value_or_instant_off_is_caught((transition, demand) in requests()) {
         let Ok(plan) = phase(&transition, &demand) else { return Ok(()) };
         for mutant in mutants(plan.setpoints(), plan.is_straight()) {

@@ -48,14 +48,6 @@ pub enum Refused {
     /// Neither a course of least harm nor the line frees such a share under the slew.
     #[error("so much capacity cannot be freed early, or so little, under the slew")]
     Share,
-    /// What is promised at the start or the end is more than there is.
-    #[error("{promised} would be promised of {capacity}")]
-    Capacity {
-        /// The sum of what is promised.
-        promised: u128,
-        /// What there is.
-        capacity: u64,
-    },
 }
 
 /// The instants of a course: the first step may be longer than the others, which are alike.

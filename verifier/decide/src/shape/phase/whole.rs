@@ -6,8 +6,8 @@ use super::transition::{Grid, Transition};
 const ROUNDS_MAX: usize = 64;
 
 /// Whole units, at the end of each step, the start first; `None` where they cannot free what is asked for to within half a step.
-pub(super) fn whole(wanted: &[f64], transition: &Transition, grid: &Grid, most: Option<&[u64]>) -> Option<Vec<u64>> {
-    let bounds = Bounds::new(transition, grid, most)?;
+pub(super) fn whole(wanted: &[f64], transition: &Transition, grid: &Grid) -> Option<Vec<u64>> {
+    let bounds = Bounds::new(transition, grid)?;
     let mut moved: Vec<u64> = Vec::with_capacity(wanted.len());
     for (step, wanted) in wanted.iter().enumerate() {
         let (least, greatest) = match moved.last() {
@@ -61,7 +61,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn new(transition: &Transition, grid: &Grid, most: Option<&[u64]>) -> Option<Self> {
+    fn new(transition: &Transition, grid: &Grid) -> Option<Self> {
         let distance = transition.distance();
         let reach = |step: usize| transition.slew_per_s.saturating_mul(grid.length_s(step));
         let (first, other) = (reach(1), reach(2));
@@ -74,8 +74,7 @@ impl Bounds {
         let mut greatest = vec![0_u64];
         for step in 1..=grid.steps {
             let before = greatest.last().copied().unwrap_or_default();
-            let allowed = most.and_then(|most| most.get(step)).copied().unwrap_or(distance);
-            greatest.push(before.saturating_add(if step == 1 { first } else { other }).min(distance).min(allowed));
+            greatest.push(before.saturating_add(if step == 1 { first } else { other }).min(distance));
         }
         let fits = least.iter().zip(&greatest).all(|(least, greatest)| least <= greatest);
         let first_even = if grid.first_s == grid.step_s { 1 } else { 2 };

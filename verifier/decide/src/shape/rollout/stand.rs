@@ -35,6 +35,17 @@ pub enum Guard {
     Contested,
 }
 
+impl std::fmt::Display for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Throttled => "throttled",
+            Self::OutOfMemory => "out of memory",
+            Self::Pressed => "under pressure",
+            Self::Contested => "contested by another writer",
+        })
+    }
+}
+
 impl Counts {
     /// What came since `before`.
     pub const fn since(self, before: Self) -> Self {

@@ -8,11 +8,33 @@ use quotary_common::quorum::roster::{PersonKey, Roster, Word};
 use quotary_common::quorum::rules::{Escalation, Review, Rule, Rules};
 use serde_json::Value;
 
-/// Fields by their paths.
-pub(super) type Fields = BTreeMap<String, Value>;
+use crate::policy::{FieldChange, differences};
 
-/// Each person, with roles and keys: `people.alice.keys.SHA256:…`.
-pub(super) fn of_roster(roster: &Roster) -> Fields {
+/// Differences that an impact tells at most.
+const TOLD_MAX: usize = 128;
+
+/// Fields by their paths.
+type Fields = BTreeMap<String, Value>;
+
+/// What differs between two rosters: each person's roles, and each key: `people.alice.keys.SHA256:…`.
+pub fn between_rosters(old: &Roster, new: &Roster) -> Vec<FieldChange> {
+    differences(of_roster(old), of_roster(new))
+}
+
+/// What differs between two documents of quorum rules, each criticality's as it holds: an absent one is what the next higher says.
+pub fn between_rules(old: &Rules, new: &Rules) -> Vec<FieldChange> {
+    differences(of_rules(old), of_rules(new))
+}
+
+/// Differences in words, as an impact tells them: as many as people read.
+pub(super) fn in_words(changes: &[FieldChange]) -> impl Iterator<Item = String> + '_ {
+    let more = changes.len().saturating_sub(TOLD_MAX);
+    let more = (more > 0).then(|| format!("{more} more differences: `quotary policy diff` tells all"));
+    changes.iter().take(TOLD_MAX).map(ToString::to_string).chain(more)
+}
+
+/// Each person, with roles and keys.
+fn of_roster(roster: &Roster) -> Fields {
     let mut fields = Fields::from([("version".to_owned(), roster.version().into())]);
     for person in roster.people() {
         let path = format!("people.{}", person.name);
@@ -25,7 +47,7 @@ pub(super) fn of_roster(roster: &Roster) -> Fields {
 }
 
 /// A key in words: its algorithm, whether it is in hardware, and when it counts.
-pub(crate) fn key_words(key: &PersonKey) -> String {
+pub fn key_words(key: &PersonKey) -> String {
     let mut words = key.key.algorithm().to_owned();
     if key.key.is_security_key() {
         words.push_str(", a security key");
@@ -39,8 +61,8 @@ pub(crate) fn key_words(key: &PersonKey) -> String {
     words
 }
 
-/// Each criticality's rule as it holds: an absent one is what the next higher says.
-pub(super) fn of_rules(rules: &Rules) -> Fields {
+/// Each criticality's rule as it holds.
+fn of_rules(rules: &Rules) -> Fields {
     let mut fields = Fields::from([("version".to_owned(), rules.version().into())]);
     for criticality in Criticality::ALL {
         rule(&mut fields, &format!("criticality.{criticality}"), rules.rule(criticality));
