@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use quotary_client::Client;
-use quotary_common::envelope::{ApplicationReport, BackendKind, CgroupPath, Event, EventKind, Mode, Name};
+use quotary_common::envelope::{
+    ApplicationReport, BackendKind, CgroupPath, ControlValue, EnforcementWrite, Event, EventKind, Mode, Name,
+};
 use quotary_common::id::Digest;
 use quotary_common::leaf::Decision;
 use quotary_common::metric::{Metric, MetricWindow, MetricWindows};
@@ -139,8 +141,14 @@ impl Scene {
     }
 
     fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        self.until_with(what, |_| (), is_so);
+    }
+
+    /// The same, with something that is done before each evidence.
+    fn until_with(&mut self, what: &str, before: impl Fn(&mut Self), is_so: impl Fn(&Self) -> bool) {
         let begun = Instant::now();
         loop {
+            before(self);
             self.attest();
             if is_so(self) {
                 return;
@@ -374,6 +382,51 @@ fn what_moves_can_be_held_and_taken_back_and_what_held_before_goes_on_holding() 
         assert_eq!(target(scene), Some(2 * GIB));
         past(scene)
     });
+}
+
+/// What was read back of `memory.high`, under the plan that the host has.
+fn read_back(host: &DrivenHost, value: u64) -> EnforcementWrite {
+    let value = ControlValue::lossy(&value.to_string());
+    EnforcementWrite {
+        plan: Some(host.plans[0].checked().plan().id),
+        grant: None,
+        cgroup: CgroupPath::lossy(CGROUP),
+        backend: BackendKind::Systemd,
+        control: Name::lossy(ShapedControl::MemoryHigh.file_name()),
+        before: None,
+        after: value.clone(),
+        actual: Some(value),
+        effective: true,
+        at_ms: boottime_ms().unwrap(),
+        dry_run: false,
+    }
+}
+
+#[test]
+fn a_plan_whose_host_stands_elsewhere_is_made_anew_to_the_same_end_though_the_verifier_was_killed() {
+    let mut scene = Scene::new();
+    scene.attest();
+    let change = scene.propose(ChangeSubject::Policy(policy(1, 512 << 20)), 90_000);
+    let _bob = scene.vote(&change, "bob", 0, "approval");
+    let _carol = scene.vote(&change, "carol", 0, "approval");
+    scene.until("a plan", |scene| scene.plans() == 1);
+    // What it was made for is forgotten.
+    scene.world.kill_verifier();
+    scene.world.start_verifier().unwrap();
+    scene.until("it is given again", |scene| scene.plans() == 1);
+    let first = scene.host.plans[0].checked().plan().clone();
+    let stuck = 2 * GIB;
+    scene.until_with(
+        "another plan",
+        |scene| scene.host.writes = vec![read_back(&scene.host, stuck)],
+        |scene| scene.host.plans[0].checked().plan().id != first.id,
+    );
+    let anew = scene.host.plans[0].checked().plan();
+    assert_eq!((anew.effective_at_ms, &anew.decision), (first.effective_at_ms, &first.decision));
+    assert!(anew.generation > first.generation && anew.starts_at_ms > first.starts_at_ms);
+    assert_eq!(scene.host.plans[0].checked().target_value(ShapedControl::MemoryHigh), Some(512 << 20));
+    let why = scene.show(&change.summary.id).summary.why.unwrap();
+    assert!(why.contains(&format!("memory-high is {stuck}, and its plan has ")), "{why}");
 }
 
 #[test]

@@ -87,7 +87,10 @@ impl Planner {
         }
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
-        let steps = moving.steering.look(id, sight, &demands);
+        let mut came = sight.preview(kept, &demands);
+        self.left_out.tell(id, &came.without);
+        moving.steering.take_up(id, &came, sight);
+        let turns = moving.steering.look(kept.text().change(), sight, &demands);
         let given = |unit: &Unit| {
             let host = sight.hosts.iter().find(|snapshot| snapshot.host.record.host == unit.host);
             let mut plans = host.into_iter().flat_map(|snapshot| &snapshot.plans);
@@ -99,15 +102,13 @@ impl Planner {
                     && record.plan().decision.as_deref() == kept.decision()
             })
         };
-        let mut came = sight.preview(kept, &demands);
-        self.left_out.tell(id, &came.without);
         stage(id, kept, sight, &mut moving.staging, &mut came);
         came.plans.retain(|one| !given(&one.unit) && wins(&one.unit, kept, sight));
         moving.steering.note(id, &came);
-        let mut plans = steps.anew;
+        let mut plans = turns.anew;
         plans.extend(plans_in(&came));
-        if !plans.is_empty() || steps.off.is_some() {
-            self.hand_over(sight, id, plans, Vec::new(), steps.off);
+        if !plans.is_empty() || turns.off.is_some() {
+            self.hand_over(sight, id, plans, Vec::new(), turns.off);
         }
     }
 

@@ -1,30 +1,17 @@
-//! While plans run: they are made anew when demand leaves the band that they were made for or the actual is off, units that came meanwhile get
-//! theirs, and what is beyond tolerance is told.
+//! While plans run: they are made anew when demand leaves the band that they were made for or the actual is off, and what is beyond tolerance is told.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use quotary_common::id::{ChangeId, HostId, PlanId};
-use quotary_common::instant::rfc3339;
+use quotary_common::id::{ChangeId, HostId};
 use quotary_common::plan::{CheckedPlan, Target};
-use quotary_common::quorum::coverage::resource_of;
-use quotary_decide::policy::Unit;
+use quotary_common::quorum::change::Change;
 use quotary_decide::policy::life::Input;
-use quotary_decide::shape::phase::{Refused, Seen, Tolerance, Watch};
-use quotary_decide::shape::{PlanRecord, Planned, UnitPlan, Way, plan_again};
+use quotary_decide::shape::{PlanRecord, Planned, Steered, plan_again};
 
 use super::{Demands, Sight};
+use crate::core::HostSnapshot;
 
-/// What is remembered of the running plan of one unit. After a restart nothing is: plans then run as they were made.
-#[derive(Debug)]
-struct Steered {
-    plan: PlanId,
-    ways: Vec<Way>,
-    watches: Vec<Watch>,
-    /// The evidence that was looked at last, when it was committed, Unix ms.
-    seen_ms: u64,
-}
-
-/// The running plans that this planner has made.
+/// The running plans of changes that move.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
     plans: BTreeMap<(ChangeId, HostId, Target), Steered>,
@@ -37,7 +24,7 @@ const EVERY_MS: u64 = 5_000;
 
 /// What follows from a look at the running plans of one change.
 #[derive(Debug, Default)]
-pub(super) struct Steps {
+pub(super) struct Turns {
     /// Plans that take the place of those that run.
     pub(super) anew: Vec<CheckedPlan>,
     /// What is beyond tolerance.
@@ -48,14 +35,22 @@ impl Steering {
     /// Remembers what was planned.
     pub(super) fn note(&mut self, change: ChangeId, planned: &Planned) {
         for one in &planned.plans {
-            self.remember(change, one.plan.plan().id, one);
+            let steered = Steered::new(one.plan.plan(), one.ways.clone());
+            self.plans.insert((change, one.unit.host, one.unit.target.clone()), steered);
         }
     }
 
-    fn remember(&mut self, change: ChangeId, plan: PlanId, one: &UnitPlan) {
-        let watches = one.ways.iter().map(|_| Watch::default()).collect();
-        let steered = Steered { plan, ways: one.ways.clone(), watches, seen_ms: 0 };
-        self.plans.insert((change, one.unit.host, one.unit.target.clone()), steered);
+    /// Takes up the running plans of which nothing is remembered, as after a restart: as they would be `planned` now.
+    pub(super) fn take_up(&mut self, change: ChangeId, planned: &Planned, sight: &Sight) {
+        let ways: BTreeMap<(HostId, &Target), _> =
+            planned.plans.iter().map(|one| ((one.unit.host, &one.unit.target), &one.ways)).collect();
+        for (_, record) in running(change, sight) {
+            let plan = record.plan();
+            let key = (change, plan.host, plan.target.clone());
+            if let Some(ways) = ways.get(&(plan.host, &plan.target)) {
+                self.plans.entry(key).or_insert_with(|| Steered::new(plan, ways.to_vec()));
+            }
+        }
     }
 
     /// Whether it is time to look at a change; then it has been looked at.
@@ -75,78 +70,36 @@ impl Steering {
     }
 
     /// Looks at the running plans of a change once.
-    pub(super) fn look(&mut self, id: ChangeId, sight: &Sight, demands: &Demands) -> Steps {
-        let mut steps = Steps::default();
-        let given = sight.hosts.iter().flat_map(|snapshot| snapshot.plans.iter().map(move |plan| (snapshot, plan)));
-        for (snapshot, record) in given.filter(|(_, record)| record.over().is_none() && record.change() == Some(id)) {
+    pub(super) fn look(&mut self, change: &Change, sight: &Sight, demands: &Demands) -> Turns {
+        let id = change.id;
+        let mut anew = Vec::new();
+        let mut off = Vec::new();
+        for (snapshot, record) in running(id, sight) {
             let plan = record.plan();
-            let key = (id, plan.host, plan.target.clone());
-            let Some(steered) = self.plans.get_mut(&key).filter(|steered| steered.plan == plan.id) else { continue };
-            let committed_at_ms = snapshot.host.progress.committed_at_ms;
+            let steered = self.plans.get_mut(&(id, plan.host, plan.target.clone()));
+            let Some(steered) = steered.filter(|steered| steered.is_of(plan)) else { continue };
             let unit = sight.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target);
-            let Some(unit) = unit.filter(|_| committed_at_ms > steered.seen_ms) else { continue };
-            steered.seen_ms = committed_at_ms;
-            let Some(ways) = steered.step((unit, record), sight.now_ms, demands, &mut steps) else { continue };
-            let again = sight.with_scene(demands, |scene| plan_again(record, &ways, scene));
-            if let Some(plan) = again {
-                let one = UnitPlan { unit: unit.clone(), plan: plan.clone(), ways };
-                self.remember(id, plan.plan().id, &one);
-                steps.anew.push(plan);
+            let Some(unit) = unit else { continue };
+            let times = (snapshot.host.progress.committed_at_ms, sight.now_ms);
+            let steps = steered.look((unit, record), times, |unit, kind| demands.of(unit, kind));
+            off.extend(steps.off);
+            let Some(ways) = steps.anew else { continue };
+            if let Some(plan) = sight.with_scene(demands, |scene| plan_again(record, change, &ways, scene)) {
+                tracing::info!(target = %unit.target, host = %unit.host, plan = %plan.plan().id, "a plan is made anew");
+                steered.go_on(plan.plan().id, ways);
+                anew.push(plan);
             }
         }
-        steps
+        let told = off.split_first().map(|(first, others)| match others.len() {
+            0 => first.clone(),
+            more => format!("{first} (and {more} more)"),
+        });
+        Turns { anew, off: told.map(Input::Deviated) }
     }
 }
 
-impl Steered {
-    /// One step of each control; the ways from here on, if some of them is made anew.
-    fn step(
-        &mut self,
-        (unit, record): (&Unit, &PlanRecord),
-        now_ms: u64,
-        demands: &Demands,
-        steps: &mut Steps,
-    ) -> Option<Vec<Way>> {
-        let mut ways = self.ways.clone();
-        let mut is_anew = false;
-        for (way, watch) in ways.iter_mut().zip(&mut self.watches) {
-            let kind = resource_of(way.control);
-            let actual = record.actual(way.control);
-            let demand = kind.and_then(|kind| unit.usage.get(kind)).map(amount);
-            let seen = Seen { at_ms: now_ms, demand, actual, hosts_changed: false };
-            let finding = watch.step(&way.phased, &way.demand, &seen, &Tolerance::default());
-            if let Some(review) = finding.review {
-                let (target, host) = (&unit.target, unit.host);
-                let why = format!(
-                    "{target} on {host}: {} is {}, and its plan has {}",
-                    way.control, review.actual, review.setpoint
-                );
-                steps.off = Some(Input::Deviated(why));
-            }
-            let Some(why) = finding.replan else { continue };
-            let fresh = kind.map(|kind| demands.of(unit, kind)).unwrap_or_default();
-            match Watch::anew(&way.phased, now_ms, actual, &fresh) {
-                Ok(phased) => {
-                    tracing::info!(target = %unit.target, host = %unit.host, control = %way.control, ?why, "a plan is made anew");
-                    (way.phased, way.demand) = (phased, fresh);
-                    is_anew = true;
-                }
-                Err(Refused::TooSoon { earliest_ms }) => {
-                    let earliest = rfc3339(earliest_ms);
-                    let why = format!(
-                        "{} on {}: {} cannot reach its target in time any more, at {earliest} at the earliest",
-                        unit.target, unit.host, way.control
-                    );
-                    steps.off = Some(Input::Deviated(why));
-                }
-                Err(why) => tracing::warn!(target = %unit.target, host = %unit.host, %why, "a plan is not made anew"),
-            }
-        }
-        is_anew.then_some(ways)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "demand is below 2^53 or its last digits do not matter")]
-fn amount(value: u64) -> f64 {
-    value as f64
+/// The plans of a change that are given, with their hosts.
+fn running(change: ChangeId, sight: &Sight) -> impl Iterator<Item = (&HostSnapshot, &PlanRecord)> {
+    let given = sight.hosts.iter().flat_map(|snapshot| snapshot.plans.iter().map(move |plan| (&**snapshot, &**plan)));
+    given.filter(move |(_, record)| record.over().is_none() && record.change() == Some(change))
 }

@@ -1,7 +1,7 @@
 //! Plans that take a running one's place: the rest of the way made anew, and the stand still.
 
 use quotary_common::cbor::Bounded;
-use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, Target};
+use quotary_common::plan::{CheckedPlan, Course, Plan, Setpoint, ShapedControl, Target};
 use quotary_common::quorum::change::Change;
 use quotary_common::quorum::coverage::allows;
 use quotary_common::quorum::covers::{Cover, Reach};
@@ -11,15 +11,20 @@ use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, stands, ta
 use super::phase::Transition;
 use super::record::PlanRecord;
 
-/// The plan of a unit that goes on along these ways, from now on: setpoints that have passed are left out. `None` where the host does not take it.
-pub fn plan_again(running: &PlanRecord, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {
+/// The plan of a unit that goes on along these ways under its `change`, from now on: setpoints that have passed are left out. From beyond what was
+/// decided it goes back in a straight line: hosts take no value beyond. `None` where the host does not take it.
+pub fn plan_again(running: &PlanRecord, change: &Change, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {
     let plan = running.plan();
     let now = scene.hosts.get(&plan.host)?;
     takes(now.host, &plan.target, scene.now_ms).ok()?;
     let starts_at_ms = Transition::start(plan.effective_at_ms, scene.now_ms);
     let course = |way: &Way| {
         let to_come = way.phased.setpoints().iter().filter(|setpoint| setpoint.at_ms > starts_at_ms).copied();
-        Course { control: way.control, setpoints: Bounded::truncating(to_come.collect()).0 }
+        let mut to_come: Vec<Setpoint> = to_come.collect();
+        if !is_covered(change, plan, way.control, &to_come) {
+            to_come.drain(..to_come.len().saturating_sub(1));
+        }
+        Course { control: way.control, setpoints: Bounded::truncating(to_come).0 }
     };
     Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(ways.iter().map(course).collect()).ok()
 }
@@ -40,15 +45,20 @@ pub fn plan_still(
         let stands = stands(running, course.control, scene.now_ms)?;
         let first = course.setpoints.first()?.value;
         // Where it is beyond what was decided, the nearest that its host takes is where it was to go first.
-        let mut own = change.covers.iter().filter(|cover| may_be_of(cover, plan));
-        let is_covered = change.covers.is_empty() || own.any(|cover| allows(cover, course.control, stands));
-        let value = if is_covered { stands } else { first };
-        let setpoints = Bounded::truncating(vec![Setpoint { at_ms: effective_at_ms, value }]).0;
-        Some(Course { control: course.control, setpoints })
+        let still = Setpoint { at_ms: effective_at_ms, value: stands };
+        let is_covered = is_covered(change, plan, course.control, &[still]);
+        let setpoint = if is_covered { still } else { Setpoint { value: first, ..still } };
+        Some(Course { control: course.control, setpoints: Bounded::truncating(vec![setpoint]).0 })
     };
     let courses: Option<Vec<Course>> = plan.courses.iter().map(course).collect();
     let decision = decision.map(<[u8]>::to_vec);
     Frame { starts_at_ms, effective_at_ms, decision, ..frame_of(plan, now, scene) }.plan(courses?).ok()
+}
+
+/// Whether what was decided allows these setpoints for a plan's target, as its host will look at them.
+fn is_covered(change: &Change, plan: &Plan, control: ShapedControl, setpoints: &[Setpoint]) -> bool {
+    let mut own = change.covers.iter().filter(|cover| may_be_of(cover, plan));
+    change.covers.is_empty() || own.any(|cover| setpoints.iter().all(|at| allows(cover, control, at.value)))
 }
 
 /// Whether a cover may be of a plan's target: under which uid a group runs its host alone knows.

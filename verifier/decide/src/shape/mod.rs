@@ -1,7 +1,8 @@
 //! Shape: drafts shaping plans, and keeps track of where they stand.
 //!
 //! Does: makes a plan of what an operator asks for ([`draft`]), makes those that lead to what a change says ([`plans_of`]), keeps each plan with what its host told of it
-//! ([`PlanRecord`]), and decides when one is over.
+//! ([`PlanRecord`]), decides when one is over, and what follows
+//! while one runs ([`Steered`]).
 //! May assume: that a caller had the right to ask; that evidence it is told of was accepted.
 //! Promises: every plan that it gives has passed [`quotary_common::plan::check`]; one target has one plan at most; a
 //! plan's generation is greater than that of every plan before it for the same target.
@@ -16,6 +17,7 @@ pub mod phase;
 mod record;
 pub mod rollout;
 mod settle;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod unenforced;
@@ -26,4 +28,5 @@ pub use draft::{Asked, draft};
 pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of};
 pub use record::{PlanRecord, PlanTold, PlanWrite};
 pub use settle::{Behind, Ruling, Settled, settle};
+pub use steer::{Steered, Steps};
 pub use unenforced::unenforced;

@@ -4,6 +4,7 @@ mod book;
 mod draft;
 mod of_change;
 mod settle;
+mod steer;
 
 use quotary_common::cbor::{Bounded, Version};
 use quotary_common::envelope::Name;

@@ -26,7 +26,7 @@ mod tests;
 pub use check::{PhasedPlan, PlanFault, check};
 pub use demand::{Demand, Stretch};
 pub use transition::{Refused, SLEW_OF_MEAN, STEPS_MAX, Transition};
-pub use watch::{Finding, Review, Seen, Tolerance, Watch, Why};
+pub use watch::{Finding, Review, Running, Seen, Tolerance, Watch, Why};
 
 use least::least_harm;
 use line::straight;

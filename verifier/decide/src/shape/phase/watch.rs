@@ -21,10 +21,30 @@ pub struct Tolerance {
     pub dwell_ms: u64,
 }
 
-impl Default for Tolerance {
-    fn default() -> Self {
-        Self { beyond_steps: 3, off_permille: 50, off_steps: 3, dwell_ms: 300_000 }
+/// Of its delay window a plan runs for such a part before it is made anew again: five minutes of an hour.
+const DWELL_OF_WINDOW: u64 = 12;
+/// Between what and what that is, ms.
+const DWELL_MS: (u64, u64) = (10_000, 300_000);
+
+impl Tolerance {
+    /// What is tolerated over a delay window of so many ms.
+    pub fn of(window_ms: u64) -> Self {
+        let dwell_ms = (window_ms / DWELL_OF_WINDOW).clamp(DWELL_MS.0, DWELL_MS.1);
+        Self { beyond_steps: 3, off_permille: 50, off_steps: 3, dwell_ms }
     }
+}
+
+/// Where a running course is at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// When it began, Unix ms.
+    pub starts_at_ms: u64,
+    /// When it ends, Unix ms.
+    pub effective_at_ms: u64,
+    /// What it asks for now.
+    pub setpoint: u64,
+    /// How far it goes in all.
+    pub distance: u64,
 }
 
 /// What accepted evidence told of one step.
@@ -36,8 +56,6 @@ pub struct Seen {
     pub demand: Option<f64>,
     /// The value read back; `None` for a gap.
     pub actual: Option<u64>,
-    /// Whether a host joined or left since the step before.
-    pub hosts_changed: bool,
 }
 
 /// Why a plan is made anew.
@@ -45,8 +63,6 @@ pub struct Seen {
 pub enum Why {
     /// Demand left the band that the plan was made for.
     Demand,
-    /// A host joined or left.
-    Hosts,
     /// The actual is not where the plan has it.
     Actual,
 }
@@ -84,15 +100,14 @@ impl Watch {
     /// Takes a step in; `planned_for` is the demand that the plan was made for.
     ///
     /// Hysteresis: steps count up above the line and are forgotten only below the calmer one; a plan made anew runs for the dwell before it is
-    /// made anew for its demand or its actual again. A host that comes or goes is told at once.
-    pub fn step(&mut self, running: &PhasedPlan, planned_for: &Demand, seen: &Seen, tolerance: &Tolerance) -> Finding {
-        let transition = running.transition();
-        if !(transition.starts_at_ms..transition.effective_at_ms).contains(&seen.at_ms) {
+    /// made anew again.
+    pub fn step(&mut self, running: &Running, planned_for: &Demand, seen: &Seen, tolerance: &Tolerance) -> Finding {
+        if !(running.starts_at_ms..running.effective_at_ms).contains(&seen.at_ms) {
             return Finding::default();
         }
         self.count_demand(planned_for, seen);
-        let setpoint = running.limit_at(seen.at_ms);
-        let off = seen.actual.filter(|actual| is_off(*actual, setpoint, transition, tolerance));
+        let setpoint = running.setpoint;
+        let off = seen.actual.filter(|actual| is_off(*actual, running, tolerance));
         if seen.actual.is_some() {
             self.off = if off.is_some() { self.off.saturating_add(1) } else { 0 };
             self.told &= off.is_some();
@@ -102,12 +117,10 @@ impl Watch {
             self.told = true;
             finding.review = Some(Review { at_ms: seen.at_ms, actual, setpoint });
         }
-        let since_ms = self.anew_at_ms.unwrap_or(transition.starts_at_ms);
-        let rested = seen.at_ms.saturating_sub(since_ms) >= tolerance.dwell_ms || self.anew_at_ms.is_none();
-        let in_time = transition.effective_at_ms - seen.at_ms > tolerance.dwell_ms;
-        finding.replan = if seen.hosts_changed {
-            Some(Why::Hosts)
-        } else if !(rested && in_time) {
+        let rested =
+            self.anew_at_ms.is_none_or(|anew_at_ms| seen.at_ms.saturating_sub(anew_at_ms) >= tolerance.dwell_ms);
+        let in_time = running.effective_at_ms - seen.at_ms > tolerance.dwell_ms;
+        finding.replan = if !(rested && in_time) {
             None
         } else if off.is_some() && self.off >= tolerance.off_steps {
             Some(Why::Actual)
@@ -156,9 +169,9 @@ impl Watch {
     }
 }
 
-fn is_off(actual: u64, setpoint: u64, transition: &Transition, tolerance: &Tolerance) -> bool {
-    let off = u128::from(actual.abs_diff(setpoint)) * 1000;
-    off > u128::from(transition.distance()) * u128::from(tolerance.off_permille)
+fn is_off(actual: u64, running: &Running, tolerance: &Tolerance) -> bool {
+    let off = u128::from(actual.abs_diff(running.setpoint)) * 1000;
+    off > u128::from(running.distance) * u128::from(tolerance.off_permille)
 }
 
 /// The share of the new way that frees what the old plan would have freed from its start on.

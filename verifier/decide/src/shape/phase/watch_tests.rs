@@ -5,7 +5,7 @@ use super::*;
 
 /// What is seen in a minute of the hour.
 fn seen(minute: u64, demand: f64, actual: Option<u64>) -> Seen {
-    Seen { at_ms: START_MS + minute * MINUTE_MS, demand: Some(demand), actual, hosts_changed: false }
+    Seen { at_ms: START_MS + minute * MINUTE_MS, demand: Some(demand), actual }
 }
 
 fn running() -> (PhasedPlan, Demand) {
@@ -15,7 +15,15 @@ fn running() -> (PhasedPlan, Demand) {
 
 fn findings(steps: &[Seen]) -> Vec<Finding> {
     let ((plan, demand), mut watch) = (running(), Watch::default());
-    steps.iter().map(|seen| watch.step(&plan, &demand, seen, &Tolerance::default())).collect()
+    let transition = plan.transition();
+    let at = |at_ms: u64| Running {
+        starts_at_ms: transition.starts_at_ms,
+        effective_at_ms: transition.effective_at_ms,
+        setpoint: plan.limit_at(at_ms),
+        distance: transition.distance(),
+    };
+    let tolerance = Tolerance::of(60 * MINUTE_MS);
+    steps.iter().map(|seen| watch.step(&at(seen.at_ms), &demand, seen, &tolerance)).collect()
 }
 
 fn reasons(steps: &[Seen]) -> Vec<Option<Why>> {
@@ -50,11 +58,15 @@ fn a_demand_that_swings_about_its_line_does_not_make_plans_flap() {
 }
 
 #[test]
-fn a_host_that_comes_or_goes_is_told_at_once() {
-    let joined = Seen { hosts_changed: true, ..seen(1, 500.0, None) };
-    assert_eq!(reasons(&[joined, joined]), [Some(Why::Hosts), Some(Why::Hosts)]);
-    let over = Seen { at_ms: START_MS + 60 * MINUTE_MS, ..joined };
-    assert_eq!(reasons(&[over]), [None], "in force: nothing is left to plan");
+fn a_plan_that_is_in_force_is_not_made_anew() {
+    let over: Vec<Seen> = (60..70).map(|minute| seen(minute, 700.0, Some(1000))).collect();
+    assert!(findings(&over).iter().all(|finding| *finding == Finding::default()));
+}
+
+#[test]
+fn plans_are_left_alone_for_a_part_of_their_window() {
+    let dwells_ms = [60_000, 180_000, 3_600_000, 86_400_000].map(|window_ms| Tolerance::of(window_ms).dwell_ms);
+    assert_eq!(dwells_ms, [10_000, 15_000, 300_000, 300_000]);
 }
 
 #[test]

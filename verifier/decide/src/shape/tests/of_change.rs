@@ -163,7 +163,8 @@ fn a_plan_goes_on_from_where_it_stands_along_other_ways() {
     let old = ways[0].phased.transition().clone();
     let rest = Transition { from: GIB, starts_at_ms: world.now_ms, ..old };
     ways[0].phased = phase(&rest, &Demand::default()).unwrap();
-    let again = world.with(|scene| plan_again(&world.plans[0], &ways, scene)).unwrap();
+    let mut change = change(Resources::default());
+    let again = world.with(|scene| plan_again(&world.plans[0], &change, &ways, scene)).unwrap();
     let (running, plan) = (world.plans[0].plan(), again.plan());
     assert!(plan.generation > running.generation && plan.starts_at_ms == world.now_ms);
     assert_eq!(
@@ -171,4 +172,11 @@ fn a_plan_goes_on_from_where_it_stands_along_other_ways() {
         (EFFECTIVE_MS, &running.decision, &running.target)
     );
     assert!(plan.courses[0].setpoints.iter().all(|setpoint| setpoint.at_ms > world.now_ms && setpoint.value < GIB));
+    assert!(plan.courses[0].setpoints.len() > 1);
+    // Where it stands beyond what was decided, hosts take the way back alone.
+    let line = "application=web tenant=shop unit=web.service class=burstable memory_bytes.limit=536870912>536870912";
+    change.covers = vec![line.parse().unwrap()];
+    let back = world.with(|scene| plan_again(&world.plans[0], &change, &ways, scene)).unwrap();
+    let setpoints = &back.plan().courses[0].setpoints;
+    assert_eq!((setpoints.len(), setpoints[0].value, setpoints[0].at_ms), (1, GIB / 2, EFFECTIVE_MS));
 }
