@@ -24,6 +24,7 @@ use super::linking::Linking;
 use super::requests::{Requests, Waiting};
 use super::schedule::Schedule;
 use super::supervision::Supervision;
+use super::ticks::{TICK_MS, until_next_ms};
 use super::view::Figures;
 use super::works::PutBack;
 use crate::clock;
@@ -35,8 +36,6 @@ use crate::shape::TargetView;
 use crate::socket::Ask;
 use crate::state::StateDir;
 
-/// How often the enforcer sees what time brought, ms: how late a lease may end.
-const TICK_MS: u64 = 1_000;
 /// Why nothing is enforced after a `restore`.
 const RESTORED: &str = "root has put everything back: nothing is enforced until the agent is started again";
 /// Why nothing is enforced under the kill switch.
@@ -187,7 +186,9 @@ impl Agent {
         }
         if now_ms >= self.next_tick_ms && !self.is_ticking {
             self.is_ticking = self.enforcement.order(Order::Tick).is_ok();
-            self.next_tick_ms = now_ms + TICK_MS;
+            let effective_ms = self.holding.shaped.next_effective_ms;
+            let effective_in_ms = effective_ms.map(|at_ms| at_ms.saturating_sub(clock::unix_ms()));
+            self.next_tick_ms = now_ms + until_next_ms(effective_in_ms);
             self.give_back_unused(now_ms);
             self.keep();
         }

@@ -104,6 +104,8 @@ pub(super) struct Shaped {
     pub(super) can: Option<Can>,
     /// The texts of the quorum decisions in force here.
     pub(super) in_force: BTreeSet<Digest>,
+    /// When the next of the plans is to be at its target, Unix ms.
+    pub(super) next_effective_ms: Option<u64>,
 }
 
 /// One report per order.

@@ -21,6 +21,7 @@ mod requests;
 mod restore;
 mod schedule;
 mod supervision;
+mod ticks;
 mod view;
 mod works;
 

@@ -210,6 +210,12 @@ impl Works {
     /// What came of the plans.
     pub(super) fn shaped(&self) -> Shaped {
         let (targets, not_followed) = (self.shaper.targets(), self.shaper.not_followed());
-        Shaped { targets, not_followed, can: Some(self.can()), in_force: self.shaper.texts_in_force() }
+        Shaped {
+            targets,
+            not_followed,
+            can: Some(self.can()),
+            in_force: self.shaper.texts_in_force(),
+            next_effective_ms: self.shaper.next_effective_ms(now().unix_ms),
+        }
     }
 }

@@ -50,6 +50,12 @@ impl Shaper {
         self.live.iter().map(one).collect()
     }
 
+    /// When the next of the plans that are given is to be at its target, Unix ms; `None`: all are, or there is none.
+    pub fn next_effective_ms(&self, now_unix_ms: u64) -> Option<u64> {
+        let all = self.plans.values().map(|plan| plan.checked().plan().effective_at_ms);
+        all.filter(|at_ms| *at_ms > now_unix_ms).min()
+    }
+
     /// Plans that are given and that no target follows, with why.
     pub fn not_followed(&self) -> Vec<(Target, PlanId, String)> {
         let given = self.plans.iter().map(|(target, plan)| (target, plan.checked().plan().id));

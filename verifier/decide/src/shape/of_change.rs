@@ -186,10 +186,13 @@ fn plan_unit(
         effective_at_ms = effective_at_ms.max(earliest_ms);
         found = at(effective_at_ms);
     }
+    // Who is on the way already needs no other plan, and what is left of its time says nothing.
+    let is_on_its_way = running.is_some_and(|record| record.change() == Some(wanted.change.id));
     let mut ways = Vec::new();
     for (one, way) in found {
         match way {
             Ok(way) => ways.push(way),
+            Err(Refused::TooSoon { .. }) if is_on_its_way => {}
             Err(Refused::TooSoon { earliest_ms }) => {
                 out.earliest_ms = Some(out.earliest_ms.map_or(earliest_ms, |known| known.max(earliest_ms)));
                 out.without.push(left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms })));

@@ -153,6 +153,21 @@ fn a_host_that_takes_no_plan_is_told_and_too_little_time_for_the_slew_says_when_
 }
 
 #[test]
+fn of_a_unit_that_is_on_its_way_it_is_not_said_that_its_time_is_too_short() {
+    let mut world = World::new(BackendKind::Systemd);
+    let edit = policy(1, "[limit]\nmemory_bytes = 536870912\n");
+    world.give(&world.plan(&edit, Resources::default()));
+    world.now_ms = EFFECTIVE_MS - 500;
+    world.host.progress.valid_until_ms = EFFECTIVE_MS;
+    let planned = world.plan(&edit, Resources::default());
+    assert_eq!((planned.plans.len(), planned.without), (0, Vec::new()));
+    // Of another change's plan it is.
+    let mut record = (*world.plans[0]).clone().of_change(ChangeId::new([8; 32]));
+    std::mem::swap(Arc::make_mut(&mut world.plans[0]), &mut record);
+    assert!(world.plan(&edit, Resources::default()).without[0].contains("the slew needs more time"));
+}
+
+#[test]
 fn a_plan_goes_on_from_where_it_stands_along_other_ways() {
     let mut world = World::new(BackendKind::Systemd);
     let planned = world.plan(&policy(1, "[limit]\nmemory_bytes = 536870912\n"), Resources::default());
