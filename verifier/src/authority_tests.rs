@@ -122,10 +122,12 @@ fn first_rules_that_nobody_can_meet_are_refused_with_all_that_is_too_much() {
     };
     let refused = read(&roster(1, "alice"), &of(&[critical.clone(), emergencies("operator")])).unwrap_err().to_string();
     assert!(
-        refused.contains("a broken glass could never be reviewed (`break_glass`): one person is missing"),
+        refused.contains(
+            "a broken glass of criticality `low` could never be reviewed (`break_glass`): one person is missing"
+        ),
         "{refused}"
     );
-    assert!(refused.contains("a freeze could never be reviewed (`freeze`)"), "{refused}");
+    assert!(refused.contains("a freeze of criticality `low` could never be reviewed (`freeze`)"), "{refused}");
     assert_eq!(refused.matches("could never").count(), 2, "{refused}");
     let rescuer = roster(1, "bob").replace("version = 1\n", "").replace("operator", "rescue");
     let read = read(&(roster(1, "alice") + &rescuer), &of(&[critical, emergencies("rescue")])).unwrap();

@@ -104,7 +104,9 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     facts.add("criticality", &change.criticality);
     facts.add("requester", format!("{}, {}", change.requester, at(change.proposed_at_ms)));
     if let Some(editor) = editor(view) {
-        facts.add("edited by", format!("{editor}, who votes on it no more"));
+        // One operator freezes at once, whoever wrote it.
+        let votes = if change.way == "freeze" { "" } else { ", who does not vote on it" };
+        facts.add("edited by", format!("{editor}{votes}"));
     }
     if is_void(change) {
         facts.add("effective", format!("never (it was to be at {})", present::time(change.effective_at_ms)));
@@ -129,7 +131,7 @@ fn facts(view: &ChangeView, now_ms: u64) -> Facts {
     } else if change.state == "in force" && !view.plans.is_empty() {
         facts.add(
             "at its targets",
-            "not all of them: `quotary plan list` says where each stands, and whether pressure holds it",
+            "not attested of all: `quotary plan list` says where each stands, and whether pressure holds it",
         );
     }
     facts.add("sha256", view.sha256.hex());
@@ -312,10 +314,12 @@ mod tests {
         (view.aligned_at_ms, view.summary.state) = (None, "in force".to_owned());
         assert!(!facts(&view, 0).render().contains("at its targets"), "it moves nothing");
         view.plans.push(quotary_common::id::PlanId::new([1; 32]));
-        assert!(facts(&view, 0).render().contains("not all of them: `quotary plan list`"));
+        assert!(facts(&view, 0).render().contains("not attested of all: `quotary plan list`"));
         (view.summary.state, view.aligned_at_ms) = ("approving".to_owned(), Some(1));
         view.text = view.text.replace("editor: alice", "editor: bob");
-        assert!(facts(&view, 0).render().contains("bob, who votes on it no more"));
+        assert!(facts(&view, 0).render().contains("bob, who does not vote on it"));
+        view.summary.way = "freeze".to_owned();
+        assert!(!facts(&view, 0).render().contains("who does not vote"), "whoever wrote a freeze may approve it");
         assert_eq!(section("impact", &["a\u{1b}[2Jb".to_owned()]), "\nimpact:\n  a?[2Jb\n");
         assert_eq!(section("impact", &[]), "");
         assert!(standing(&view).starts_with("c-") && standing(&view).contains("approving; 2 more people\n"));

@@ -19,7 +19,6 @@ use crate::{now_ms, present};
 pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: bool) -> Result<u8, Failure> {
     let fetched = fetch(session, &args.id.change).await?;
     let text = &fetched.text;
-    takes(&fetched.view, verb)?;
     warn_unpinned(session);
     let signed = match &args.signature {
         Some(file) => taken(file, text, verb)?,
@@ -30,6 +29,11 @@ pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: b
             }
             // Before anything is shown, so that nobody reads a long text in vain.
             let signer = signer(session, args).await?;
+            let key = match &signer {
+                Signer::Agent(key) => Some(key.fingerprint().to_string()),
+                Signer::File(_) => None,
+            };
+            takes(&fetched.view, text, verb, key.as_deref())?;
             shown(text, verb, json)?;
             if !args.yes && !confirmed(text, verb)? {
                 return Err(Failure::new(Code::Refused, "nothing was signed"));
@@ -49,19 +53,32 @@ pub(super) async fn vote(session: &Session, args: &VoteArgs, verb: Verb, json: b
     Ok(if own.is_some_and(|own| stands(&view, own, verb)) { 0 } else { Code::Refused as u8 })
 }
 
-/// Whether a change takes such a vote at all: before anybody reads a long text, and touches a key, in vain.
-fn takes(view: &ChangeView, verb: Verb) -> Result<(), Failure> {
-    let change = &view.summary;
-    let is_over = ["rejected", "expired", "withdrawn"].contains(&change.state.as_str());
-    let why = match verb {
-        _ if is_over => format!("it is {}", change.state),
-        Verb::Review if change.way == "quorum" => "it was decided by its quorum: there is nothing to review".to_owned(),
-        Verb::BreakGlass if change.way != "break-glass" => {
-            format!("it goes by {}: `quotary change approve`", change.way)
-        }
-        _ => return Ok(()),
+/// Whether a change takes such a vote now: before anybody reads a long text, and touches a key, in vain. One that this key (as `ssh-keygen -l` shows it)
+/// has given may be given again: its reply may have been lost.
+fn takes(view: &ChangeView, text: &ChangeText, verb: Verb, key: Option<&str>) -> Result<(), Failure> {
+    let (state, way) = (view.summary.state.as_str(), text.change().way);
+    let is_again =
+        |vote: &VoteView| Some(vote.key.as_str()) == key && vote.verb == verb.name() && vote.sha256 == text.digest();
+    if view.votes.iter().any(is_again) {
+        return Ok(());
+    }
+    let is_taken = match verb {
+        Verb::Review => ["in force", "revoked", "ended"].contains(&state),
+        _ => ["proposed", "approving"].contains(&state),
     };
-    Err(Failure::new(Code::Refused, format!("{} takes no {verb}: {why}", present::clean(&change.id))))
+    let why = match (verb, way) {
+        (_, _) if verb.is_taken_by(way) && is_taken => return Ok(()),
+        (_, _) if verb.is_taken_by(way) => {
+            let why = view.summary.why.as_ref().filter(|_| verb != Verb::Review).map(|why| format!(" ({why})"));
+            let when = if verb == Verb::Review { "once it has been in force" } else { "until it is approved" };
+            format!("it is {state}{}, and takes such votes {when}", why.unwrap_or_default())
+        }
+        (Verb::Review, _) => "it is decided by its quorum: there is nothing to review".to_owned(),
+        (Verb::BreakGlass, way) => format!("it goes by {}: `quotary change approve`", way.name()),
+        (Verb::Approval, way) => format!("it goes by {}: `quotary change break-glass`", way.name()),
+        (_, way) => format!("it goes by {}, which nobody holds up", way.name()),
+    };
+    Err(Failure::new(Code::Refused, format!("{} takes no {verb}: {why}", view.summary.id)))
 }
 
 /// Whether a vote does what it is for. A review is not among the votes that decide: it is counted apart.
@@ -136,8 +153,10 @@ fn told(view: &ChangeView, own: Option<&VoteView>, verb: Verb) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use quotary_common::id::Digest;
+    use quotary_common::quorum::change::{Change, Way};
     use quotary_common::quorum::ssh::Fingerprint;
     use quotary_common::wire::ReviewView;
 
@@ -156,17 +175,43 @@ mod tests {
 
     #[test]
     fn what_takes_no_such_vote_says_so_before_anything_is_signed() {
-        let mut view = view(&text(id("one")));
-        assert!(takes(&view, Verb::Approval).is_ok());
-        for (verb, part) in [(Verb::Review, "nothing to review"), (Verb::BreakGlass, "quotary change approve")] {
-            let refused = takes(&view, verb).map_err(|failure| failure.message().to_owned());
-            assert!(refused.is_err_and(|why| why.contains(part)));
+        let quorum = text(id("one"));
+        let change = quorum.change().clone();
+        let glass = Change { way: Way::BreakGlass, until_ms: Some(change.effective_ms + 1), ..change };
+        let glass = ChangeText::render(&glass).unwrap();
+        let mut view = view(&quorum);
+        let refused = |view: &ChangeView, text: &ChangeText, verb| {
+            takes(view, text, verb, None).map_err(|failure| failure.message().to_owned()).err().unwrap_or_default()
+        };
+        assert_eq!(refused(&view, &quorum, Verb::Approval), "");
+        for (verb, part) in [(Verb::Review, "nothing to review"), (Verb::BreakGlass, "`quotary change approve`")] {
+            assert!(refused(&view, &quorum, verb).contains(part));
         }
-        view.summary.state = "withdrawn".to_owned();
-        let refused = takes(&view, Verb::Approval).map_err(|failure| failure.message().to_owned());
-        assert!(refused.is_err_and(|why| why.contains("takes no approval: it is withdrawn")));
-        (view.summary.way, view.summary.state) = ("break-glass".to_owned(), "revoked".to_owned());
-        assert!(takes(&view, Verb::Review).is_ok() && takes(&view, Verb::BreakGlass).is_ok());
+        for state in ["approved", "shaping", "in force", "rejected"] {
+            (view.summary.state, view.summary.why) = (state.to_owned(), Some("of a reason".to_owned()));
+            let told = refused(&view, &quorum, Verb::Approval);
+            assert!(told.contains(&format!("takes no approval: it is {state} (of a reason)")), "{told}");
+        }
+        assert!(refused(&view, &glass, Verb::Approval).contains("`quotary change break-glass`"));
+        assert!(
+            refused(&view, &glass, Verb::Review).contains("it is rejected, and takes such votes once it has been in")
+        );
+        view.summary.state = "revoked".to_owned();
+        assert_eq!(refused(&view, &glass, Verb::Review), "");
+        // The reply to it was lost.
+        view.votes.push(VoteView {
+            person: "bob".to_owned(),
+            key: "SHA256:own".to_owned(),
+            verb: Verb::Rejection.name().to_owned(),
+            cast_at_ms: 1,
+            counted: true,
+            reason: "counted".to_owned(),
+            sha256: quorum.digest(),
+            signature: String::new(),
+        });
+        assert!(takes(&view, &quorum, Verb::Rejection, Some("SHA256:own")).is_ok());
+        assert!(takes(&view, &quorum, Verb::Rejection, Some("SHA256:other")).is_err());
+        assert!(takes(&view, &quorum, Verb::Approval, Some("SHA256:own")).is_err());
     }
 
     #[test]

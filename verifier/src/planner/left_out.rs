@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use quotary_common::id::ChangeId;
+use quotary_decide::shape::Without;
 
 /// Lines that are kept of one change at most.
 const LINES_MAX: usize = 64;
@@ -19,13 +20,14 @@ impl LeftOut {
     }
 
     /// Takes note of what a look found; what is news is logged.
-    pub(super) fn tell(&self, id: ChangeId, lines: &[String]) {
+    pub(super) fn tell<'w>(&self, id: ChangeId, without: impl IntoIterator<Item = &'w Without>) {
+        let lines: Vec<String> = without.into_iter().map(ToString::to_string).take(LINES_MAX).collect();
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let known = all.entry(id).or_default();
-        for why in lines.iter().filter(|line| !known.contains(line)).take(LINES_MAX) {
+        for why in lines.iter().filter(|line| !known.contains(line)) {
             tracing::warn!(change = %id, why, "no plan for one of its units");
         }
-        *known = lines.iter().take(LINES_MAX).cloned().collect();
+        *known = lines;
         if known.is_empty() {
             all.remove(&id);
         }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use quotary_common::envelope::Name;
 use quotary_common::id::{ChangeId, HostId, PlanId};
-use quotary_common::plan::CheckedPlan;
+use quotary_common::plan::{CheckedPlan, ShapedControl, Target};
 use quotary_common::units::ResourceKind;
 use quotary_decide::change::{InForce, Kept};
 use quotary_decide::policy::life::{Input, State};
 use quotary_decide::policy::{Place, Shaping, Unit};
-use quotary_decide::shape::{Behind, PlanRecord, Planned, Ruling, Wanted, plan_still, settle};
+use quotary_decide::shape::{Behind, PlanRecord, Planned, Ruling, UnitPlan, Wanted, plan_still, settle};
 
 use super::staging::Staging;
 use super::{Demands, Moving, Planner, Sight};
@@ -88,22 +88,18 @@ impl Planner {
         let rough = sight.preview(kept, &Demands::default());
         let demands = self.demands(&rough, sight, kept.record().times.effective_at_ms).await;
         let mut came = sight.preview(kept, &demands);
-        self.left_out.tell(id, &came.without);
-        moving.steering.take_up(id, &came, sight);
-        let turns = moving.steering.look(kept.text().change(), sight, &demands);
-        let given = |unit: &Unit| {
-            let host = sight.hosts.iter().find(|snapshot| snapshot.host.record.host == unit.host);
-            let mut plans = host.into_iter().flat_map(|snapshot| &snapshot.plans);
-            plans.any(|record| {
-                record.over().is_none()
-                    && record.change() == Some(id)
-                    && record.plan().target == unit.target
-                    && !sight.book.is_of_freeze(&id, record.made_at_ms())
-                    && record.plan().decision.as_deref() == kept.decision()
-            })
-        };
+        moving.steering.take_up(kept, &came, sight);
+        let turns = moving.steering.look(kept, sight, &demands);
+        let given: BTreeMap<(HostId, &Target), &PlanRecord> =
+            sight.running(kept).map(|(_, record)| ((record.plan().host, &record.plan().target), record)).collect();
+        let is_given = |host: HostId, target: &Target| given.contains_key(&(host, target));
+        // Of what is on its way already, the time that is left says nothing.
+        let without = came.without.iter().filter(|one| !(one.is_too_soon && is_given(one.host, &one.target)));
+        self.left_out.tell(id, without);
         stage(id, kept, sight, &mut moving.staging, &mut came);
-        came.plans.retain(|one| !given(&one.unit) && wins(&one.unit, kept, sight));
+        came.plans.retain(|one| {
+            !is_given(one.unit.host, &one.unit.target) && wins(&one.unit, kept, sight) && is_whole(one, id, sight)
+        });
         moving.steering.note(id, &came);
         let mut plans = turns.anew;
         plans.extend(plans_in(&came));
@@ -202,6 +198,16 @@ fn wins(unit: &Unit, kept: &Kept, sight: &Sight) -> bool {
             && other.edit().is_some_and(|edit| *edit.name() == held.policy.name)
     };
     held.policy.name == *edit.name() || !sight.book.changes().values().any(|other| is_moving(other))
+}
+
+/// Whether a plan has all controls of the one that it would take the place of: what it left out would be let go at once.
+fn is_whole(one: &UnitPlan, id: ChangeId, sight: &Sight) -> bool {
+    let has = |control: ShapedControl| one.plan.plan().courses.iter().any(|course| course.control == control);
+    let running = sight.given(id).find(|(_, record)| {
+        let plan = record.plan();
+        plan.host == one.unit.host && plan.target == one.unit.target
+    });
+    running.is_none_or(|(_, record)| record.plan().courses.iter().all(|course| has(course.control)))
 }
 
 /// What stands behind a given plan.

@@ -20,12 +20,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quotary_common::id::{DeploymentId, HostId};
+use quotary_common::id::{ChangeId, DeploymentId, HostId};
 use quotary_common::units::ResourceKind;
 use quotary_decide::change;
 use quotary_decide::policy::{PolicyResourceMap, Standing, Unit};
 use quotary_decide::shape::phase::Demand;
-use quotary_decide::shape::{HostNow, Planned, Scene, Wanted, plans_of};
+use quotary_decide::shape::{HostNow, PlanRecord, Planned, Scene, Wanted, plans_of};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -81,6 +81,20 @@ impl Sight {
             hosts: &hosts,
             demand: &demand,
             now_ms: self.now_ms,
+        })
+    }
+
+    /// The plans of a change that are given, with their hosts.
+    fn given(&self, change: ChangeId) -> impl Iterator<Item = (&HostSnapshot, &PlanRecord)> {
+        let all = self.hosts.iter().flat_map(|snapshot| snapshot.plans.iter().map(move |plan| (&**snapshot, &**plan)));
+        all.filter(move |(_, record)| record.over().is_none() && record.change() == Some(change))
+    }
+
+    /// Those that lead on to what the change says, by its newest decision: none that holds it where it is.
+    fn running(&self, kept: &change::Kept) -> impl Iterator<Item = (&HostSnapshot, &PlanRecord)> {
+        let id = kept.text().change().id;
+        self.given(id).filter(move |(_, record)| {
+            !self.book.is_of_freeze(&id, record.made_at_ms()) && record.plan().decision.as_deref() == kept.decision()
         })
     }
 

@@ -85,7 +85,7 @@ async fn preview(
     let demands = Demands::gather(&wanted, sight, (ground, usual, step_ms), effective_at_ms).await;
     let (courses, without): (Vec<CoursePreview>, Vec<String>) = if given.is_empty() {
         let planned = sight.preview(kept, &demands);
-        (planned.plans.iter().flat_map(courses_of).collect(), planned.without)
+        (planned.plans.iter().flat_map(courses_of).collect(), planned.without.iter().map(ToString::to_string).collect())
     } else {
         let of = |record: &PlanRecord| {
             let unit = of_given(&record);

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quotary_common::id::{ChangeId, HostId};
 use quotary_common::plan::{CheckedPlan, Target};
-use quotary_common::quorum::change::Change;
+use quotary_decide::change::Kept;
 use quotary_decide::policy::life::Input;
-use quotary_decide::shape::{PlanRecord, Planned, Steered, plan_again};
+use quotary_decide::shape::{Planned, Steered, plan_again};
 
 use super::{Demands, Sight};
-use crate::core::HostSnapshot;
 
 /// The running plans of changes that move.
 #[derive(Debug, Default)]
@@ -41,14 +40,17 @@ impl Steering {
     }
 
     /// Takes up the running plans of which nothing is remembered, as after a restart: as they would be `planned` now.
-    pub(super) fn take_up(&mut self, change: ChangeId, planned: &Planned, sight: &Sight) {
+    /// So it goes for one, too, that came to run after nobody waited for it any more.
+    pub(super) fn take_up(&mut self, kept: &Kept, planned: &Planned, sight: &Sight) {
         let ways: BTreeMap<(HostId, &Target), _> =
             planned.plans.iter().map(|one| ((one.unit.host, &one.unit.target), &one.ways)).collect();
-        for (_, record) in running(change, sight) {
+        for (_, record) in sight.running(kept) {
             let plan = record.plan();
-            let key = (change, plan.host, plan.target.clone());
-            if let Some(ways) = ways.get(&(plan.host, &plan.target)) {
-                self.plans.entry(key).or_insert_with(|| Steered::new(plan, ways.to_vec()));
+            let key = (kept.text().change().id, plan.host, plan.target.clone());
+            let ways = || ways.get(&(plan.host, &plan.target)).map(|ways| ways.to_vec()).unwrap_or_default();
+            let steered = self.plans.entry(key).or_insert_with(|| Steered::new(plan, ways()));
+            if !steered.runs_as(plan) {
+                *steered = Steered::new(plan, ways());
             }
         }
     }
@@ -70,36 +72,59 @@ impl Steering {
     }
 
     /// Looks at the running plans of a change once.
-    pub(super) fn look(&mut self, change: &Change, sight: &Sight, demands: &Demands) -> Turns {
-        let id = change.id;
+    pub(super) fn look(&mut self, kept: &Kept, sight: &Sight, demands: &Demands) -> Turns {
+        let change = kept.text().change();
         let mut anew = Vec::new();
-        let mut off = Vec::new();
-        for (snapshot, record) in running(id, sight) {
+        let (mut late, mut off) = (Vec::new(), Vec::new());
+        for (snapshot, record) in sight.running(kept) {
             let plan = record.plan();
-            let steered = self.plans.get_mut(&(id, plan.host, plan.target.clone()));
-            let Some(steered) = steered.filter(|steered| steered.is_of(plan)) else { continue };
+            let key = (change.id, plan.host, plan.target.clone());
+            let Some(steered) = self.plans.get_mut(&key) else { continue };
+            if !steered.runs_as(plan) {
+                continue;
+            }
             let unit = sight.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target);
             let Some(unit) = unit else { continue };
             let times = (snapshot.host.progress.committed_at_ms, sight.now_ms);
             let steps = steered.look((unit, record), times, |unit, kind| demands.of(unit, kind));
+            late.extend(steps.late);
             off.extend(steps.off);
             let Some(ways) = steps.anew else { continue };
-            if let Some(plan) = sight.with_scene(demands, |scene| plan_again(record, change, &ways, scene)) {
-                tracing::info!(target = %unit.target, host = %unit.host, plan = %plan.plan().id, "a plan is made anew");
-                steered.go_on(plan.plan().id, ways);
-                anew.push(plan);
-            }
+            let Some(again) = sight.with_scene(demands, |scene| plan_again(record, change, &ways, scene)) else {
+                tracing::warn!(target = %unit.target, host = %unit.host, plan = %plan.id, "a plan cannot be made anew now");
+                continue;
+            };
+            tracing::info!(target = %unit.target, host = %unit.host, plan = %again.plan().id, "a plan is made anew");
+            steered.await_plan(again.plan().id, ways);
+            anew.push(again);
         }
-        let told = off.split_first().map(|(first, others)| match others.len() {
-            0 => first.clone(),
-            more => format!("{first} (and {more} more)"),
-        });
-        Turns { anew, off: told.map(Input::Deviated) }
+        Turns { anew, off: told(change.id, late, off).map(Input::Deviated) }
     }
 }
 
-/// The plans of a change that are given, with their hosts.
-fn running(change: ChangeId, sight: &Sight) -> impl Iterator<Item = (&HostSnapshot, &PlanRecord)> {
-    let given = sight.hosts.iter().flat_map(|snapshot| snapshot.plans.iter().map(move |plan| (&**snapshot, &**plan)));
-    given.filter(move |(_, record)| record.over().is_none() && record.change() == Some(change))
+/// What is told of all that is beyond tolerance, what cannot be in time any more first; each goes into the log.
+fn told(change: ChangeId, late: Vec<String>, off: Vec<String>) -> Option<String> {
+    let all: Vec<String> = late.into_iter().chain(off).collect();
+    for why in &all {
+        tracing::warn!(%change, why, "limits are not as planned");
+    }
+    let (first, others) = all.split_first()?;
+    Some(match others.len() {
+        0 => first.clone(),
+        more => format!("{first} (and {more} more)"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_that_is_off_what_comes_too_late_is_told_first() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        let told = |late: &[&str], off: &[&str]| told(ChangeId::new([1; 32]), lines(late), lines(off));
+        assert_eq!(told(&[], &[]), None);
+        assert_eq!(told(&[], &["a is off"]).as_deref(), Some("a is off"));
+        assert_eq!(told(&["b is late"], &["a is off", "b is off"]).as_deref(), Some("b is late (and 2 more)"));
+    }
 }

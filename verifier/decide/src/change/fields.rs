@@ -8,10 +8,13 @@ use quotary_common::quorum::roster::{PersonKey, Roster, Word};
 use quotary_common::quorum::rules::{Escalation, Review, Rule, Rules};
 use serde_json::Value;
 
+use super::row::LINE_BYTES_MAX;
 use crate::policy::{FieldChange, differences};
 
 /// Differences that an impact tells at most.
 const TOLD_MAX: usize = 128;
+/// What stands for the rest of a line that is too long.
+const CUT: &str = " … (`quotary policy diff` tells all)";
 
 /// Fields by their paths.
 type Fields = BTreeMap<String, Value>;
@@ -26,11 +29,21 @@ pub fn between_rules(old: &Rules, new: &Rules) -> Vec<FieldChange> {
     differences(of_rules(old), of_rules(new))
 }
 
+/// One difference, as long as a line of an impact is kept: what is cut says so.
+fn line(change: &FieldChange) -> String {
+    let line = change.to_string();
+    if line.len() <= LINE_BYTES_MAX {
+        return line;
+    }
+    let end = line.floor_char_boundary(LINE_BYTES_MAX - CUT.len());
+    format!("{}{CUT}", line.get(..end).unwrap_or_default())
+}
+
 /// Differences in words, as an impact tells them: as many as people read.
 pub(super) fn in_words(changes: &[FieldChange]) -> impl Iterator<Item = String> + '_ {
     let more = changes.len().saturating_sub(TOLD_MAX);
     let more = (more > 0).then(|| format!("{more} more differences: `quotary policy diff` tells all"));
-    changes.iter().take(TOLD_MAX).map(ToString::to_string).chain(more)
+    changes.iter().take(TOLD_MAX).map(line).chain(more)
 }
 
 /// Each person, with roles and keys.

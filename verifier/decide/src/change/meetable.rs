@@ -34,8 +34,16 @@ pub enum Lacking {
 impl std::fmt::Display for Unmeetable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.what, self.way) {
-            (Lacking::Reviews, Way::Freeze) => f.write_str("a freeze could never be reviewed (`freeze`)")?,
-            (Lacking::Reviews, _) => f.write_str("a broken glass could never be reviewed (`break_glass`)")?,
+            (Lacking::Reviews, Way::Freeze) => {
+                write!(f, "a freeze of criticality `{}` could never be reviewed (`freeze`)", self.criticality)?;
+            }
+            (Lacking::Reviews, _) => {
+                write!(
+                    f,
+                    "a broken glass of criticality `{}` could never be reviewed (`break_glass`)",
+                    self.criticality
+                )?;
+            }
             (_, Way::Quorum) => write!(f, "nobody could approve a change of criticality `{}`", self.criticality)?,
             (_, Way::BreakGlass) => f.write_str("nobody could break the glass (`break_glass`)")?,
             (_, Way::Freeze) => f.write_str("nobody could hold a change where it is (`freeze`)")?,
@@ -45,7 +53,7 @@ impl std::fmt::Display for Unmeetable {
 }
 
 /// All that nobody could approve or review by these rules, asked as for a change that is proposed at `now_ms` (Unix ms): each criticality that has a rule of its
-/// own, and each emergency that the rules know, at the criticality that bars fewest people from it.
+/// own, and each emergency that the rules know: its votes at the lowest criticality, since who may do less is still there for that, and its review at each.
 pub fn unmeetable(under: Under<'_>, now_ms: u64) -> Vec<Unmeetable> {
     let own = |level: &Criticality| {
         let next = Criticality::ALL.into_iter().find(|next| next > level);
@@ -55,13 +63,23 @@ pub fn unmeetable(under: Under<'_>, now_ms: u64) -> Vec<Unmeetable> {
     let glass = under.rules.break_glass().map(|_| (Way::BreakGlass, Criticality::Low));
     let freeze = under.rules.freeze().map(|_| (Way::Freeze, Criticality::Low));
     let all = levels.chain(glass).chain(freeze);
-    all.flat_map(|(way, criticality)| {
-        let one = |what| move |why| Unmeetable { what, way, criticality, why };
-        let against = against(under, (way, criticality), now_ms).map(one(Lacking::Approvals));
-        let unreviewed = || unreviewed(under, (way, criticality), now_ms).map(one(Lacking::Reviews));
-        against.or_else(unreviewed)
-    })
-    .collect()
+    let against = |(way, criticality)| {
+        let why = against(under, (way, criticality), now_ms)?;
+        Some(Unmeetable { what: Lacking::Approvals, way, criticality, why })
+    };
+    let mut found: Vec<Unmeetable> = all.filter_map(against).collect();
+    let unreviewed = |way| {
+        let mut levels = [Criticality::Low].into_iter().chain(Criticality::ALL.into_iter().filter(own));
+        // What nobody could do needs no review.
+        levels.find_map(|criticality| {
+            let can_be = too_few(under, (way, criticality), now_ms).is_none();
+            let why = unreviewed(under, (way, criticality), now_ms).filter(|_| can_be)?;
+            Some(Unmeetable { what: Lacking::Reviews, way, criticality, why })
+        })
+    };
+    let known = [under.rules.break_glass().map(|_| Way::BreakGlass), under.rules.freeze().map(|_| Way::Freeze)];
+    found.extend(known.into_iter().flatten().filter_map(unreviewed));
+    found
 }
 
 /// Who is missing to review an emergency when those decide it who leave most to others; `None`: nobody.

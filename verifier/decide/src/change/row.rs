@@ -25,7 +25,7 @@ use crate::policy::read;
 
 /// Lines of an impact that are kept, and how long one is.
 const LINES_MAX: usize = 256;
-const LINE_BYTES_MAX: usize = 512;
+pub(super) const LINE_BYTES_MAX: usize = 512;
 /// What the row of a policy holds beside its document.
 const BEFORE_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + 256;
 

@@ -11,22 +11,25 @@ use super::of_change::{BEGIN_WITHIN_MS, HostNow, LATE_MS, Scene, Way, stands, ta
 use super::phase::Transition;
 use super::record::PlanRecord;
 
-/// The plan of a unit that goes on along these ways under its `change`, from now on: setpoints that have passed are left out. From beyond what was
-/// decided it goes back in a straight line: hosts take no value beyond. `None` where the host does not take it.
+/// The plan of a unit that goes on along these ways under its `change`, from now on: setpoints that have passed are left out, and a control that is not
+/// among them goes on as it was to go. From beyond what was decided it goes back in a straight line: hosts take no value beyond. `None` where the host
+/// does not take it.
 pub fn plan_again(running: &PlanRecord, change: &Change, ways: &[Way], scene: &Scene<'_>) -> Option<CheckedPlan> {
     let plan = running.plan();
     let now = scene.hosts.get(&plan.host)?;
     takes(now.host, &plan.target, scene.now_ms).ok()?;
     let starts_at_ms = Transition::start(plan.effective_at_ms, scene.now_ms);
-    let course = |way: &Way| {
-        let to_come = way.phased.setpoints().iter().filter(|setpoint| setpoint.at_ms > starts_at_ms).copied();
-        let mut to_come: Vec<Setpoint> = to_come.collect();
-        if !is_covered(change, plan, way.control, &to_come) {
+    let course = |old: &Course| {
+        let way = ways.iter().find(|way| way.control == old.control);
+        let setpoints = way.map_or(&old.setpoints[..], |way| way.phased.setpoints());
+        let mut to_come: Vec<Setpoint> =
+            setpoints.iter().filter(|setpoint| setpoint.at_ms > starts_at_ms).copied().collect();
+        if way.is_some() && !is_covered(change, plan, old.control, (&to_come, scene)) {
             to_come.drain(..to_come.len().saturating_sub(1));
         }
-        Course { control: way.control, setpoints: Bounded::truncating(to_come).0 }
+        Course { control: old.control, setpoints: Bounded::truncating(to_come).0 }
     };
-    Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(ways.iter().map(course).collect()).ok()
+    Frame { starts_at_ms, ..frame_of(plan, now, scene) }.plan(plan.courses.iter().map(course).collect()).ok()
 }
 
 /// The plan of a unit that stays where it is from now on, by the `decision` (canonical bytes) of the `change` that is held. `None` where the host does
@@ -46,7 +49,7 @@ pub fn plan_still(
         let first = course.setpoints.first()?.value;
         // Where it is beyond what was decided, the nearest that its host takes is where it was to go first.
         let still = Setpoint { at_ms: effective_at_ms, value: stands };
-        let is_covered = is_covered(change, plan, course.control, &[still]);
+        let is_covered = is_covered(change, plan, course.control, (&[still], scene));
         let setpoint = if is_covered { still } else { Setpoint { value: first, ..still } };
         Some(Course { control: course.control, setpoints: Bounded::truncating(vec![setpoint]).0 })
     };
@@ -56,8 +59,17 @@ pub fn plan_still(
 }
 
 /// Whether what was decided allows these setpoints for a plan's target, as its host will look at them.
-fn is_covered(change: &Change, plan: &Plan, control: ShapedControl, setpoints: &[Setpoint]) -> bool {
-    let mut own = change.covers.iter().filter(|cover| may_be_of(cover, plan));
+fn is_covered(
+    change: &Change,
+    plan: &Plan,
+    control: ShapedControl,
+    (setpoints, scene): (&[Setpoint], &Scene<'_>),
+) -> bool {
+    let unit = scene.standing.units.iter().find(|unit| unit.host == plan.host && unit.target == plan.target);
+    let is_its = |cover: &&Cover| {
+        unit.is_none_or(|unit| (&cover.application, &cover.tenant) == (&unit.application, &unit.tenant))
+    };
+    let mut own = change.covers.iter().filter(|cover| may_be_of(cover, plan)).filter(is_its);
     change.covers.is_empty() || own.any(|cover| setpoints.iter().all(|at| allows(cover, control, at.value)))
 }
 

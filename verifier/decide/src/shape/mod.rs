@@ -25,7 +25,7 @@ mod unenforced;
 pub use again::{plan_again, plan_still};
 pub use book::PlanBook;
 pub use draft::{Asked, draft};
-pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, plans_of};
+pub use of_change::{HostNow, Planned, Scene, UnitPlan, Wanted, Way, Without, plans_of};
 pub use record::{PlanRecord, PlanTold, PlanWrite};
 pub use settle::{Behind, Ruling, Settled, settle};
 pub use steer::{Steered, Steps};

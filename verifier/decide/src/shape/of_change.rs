@@ -97,9 +97,28 @@ pub struct Planned {
     /// The plans.
     pub plans: Vec<UnitPlan>,
     /// For what there is none, and why.
-    pub without: Vec<String>,
+    pub without: Vec<Without>,
     /// When the time does not suffice for the slew: the earliest effective time that would, Unix ms.
     pub earliest_ms: Option<u64>,
+}
+
+/// What there is no plan for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Without {
+    /// The unit's host.
+    pub host: HostId,
+    /// The unit.
+    pub target: Target,
+    /// Whether that is for want of time.
+    pub is_too_soon: bool,
+    /// Why, and of which control where it is not of all.
+    pub why: String,
+}
+
+impl std::fmt::Display for Without {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}: {}", self.target, self.host, self.why)
+    }
 }
 
 /// The plans that lead to what a change says: for every unit that its policy holds for, before or after.
@@ -150,7 +169,8 @@ fn plan_unit(
     if moves.is_empty() {
         return;
     }
-    let left_out = |why: &str| format!("{} on {}: {why}", unit.target, unit.host);
+    let left_out =
+        |why: &str| Without { host: unit.host, target: unit.target.clone(), is_too_soon: false, why: why.to_owned() };
     let Some(now) = scene.hosts.get(&unit.host) else {
         out.without.push(left_out("the host is not known"));
         return;
@@ -186,16 +206,14 @@ fn plan_unit(
         effective_at_ms = effective_at_ms.max(earliest_ms);
         found = at(effective_at_ms);
     }
-    // Who is on the way already needs no other plan, and what is left of its time says nothing.
-    let is_on_its_way = running.is_some_and(|record| record.change() == Some(wanted.change.id));
     let mut ways = Vec::new();
     for (one, way) in found {
         match way {
             Ok(way) => ways.push(way),
-            Err(Refused::TooSoon { .. }) if is_on_its_way => {}
             Err(Refused::TooSoon { earliest_ms }) => {
                 out.earliest_ms = Some(out.earliest_ms.map_or(earliest_ms, |known| known.max(earliest_ms)));
-                out.without.push(left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms })));
+                let why = left_out(&format!("{}: {}", one.control, Refused::TooSoon { earliest_ms }));
+                out.without.push(Without { is_too_soon: true, ..why });
             }
             Err(why) => out.without.push(left_out(&format!("{}: {why}", one.control))),
         }
@@ -249,7 +267,7 @@ impl Moves {
 }
 
 /// Whether demand runs into it: what is kept, and what is shared by weight, is no such line.
-const fn is_limit(control: ShapedControl) -> bool {
+pub(super) const fn is_limit(control: ShapedControl) -> bool {
     !matches!(control, ShapedControl::MemoryLow | ShapedControl::CpuWeight)
 }
 

@@ -103,6 +103,14 @@ fn who_approves_another_roster_or_other_rules_is_told_what_would_differ() {
     let id = verifier.propose("alice", &ChangeSubject::Rules(rules), 60).unwrap();
     let told = impact(&verifier, id);
     assert!(told.lines().any(|line| line == "criticality.critical.delay_s_min: 60 -> 0"), "{told}");
+    // What is longer than a line that is kept is cut, and says so.
+    let excluded: Vec<String> = (0..20).map(|number| format!("'somebody-with-a-long-name-{number}'")).collect();
+    let lines = format!("delay_s_min = 60\nexclude = [{}]", excluded.join(", "));
+    let rules = RULES.replace("version = 1", "version = 2").replace("delay_s_min = 60", &lines);
+    let id = verifier.propose("alice", &ChangeSubject::Rules(rules), 60).unwrap();
+    let told = impact(&verifier, id);
+    let cut: Vec<&str> = told.lines().filter(|line| line.contains(".exclude: none -> ")).collect();
+    assert!(cut.iter().all(|line| line.len() <= 512 && line.ends_with("tells all)")) && !cut.is_empty(), "{told}");
     // A crowd of differences is cut, and says so.
     let crowd: Vec<String> = (0..100).map(|number| format!("new-{number}")).collect();
     let crowd: Vec<_> = PEOPLE.iter().copied().chain(crowd.iter().map(|name| (name.as_str(), "operator"))).collect();

@@ -6,7 +6,7 @@
 //! Promises: a [`PhasedPlan`] starts at what is, ends exactly at the target at the effective time, never turns, is never faster than the slew,
 //! never below the guarantee, and frees (or takes early) as much capacity as was asked for; too little time is refused with the
 //! earliest possible one; without a forecast the way is a straight line, and lines of one window together never hold more than at
-//! its ends; the same input gives the same setpoints.
+//! its ends (between setpoints one unit more for each that shrinks: what is read off is whole); the same input gives the same setpoints.
 //! Must never: sign, read a clock, or let a float leave it.
 //!
 //! The method and why a course never turns: docs/decisions/0019-phasing.md.

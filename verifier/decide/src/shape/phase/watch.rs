@@ -45,6 +45,8 @@ pub struct Running {
     pub setpoint: u64,
     /// How far it goes in all.
     pub distance: u64,
+    /// How far off it an actual may always be: what the kernel's rounding and the agent's dead band come to.
+    pub slack: u64,
 }
 
 /// What accepted evidence told of one step.
@@ -93,14 +95,13 @@ pub struct Watch {
     beyond: u32,
     off: u32,
     told: bool,
-    anew_at_ms: Option<u64>,
 }
 
 impl Watch {
     /// Takes a step in; `planned_for` is the demand that the plan was made for.
     ///
-    /// Hysteresis: steps count up above the line and are forgotten only below the calmer one; a plan made anew runs for the dwell before it is
-    /// made anew again.
+    /// Hysteresis: steps count up above the line and are forgotten only below the calmer one. What is to be made anew is told at each step until it
+    /// was ([`Watch::begin_anew`]), but for a plan that is nearly over.
     pub fn step(&mut self, running: &Running, planned_for: &Demand, seen: &Seen, tolerance: &Tolerance) -> Finding {
         if !(running.starts_at_ms..running.effective_at_ms).contains(&seen.at_ms) {
             return Finding::default();
@@ -117,20 +118,19 @@ impl Watch {
             self.told = true;
             finding.review = Some(Review { at_ms: seen.at_ms, actual, setpoint });
         }
-        let rested =
-            self.anew_at_ms.is_none_or(|anew_at_ms| seen.at_ms.saturating_sub(anew_at_ms) >= tolerance.dwell_ms);
-        let in_time = running.effective_at_ms - seen.at_ms > tolerance.dwell_ms;
-        finding.replan = if !(rested && in_time) {
+        finding.replan = if running.effective_at_ms - seen.at_ms <= tolerance.dwell_ms {
             None
         } else if off.is_some() && self.off >= tolerance.off_steps {
             Some(Why::Actual)
         } else {
             (self.beyond >= tolerance.beyond_steps).then_some(Why::Demand)
         };
-        if finding.replan.is_some() {
-            (self.beyond, self.off, self.anew_at_ms) = (0, 0, Some(seen.at_ms));
-        }
         finding
+    }
+
+    /// Counts anew: the plan was made anew, or cannot be.
+    pub fn begin_anew(&mut self) {
+        (self.beyond, self.off) = (0, 0);
     }
 
     fn count_demand(&mut self, planned_for: &Demand, seen: &Seen) {
@@ -170,8 +170,9 @@ impl Watch {
 }
 
 fn is_off(actual: u64, running: &Running, tolerance: &Tolerance) -> bool {
-    let off = u128::from(actual.abs_diff(running.setpoint)) * 1000;
-    off > u128::from(running.distance) * u128::from(tolerance.off_permille)
+    let off = actual.abs_diff(running.setpoint);
+    let is_far = u128::from(off) * 1000 > u128::from(running.distance) * u128::from(tolerance.off_permille);
+    is_far && off > running.slack
 }
 
 /// The share of the new way that frees what the old plan would have freed from its start on.

@@ -48,7 +48,7 @@ fn align(record: &mut PlanRecord) {
 }
 
 /// A host tells of its plan's unit.
-fn envelope(number: u32, kind: EventKind) -> Envelope {
+pub(super) fn envelope(number: u32, kind: EventKind) -> Envelope {
     let cgroup = Some(CgroupPath::lossy("/system.slice/a.service"));
     Envelope {
         version: EnvelopeVersion::WindowGroups,
